@@ -1,0 +1,287 @@
+//! Generated code against kernels written by hand (`benches/handwritten/`): interleaved runs, so
+//! that both see the same machine, medians and their ratio.
+//!
+//! `cargo bench --bench against_handwritten -- [filter] [--sizes 10000,30000] [--threads 1,2]
+//! [--pack]`; `--pack` times packing together with every run.
+
+#[cfg(target_arch = "x86_64")]
+mod handwritten;
+
+#[cfg(not(target_arch = "x86_64"))]
+fn main() {
+    println!("the handwritten kernels are for x86-64");
+}
+
+#[cfg(target_arch = "x86_64")]
+fn main() {
+    against::main();
+}
+
+#[cfg(target_arch = "x86_64")]
+mod against {
+    use super::handwritten::simd::Real;
+    use super::handwritten::{
+        ArgKMinD3, ArgMinD3, DistanceForm, GaussianD3, GaussianGradientD3, GaussianWide, K, Level,
+        LogSumExpD3, Selection,
+    };
+    use std::hint::black_box;
+    use std::time::{Duration, Instant};
+
+    /// Rounds of one run each, after [`WARM_UP`] rounds.
+    const ROUNDS: usize = 11;
+    const WARM_UP: usize = 2;
+    /// A measured run lasts at least this long; shorter ones are repeated.
+    const RUN: Duration = Duration::from_millis(2);
+    /// Dimension of the wide Gaussian.
+    const WIDE: usize = 50;
+
+    /// One kernel: the code written by hand and, once it is wired, ours.
+    struct Row<'a> {
+        name: String,
+        hand: Box<dyn Fn() + Send + Sync + 'a>,
+        ours: Option<Box<dyn Fn() + Send + Sync + 'a>>,
+    }
+
+    /// Inputs of one size and type.
+    struct Data<T> {
+        x: Vec<T>,
+        y: Vec<T>,
+        b: Vec<T>,
+        wide_x: Vec<T>,
+        wide_y: Vec<T>,
+        gamma: T,
+        wide_gamma: T,
+    }
+
+    impl<T: Real> Data<T> {
+        /// `n` points in the unit cube, rows and columns; a kernel of width 0.2.
+        fn new(n: usize) -> Self {
+            let mut state = 0x9E37_79B9_7F4A_7C15_u64;
+            let mut numbers = |len: usize| -> Vec<T> {
+                let mut next = || {
+                    state ^= state << 13;
+                    state ^= state >> 7;
+                    state ^= state << 17;
+                    T::of((state >> 11) as f64 / (1u64 << 53) as f64)
+                };
+                (0..len).map(|_| next()).collect()
+            };
+            Self {
+                x: numbers(3 * n),
+                y: numbers(3 * n),
+                b: numbers(n),
+                wide_x: numbers(WIDE * n),
+                wide_y: numbers(WIDE * n),
+                gamma: T::of(12.5),
+                wide_gamma: T::of(0.1),
+            }
+        }
+    }
+
+    /// A run of code written by hand: `run` on what `pack` makes, which is made once or every
+    /// time.
+    fn handwritten<'a, P: Send + Sync + 'a, O>(
+        pack_each: bool,
+        pack: impl Fn() -> Result<P, super::handwritten::Error> + Send + Sync + 'a,
+        run: impl Fn(&P) -> Vec<O> + Send + Sync + 'a,
+    ) -> Box<dyn Fn() + Send + Sync + 'a> {
+        let pack = move || pack().expect("the benchmark's arguments are consistent");
+        if pack_each {
+            Box::new(move || drop(black_box(run(&pack()))))
+        } else {
+            let packed = pack();
+            Box::new(move || drop(black_box(run(&packed))))
+        }
+    }
+
+    /// The kernels on numbers of one type.
+    fn rows<'a, T: Real>(
+        ty: &str,
+        level: Level,
+        data: &'a Data<T>,
+        pack_each: bool,
+    ) -> Vec<Row<'a>> {
+        let Data { x, y, b, wide_x, wide_y, gamma, wide_gamma } = data;
+        let row = |name: &str, hand| Row { name: format!("{name} {ty}"), hand, ours: None };
+        let mut rows = vec![row(
+            "Gaussian D=3",
+            handwritten(
+                pack_each,
+                move || GaussianD3::pack(level, x, y, b, *gamma),
+                GaussianD3::run,
+            ),
+        )];
+        rows.push(row(
+            "Gaussian D=3, gradient in x",
+            handwritten(
+                pack_each,
+                move || GaussianGradientD3::pack(level, x, y, b, *gamma),
+                GaussianGradientD3::run,
+            ),
+        ));
+        rows.push(row(
+            "log-sum-exp D=3",
+            handwritten(
+                pack_each,
+                move || LogSumExpD3::pack(level, x, y, *gamma),
+                LogSumExpD3::run,
+            ),
+        ));
+        for (name, form) in [
+            ("differences", DistanceForm::Differences),
+            ("inner products", DistanceForm::InnerProducts),
+        ] {
+            let pack =
+                move || GaussianWide::pack(level, form, WIDE, (wide_x, wide_y, b), *wide_gamma);
+            let name = format!("Gaussian D={WIDE}, {name}");
+            rows.push(row(&name, handwritten(pack_each, pack, GaussianWide::run)));
+        }
+        rows.push(row(
+            "argmin D=3",
+            handwritten(pack_each, move || ArgMinD3::pack(level, x, y), ArgMinD3::run),
+        ));
+        for (name, selection) in
+            [("insertion", Selection::Insertion), ("group minima", Selection::GroupMinima)]
+        {
+            let pack = move || ArgKMinD3::pack(level, selection, x, y);
+            let name = format!("argKmin K={K} D=3, {name}");
+            rows.push(row(&name, handwritten(pack_each, pack, ArgKMinD3::run)));
+        }
+        rows
+    }
+
+    /// Seconds per call, over as many calls as fill [`RUN`].
+    fn time(f: &(impl Fn() + ?Sized), calls: u32) -> f64 {
+        let start = Instant::now();
+        for _ in 0..calls {
+            f();
+        }
+        start.elapsed().as_secs_f64() / f64::from(calls)
+    }
+
+    /// Calls that fill [`RUN`].
+    fn calls(f: &(impl Fn() + ?Sized)) -> u32 {
+        let once = time(f, 1).max(1e-9);
+        (RUN.as_secs_f64() / once).ceil().clamp(1.0, 1e6) as u32
+    }
+
+    fn median(mut samples: Vec<f64>) -> f64 {
+        samples.sort_by(f64::total_cmp);
+        samples[samples.len() / 2]
+    }
+
+    /// Runs the two in turn and prints a line: medians per pair and hand/ours in percent.
+    fn measure<H, O>(name: &str, pairs: f64, hand: &H, ours: Option<&O>)
+    where
+        H: Fn() + ?Sized,
+        O: Fn() + ?Sized,
+    {
+        let (hand_calls, ours_calls) = (calls(hand), ours.map_or(0, calls));
+        let (mut hand_times, mut ours_times) = (Vec::new(), Vec::new());
+        for round in 0..WARM_UP + ROUNDS {
+            let hand_time = time(hand, hand_calls);
+            let ours_time = ours.map(|ours| time(ours, ours_calls));
+            if round >= WARM_UP {
+                hand_times.push(hand_time);
+                ours_times.extend(ours_time);
+            }
+        }
+        let hand = median(hand_times);
+        let hand_ns = hand * 1e9 / pairs;
+        if ours.is_some() {
+            let ours = median(ours_times);
+            let (ours_ns, ratio) = (ours * 1e9 / pairs, 100.0 * hand / ours);
+            println!("| {name} | {hand_ns:.4} | {ours_ns:.4} | {ratio:.0} % |");
+        } else {
+            println!("| {name} | {hand_ns:.4} | not wired | |");
+        }
+    }
+
+    /// The processor's name.
+    fn machine() -> String {
+        let info = std::fs::read_to_string("/proc/cpuinfo").unwrap_or_default();
+        info.lines()
+            .find_map(|line| line.strip_prefix("model name")?.split_once(':'))
+            .map_or_else(|| "unknown processor".to_owned(), |(_, name)| name.trim().to_owned())
+    }
+
+    /// Command-line arguments.
+    struct Options {
+        filter: String,
+        sizes: Vec<usize>,
+        threads: Vec<usize>,
+        pack_each: bool,
+    }
+
+    impl Options {
+        fn parse(mut arguments: impl Iterator<Item = String>) -> Result<Self, String> {
+            let cores = std::thread::available_parallelism().map_or(1, usize::from);
+            let mut options = Self {
+                filter: String::new(),
+                sizes: vec![10_000],
+                threads: if cores > 1 { vec![1, cores] } else { vec![1] },
+                pack_each: false,
+            };
+            while let Some(argument) = arguments.next() {
+                let mut list = || -> Result<Vec<usize>, String> {
+                    let values = arguments.next().unwrap_or_default();
+                    values
+                        .split(',')
+                        .map(|value| value.parse().ok().filter(|&value| value > 0))
+                        .collect::<Option<_>>()
+                        .ok_or(format!("{argument}: expected positive integers, got '{values}'"))
+                };
+                match argument.as_str() {
+                    "--sizes" => options.sizes = list()?,
+                    "--threads" => options.threads = list()?,
+                    "--pack" => options.pack_each = true,
+                    // Passed by cargo.
+                    "--bench" => {}
+                    _ => options.filter = argument,
+                }
+            }
+            Ok(options)
+        }
+    }
+
+    pub fn main() {
+        let options = match Options::parse(std::env::args().skip(1)) {
+            Ok(options) => options,
+            Err(message) => {
+                eprintln!("{message}");
+                std::process::exit(2);
+            }
+        };
+        for &n in &options.sizes {
+            let (single, double) = (Data::<f32>::new(n), Data::<f64>::new(n));
+            for level in Level::ALL.into_iter().filter(|level| level.is_available()) {
+                let mut rows = rows("f32", level, &single, options.pack_each);
+                rows.extend(self::rows("f64", level, &double, options.pack_each));
+                rows.retain(|row| row.name.contains(&options.filter));
+                for &threads in &options.threads {
+                    let pool = match rayon::ThreadPoolBuilder::new().num_threads(threads).build() {
+                        Ok(pool) => pool,
+                        Err(error) => {
+                            eprintln!("{threads} threads: {error}");
+                            std::process::exit(1);
+                        }
+                    };
+                    println!(
+                        "\n{}, {level:?}, M = N = {n}, {threads} thread{}{}",
+                        machine(),
+                        if threads == 1 { "" } else { "s" },
+                        if options.pack_each { ", packing included" } else { "" },
+                    );
+                    println!("| kernel | by hand, ns/pair | ours, ns/pair | by hand / ours |");
+                    println!("|---|---|---|---|");
+                    pool.install(|| {
+                        let pairs = n as f64 * n as f64;
+                        for row in &rows {
+                            measure(&row.name, pairs, &*row.hand, row.ours.as_deref());
+                        }
+                    });
+                }
+            }
+        }
+    }
+}

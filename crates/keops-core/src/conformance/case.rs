@@ -1,0 +1,235 @@
+//! One random test case: its numbers, and the reduction and arguments that they mean.
+
+use super::data::{Argument, LAYOUTS, Special, ranges};
+use super::formula::{Kind, Pool};
+use super::random::{Random, choose};
+use crate::data::DType;
+use crate::error::InputError;
+use crate::graph::{Builder, Category, Graph, Node, NodeId, Var};
+use crate::ranges::Ranges;
+use crate::reduce::{self, Family, ReductionDef, WeightRule};
+use crate::spec::{Axis, CheckedArgs, ReduceOptions, ReduceSpec, Scheme};
+use std::collections::BTreeSet;
+use std::sync::Arc;
+
+/// Numbers of a case besides the instructions.
+pub const HEADER: usize = 16;
+/// Most instructions of a formula.
+pub const INSTRUCTIONS: usize = 8;
+/// Numbers are below this; shrinking aims at 0, which always means the simplest choice.
+pub const NUMBERS: u32 = 1 << 20;
+
+/// Sizes of both sides: around the widths of vector registers, of blocks, and nothing.
+const SIZES: [usize; 20] =
+    [3, 2, 5, 16, 17, 1, 15, 64, 65, 63, 0, 31, 33, 100, 128, 129, 200, 256, 257, 300];
+const SPECIAL: [Special; 8] = {
+    use Special::{Mild, No, Wild};
+    [No, No, Mild, No, Wild, No, Mild, No]
+};
+/// Component evaluations per case, about a tenth of a microsecond each.
+const WORK: usize = 200_000;
+
+/// The numbers of a case.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Case {
+    /// See [`Case::build`].
+    pub header: Vec<u32>,
+    /// See [`Pool::apply`].
+    pub instructions: Vec<[u32; 3]>,
+}
+
+impl Case {
+    /// As text, for a file of regressions.
+    pub fn to_text(&self) -> String {
+        let list = |v: &[u32]| v.iter().map(u32::to_string).collect::<Vec<_>>().join(",");
+        let mut parts = vec![list(&self.header)];
+        parts.extend(self.instructions.iter().map(|i| list(i)));
+        parts.join(";")
+    }
+    /// From such text.
+    pub fn from_text(text: &str) -> Option<Case> {
+        let mut parts = text.trim().split(';').map(|p| {
+            p.split(',').map(|n| n.trim().parse().ok()).collect::<Option<Vec<u32>>>()
+        });
+        let header = parts.next()??;
+        let instructions =
+            parts.map(|p| p?.try_into().ok()).collect::<Option<Vec<[u32; 3]>>>()?;
+        (header.len() == HEADER).then_some(Case { header, instructions })
+    }
+}
+
+/// A case, built.
+pub struct Problem {
+    /// The reduction.
+    pub spec: ReduceSpec,
+    /// Its arguments in order.
+    pub arguments: Vec<Argument>,
+    /// Rows of `i` and of `j`.
+    pub sizes: [usize; 2],
+    /// Block-sparse ranges.
+    pub ranges: Option<Ranges>,
+    /// The formula as text.
+    pub text: String,
+    /// Operations of both tables in it.
+    pub operations: BTreeSet<&'static str>,
+    /// `Grad` or `Diff`, for each derivative taken.
+    pub derivatives: Vec<&'static str>,
+}
+
+impl Case {
+    /// Builds the case. Deterministic; every choice of numbers is valid.
+    pub fn build(&self) -> Result<Problem, InputError> {
+        let h = |k: usize| self.header.get(k).copied().unwrap_or(0);
+        let axis = choose(h(0), &[Axis::J, Axis::J, Axis::I]);
+        let kept = axis.kept();
+        let b = Builder::default();
+        let mut pool = Pool::new(&b, h(1), h(2));
+        for i in &self.instructions {
+            pool.apply(*i);
+        }
+        let mut f = pool.last();
+        let mut derivatives = vec![];
+        // Half of the formulas are differentiated where they can be, some two or three times.
+        let times = choose(h(3) / 8, &[0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 1, 1, 1, 1, 1, 1, 2, 2, 2, 3]);
+        for t in 0..times {
+            let forward = (h(3) >> t) % 2 == 1;
+            match pool.differentiate(f, h(4) >> (3 * t), forward, kept) {
+                Some(d) => f = d,
+                None => break,
+            }
+            derivatives.push(if forward { "Diff" } else { "Grad" });
+        }
+        let reduction: &ReductionDef = {
+            let n = reduce::ALL.len() as u32;
+            // Half of the cases are plain sums.
+            if h(5) % 2 == 0 { &reduce::SUM } else { reduce::ALL[(h(5) / 2 % n) as usize] }
+        };
+        let mut k = 1;
+        let mut options = ReduceOptions::default();
+        let dtype =
+            choose(h(6), &[DType::F64, DType::F32, DType::F32, DType::F32, DType::F16, DType::BF16]);
+        match &reduction.kind {
+            Family::Accumulate(a) => {
+                if a.pivot.is_some() {
+                    f = f.sum();
+                }
+                options.scheme =
+                    choose(h(7), &[Scheme::Block, Scheme::Block, Scheme::Direct, Scheme::Kahan]);
+                options.accumulate = match (dtype, h(7) / 4 % 3) {
+                    (DType::F16, 1) => Some(DType::F16),
+                    (DType::F32, 1) => Some(DType::F64),
+                    _ => None,
+                };
+            }
+            Family::Select(s) if s.many => k = choose(h(7), &[2, 1, 3, 5, 10, 33, 100]),
+            Family::Select(_) => {}
+        }
+        let weighted = match reduction.weight {
+            WeightRule::Never => false,
+            WeightRule::Optional => h(8) % 2 == 1,
+            WeightRule::Required => true,
+        };
+        let w = weighted.then(|| pool.some(h(8) / 2));
+        let (formula, weight) = (f.id, w.map(|w| w.id));
+        let roots: Vec<NodeId> = std::iter::once(formula).chain(weight).collect();
+        let mut vars = b.graph().variables(&roots);
+        // Arguments come in any order.
+        let turn = h(9) as usize % vars.len().max(1);
+        vars.rotate_left(turn);
+        let names: Vec<String> = vars.iter().map(|v| pool.name(v.index)).collect();
+        let kinds = pool.kinds.clone();
+        let mut text = pool.text.join("; ");
+        let (operations, b) = (pool.used, b.into_graph());
+        let mut operations = operations;
+        for id in b.live(&roots) {
+            if let Node::Map { op, .. } = b.node(id) {
+                operations.insert(op.name);
+            }
+        }
+        let batch: &[usize] = choose(h(10), &[&[], &[], &[], &[], &[], &[2], &[3], &[2, 2]]);
+        let mut sizes = [choose(h(11), &SIZES), choose(h(11) / 20, &SIZES)];
+        let per_pair = cost(&b, &roots) * batch.iter().product::<usize>();
+        while sizes[0] * sizes[1] * per_pair > WORK && sizes[0].max(sizes[1]) > 1 {
+            let longer = (sizes[1] >= sizes[0]) as usize;
+            sizes[longer] = sizes[longer] * 2 / 3;
+        }
+        let special = choose(h(12), &SPECIAL);
+        let mut random = Random::new(u64::from(h(13)));
+        let arguments: Vec<Argument> = vars
+            .iter()
+            .enumerate()
+            .map(|(at, v)| {
+                let mut shape: Vec<usize> = batch.to_vec();
+                // Some arguments have fewer or broadcast batch axes.
+                match h(10) / 8 + at as u32 {
+                    c if c % 3 == 1 => shape.fill(1),
+                    c if c % 5 == 2 => shape.clear(),
+                    _ => {}
+                }
+                match v.category {
+                    Category::I => shape.push(sizes[0]),
+                    Category::J => shape.push(sizes[1]),
+                    Category::Param => {}
+                }
+                shape.push(v.dim);
+                let layout = choose(h(14) >> (3 * (at % 6)), &LAYOUTS);
+                let kind = kinds.get(v.index as usize).copied().unwrap_or(Kind::Signed);
+                Argument::new(&mut random, dtype, &shape, kind, special, layout)
+                    .ok_or_else(|| InputError::Option(format!("no memory for {shape:?}")))
+            })
+            .collect::<Result<_, _>>()?;
+        let ranges = (h(15) % 4 == 3).then(|| ranges(&mut random, sizes[0], sizes[1]));
+        text = format!(
+            "{text}\n{}(k = {k}) over {axis:?} of {formula:?} weight {weight:?}, {dtype:?} {options:?}, \
+             M = {}, N = {}, batch {batch:?}, ranges {}, special data: {special:?}",
+            reduction.name,
+            sizes[0],
+            sizes[1],
+            ranges.is_some()
+        );
+        let spec = ReduceSpec {
+            graph: Arc::new(b),
+            formula,
+            weight,
+            reduction,
+            k,
+            axis,
+            vars,
+            names,
+            dtype,
+            options,
+        };
+        spec.check()?;
+        Ok(Problem { spec, arguments, sizes, ranges, text, operations, derivatives })
+    }
+}
+
+impl Problem {
+    /// The arguments in their layouts, or all row-major.
+    pub fn checked(&self, plain: bool) -> Result<CheckedArgs<'_>, InputError> {
+        let views = self
+            .arguments
+            .iter()
+            .filter_map(|a| if plain { a.plain.view() } else { a.view() })
+            .collect();
+        // Where no argument has rows of a category, there is one of them whatever is said here.
+        let size = |c: Category, n: usize| {
+            self.spec.vars.iter().any(|v: &Var| v.category == c).then_some(n)
+        };
+        let [m, n] = self.sizes;
+        let [m, n] = [size(Category::I, m).unwrap_or(m), size(Category::J, n).unwrap_or(n)];
+        CheckedArgs::new(&self.spec, views, self.ranges.as_ref(), Some(m), Some(n))
+    }
+}
+
+/// Component evaluations for one pair.
+fn cost(graph: &Graph, roots: &[NodeId]) -> usize {
+    let one = |id: NodeId| match graph.node(id) {
+        Node::Contract { extents, operands, .. } => {
+            extents.iter().product::<usize>() * operands.len()
+        }
+        Node::Map { .. } => 2 * graph.dim(id),
+        _ => graph.dim(id) / 4 + 1,
+    };
+    graph.live(roots).into_iter().map(one).sum::<usize>().max(1)
+}

@@ -1,0 +1,245 @@
+//! Random typed formulas over the tables of operations.
+
+use super::random::{Random, choose};
+use crate::autodiff;
+use crate::composite::{self, Literal};
+use crate::graph::{Builder, Category, Ex, Var};
+use crate::ops;
+use std::collections::BTreeSet;
+
+/// Largest dimension of an intermediate value.
+const MAX_WIDTH: usize = 300;
+/// Most nodes of a formula; a derivative beyond it is not taken.
+const MAX_FORMULA: usize = 600;
+/// Operands and literals tried for one instruction before it is given up.
+const ATTEMPTS: u32 = 40;
+/// Dimensions of vectors; the widths of vector registers and tiles lie between them.
+const DIMS: [usize; 20] = [2, 3, 1, 2, 3, 4, 5, 6, 7, 8, 1, 3, 4, 3, 2, 5, 17, 33, 65, 130];
+
+/// What the entries of a variable are like.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+pub enum Kind {
+    /// Within ±2.
+    Signed,
+    /// Within (0.3, 0.8), which lies in the domain of every operation.
+    Positive,
+    /// Multiples of 1/4 within ±2: ties, zeros and exact arithmetic.
+    Grid,
+    /// Small integers from 0.
+    Integer,
+}
+
+impl Kind {
+    fn range(self) -> (f64, f64) {
+        match self {
+            Kind::Signed | Kind::Grid => (-2.0, 2.0),
+            Kind::Positive => (0.3, 0.8),
+            Kind::Integer => (0.0, f64::INFINITY),
+        }
+    }
+}
+
+/// A value that further operations may use.
+#[derive(Clone)]
+struct Entry<'g> {
+    ex: Ex<'g>,
+    name: String,
+    /// Known bounds of the values.
+    range: Option<(f64, f64)>,
+}
+
+/// A formula under construction: leaves, then the results of operations.
+pub struct Pool<'g> {
+    b: &'g Builder,
+    entries: Vec<Entry<'g>>,
+    leaves: usize,
+    /// Kind of every variable, by index.
+    pub kinds: Vec<Kind>,
+    /// The operations in order, as text.
+    pub text: Vec<String>,
+    /// Names of the operations that were applied.
+    pub used: BTreeSet<&'static str>,
+}
+
+impl<'g> Pool<'g> {
+    /// The leaves. `shape` chooses the dimensions, `kind` the sort of data.
+    pub fn new(b: &'g Builder, shape: u32, kind: u32) -> Pool<'g> {
+        let d = choose(shape, &DIMS);
+        let e = choose(shape / DIMS.len() as u32, &[2, 3, 1, 4, 5]);
+        let mut pool = Pool {
+            b,
+            entries: vec![],
+            leaves: 0,
+            kinds: vec![],
+            text: vec![],
+            used: BTreeSet::new(),
+        };
+        use Category::{I, J, Param};
+        let signed = choose(kind, &[Kind::Signed, Kind::Signed, Kind::Grid, Kind::Positive]);
+        for (name, dim, category, kind) in [
+            ("x", d, I, signed),
+            ("y", d, J, signed),
+            ("s", 1, I, Kind::Positive),
+            ("t", 1, J, Kind::Positive),
+            ("p", 1, Param, Kind::Positive),
+            ("q", d, Param, signed),
+            ("b", e, J, Kind::Signed),
+            ("a", (d * e).min(MAX_WIDTH), I, Kind::Signed),
+            ("c", (d * d).min(MAX_WIDTH), Param, Kind::Signed),
+            ("k", 1, J, Kind::Integer),
+            ("l", 1, I, Kind::Integer),
+        ] {
+            pool.variable(name, dim, category, kind);
+        }
+        for (name, category) in [("i", I), ("j", J)] {
+            let ex = b.node(crate::graph::Node::Index(category));
+            let range = Some((0.0, f64::INFINITY));
+            pool.entries.push(Entry { ex, name: name.into(), range });
+        }
+        for v in [0.5, 2.0, 0.0, 1.0, -1.0, 0.1] {
+            let range = Some((v, v));
+            pool.entries.push(Entry { ex: b.lit(v), name: v.to_string(), range });
+        }
+        pool.leaves = pool.entries.len();
+        pool
+    }
+    fn variable(&mut self, name: &str, dim: usize, category: Category, kind: Kind) -> Ex<'g> {
+        let index = self.kinds.len() as u32;
+        let ex = self.b.var(Var { index, dim, category });
+        self.kinds.push(kind);
+        let range = Some(kind.range());
+        self.entries.push(Entry { ex, name: name.into(), range });
+        ex
+    }
+    /// Name of the variable with that index.
+    pub fn name(&self, index: u32) -> String {
+        let is = |e: &&Entry<'_>| {
+            matches!(self.b.graph().node(e.ex.id), crate::graph::Node::Var(v) if v.index == index)
+        };
+        self.entries.iter().find(is).map_or_else(|| format!("v{index}"), |e| e.name.clone())
+    }
+    /// Operands: the latest results, or leaves.
+    fn operand(&self, choice: u32) -> Entry<'g> {
+        let results = (self.entries.len() - self.leaves) as u32;
+        let at = if choice.is_multiple_of(2) && results > 0 {
+            self.entries.len() - 1 - (choice / 2 % results) as usize
+        } else {
+            (choice / 2) as usize % self.leaves
+        };
+        self.entries[at].clone()
+    }
+    /// Applies the operation that an instruction means; nothing if no operands fit.
+    pub fn apply(&mut self, [operation, operands, literals]: [u32; 3]) {
+        let total = ops::ALL.len() + composite::ALL.len();
+        let at = operation as usize % total;
+        for attempt in 0..ATTEMPTS {
+            let mut random = Random::new(u64::from(operands) << 32 | u64::from(attempt));
+            // The first attempt is the plain one that shrinking aims at.
+            let mut pick = |plain: u32| if attempt == 0 { plain } else { random.next() as u32 };
+            let made = if let Some(&op) = ops::ALL.get(at) {
+                let tame = literals % 4 != 0 && op.domain != (-2.0, 2.0);
+                let x: Vec<_> = (0..op.arity)
+                    .map(|k| {
+                        let e = self.operand(pick(operands >> (8 * k as u32)));
+                        if tame { self.within(e, op.domain) } else { e }
+                    })
+                    .collect();
+                let ex: Vec<_> = x.iter().map(|e| e.ex).collect();
+                Ex::map(op, &ex).ok().map(|r| (r, op.name, x, vec![]))
+            } else {
+                let c = &composite::ALL[at - ops::ALL.len()];
+                let most = c.operands.1.min(c.operands.0.max(1) + 1);
+                let n = c.operands.0 + pick(0) as usize % (most - c.operands.0 + 1);
+                let x: Vec<_> =
+                    (0..n).map(|k| self.operand(pick(operands >> (8 * k as u32)))).collect();
+                let m = c.literals.0
+                    + pick(0) as usize % (c.literals.1.min(c.literals.0 + 2) - c.literals.0 + 1);
+                let l: Vec<_> =
+                    (0..m).map(|k| literal(pick(literals >> (4 * k as u32)), &x)).collect();
+                let ex: Vec<_> = x.iter().map(|e| e.ex).collect();
+                (c.build)(&ex, &l).ok().map(|r| (r, c.name, x, l))
+            };
+            let Some((ex, name, x, literals)) = made else { continue };
+            if ex.dim() > MAX_WIDTH || self.b.graph().live(&[ex.id]).len() > MAX_FORMULA {
+                continue;
+            }
+            let result = format!("r{}", self.entries.len() - self.leaves);
+            let list: Vec<String> = x
+                .iter()
+                .map(|e| e.name.clone())
+                .chain(literals.iter().map(|l| match l {
+                    Literal::Int(v) => v.to_string(),
+                    Literal::List(v) => format!("{v:?}"),
+                }))
+                .collect();
+            self.text.push(format!("{result} = {name}({})", list.join(", ")));
+            self.used.insert(name);
+            self.entries.push(Entry { ex, name: result, range: None });
+            return;
+        }
+    }
+    /// The entry, or a smooth function of it with values in `(low, high)`.
+    fn within(&self, e: Entry<'g>, (low, high): (f64, f64)) -> Entry<'g> {
+        if e.range.is_some_and(|r| low <= r.0 && r.1 <= high) {
+            return e;
+        }
+        let square = e.ex * e.ex;
+        let ex = square / (square + 1.0) * (high - low) + low;
+        let name = format!("({low} + {} * {n}^2 / (1 + {n}^2))", high - low, n = e.name);
+        Entry { ex, name, range: None }
+    }
+    /// The last result.
+    pub fn last(&self) -> Ex<'g> {
+        self.entries.iter().skip(self.leaves).next_back().unwrap_or(&self.entries[0]).ex
+    }
+    /// Some entry, as a weight.
+    pub fn some(&self, choice: u32) -> Ex<'g> {
+        self.operand(choice).ex
+    }
+    /// A derivative of `f` with respect to one of its variables, if it depends smoothly on one
+    /// and the derivative is not too large.
+    pub fn differentiate(
+        &mut self,
+        f: Ex<'g>,
+        choice: u32,
+        forward: bool,
+        kept: Category,
+    ) -> Option<Ex<'g>> {
+        let mut vars = self.b.graph().variables(&[f.id]);
+        let first = choice as usize % vars.len().max(1);
+        vars.rotate_left(first);
+        for v in vars {
+            let x = self.b.var(v);
+            let (stem, dim, category) =
+                if forward { ("u", v.dim, v.category) } else { ("e", f.dim(), kept) };
+            let name = format!("{stem}{}", self.kinds.len());
+            let index = self.kinds.len() as u32;
+            let other = self.b.var(Var { index, dim, category });
+            let derivative = if forward {
+                autodiff::jvp(f, &[(x, other)])
+            } else {
+                autodiff::vjp(f, other, &[x])[0]
+            };
+            let Some(d) = derivative else { continue };
+            if self.b.graph().live(&[d.id]).len() > MAX_FORMULA {
+                continue;
+            }
+            self.variable(&name, dim, category, Kind::Signed);
+            let way = if forward { "Diff" } else { "Grad" };
+            self.text.push(format!("{way}(…, {}, {name})", self.name(v.index)));
+            return Some(d);
+        }
+        None
+    }
+}
+
+/// A literal parameter: a small integer, a dimension, or a list of such.
+fn literal(choice: u32, x: &[Entry<'_>]) -> Literal {
+    let dim = x.first().map_or(1, |e| e.ex.dim() as i64);
+    let int = |c: u32| choose(c, &[1, 0, 2, 3, dim, 4, -1, 5, dim + 1, dim - 1, -2, 7]);
+    if choice % 5 == 4 {
+        Literal::List((0..choice / 5 % 3).map(|k| int(choice / 15 + k)).collect())
+    } else {
+        Literal::Int(int(choice / 5))
+    }
+}

@@ -1,0 +1,340 @@
+//! The conformance suite: random reductions, compared with the reference interpreter.
+//!
+//! A backend joins with a few lines:
+//!
+//! ```
+//! use keops_core::conformance::{Config, check_backend};
+//! use keops_core::interp::{Interpreter, Rounding};
+//! use keops_core::spec::Device;
+//!
+//! let device = Device::new(Interpreter::with_rounding(Rounding::Compute));
+//! check_backend(&[("interpreter", &device)], Config { cases: 20, ..Config::default() }).assert_passed();
+//! ```
+//!
+//! One run of the interpreter serves all devices. Errors are judged by ratios to the bounds of
+//! [`crate::interp::evaluate_with_bounds`], never by fixed tolerances.
+
+mod case;
+mod data;
+mod formula;
+mod judge;
+mod planted;
+mod random;
+mod table;
+#[cfg(test)]
+mod tests;
+
+pub use case::{Case, Problem};
+pub use data::{Argument, Layout};
+pub use formula::Kind;
+pub use judge::{Judgement, RATIOS, judge};
+pub use planted::{Fault, Planted, plant};
+pub use random::Random;
+pub use table::check_table;
+
+use crate::error::CompileError;
+use crate::interp::evaluate_with_bounds;
+use crate::spec::Device;
+use case::{HEADER, INSTRUCTIONS, NUMBERS};
+use proptest::collection::vec;
+use proptest::strategy::Strategy;
+use proptest::test_runner::{RngAlgorithm, TestCaseError, TestError, TestRng, TestRunner};
+use std::cell::{Cell, RefCell};
+use std::collections::BTreeMap;
+use std::fmt;
+use std::path::PathBuf;
+
+/// How a run of the suite goes.
+#[derive(Clone, Debug)]
+pub struct Config {
+    /// Number of random cases.
+    pub cases: u32,
+    /// Seed of the cases.
+    pub seed: u64,
+    /// Steps of shrinking a failing case; 0 reports it as it is.
+    pub shrink: u32,
+    /// File of cases that failed before: they are run first, new ones are appended.
+    pub regressions: Option<PathBuf>,
+}
+
+impl Default for Config {
+    fn default() -> Self {
+        Config { cases: 300, seed: 1, shrink: 1000, regressions: None }
+    }
+}
+
+/// Results of one device.
+#[derive(Clone, Debug, Default)]
+pub struct DeviceReport {
+    /// Name given to [`check_backend`].
+    pub name: String,
+    /// Cases run.
+    pub cases: usize,
+    /// Cases that the backend declared unsupported, by its reason.
+    pub unsupported: BTreeMap<String, usize>,
+    /// Largest ratio of error and bound.
+    pub worst: f64,
+    /// Histogram of the ratios, see [`Judgement::ratios`].
+    pub ratios: [usize; RATIOS],
+    /// The failing case, shrunk; the device is left out of the run after it.
+    pub failure: Option<Failure>,
+}
+
+/// A failing case.
+#[derive(Clone, Debug)]
+pub struct Failure {
+    /// What is wrong.
+    pub message: String,
+    /// The case as text, for [`Case::from_text`].
+    pub case: String,
+    /// The reduction in words.
+    pub formula: String,
+}
+
+/// Results of a run.
+#[derive(Clone, Debug, Default)]
+pub struct Report {
+    /// Cases run.
+    pub cases: usize,
+    /// Output entries of the reference.
+    pub entries: usize,
+    /// Those that rounding decides.
+    pub undecided: usize,
+    /// Those that are certainly NaN or infinite.
+    pub special: usize,
+    /// Cases per operation of the tables.
+    pub operations: BTreeMap<&'static str, usize>,
+    /// Cases per reduction.
+    pub reductions: BTreeMap<&'static str, usize>,
+    /// Cases per sequence of derivatives.
+    pub derivatives: BTreeMap<String, usize>,
+    /// Per device.
+    pub devices: Vec<DeviceReport>,
+    /// A case in which building the formula or the reference itself failed; it ends the run.
+    pub broken: Option<Failure>,
+}
+
+/// Largest share of output entries that rounding may decide, in a run of some length.
+const UNDECIDED: f64 = 0.05;
+
+impl Report {
+    /// Share of undecided output entries.
+    pub fn undecided_share(&self) -> f64 {
+        self.undecided as f64 / self.entries.max(1) as f64
+    }
+    /// Panics with the report unless every device passed every case and few entries were
+    /// undecided.
+    #[track_caller]
+    pub fn assert_passed(&self) {
+        let failed = self.broken.is_some()
+            || self.devices.iter().any(|d| d.failure.is_some() || !d.unsupported.is_empty());
+        assert!(!failed, "{self}");
+        assert!(
+            self.undecided_share() <= UNDECIDED,
+            "{} of {} outputs are undecided: the comparison looks away\n{self}",
+            self.undecided,
+            self.entries
+        );
+    }
+}
+
+impl fmt::Display for Report {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        writeln!(
+            f,
+            "{} cases, {} outputs, {:.2} % undecided, {:.2} % NaN or infinite",
+            self.cases,
+            self.entries,
+            100.0 * self.undecided_share(),
+            100.0 * self.special as f64 / self.entries.max(1) as f64
+        )?;
+        writeln!(f, "operations: {:?}", self.operations)?;
+        writeln!(f, "reductions: {:?}", self.reductions)?;
+        writeln!(f, "derivatives: {:?}", self.derivatives)?;
+        if let Some(x) = &self.broken {
+            writeln!(f, "BROKEN: {}\n  case {}\n  {}", x.message, x.case, x.formula)?;
+        }
+        for d in &self.devices {
+            writeln!(f, "{}: {} cases, worst error {:.3} bounds", d.name, d.cases, d.worst)?;
+            f.write_str(&judge::distribution(&d.ratios))?;
+            for (reason, n) in &d.unsupported {
+                writeln!(f, "  unsupported ({n} cases): {reason}")?;
+            }
+            if let Some(x) = &d.failure {
+                writeln!(f, "  FAILED: {}\n  case {}\n  {}", x.message, x.case, x.formula)?;
+            }
+        }
+        Ok(())
+    }
+}
+
+/// Runs random cases on all devices and compares them with the reference.
+pub fn check_backend(devices: &[(&str, &Device)], config: Config) -> Report {
+    let report = Report {
+        devices: devices
+            .iter()
+            .map(|(name, _)| DeviceReport { name: name.to_string(), ..DeviceReport::default() })
+            .collect(),
+        ..Report::default()
+    };
+    let run = Run { devices, report: RefCell::new(report), failing: Cell::new(None) };
+    for case in regressions(&config) {
+        if let Err(message) = run.case(&case) {
+            run.fail(&case, message, &config);
+        }
+    }
+    let mut seed = Random::new(config.seed);
+    loop {
+        let done = run.report.borrow().cases as u32;
+        let active = run.report.borrow().devices.iter().any(|d| d.failure.is_none());
+        if done >= config.cases || !active || run.report.borrow().broken.is_some() {
+            break;
+        }
+        let bytes: Vec<u8> = (0..4).flat_map(|_| seed.next().to_le_bytes()).collect();
+        let mut runner = TestRunner::new_with_rng(
+            proptest::test_runner::Config {
+                cases: config.cases - done,
+                max_shrink_iters: config.shrink,
+                failure_persistence: None,
+                ..Default::default()
+            },
+            TestRng::from_seed(RngAlgorithm::ChaCha, &bytes),
+        );
+        let outcome = runner.run(&cases(), |case| {
+            run.case(&case).map_err(TestCaseError::fail)
+        });
+        match outcome {
+            Ok(()) => break,
+            Err(TestError::Fail(reason, case)) => run.fail(&case, reason.to_string(), &config),
+            Err(TestError::Abort(reason)) => unreachable!("no case is rejected: {reason}"),
+        }
+    }
+    run.report.into_inner()
+}
+
+/// Random cases.
+pub fn cases() -> impl Strategy<Value = Case> {
+    let number = 0..NUMBERS;
+    let instruction = [number.clone(), number.clone(), number.clone()];
+    (vec(number, HEADER), vec(instruction, 1..=INSTRUCTIONS))
+        .prop_map(|(header, instructions)| Case { header, instructions })
+}
+
+fn regressions(config: &Config) -> Vec<Case> {
+    let Some(path) = &config.regressions else { return vec![] };
+    let text = std::fs::read_to_string(path).unwrap_or_default();
+    text.lines().filter_map(Case::from_text).collect()
+}
+
+struct Run<'a> {
+    devices: &'a [(&'a str, &'a Device)],
+    report: RefCell<Report>,
+    /// The device whose failure is being shrunk: only it is run, and nothing is counted.
+    failing: Cell<Option<usize>>,
+}
+
+impl Run<'_> {
+    fn fail(&self, case: &Case, message: String, config: &Config) {
+        let device = self.failing.take();
+        let text = case.to_text();
+        if let Some(path) = &config.regressions {
+            use std::io::Write;
+            let file = std::fs::OpenOptions::new().create(true).append(true).open(path);
+            // The report has the case too, so a file that cannot be written loses nothing.
+            let _ = file.and_then(|mut f| writeln!(f, "{text}"));
+        }
+        let describe = || {
+            case.build().map_or_else(
+                |e| e.to_string(),
+                |p| {
+                    let roots: Vec<_> =
+                        std::iter::once(p.spec.formula).chain(p.spec.weight).collect();
+                    format!("{}\n{}", p.text, crate::print::nodes(&p.spec.graph, &roots))
+                },
+            )
+        };
+        // Building the formula may be what panics.
+        let formula = std::panic::catch_unwind(std::panic::AssertUnwindSafe(describe))
+            .unwrap_or_else(|_| "building the formula panics".into());
+        let failure = Some(Failure { message, case: text, formula });
+        let mut report = self.report.borrow_mut();
+        match device {
+            Some(d) => report.devices[d].failure = failure,
+            None => report.broken = failure,
+        }
+    }
+
+    fn case(&self, case: &Case) -> Result<(), String> {
+        let shrinking = self.failing.get();
+        let problem = case.build().map_err(|e| e.to_string())?;
+        let plain = problem.checked(true).map_err(|e| e.to_string())?;
+        let reference =
+            evaluate_with_bounds(&problem.spec, &plain).map_err(|e| e.to_string())?;
+        if shrinking.is_none() {
+            let mut r = self.report.borrow_mut();
+            r.cases += 1;
+            for out in &reference {
+                r.entries += out.values.len();
+                let unknown = out.bounds.iter().filter(|b| **b == f64::INFINITY).count();
+                r.undecided += unknown + out.alternatives.len();
+                let special =
+                    out.values.iter().zip(&out.bounds).filter(|(v, b)| !v.is_finite() && **b == 0.0);
+                r.special += special.count();
+            }
+            let und: usize = reference.iter().map(|o| o.bounds.iter().zip(&o.values).filter(|(b,v)| **b == 0.0 && v.is_nan()).count()).sum();
+            let tot: usize = reference.iter().map(|o| o.bounds.len()).sum();
+            println!("DBG {und} {tot} {:?} {} {:?} {:?}", problem.spec.dtype, problem.spec.reduction.name, problem.derivatives, problem.operations);
+            for name in &problem.operations {
+                *r.operations.entry(name).or_default() += 1;
+            }
+            *r.reductions.entry(problem.spec.reduction.name).or_default() += 1;
+            if !problem.derivatives.is_empty() {
+                *r.derivatives.entry(problem.derivatives.join(" ")).or_default() += 1;
+            }
+        }
+        let args = problem.checked(false).map_err(|e| e.to_string())?;
+        for (at, (_, device)) in self.devices.iter().enumerate() {
+            let done = self.report.borrow().devices[at].failure.is_some();
+            if done || shrinking.is_some_and(|s| s != at) {
+                continue;
+            }
+            // Set before the device runs: a panic in it is its failure.
+            self.failing.set(Some(at));
+            let executable = match device.compile(&problem.spec) {
+                Ok(e) => e,
+                Err(CompileError::Unsupported { reason, .. }) => {
+                    if shrinking.is_none() {
+                        let mut r = self.report.borrow_mut();
+                        *r.devices[at].unsupported.entry(reason).or_default() += 1;
+                    }
+                    self.failing.set(shrinking);
+                    continue;
+                }
+                Err(e) => return Err(e.to_string()),
+            };
+            let mut out = args.allocate(&problem.spec).map_err(|e| e.to_string())?;
+            executable.run(&args, &mut out).map_err(|e| e.to_string())?;
+            let found: Vec<Judgement> = reference
+                .iter()
+                .zip(&out)
+                .map(|(r, got)| judge(r, got, problem.spec.k))
+                .collect();
+            if shrinking.is_none() {
+                let mut r = self.report.borrow_mut();
+                let d = &mut r.devices[at];
+                d.cases += 1;
+                for j in &found {
+                    d.worst = d.worst.max(j.worst);
+                    d.ratios.iter_mut().zip(j.ratios).for_each(|(a, b)| *a += b);
+                }
+            }
+            for (k, j) in found.into_iter().enumerate() {
+                if let Some(wrong) = j.wrong {
+                    return Err(format!("output {k}: {wrong}"));
+                }
+            }
+            self.failing.set(shrinking);
+        }
+        Ok(())
+    }
+}

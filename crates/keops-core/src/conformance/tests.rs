@@ -1,0 +1,60 @@
+//! The suite judged: it passes what is right, and catches what is wrong.
+
+use super::*;
+use crate::interp::{Interpreter, Rounding};
+use crate::ops;
+
+#[test]
+fn rounding_to_single_precision_stays_within_the_bounds() {
+    let single = Device::new(Interpreter::with_rounding(Rounding::Compute));
+    let double = Device::new(Interpreter::new());
+    let devices = [("single", &single), ("double", &double)];
+    let report = check_backend(&devices, Config { cases: 1500, ..Config::default() });
+    println!("{report}");
+    report.assert_passed();
+}
+
+#[test]
+fn the_table_is_consistent() {
+    let wrong = check_table(ops::ALL);
+    assert!(wrong.is_empty(), "{wrong:#?}");
+}
+
+#[test]
+fn planted_faults_in_table_entries_are_caught() {
+    let mut survivors = vec![];
+    for op in ops::ALL {
+        let faults = [Fault::Value, Fault::AtZero, Fault::Code];
+        let derivatives = (0..op.arity).map(Fault::Derivative);
+        for fault in faults.into_iter().chain(derivatives) {
+            let copy = plant(op, fault).unwrap();
+            if check_table(&[copy]).is_empty() {
+                survivors.push(format!("{} {fault:?}", op.name));
+            }
+        }
+    }
+    assert!(survivors.is_empty(), "{survivors:#?}");
+}
+
+#[test]
+fn planted_faults_in_a_backend_are_caught() {
+    let faults = [Fault::Value, Fault::AtZero];
+    let planted: Vec<(String, Device)> = ops::ALL
+        .iter()
+        .flat_map(|op| faults.map(|fault| (op, fault)))
+        .map(|(op, fault)| {
+            let inner = Device::new(Interpreter::with_rounding(Rounding::Compute));
+            let copy = plant(op, fault).unwrap();
+            (format!("{} {fault:?}", op.name), Device::new(Planted::new(inner, copy)))
+        })
+        .collect();
+    let devices: Vec<(&str, &Device)> = planted.iter().map(|(n, d)| (&n[..], d)).collect();
+    let report = check_backend(&devices, Config { cases: 1500, shrink: 0, ..Config::default() });
+    let survivors: Vec<&str> = report
+        .devices
+        .iter()
+        .filter(|d| d.failure.is_none())
+        .map(|d| &d.name[..])
+        .collect();
+    assert!(survivors.is_empty(), "{survivors:#?}");
+}

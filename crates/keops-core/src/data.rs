@@ -1,0 +1,224 @@
+//! Arrays at the boundary: element types, borrowed arguments of any layout, owned results.
+
+use half::{bf16, f16};
+use ndarray::{ArrayD, ArrayView2, ArrayViewD, Axis as NdAxis, IxDyn};
+
+/// Element type of arrays.
+#[derive(Clone, Copy, PartialEq, Eq, Hash, Debug, PartialOrd, Ord)]
+pub enum DType {
+    /// IEEE half precision; computed in f32.
+    F16,
+    /// bfloat16; computed in f32.
+    BF16,
+    /// Single precision.
+    F32,
+    /// Double precision.
+    F64,
+}
+
+impl DType {
+    /// Type that formulas over this type are computed in.
+    pub fn compute(self) -> DType {
+        if self == DType::F64 { DType::F64 } else { DType::F32 }
+    }
+    /// Rust's name.
+    pub fn name(self) -> &'static str {
+        match self {
+            DType::F16 => "f16",
+            DType::BF16 => "bf16",
+            DType::F32 => "f32",
+            DType::F64 => "f64",
+        }
+    }
+}
+
+mod sealed {
+    pub trait Sealed {}
+    impl Sealed for half::f16 {}
+    impl Sealed for half::bf16 {}
+    impl Sealed for f32 {}
+    impl Sealed for f64 {}
+}
+
+/// Element types of arrays: f16, bf16, f32, f64.
+pub trait Element: sealed::Sealed + Copy + Send + Sync + 'static {
+    /// The type as a value.
+    const DTYPE: DType;
+    /// Erases the type of a view.
+    fn erase(view: ArrayViewD<'_, Self>) -> ArgView<'_>;
+    /// Exact widening.
+    fn to_f64(self) -> f64;
+    /// Rounding.
+    fn of_f64(v: f64) -> Self;
+    /// An owned array of this type; converts (rounds) if the buffer holds another.
+    fn take(buffer: Buffer) -> ArrayD<Self>;
+}
+
+macro_rules! element {
+    ($t:ty, $v:ident, $to:expr, $of:expr) => {
+        impl Element for $t {
+            const DTYPE: DType = DType::$v;
+            fn erase(view: ArrayViewD<'_, Self>) -> ArgView<'_> {
+                ArgView::$v(view)
+            }
+            fn to_f64(self) -> f64 {
+                $to(self)
+            }
+            fn of_f64(v: f64) -> Self {
+                $of(v)
+            }
+            fn take(buffer: Buffer) -> ArrayD<Self> {
+                #[allow(unreachable_patterns)]
+                match buffer {
+                    Buffer::$v(a) => a,
+                    Buffer::F16(a) => a.mapv(|v| <$t>::of_f64(v.to_f64())),
+                    Buffer::BF16(a) => a.mapv(|v| <$t>::of_f64(v.to_f64())),
+                    Buffer::F32(a) => a.mapv(|v| <$t>::of_f64(v.to_f64())),
+                    Buffer::F64(a) => a.mapv(|v| <$t>::of_f64(v)),
+                    Buffer::I64(a) => a.mapv(|v| <$t>::of_f64(v as f64)),
+                }
+            }
+        }
+    };
+}
+element!(f16, F16, |v: f16| v.to_f64(), f16::from_f64);
+element!(bf16, BF16, |v: bf16| v.to_f64(), bf16::from_f64);
+element!(f32, F32, |v: f32| v as f64, |v: f64| v as f32);
+element!(f64, F64, |v: f64| v, |v: f64| v);
+
+/// A borrowed array of any shape and layout.
+#[derive(Clone, Debug)]
+pub enum ArgView<'a> {
+    /// f16
+    F16(ArrayViewD<'a, f16>),
+    /// bf16
+    BF16(ArrayViewD<'a, bf16>),
+    /// f32
+    F32(ArrayViewD<'a, f32>),
+    /// f64
+    F64(ArrayViewD<'a, f64>),
+}
+
+/// Does the same with whatever type a view has.
+#[macro_export]
+macro_rules! with_view {
+    ($arg:expr, $v:ident => $body:expr) => {
+        match $arg {
+            $crate::data::ArgView::F16($v) => $body,
+            $crate::data::ArgView::BF16($v) => $body,
+            $crate::data::ArgView::F32($v) => $body,
+            $crate::data::ArgView::F64($v) => $body,
+        }
+    };
+}
+
+impl ArgView<'_> {
+    /// Element type.
+    pub fn dtype(&self) -> DType {
+        match self {
+            ArgView::F16(_) => DType::F16,
+            ArgView::BF16(_) => DType::BF16,
+            ArgView::F32(_) => DType::F32,
+            ArgView::F64(_) => DType::F64,
+        }
+    }
+    /// Shape.
+    pub fn shape(&self) -> &[usize] {
+        with_view!(self, v => v.shape())
+    }
+}
+
+/// The `(rows, dim)` matrix of one batch element: leading axes are indexed by `batch` (counted
+/// from the last axis backwards, extent 1 broadcasts). A parameter (`rows` absent) is one row.
+pub fn batch_matrix<'a, T>(
+    view: &'a ArrayViewD<'_, T>,
+    batch: &[usize],
+    has_rows: bool,
+) -> ArrayView2<'a, T> {
+    let own = if has_rows { 2 } else { 1 };
+    let lead = view.ndim() - own;
+    let mut v = view.view();
+    for k in 0..lead {
+        let extent = v.shape()[0];
+        // Leading axes align with the last axes of the batch shape.
+        let at = batch[batch.len() - lead + k];
+        v = v.index_axis_move(NdAxis(0), if extent == 1 { 0 } else { at });
+    }
+    if !has_rows {
+        v = v.insert_axis(NdAxis(0));
+    }
+    let (r, d) = (v.shape()[0], v.shape()[1]);
+    match v.into_dimensionality() {
+        Ok(m) => m,
+        Err(_) => unreachable!("a view with two axes ({r}, {d})"),
+    }
+}
+
+/// An owned array, row-major.
+#[derive(Clone, Debug, PartialEq)]
+pub enum Buffer {
+    /// f16
+    F16(ArrayD<f16>),
+    /// bf16
+    BF16(ArrayD<bf16>),
+    /// f32
+    F32(ArrayD<f32>),
+    /// f64
+    F64(ArrayD<f64>),
+    /// Indices.
+    I64(ArrayD<i64>),
+}
+
+impl Buffer {
+    /// Zeros (of indices if `dtype` is absent); `None` if memory cannot be had.
+    pub fn zeros(dtype: Option<DType>, shape: &[usize]) -> Option<Buffer> {
+        fn make<T: Clone>(zero: T, shape: &[usize]) -> Option<ArrayD<T>> {
+            let n = shape.iter().try_fold(1usize, |a, &b| a.checked_mul(b))?;
+            let mut v = Vec::new();
+            v.try_reserve_exact(n).ok()?;
+            v.resize(n, zero);
+            ArrayD::from_shape_vec(IxDyn(shape), v).ok()
+        }
+        Some(match dtype {
+            Some(DType::F16) => Buffer::F16(make(f16::ZERO, shape)?),
+            Some(DType::BF16) => Buffer::BF16(make(bf16::ZERO, shape)?),
+            Some(DType::F32) => Buffer::F32(make(0.0, shape)?),
+            Some(DType::F64) => Buffer::F64(make(0.0, shape)?),
+            None => Buffer::I64(make(0, shape)?),
+        })
+    }
+    /// Shape.
+    pub fn shape(&self) -> &[usize] {
+        match self {
+            Buffer::F16(a) => a.shape(),
+            Buffer::BF16(a) => a.shape(),
+            Buffer::F32(a) => a.shape(),
+            Buffer::F64(a) => a.shape(),
+            Buffer::I64(a) => a.shape(),
+        }
+    }
+    /// As an argument of a further step; indices are not arguments.
+    pub fn view(&self) -> Option<ArgView<'_>> {
+        Some(match self {
+            Buffer::F16(a) => ArgView::F16(a.view()),
+            Buffer::BF16(a) => ArgView::BF16(a.view()),
+            Buffer::F32(a) => ArgView::F32(a.view()),
+            Buffer::F64(a) => ArgView::F64(a.view()),
+            Buffer::I64(_) => return None,
+        })
+    }
+    /// Indices, if it holds indices.
+    pub fn indices(&self) -> Option<&ArrayD<i64>> {
+        if let Buffer::I64(a) = self { Some(a) } else { None }
+    }
+    /// Values as f64, whatever the type (indices too).
+    pub fn to_f64(&self) -> ArrayD<f64> {
+        match self {
+            Buffer::F16(a) => a.mapv(|v| v.to_f64()),
+            Buffer::BF16(a) => a.mapv(|v| v.to_f64()),
+            Buffer::F32(a) => a.mapv(f64::from),
+            Buffer::F64(a) => a.clone(),
+            Buffer::I64(a) => a.mapv(|v| v as f64),
+        }
+    }
+}

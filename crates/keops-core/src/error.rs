@@ -1,0 +1,238 @@
+//! Errors, one narrow type per stage. Functions return the narrowest one that they can raise.
+
+use std::fmt;
+
+/// A byte range of a formula string.
+#[derive(Clone, Copy, PartialEq, Eq, Debug, Default)]
+pub struct Span {
+    /// First byte.
+    pub start: usize,
+    /// One past the last byte.
+    pub end: usize,
+}
+
+/// An operation was given operands that it cannot take.
+#[derive(Clone, PartialEq, Eq, Debug, thiserror::Error)]
+#[error("{op}: expected {expected}, got {got}")]
+pub struct DimError {
+    /// Operation as it is called in formulas.
+    pub op: String,
+    /// What the operation takes.
+    pub expected: String,
+    /// What it was given.
+    pub got: String,
+}
+
+impl DimError {
+    /// An error of operation `op`.
+    pub fn new(op: &str, expected: impl Into<String>, got: impl fmt::Display) -> Self {
+        DimError { op: op.to_string(), expected: expected.into(), got: got.to_string() }
+    }
+}
+
+/// A formula string could not be read. The message shows the formula with a caret.
+#[derive(Clone, PartialEq, Eq, Debug)]
+pub struct ParseError {
+    /// What is wrong.
+    pub message: String,
+    /// The whole text.
+    pub text: String,
+    /// Where in the text.
+    pub span: Span,
+}
+
+impl fmt::Display for ParseError {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        writeln!(f, "{}", self.message)?;
+        // Long texts are cut around the place; columns are counted in characters.
+        let line_start = self.text[..self.span.start.min(self.text.len())].rfind('\n').map_or(0, |p| p + 1);
+        let line = self.text[line_start..].lines().next().unwrap_or("");
+        let before = self.text.get(line_start..self.span.start).unwrap_or("").chars().count();
+        let width = self.text.get(self.span.start..self.span.end).unwrap_or("").chars().count();
+        let skip = before.saturating_sub(60);
+        let shown: String = line.chars().skip(skip).take(120).collect();
+        writeln!(f, "  | {shown}")?;
+        let carets = width.clamp(1, 120);
+        write!(f, "  | {}{}", " ".repeat(before - skip), "^".repeat(carets))
+    }
+}
+impl std::error::Error for ParseError {}
+
+/// A derivative was asked for that does not exist.
+#[derive(Clone, PartialEq, Eq, Debug, thiserror::Error)]
+pub enum GradError {
+    /// No variable of that name.
+    #[error("no variable named `{name}`; the variables are {known}")]
+    UnknownVariable {
+        /// Name asked for.
+        name: String,
+        /// Names there are.
+        known: String,
+    },
+    /// The output cannot be differentiated.
+    #[error("{what} has no derivative: {reason}")]
+    NotDifferentiable {
+        /// The reduction or operation.
+        what: String,
+        /// Why.
+        reason: String,
+    },
+    /// Operands of the derivative do not fit.
+    #[error(transparent)]
+    Dim(#[from] DimError),
+}
+
+/// An argument, a range or an option does not fit the formula.
+#[derive(Clone, PartialEq, Eq, Debug, thiserror::Error)]
+pub enum InputError {
+    /// Wrong number of arguments.
+    #[error("expected {expected} arguments ({names}), got {got}")]
+    Count {
+        /// How many the formula has.
+        expected: usize,
+        /// Their names in order.
+        names: String,
+        /// How many were given.
+        got: usize,
+    },
+    /// Wrong shape of one argument.
+    #[error("argument `{name}`: expected {expected}, got shape {got:?}")]
+    Shape {
+        /// Variable.
+        name: String,
+        /// What was expected, in words.
+        expected: String,
+        /// Shape given.
+        got: Vec<usize>,
+    },
+    /// Element types differ.
+    #[error("argument `{name}`: expected element type {expected}, got {got}")]
+    Type {
+        /// Variable.
+        name: String,
+        /// Type of the other arguments.
+        expected: String,
+        /// Type given.
+        got: String,
+    },
+    /// Two arguments disagree about a size.
+    #[error("argument `{name}` has {got} {what}, but `{other}` has {expected}")]
+    Disagree {
+        /// Variable.
+        name: String,
+        /// Rows, batches …
+        what: String,
+        /// Variable it disagrees with.
+        other: String,
+        /// Size of the other.
+        expected: usize,
+        /// Size given.
+        got: usize,
+    },
+    /// Nothing says how many rows there are.
+    #[error("no argument gives the number of {what}; {hint}")]
+    NoSize {
+        /// Which rows.
+        what: String,
+        /// What to do.
+        hint: String,
+    },
+    /// Block-sparse ranges are inconsistent.
+    #[error("ranges: {0}")]
+    Ranges(String),
+    /// An option is out of its domain or forbidden here.
+    #[error("{0}")]
+    Option(String),
+    /// A size overflows the address space.
+    #[error("{what}: the size {detail} is too large")]
+    TooLarge {
+        /// What would be that large.
+        what: String,
+        /// The factors.
+        detail: String,
+    },
+}
+
+/// A formula could not be made into code. Always names what is not supported and where.
+#[derive(Clone, PartialEq, Eq, Debug, thiserror::Error)]
+pub enum CompileError {
+    /// The backend has no way to run this.
+    #[error("{backend}: {reason}")]
+    Unsupported {
+        /// Backend.
+        backend: String,
+        /// Why.
+        reason: String,
+    },
+    /// A limit of the system was reached.
+    #[error("{what} is {got}, the limit is {limit}")]
+    Limit {
+        /// What is limited.
+        what: String,
+        /// Limit.
+        limit: usize,
+        /// Value met.
+        got: usize,
+    },
+    /// The compiler of the backend reported a failure.
+    #[error("{backend}: compilation failed\n{log}")]
+    Failed {
+        /// Backend.
+        backend: String,
+        /// Its log.
+        log: String,
+    },
+}
+
+/// A compiled object failed while running.
+#[derive(Clone, PartialEq, Eq, Debug, thiserror::Error)]
+pub enum RunError {
+    /// Memory could not be had.
+    #[error("out of memory: {bytes} bytes for {what}")]
+    OutOfMemory {
+        /// What for.
+        what: String,
+        /// How many bytes.
+        bytes: usize,
+    },
+    /// The device failed.
+    #[error("{backend}: {message}")]
+    Device {
+        /// Backend.
+        backend: String,
+        /// What it said.
+        message: String,
+    },
+}
+
+/// Any error of formulas and reductions.
+#[derive(Clone, PartialEq, Eq, Debug, thiserror::Error)]
+#[non_exhaustive]
+pub enum Error {
+    /// See [`ParseError`].
+    #[error(transparent)]
+    Parse(#[from] ParseError),
+    /// See [`DimError`].
+    #[error(transparent)]
+    Dim(#[from] DimError),
+    /// See [`GradError`].
+    #[error(transparent)]
+    Grad(#[from] GradError),
+    /// See [`InputError`].
+    #[error(transparent)]
+    Input(#[from] InputError),
+    /// See [`CompileError`].
+    #[error(transparent)]
+    Compile(#[from] CompileError),
+    /// See [`RunError`].
+    #[error(transparent)]
+    Run(#[from] RunError),
+    /// An operator of a `LazyTensor` expression failed; `location` is in the caller's source.
+    #[error("{source} (in the expression at {location})")]
+    Lazy {
+        /// `file:line:column` of the operator.
+        location: String,
+        /// What was wrong.
+        source: Box<Error>,
+    },
+}

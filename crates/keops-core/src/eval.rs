@@ -1,0 +1,632 @@
+//! Evaluation of whole computations on a device.
+//!
+//! Reductions run on the device, each once; row maps and sums of rows are reductions with a single
+//! row or column. Gathers, scatters and sums over batch axes are done here. Intermediate values
+//! have the compute type (f32 for f16 and bf16 data) and are freed after their last use.
+
+use crate::data::{ArgView, Buffer, DType, Element, batch_matrix};
+use crate::error::{Error, InputError, RunError};
+use crate::graph::{Builder, Category, Var};
+use crate::outer::{
+    Computation, OuterGraph, OuterId, OuterNode, OutputDef, Port, Reduction, RowMap, Selected,
+};
+use crate::ranges::Ranges;
+use crate::reduce;
+use crate::spec::{Axis, CheckedArgs, Device, ReduceOptions, Scheme};
+use crate::with_view;
+use ndarray::{ArrayD, ArrayView2, Axis as NdAxis, Dimension, IxDyn, Slice};
+use std::collections::HashMap;
+use std::sync::Arc;
+
+/// Does the same with whatever type a view has, and erases the type again.
+macro_rules! map_view {
+    ($arg:expr, $v:ident => $body:expr) => {
+        match $arg {
+            ArgView::F16($v) => ArgView::F16($body),
+            ArgView::BF16($v) => ArgView::BF16($body),
+            ArgView::F32($v) => ArgView::F32($body),
+            ArgView::F64($v) => ArgView::F64($body),
+        }
+    };
+}
+/// Does the same with whatever type a buffer has.
+macro_rules! map_buffer {
+    ($arg:expr, $v:ident => $body:expr) => {
+        match $arg {
+            Buffer::F16($v) => Buffer::F16($body),
+            Buffer::BF16($v) => Buffer::BF16($body),
+            Buffer::F32($v) => Buffer::F32($body),
+            Buffer::F64($v) => Buffer::F64($body),
+            Buffer::I64($v) => Buffer::I64($body),
+        }
+    };
+}
+
+/// Sizes that arguments give to a computation.
+#[derive(Clone, PartialEq, Eq, Debug)]
+pub struct Sizes {
+    /// Number of rows of category `I`; 1 if no variable has it.
+    pub rows_i: usize,
+    /// Number of rows of category `J`; 1 if no variable has it.
+    pub rows_j: usize,
+    /// Batch shape of all arguments together.
+    pub batch: Vec<usize>,
+    /// Element type of the arguments (f64 if there is none).
+    pub dtype: DType,
+    /// Batch shape of each argument.
+    of_input: Vec<Vec<usize>>,
+}
+
+impl Sizes {
+    /// Pairs of rows, over all batches.
+    pub fn pairs(&self) -> u64 {
+        let all = self.batch.iter().chain([&self.rows_i, &self.rows_j]);
+        all.fold(1u64, |a, &b| a.saturating_mul(b as u64))
+    }
+    fn rows(&self, category: Category) -> Option<usize> {
+        match category {
+            Category::I => Some(self.rows_i),
+            Category::J => Some(self.rows_j),
+            Category::Param => None,
+        }
+    }
+    /// Batch shape of a node: its inputs', broadcast. They are known to be compatible.
+    fn batch_of(&self, graph: &OuterGraph, node: OuterId) -> Vec<usize> {
+        let mut batch = vec![];
+        for &slot in graph.support(node).iter() {
+            merge(&mut batch, &self.of_input[slot]);
+        }
+        batch
+    }
+}
+
+/// Broadcasts `own` into `batch`, aligned at the last axis; the axis where that fails.
+fn merge(batch: &mut Vec<usize>, own: &[usize]) -> Option<(usize, usize)> {
+    while batch.len() < own.len() {
+        batch.insert(0, 1);
+    }
+    let lead = batch.len() - own.len();
+    for (b, &e) in batch[lead..].iter_mut().zip(own) {
+        if e != 1 && *b != 1 && *b != e {
+            return Some((*b, e));
+        }
+        if e != 1 {
+            *b = e;
+        }
+    }
+    None
+}
+
+/// A value while a computation runs.
+#[derive(Clone)]
+struct Value<'a> {
+    held: Held<'a>,
+    /// Components `start, start + step, …` (so many) of what is held.
+    columns: Option<(usize, usize, usize)>,
+}
+#[derive(Clone)]
+enum Held<'a> {
+    Given(ArgView<'a>),
+    Made(Arc<Buffer>),
+}
+
+impl<'a> Value<'a> {
+    fn made(buffer: Buffer) -> Value<'a> {
+        Value { held: Held::Made(Arc::new(buffer)), columns: None }
+    }
+    /// Values as an argument; `None` for indices.
+    fn view(&self) -> Option<ArgView<'_>> {
+        let all = match &self.held {
+            Held::Given(a) => map_view!(a, v => v.view()),
+            Held::Made(b) => b.view()?,
+        };
+        let Some((start, step, len)) = self.columns else { return Some(all) };
+        let slice = Slice::new(start as isize, Some((start + (len - 1) * step + 1) as isize), step as isize);
+        Some(map_view!(all, v => {
+            let mut v = v;
+            let last = NdAxis(v.ndim() - 1);
+            v.slice_axis_inplace(last, slice);
+            v
+        }))
+    }
+    fn indices(&self) -> Option<&ArrayD<i64>> {
+        match &self.held {
+            Held::Made(b) => b.indices(),
+            Held::Given(_) => None,
+        }
+    }
+    /// An owned buffer of type `dtype` (indices stay indices), row-major.
+    fn into_buffer(self, dtype: DType, what: &str) -> Result<Buffer, RunError> {
+        if let Some(v) = self.view()
+            && (self.columns.is_some() || v.dtype() != dtype || matches!(self.held, Held::Given(_)))
+        {
+            return convert(&v, dtype, what);
+        }
+        match self.held {
+            Held::Made(b) => Ok(Arc::try_unwrap(b).unwrap_or_else(|shared| (*shared).clone())),
+            Held::Given(_) => unreachable!("arguments are values"),
+        }
+    }
+}
+
+fn zeros(dtype: DType, shape: &[usize], what: &str) -> Result<Buffer, RunError> {
+    Buffer::zeros(Some(dtype), shape).ok_or_else(|| RunError::OutOfMemory {
+        what: what.into(),
+        bytes: shape.iter().fold(8usize, |a, &b| a.saturating_mul(b)),
+    })
+}
+
+/// A row-major copy in the given compute type.
+fn convert(view: &ArgView<'_>, dtype: DType, what: &str) -> Result<Buffer, RunError> {
+    fn copy<O: Element>(out: &mut ArrayD<O>, view: &ArgView<'_>) {
+        with_view!(view, v => out.zip_mut_with(v, |o, x| *o = O::of_f64(x.to_f64())));
+    }
+    let mut out = zeros(dtype, view.shape(), what)?;
+    match &mut out {
+        Buffer::F32(o) => copy(o, view),
+        Buffer::F64(o) => copy(o, view),
+        _ => unreachable!("compute types are f32 and f64"),
+    }
+    Ok(out)
+}
+
+fn reshape(buffer: Buffer, shape: &[usize]) -> Buffer {
+    map_buffer!(buffer, a => match a.into_shape_with_order(IxDyn(shape)) {
+        Ok(a) => a,
+        Err(_) => unreachable!("results are row-major and keep their size"),
+    })
+}
+
+/// Merges the last axes of an argument, those of one row, into one.
+fn flatten_rows<'a>(arg: &ArgView<'a>, row: usize) -> Value<'a> {
+    macro_rules! flat {
+        ($v:expr, $kind:ident) => {{
+            let lead = $v.ndim() - row;
+            let mut shape = $v.shape()[..lead].to_vec();
+            shape.push($v.shape()[lead..].iter().product());
+            match $v.clone().into_shape_with_order(IxDyn(&shape)) {
+                Ok(v) => Value { held: Held::Given(ArgView::$kind(v)), columns: None },
+                Err(_) => {
+                    let copy = $v.iter().copied().collect::<Vec<_>>();
+                    match ArrayD::from_shape_vec(IxDyn(&shape), copy) {
+                        Ok(a) => Value::made(Buffer::$kind(a)),
+                        Err(_) => unreachable!("merging axes keeps the size"),
+                    }
+                }
+            }
+        }};
+    }
+    if row == 1 {
+        return Value { held: Held::Given(arg.clone()), columns: None };
+    }
+    match arg {
+        ArgView::F16(v) => flat!(v, F16),
+        ArgView::BF16(v) => flat!(v, BF16),
+        ArgView::F32(v) => flat!(v, F32),
+        ArgView::F64(v) => flat!(v, F64),
+    }
+}
+
+impl Computation {
+    /// Checks arguments and finds sizes.
+    ///
+    /// # Errors
+    /// [`InputError`] naming the argument whose number of axes, dimension, rows, batches or
+    /// element type does not fit.
+    pub fn sizes(&self, args: &[ArgView<'_>]) -> Result<Sizes, InputError> {
+        if args.len() != self.inputs.len() {
+            let names: Vec<_> = self.inputs.iter().map(|i| i.name.as_str()).collect();
+            return Err(InputError::Count {
+                expected: self.inputs.len(),
+                names: names.join(", "),
+                got: args.len(),
+            });
+        }
+        let dtype = args.first().map_or(DType::F64, |a| a.dtype());
+        let mut rows: [Option<(usize, &str)>; 2] = [None, None];
+        let mut sizes =
+            Sizes { rows_i: 1, rows_j: 1, batch: vec![], dtype, of_input: vec![] };
+        for (input, arg) in self.inputs.iter().zip(args) {
+            let (name, shape) = (&input.name, arg.shape());
+            if arg.dtype() != dtype {
+                return Err(InputError::Type {
+                    name: name.clone(),
+                    expected: format!("{} as of `{}`", dtype.name(), self.inputs[0].name),
+                    got: arg.dtype().name().into(),
+                });
+            }
+            let letter = match input.category {
+                Category::I => "M, ",
+                Category::J => "N, ",
+                Category::Param => "",
+            };
+            let has_rows = input.category != Category::Param;
+            let own = input.row.len() + has_rows as usize;
+            if shape.len() < own || !shape.ends_with(&input.row) {
+                let row: Vec<_> = input.row.iter().map(|d| d.to_string()).collect();
+                let row = row.join(", ");
+                return Err(InputError::Shape {
+                    name: name.clone(),
+                    expected: format!("shape ({letter}{row}) or (batches…, {letter}{row})"),
+                    got: shape.to_vec(),
+                });
+            }
+            let batch = shape[..shape.len() - own].to_vec();
+            let other = match input.like.map(|p| self.graph.node(p.node)) {
+                Some(OuterNode::Input { slot, .. }) => self.inputs[*slot].name.clone(),
+                _ => "the result".to_string(),
+            };
+            if has_rows {
+                let got = shape[shape.len() - own];
+                let slot = &mut rows[(input.category == Category::J) as usize];
+                let known = match (&slot, &input.like) {
+                    (Some((n, first)), None) => Some((*n, first.to_string())),
+                    (n, Some(_)) => Some((n.map_or(1, |(n, _)| n), other.clone())),
+                    (None, None) => None,
+                };
+                match known {
+                    Some((expected, other)) if expected != got => {
+                        let (name, what) = (name.clone(), "rows".to_string());
+                        return Err(InputError::Disagree { name, what, other, expected, got });
+                    }
+                    Some(_) => {}
+                    None => *slot = Some((got, name)),
+                }
+            }
+            match input.like {
+                None => {
+                    if let Some((expected, got)) = merge(&mut sizes.batch, &batch) {
+                        let clash = |b: &Vec<usize>| merge(&mut b.clone(), &batch).is_some();
+                        let at = sizes.of_input.iter().position(clash).unwrap_or(0);
+                        return Err(InputError::Disagree {
+                            name: name.clone(),
+                            what: "batch elements".into(),
+                            other: self.inputs[at].name.clone(),
+                            expected,
+                            got,
+                        });
+                    }
+                }
+                Some(like) => {
+                    let full = sizes.batch_of(&self.graph, like.node);
+                    let mut both = full.clone();
+                    if merge(&mut both, &batch).is_some() || both != full {
+                        return Err(InputError::Shape {
+                            name: name.clone(),
+                            expected: format!("batch shape {full:?} as of `{other}`"),
+                            got: shape.to_vec(),
+                        });
+                    }
+                }
+            }
+            sizes.of_input.push(batch);
+        }
+        let [i, j] = rows.map(|r| r.map_or(1, |(n, _)| n));
+        (sizes.rows_i, sizes.rows_j) = (i, j);
+        Ok(sizes)
+    }
+
+    /// Evaluates on a device. Results are in the compute type of the arguments (f32 for f16 and
+    /// bf16), indices in i64, of shape `(batch…, rows, row…)` ([`OutputDef::row`]); parameters
+    /// `(batch…, row…)`.
+    ///
+    /// Ranges apply to every reduction over pairs: the pattern over `j` or over `i` by its axis.
+    /// Accumulation in f16 applies to reductions of f16 data; those that also read intermediate
+    /// values (gradients) accumulate in f32.
+    ///
+    /// # Errors
+    /// [`Error::Input`] if arguments or ranges do not fit, [`Error::Compile`] and [`Error::Run`]
+    /// from the device.
+    pub fn run(
+        &self,
+        device: &Device,
+        args: &[ArgView<'_>],
+        ranges: Option<&Ranges>,
+    ) -> Result<Vec<Buffer>, Error> {
+        let sizes = self.sizes(args)?;
+        if let Some(r) = ranges {
+            r.check(sizes.rows_i, sizes.rows_j)?;
+        }
+        let ports: Vec<Port> = self.outputs.iter().map(|o| o.port).collect();
+        let order = self.graph.live(&ports);
+        let mut last_use: HashMap<OuterId, OuterId> = HashMap::new();
+        for &id in &order {
+            for p in self.graph.node(id).operands() {
+                last_use.insert(p.node, id);
+            }
+        }
+        let mut run = Run {
+            computation: self,
+            sizes: &sizes,
+            device,
+            ranges,
+            values: HashMap::new(),
+            wide: HashMap::new(),
+        };
+        for id in order {
+            let made = run.node(id, args)?;
+            for (output, value) in (0..).zip(made) {
+                run.values.insert(Port { node: id, output }, value);
+            }
+            let outputs = |p: &Port| ports.iter().any(|o| o.node == p.node);
+            for p in self.graph.node(id).operands() {
+                if last_use[&p.node] == id && !outputs(&p) {
+                    run.values.retain(|q, _| q.node != p.node);
+                    run.wide.remove(&p);
+                }
+            }
+        }
+        let mut left = run.values;
+        let last = |k: usize| !ports[k + 1..].contains(&ports[k]);
+        let take = |(k, o): (usize, &OutputDef)| {
+            let value = if last(k) { left.remove(&o.port) } else { left.get(&o.port).cloned() };
+            let Some(value) = value else { unreachable!("outputs are kept") };
+            let buffer = value.into_buffer(sizes.dtype.compute(), "a result")?;
+            let mut shape = sizes.batch_of(&self.graph, o.port.node);
+            shape.extend(sizes.rows(self.graph.info(o.port).category));
+            shape.extend(&o.row);
+            Ok(reshape(buffer, &shape))
+        };
+        self.outputs.iter().enumerate().map(take).collect()
+    }
+}
+
+struct Run<'r, 'a> {
+    computation: &'r Computation,
+    sizes: &'r Sizes,
+    device: &'r Device,
+    ranges: Option<&'r Ranges>,
+    values: HashMap<Port, Value<'a>>,
+    /// Arguments in the compute type, where a reduction needs them beside intermediate values.
+    wide: HashMap<Port, Value<'a>>,
+}
+
+impl<'a> Run<'_, 'a> {
+    fn node(&mut self, id: OuterId, args: &[ArgView<'a>]) -> Result<Vec<Value<'a>>, Error> {
+        let graph = &self.computation.graph;
+        let node = graph.node(id);
+        if let Some((x, start, step, len)) = OuterGraph::as_columns(node)
+            && let Some(Value { held, columns: None }) = self.values.get(&x)
+        {
+            return Ok(vec![Value { held: held.clone(), columns: Some((start, step, len)) }]);
+        }
+        let batch = self.sizes.batch_of(graph, id);
+        let compute = self.sizes.dtype.compute();
+        Ok(match node {
+            OuterNode::Input { slot, .. } => {
+                vec![flatten_rows(&args[*slot], self.computation.inputs[*slot].row.len())]
+            }
+            OuterNode::Reduce(r) => {
+                let made = self.reduce(r, [true, true], self.ranges)?;
+                made.into_iter().map(Value::made).collect()
+            }
+            OuterNode::RowMap(m) => vec![self.row_map(m, &batch)?],
+            OuterNode::SumRows { x } => vec![self.sum_rows(*x, &batch)?],
+            OuterNode::GatherRows { x, at } => {
+                let rows = self.sizes.rows(graph.info(at.index).category).unwrap_or(1);
+                let shape = [&batch[..], &[rows, graph.info(*x).dim]].concat();
+                let mut out = zeros(compute, &shape, "gathered rows")?;
+                let (x, index) = (self.value(*x), self.index(*at));
+                with_view!(&x, x => match &mut out {
+                    Buffer::F32(o) => gather(o, x, index, at.column, &batch),
+                    Buffer::F64(o) => gather(o, x, index, at.column, &batch),
+                    _ => unreachable!("compute types are f32 and f64"),
+                });
+                vec![Value::made(out)]
+            }
+            OuterNode::ScatterAddRows { x, at, category } => {
+                let rows = self.sizes.rows(*category).unwrap_or(1);
+                let shape = [&batch[..], &[rows, graph.info(*x).dim]].concat();
+                let mut sums = zeros(DType::F64, &shape, "scattered rows")?;
+                let (x, index) = (self.value(*x), self.index(*at));
+                if let Buffer::F64(o) = &mut sums {
+                    with_view!(&x, x => scatter_add(o, x, index, at.column, &batch));
+                }
+                vec![Value::made(rounded(sums, compute))]
+            }
+            OuterNode::RowIndex { at } => {
+                let index = self.index(*at);
+                let last = NdAxis(index.ndim() - 1);
+                let column = index.index_axis(last, at.column).insert_axis(last);
+                let all = Buffer::F64(column.mapv(|v| v as f64));
+                vec![Value::made(rounded(all, compute))]
+            }
+            OuterNode::Rebatch { x, .. } => {
+                let from = self.sizes.batch_of(graph, x.node);
+                if from == batch {
+                    return Ok(vec![self.values[x].clone()]);
+                }
+                let info = graph.info(*x);
+                let mut tail: Vec<usize> = self.sizes.rows(info.category).into_iter().collect();
+                tail.push(info.dim);
+                let mut out = zeros(DType::F64, &[&batch[..], &tail].concat(), "batches")?;
+                let x = convert(&self.value(*x), DType::F64, "batches")?;
+                if let (Buffer::F64(x), Buffer::F64(o)) = (&x, &mut out) {
+                    rebatch(x, &from, o, &batch, tail.iter().product());
+                }
+                vec![Value::made(rounded(out, compute))]
+            }
+        })
+    }
+    fn value(&self, port: Port) -> ArgView<'_> {
+        match self.values.get(&port).and_then(|v| v.view()) {
+            Some(v) => v,
+            None => unreachable!("operands are evaluated before their users"),
+        }
+    }
+    fn index(&self, at: Selected) -> &ArrayD<i64> {
+        match self.values.get(&at.index).and_then(|v| v.indices()) {
+            Some(v) => v,
+            None => unreachable!("selected columns refer to indices"),
+        }
+    }
+
+    /// Runs one reduction; `sized` tells for which of `i`, `j` the computation's number of rows
+    /// holds (the others have one row).
+    fn reduce(
+        &mut self,
+        r: &Reduction,
+        sized: [bool; 2],
+        ranges: Option<&Ranges>,
+    ) -> Result<Vec<Buffer>, Error> {
+        let compute = self.sizes.dtype.compute();
+        let given = |v: &ArgView<'_>| v.dtype() == self.sizes.dtype;
+        let uniform = r.bindings.iter().all(|(_, p)| given(&self.value(*p)));
+        let dtype = if uniform && !r.bindings.is_empty() { self.sizes.dtype } else { compute };
+        for (_, p) in &r.bindings {
+            if self.value(*p).dtype() != dtype && !self.wide.contains_key(p) {
+                let copy = convert(&self.value(*p), dtype, "an argument in the compute type")?;
+                self.wide.insert(*p, Value::made(copy));
+            }
+        }
+        let name = |p: &Port| match self.computation.graph.node(p.node) {
+            OuterNode::Input { slot, .. } => self.computation.inputs[*slot].name.clone(),
+            _ => format!("#{}", p.node.0),
+        };
+        let mut spec = r.spec(dtype, r.bindings.iter().map(|(_, p)| name(p)).collect());
+        let half = Some(DType::F16);
+        if self.sizes.dtype == DType::F16 && dtype == compute && spec.options.accumulate == half {
+            spec.options.accumulate = None;
+        }
+        spec.check()?;
+        let args = r.bindings.iter().map(|(_, p)| {
+            let wide = self.wide.get(p).filter(|_| self.value(*p).dtype() != dtype);
+            wide.and_then(|v| v.view()).unwrap_or_else(|| self.value(*p))
+        });
+        let rows = |k: usize, n: usize| sized[k].then_some(n);
+        let (i, j) = (rows(0, self.sizes.rows_i), rows(1, self.sizes.rows_j));
+        let checked = CheckedArgs::new(&spec, args.collect(), ranges, i, j)?;
+        let compiled = self.device.compile(&spec)?;
+        let mut out = checked.allocate(&spec)?;
+        compiled.run(&checked, &mut out)?;
+        Ok(out)
+    }
+
+    /// A sum over the other index, which has one row.
+    fn row_map(&mut self, m: &RowMap, batch: &[usize]) -> Result<Value<'a>, Error> {
+        let axis = if m.category == Category::J { Axis::I } else { Axis::J };
+        let r = Reduction {
+            graph: m.graph.clone(),
+            formula: m.root,
+            weight: None,
+            reduction: &reduce::SUM,
+            k: 1,
+            axis,
+            options: ReduceOptions { scheme: Scheme::Direct, ..ReduceOptions::default() },
+            bindings: m.bindings.clone(),
+        };
+        let sized = [m.category == Category::I, m.category == Category::J];
+        self.single(&r, sized, m.category, batch)
+    }
+    fn sum_rows(&mut self, x: Port, batch: &[usize]) -> Result<Value<'a>, Error> {
+        let info = self.computation.graph.info(x);
+        let b = Builder::default();
+        let var = Var { index: 0, dim: info.dim, category: info.category };
+        let formula = b.var(var).id;
+        let r = Reduction {
+            graph: Arc::new(b.into_graph()),
+            formula,
+            weight: None,
+            reduction: &reduce::SUM,
+            k: 1,
+            axis: if info.category == Category::I { Axis::I } else { Axis::J },
+            options: ReduceOptions::default(),
+            bindings: vec![(var, x)],
+        };
+        let sized = [info.category == Category::I, info.category == Category::J];
+        self.single(&r, sized, Category::Param, batch)
+    }
+    /// The one result of a reduction of values, with rows of `category`.
+    fn single(
+        &mut self,
+        r: &Reduction,
+        sized: [bool; 2],
+        category: Category,
+        batch: &[usize],
+    ) -> Result<Value<'a>, Error> {
+        let mut out = self.reduce(r, sized, None)?;
+        let Some(buffer) = out.pop() else { unreachable!("a sum has one result") };
+        let mut shape = batch.to_vec();
+        shape.extend(self.sizes.rows(category));
+        shape.push(r.graph.dim(r.formula));
+        Ok(Value::made(reshape(buffer, &shape)))
+    }
+}
+
+/// Sums in f64, rounded once to the compute type.
+fn rounded(sums: Buffer, dtype: DType) -> Buffer {
+    match dtype {
+        DType::F64 => sums,
+        _ => Buffer::F32(f32::take(sums)),
+    }
+}
+
+/// All multi-indices of a shape, in order.
+fn indices_of(shape: &[usize]) -> impl Iterator<Item = Vec<usize>> + '_ {
+    ndarray::indices(IxDyn(shape)).into_iter().map(|i| Dimension::slice(&i).to_vec())
+}
+
+fn gather<T: Element, O: Element>(
+    out: &mut ArrayD<O>,
+    x: &ndarray::ArrayViewD<'_, T>,
+    index: &ArrayD<i64>,
+    column: usize,
+    batch: &[usize],
+) {
+    let index = index.view();
+    for (b, to) in indices_of(batch).zip(blocks(out, batch)) {
+        let x: ArrayView2<'_, T> = batch_matrix(x, &b, true);
+        let at = batch_matrix(&index, &b, true);
+        for (row, &at) in to.chunks_exact_mut(x.ncols()).zip(at.column(column)) {
+            if let Ok(at) = usize::try_from(at) {
+                row.iter_mut().zip(x.row(at)).for_each(|(o, v)| *o = O::of_f64(v.to_f64()));
+            }
+        }
+    }
+}
+
+fn scatter_add<T: Element>(
+    out: &mut ArrayD<f64>,
+    x: &ndarray::ArrayViewD<'_, T>,
+    index: &ArrayD<i64>,
+    column: usize,
+    batch: &[usize],
+) {
+    let index = index.view();
+    for (b, to) in indices_of(batch).zip(blocks(out, batch)) {
+        let x: ArrayView2<'_, T> = batch_matrix(x, &b, true);
+        let at = batch_matrix(&index, &b, true);
+        let dim = x.ncols();
+        for (row, &at) in x.rows().into_iter().zip(at.column(column)) {
+            if let Ok(at) = usize::try_from(at) {
+                let to = &mut to[at * dim..(at + 1) * dim];
+                to.iter_mut().zip(row).for_each(|(o, v)| *o += v.to_f64());
+            }
+        }
+    }
+}
+
+/// The values of each batch element of a row-major array.
+fn blocks<'o, O>(out: &'o mut ArrayD<O>, batch: &[usize]) -> impl Iterator<Item = &'o mut [O]> {
+    let count: usize = batch.iter().product();
+    let all = out.as_slice_mut().unwrap_or_default();
+    let size = all.len() / count.max(1);
+    all.chunks_mut(size.max(1)).take(count)
+}
+
+/// See [`OuterNode::Rebatch`]; `tail` is the number of values of a batch element.
+fn rebatch(x: &ArrayD<f64>, from: &[usize], out: &mut ArrayD<f64>, to: &[usize], tail: usize) {
+    let (Some(x), Some(out)) = (x.as_slice(), out.as_slice_mut()) else { return };
+    let mut all = from.to_vec();
+    merge(&mut all, to);
+    // Number of the batch element that an index of the common shape means in `shape`.
+    let number = |index: &[usize], shape: &[usize]| {
+        let own = &index[index.len() - shape.len()..];
+        own.iter().zip(shape).fold(0, |n, (&i, &e)| n * e + if e == 1 { 0 } else { i })
+    };
+    for index in indices_of(&all) {
+        let (source, target) = (number(&index, from) * tail, number(&index, to) * tail);
+        let values = &x[source..source + tail];
+        out[target..target + tail].iter_mut().zip(values).for_each(|(o, v)| *o += v);
+    }
+}

@@ -1,0 +1,321 @@
+//! Reductions of formulas over typed arrays: the front door.
+//!
+//! ```
+//! use keops_core::genred::Genred;
+//! use keops_core::graph::{Builder, Category, Var};
+//! use keops_core::outer::Formula;
+//! use keops_core::{reduce, spec::Axis};
+//! use ndarray::array;
+//!
+//! // b_i = Σ_j exp(-|x_i - y_j|²)
+//! let x = Var { index: 0, dim: 1, category: Category::I };
+//! let y = Var { index: 1, dim: 1, category: Category::J };
+//! let b = Builder::default();
+//! let d = b.var(x) - b.var(y);
+//! let root = (-(d * d)).un(&keops_core::ops::EXP).id;
+//! let formula = Formula {
+//!     graph: b.into_graph().into(),
+//!     root,
+//!     weight: None,
+//!     vars: vec![x, y],
+//!     names: vec!["x".into(), "y".into()],
+//! };
+//! let sum: Genred = Genred::from_formula(formula, &reduce::SUM, Axis::J)?;
+//!
+//! let (x, y) = (array![[0.0], [1.0]], array![[0.0], [1.0], [2.0]]);
+//! let out = sum.call((&x, &y))?; // shape (2, 1)
+//! assert!((out[[0, 0]] - (1.0 + (-1f64).exp() + (-4f64).exp())).abs() < 1e-15);
+//!
+//! let e = array![[1.0], [0.0]]; // the cotangent: as the result
+//! let gx = sum.vjp("x")?.call((&x, &y, &e))?; // as x
+//! assert!((gx[[0, 0]] - 2.0 * ((-1f64).exp() + 2.0 * (-4f64).exp())).abs() < 1e-15);
+//! assert_eq!(gx[[1, 0]], 0.0);
+//! # Ok::<(), keops_core::error::Error>(())
+//! ```
+
+use crate::data::{ArgView, Buffer, Element};
+use crate::error::{Error, GradError, InputError};
+use crate::interp::Interpreter;
+use crate::outer::{Computation, Formula};
+use crate::ranges::Ranges;
+use crate::reduce::ReductionDef;
+use crate::spec::{Axis, Device, ReduceOptions};
+use ndarray::{ArrayBase, ArrayD, ArrayRef, Data, Dimension};
+use std::sync::Arc;
+
+/// A reduction and its number of winners.
+///
+/// Functions take `impl Into<Reduce>`: `&SUM`, or `(&K_MIN, 10)`.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+pub struct Reduce {
+    /// Which reduction.
+    pub def: &'static ReductionDef,
+    /// Number of winners, for reductions that take several; else 1.
+    pub k: usize,
+}
+
+impl From<&'static ReductionDef> for Reduce {
+    fn from(def: &'static ReductionDef) -> Reduce {
+        Reduce { def, k: 1 }
+    }
+}
+impl From<(&'static ReductionDef, usize)> for Reduce {
+    fn from((def, k): (&'static ReductionDef, usize)) -> Reduce {
+        Reduce { def, k }
+    }
+}
+
+/// Where reductions run.
+pub trait Place: Clone + Send + Sync {
+    /// The device for a problem of so many pairs of rows.
+    fn device(&self, pairs: u64) -> Device;
+}
+
+impl Place for Device {
+    fn device(&self, _: u64) -> Device {
+        self.clone()
+    }
+}
+
+/// The reference interpreter: slow, and right.
+#[derive(Clone, Debug)]
+pub struct Reference(Device);
+
+impl Default for Reference {
+    fn default() -> Reference {
+        Reference(Device::new(Interpreter::new()))
+    }
+}
+impl Place for Reference {
+    fn device(&self, _: u64) -> Device {
+        self.0.clone()
+    }
+}
+
+/// Something that can be an argument: an owned array, a view or a reference of any shape and
+/// layout (strides may be zero or negative).
+pub trait AsArg {
+    /// Element type.
+    type Elem: Element;
+    /// The array, borrowed.
+    fn as_arg(&self) -> ArgView<'_>;
+}
+impl<T: Element, S: Data<Elem = T>, D: Dimension> AsArg for ArrayBase<S, D, T> {
+    type Elem = T;
+    fn as_arg(&self) -> ArgView<'_> {
+        T::erase(self.view().into_dyn())
+    }
+}
+impl<T: Element, D: Dimension> AsArg for ArrayRef<T, D> {
+    type Elem = T;
+    fn as_arg(&self) -> ArgView<'_> {
+        T::erase(self.view().into_dyn())
+    }
+}
+
+/// Arguments of one element type: a tuple of up to twelve references to arrays of any dimensions,
+/// or a slice of references to arrays of one kind.
+pub trait IntoArgs<'a> {
+    /// Element type.
+    type Elem: Element;
+    /// The arrays in order.
+    fn into_args(self) -> Vec<ArgView<'a>>;
+}
+impl<'a, A: AsArg + ?Sized> IntoArgs<'a> for &[&'a A] {
+    type Elem = A::Elem;
+    fn into_args(self) -> Vec<ArgView<'a>> {
+        self.iter().map(|a| a.as_arg()).collect()
+    }
+}
+
+macro_rules! tuples {
+    ($($first:ident $($rest:ident)*)?) => {$(
+        impl<'a, T: Element, $first: AsArg<Elem = T> + ?Sized, $($rest: AsArg<Elem = T> + ?Sized),*>
+            IntoArgs<'a> for (&'a $first, $(&'a $rest),*)
+        {
+            type Elem = T;
+            #[allow(non_snake_case)]
+            fn into_args(self) -> Vec<ArgView<'a>> {
+                let ($first, $($rest),*) = self;
+                vec![$first.as_arg(), $($rest.as_arg()),*]
+            }
+        }
+        tuples!($($rest)*);
+    )?};
+}
+tuples!(A B C D E F G H I J K L);
+
+/// A reduction of a formula, or derivatives of one, as a function of named arrays.
+///
+/// Arguments come in the order of the variables: `(batch…, M, dim)` for variables of category `I`,
+/// `(batch…, N, dim)` for `J`, `(batch…, dim)` for parameters; batch axes broadcast. Results have
+/// shape `(batch…, rows, dim)`; those of reductions with k winners `(batch…, rows, k)`, or
+/// `(batch…, rows, k, dim)` where the formula has more than one component. Gradients have the
+/// shape of the argument: over batch axes along which it was broadcast they are summed.
+///
+/// Values are returned in the element type of the arguments; f16 and bf16 data are computed in
+/// f32 and rounded once at the end ([`Genred::run`] returns the f32 values).
+///
+/// Immutable, cheap to clone, and safe to share between threads. `P` says where it runs.
+#[derive(Clone, Debug)]
+pub struct Genred<P = Reference> {
+    computation: Computation,
+    ranges: Option<Arc<Ranges>>,
+    place: P,
+}
+
+impl<P: Place + Default> Genred<P> {
+    /// A reduction of a formula that is already a graph.
+    ///
+    /// # Errors
+    /// [`InputError::Option`] if formula, weight, reduction and number of winners do not fit.
+    pub fn from_formula(
+        formula: Formula,
+        reduction: impl Into<Reduce>,
+        axis: Axis,
+    ) -> Result<Genred<P>, InputError> {
+        let Reduce { def, k } = reduction.into();
+        Ok(Computation::reduction(formula, def, k, axis)?.into())
+    }
+}
+
+impl<P: Place + Default> From<Computation> for Genred<P> {
+    fn from(computation: Computation) -> Genred<P> {
+        Genred { computation, ranges: None, place: P::default() }
+    }
+}
+
+impl<P: Place> Genred<P> {
+    /// The same function at another place.
+    pub fn at<Q: Place>(self, place: Q) -> Genred<Q> {
+        Genred { computation: self.computation, ranges: self.ranges, place }
+    }
+    /// Accumulation type and scheme of the sums inside.
+    pub fn options(self, options: ReduceOptions) -> Genred<P> {
+        Genred { computation: self.computation.with_options(options), ..self }
+    }
+    /// Restricts every reduction, also in derivatives, to block-sparse ranges.
+    pub fn ranges(self, ranges: impl Into<Arc<Ranges>>) -> Genred<P> {
+        Genred { ranges: Some(ranges.into()), ..self }
+    }
+    /// The computation behind it.
+    pub fn computation(&self) -> &Computation {
+        &self.computation
+    }
+    /// Names of the arguments in order.
+    pub fn arguments(&self) -> impl Iterator<Item = &str> {
+        self.computation.inputs().iter().map(|i| i.name.as_str())
+    }
+    fn derived(&self, computation: Computation) -> Genred<P> {
+        Genred { computation, ranges: self.ranges.clone(), place: self.place.clone() }
+    }
+
+    /// The gradient of `Σ <result, e>` with respect to one argument, a function of the same
+    /// arguments and of the cotangent `e`, which has the shape of the result. It can be derived
+    /// again: the next cotangent is named `e2`. See [`Computation::vjp`].
+    ///
+    /// # Errors
+    /// [`GradError`] for an unknown name, or if the result is indices.
+    pub fn vjp(&self, name: &str) -> Result<Genred<P>, GradError> {
+        self.vjp_of(&[name])
+    }
+    /// The gradients with respect to several arguments, which share their kernel evaluations:
+    /// one result for each.
+    ///
+    /// # Errors
+    /// As [`Genred::vjp`].
+    pub fn vjp_of(&self, names: &[&str]) -> Result<Genred<P>, GradError> {
+        Ok(self.derived(self.computation.vjp(names)?))
+    }
+    /// The gradients with respect to every argument.
+    ///
+    /// # Errors
+    /// As [`Genred::vjp`].
+    pub fn vjp_all(&self) -> Result<Genred<P>, GradError> {
+        self.vjp_of(&self.arguments().collect::<Vec<_>>())
+    }
+    /// The derivative of the result along a tangent of one argument, a function of the same
+    /// arguments and of the tangent, `d_` and the name, which has the shape of that argument.
+    ///
+    /// # Errors
+    /// As [`Genred::vjp`].
+    pub fn jvp(&self, name: &str) -> Result<Genred<P>, GradError> {
+        self.jvp_of(&[name])
+    }
+    /// The derivative along tangents of several arguments at once.
+    ///
+    /// # Errors
+    /// As [`Genred::vjp`].
+    pub fn jvp_of(&self, names: &[&str]) -> Result<Genred<P>, GradError> {
+        Ok(self.derived(self.computation.jvp(names)?))
+    }
+    /// After the results of a derivative, also those of what was derived: a value and its
+    /// gradient from one evaluation.
+    pub fn with_primal(self) -> Genred<P> {
+        Genred { computation: self.computation.with_primal(), ..self }
+    }
+
+    /// The result, in the element type of the arguments.
+    ///
+    /// # Errors
+    /// [`Error::Input`] if the arguments do not fit, or if there is not exactly one result of
+    /// values; [`Error::Compile`] and [`Error::Run`] from the device.
+    pub fn call<'a, A: IntoArgs<'a>>(&self, args: A) -> Result<ArrayD<A::Elem>, Error> {
+        let values = (0..self.computation.outputs().len())
+            .filter(|&k| !self.computation.is_index(k))
+            .count();
+        if values != 1 {
+            return Err(InputError::Option(match values {
+                0 => "the results are indices: use `call_indices`".into(),
+                n => format!("there are {n} results: use `call_all`"),
+            })
+            .into());
+        }
+        match self.call_all(args)?.pop() {
+            Some(v) => Ok(v),
+            None => unreachable!("results are counted"),
+        }
+    }
+    /// All results that are values.
+    ///
+    /// # Errors
+    /// As [`Genred::call`].
+    pub fn call_all<'a, A: IntoArgs<'a>>(&self, args: A) -> Result<Vec<ArrayD<A::Elem>>, Error> {
+        let buffers = self.run(&args.into_args())?;
+        Ok(buffers.into_iter().filter(|b| b.indices().is_none()).map(Element::take).collect())
+    }
+    /// The result that is indices: rows of the reduced index, -1 where there is none.
+    ///
+    /// # Errors
+    /// As [`Genred::call`].
+    pub fn call_indices<'a, A: IntoArgs<'a>>(&self, args: A) -> Result<ArrayD<i64>, Error> {
+        let index = (0..self.computation.outputs().len()).find(|&k| self.computation.is_index(k));
+        let Some(k) = index else {
+            return Err(InputError::Option("no result is indices: use `call`".into()).into());
+        };
+        match self.run(&args.into_args())?.swap_remove(k) {
+            Buffer::I64(a) => Ok(a),
+            _ => unreachable!("result {k} is indices"),
+        }
+    }
+    /// All results, in the compute type of the arguments; indices in i64.
+    ///
+    /// # Errors
+    /// As [`Genred::call`].
+    pub fn run(&self, args: &[ArgView<'_>]) -> Result<Vec<Buffer>, Error> {
+        let pairs = self.computation.sizes(args)?.pairs();
+        self.call_with(&self.place.device(pairs), args, self.ranges.as_deref())
+    }
+    /// As [`Genred::run`], on a given device and with given ranges.
+    ///
+    /// # Errors
+    /// As [`Genred::call`].
+    pub fn call_with(
+        &self,
+        device: &Device,
+        args: &[ArgView<'_>],
+        ranges: Option<&Ranges>,
+    ) -> Result<Vec<Buffer>, Error> {
+        self.computation.run(device, args, ranges)
+    }
+}

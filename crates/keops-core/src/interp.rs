@@ -1,0 +1,392 @@
+//! The reference interpreter: slow, and as close to the definitions as code can be.
+//!
+//! It walks the formula graph pair by pair and reduces by definition. It shares no code with the
+//! lowering, the planner or any code generator, which are judged by it ([`evaluate_with_bounds`]
+//! says how far they may be off). As a [`Backend`] it runs everywhere.
+
+mod arithmetic;
+mod bounded;
+mod tape;
+#[cfg(test)]
+mod tests;
+
+pub use bounded::{Bounded, evaluate_with_bounds};
+
+use crate::data::{Buffer, DType, Element, batch_matrix};
+use crate::error::{CompileError, RunError};
+use crate::graph::{Builder, Category, Graph, NodeId, Var};
+use crate::reduce::{Accumulate, Family, Select};
+use crate::spec::{Axis, Backend, CheckedArgs, Executable, ReduceOptions, ReduceSpec, Unavailable};
+use crate::with_view;
+use arithmetic::{Arithmetic, Exact, Single, Sum, Winner};
+use std::ops::Range;
+use std::sync::Arc;
+use tape::{Level, Matrix, Tape};
+
+/// The precision in which the interpreter evaluates.
+#[derive(Clone, Copy, PartialEq, Eq, Debug, Default)]
+pub enum Rounding {
+    /// In f64 whatever the data; outputs are rounded once, to the compute type.
+    #[default]
+    Double,
+    /// Every operation is rounded to the compute type of the data, as in compiled code.
+    Compute,
+}
+
+/// The interpreter as a backend.
+#[derive(Clone, Copy, Debug, Default)]
+pub struct Interpreter {
+    rounding: Rounding,
+}
+
+impl Interpreter {
+    /// Evaluates in f64 and rounds the outputs.
+    pub fn new() -> Self {
+        Self::default()
+    }
+    /// Evaluates with the given rounding.
+    pub fn with_rounding(rounding: Rounding) -> Self {
+        Interpreter { rounding }
+    }
+}
+
+impl Backend for Interpreter {
+    fn name(&self) -> &str {
+        "interpreter"
+    }
+    fn check(&self) -> Result<(), Unavailable> {
+        Ok(())
+    }
+    fn target(&self) -> String {
+        format!("{:?}", self.rounding)
+    }
+    fn compile(&self, spec: &ReduceSpec) -> Result<Arc<dyn Executable>, CompileError> {
+        Ok(Arc::new(Interpreted { job: Job::new(spec)?, rounding: self.rounding }))
+    }
+}
+
+struct Interpreted {
+    job: Job,
+    rounding: Rounding,
+}
+
+impl Executable for Interpreted {
+    fn run(&self, args: &CheckedArgs<'_>, out: &mut [Buffer]) -> Result<(), RunError> {
+        if self.rounding == Rounding::Compute && self.job.compute == DType::F32 {
+            self.write(&Single, args, out);
+        } else {
+            self.write(&Exact, args, out);
+        }
+        Ok(())
+    }
+    fn source(&self) -> Option<String> {
+        None
+    }
+}
+
+impl Interpreted {
+    fn write<A: Arithmetic>(&self, a: &A, args: &CheckedArgs<'_>, out: &mut [Buffer]) {
+        let mut results: Vec<Vec<Winner<A::V>>> = out.iter().map(|_| vec![]).collect();
+        self.job.run(a, args, &mut |k, w| results[k].push(w));
+        for (buffer, result) in out.iter_mut().zip(results) {
+            fn fill<'o, T: 'o, W>(
+                slots: impl Iterator<Item = &'o mut T>,
+                result: Vec<W>,
+                f: impl Fn(W) -> T,
+            ) {
+                slots.zip(result).for_each(|(slot, w)| *slot = f(w));
+            }
+            let value = |w: Winner<A::V>| a.value(w.value);
+            match buffer {
+                Buffer::F16(b) => fill(b.iter_mut(), result, |w| Element::of_f64(value(w))),
+                Buffer::BF16(b) => fill(b.iter_mut(), result, |w| Element::of_f64(value(w))),
+                Buffer::F32(b) => fill(b.iter_mut(), result, |w| Element::of_f64(value(w))),
+                Buffer::F64(b) => fill(b.iter_mut(), result, value),
+                Buffer::I64(b) => fill(b.iter_mut(), result, |w| w.index),
+            }
+        }
+    }
+}
+
+/// A reduction prepared for any arithmetic.
+struct Job {
+    kind: Kind,
+    axis: Axis,
+    vars: Vec<Var>,
+    compute: DType,
+    options: ReduceOptions,
+    k: usize,
+}
+
+enum Kind {
+    Accumulate {
+        /// The formula, where its maximum is the pivot.
+        pivot: Option<Tape>,
+        /// The addends; the pivot is one more input.
+        addends: Tape,
+        /// The result; the inputs are the sums and the pivot.
+        finalise: Tape,
+        /// Number of addends.
+        dim: usize,
+    },
+    Select {
+        select: Select,
+        formula: Tape,
+    },
+}
+
+impl Job {
+    fn new(spec: &ReduceSpec) -> Result<Job, CompileError> {
+        let unknown = |v: Var| CompileError::Unsupported {
+            backend: "interpreter".into(),
+            reason: format!("variable {} of the formula is not among the arguments", v.index),
+        };
+        let kept = spec.axis.kept();
+        let argument =
+            |v: Var| spec.vars.iter().position(|a| (a.index, a.category) == (v.index, v.category));
+        let formula =
+            || Tape::new(&spec.graph, spec.formula, kept, argument).map_err(unknown);
+        let kind = match &spec.reduction.kind {
+            Family::Select(select) => Kind::Select { select: *select, formula: formula()? },
+            Family::Accumulate(a) => {
+                let pivot = if a.pivot.is_some() { Some(formula()?) } else { None };
+                let (addends, dim) = lift(spec, a, &argument).map_err(unknown)?;
+                let finalise = finalise(a, dim).map_err(unknown)?;
+                Kind::Accumulate { pivot, addends, finalise, dim }
+            }
+        };
+        Ok(Job {
+            kind,
+            axis: spec.axis,
+            vars: spec.vars.clone(),
+            compute: spec.dtype.compute(),
+            options: spec.options,
+            k: spec.winners(),
+        })
+    }
+
+    /// Evaluates; `emit(output, entry)` is called for every entry of an output in row-major
+    /// order.
+    fn run<A: Arithmetic>(
+        &self,
+        a: &A,
+        args: &CheckedArgs<'_>,
+        emit: &mut dyn FnMut(usize, Winner<A::V>),
+    ) {
+        let parts = parts_of_rows(args, self.axis);
+        for b in 0..args.batches() {
+            let batch = args.batch_index(b);
+            let mut inputs: Vec<Matrix<A::V>> = args
+                .args()
+                .iter()
+                .zip(&self.vars)
+                .map(|(arg, var)| {
+                    let per_row = var.category != Category::Param;
+                    let data = with_view!(arg, v => batch_matrix(v, &batch, per_row)
+                        .iter().map(|x| a.exact(x.to_f64())).collect());
+                    Matrix { dim: var.dim, data, per_row }
+                })
+                .collect();
+            match &self.kind {
+                Kind::Accumulate { pivot, addends, finalise, dim } => {
+                    // The pivot of the row.
+                    inputs.push(Matrix { dim: 1, data: vec![a.exact(0.0)], per_row: false });
+                    let tapes = (pivot.as_ref(), addends, finalise, *dim);
+                    self.accumulate(a, tapes, &mut inputs, &parts, emit);
+                }
+                Kind::Select { select, formula } => {
+                    self.select(a, *select, formula, &inputs, &parts, emit);
+                }
+            }
+        }
+    }
+
+    fn accumulate<A: Arithmetic>(
+        &self,
+        a: &A,
+        (pivot, addends, finalise, dim): (Option<&Tape>, &Tape, &Tape, usize),
+        inputs: &mut [Matrix<A::V>],
+        parts: &[Vec<Range<usize>>],
+        emit: &mut dyn FnMut(usize, Winner<A::V>),
+    ) {
+        let ReduceOptions { scheme, accumulate } = self.options;
+        let sum = Sum::Rows { scheme, accumulate, pivot: pivot.is_some() };
+        let limit = if self.compute == DType::F64 { f64::MAX } else { f64::from(f32::MAX) };
+        let mut last = finalise.memory(a);
+        let mut keys = pivot.map(|tape| Walk::new(a, tape, self.axis));
+        let mut terms = Walk::new(a, addends, self.axis);
+        let place = inputs.len() - 1;
+        for (row, columns) in parts.iter().enumerate() {
+            if let Some(keys) = &mut keys {
+                let mut top = f64::NEG_INFINITY;
+                // f64::max passes over NaN, which then comes in through the addends.
+                keys.pairs(a, inputs, row, columns, &mut |_, f| top = top.max(a.value(f[0])));
+                inputs[place].data[0] = a.exact(top.clamp(-limit, limit));
+            }
+            let mut sums = vec![a.accumulator(sum); dim];
+            terms.pairs(a, inputs, row, columns, &mut |_, t| {
+                sums.iter_mut().zip(t).for_each(|(s, v)| a.add(s, *v));
+            });
+            let data = sums.iter().map(|s| a.total(s)).collect();
+            let state = [Matrix { dim, data, per_row: false }, inputs[place].clone()];
+            finalise.eval(a, Level::Once, &mut last, &state, [0, 0]);
+            for &value in finalise.root(&last) {
+                emit(0, Winner { value, index: 0, alternatives: vec![] });
+            }
+        }
+    }
+
+    fn select<A: Arithmetic>(
+        &self,
+        a: &A,
+        select: Select,
+        formula: &Tape,
+        inputs: &[Matrix<A::V>],
+        parts: &[Vec<Range<usize>>],
+        emit: &mut dyn FnMut(usize, Winner<A::V>),
+    ) {
+        let mut walk = Walk::new(a, formula, self.axis);
+        let dim = formula.root(&walk.memory).len();
+        for (row, columns) in parts.iter().enumerate() {
+            let mut candidates: Vec<Vec<(A::V, i64)>> = vec![vec![]; dim];
+            walk.pairs(a, inputs, row, columns, &mut |j, f| {
+                for (list, v) in candidates.iter_mut().zip(f) {
+                    list.push((*v, j as i64));
+                    if A::PRUNES && list.len() > 4 * self.k + 256 {
+                        let best = a.select(select.order, self.k, list);
+                        *list = best.into_iter().map(|w| (w.value, w.index)).collect();
+                        // Padding is no candidate.
+                        list.retain(|c| c.1 >= 0);
+                    }
+                }
+            });
+            let best: Vec<Vec<Winner<A::V>>> =
+                candidates.iter().map(|c| a.select(select.order, self.k, c)).collect();
+            for rank in 0..self.k {
+                for list in &best {
+                    let w = &list[rank];
+                    if select.value {
+                        emit(0, w.clone());
+                    }
+                    if select.index {
+                        emit(select.value as usize, w.clone());
+                    }
+                }
+            }
+        }
+    }
+}
+
+/// The evaluation of one formula over the pairs of one batch element.
+struct Walk<'t, A: Arithmetic> {
+    tape: &'t Tape,
+    axis: Axis,
+    memory: Vec<A::V>,
+    started: bool,
+}
+
+impl<'t, A: Arithmetic> Walk<'t, A> {
+    fn new(a: &A, tape: &'t Tape, axis: Axis) -> Self {
+        Walk { tape, axis, memory: tape.memory(a), started: false }
+    }
+    /// Calls `f(column, values)` for every reduced row that the kept row meets.
+    fn pairs(
+        &mut self,
+        a: &A,
+        inputs: &[Matrix<A::V>],
+        row: usize,
+        columns: &[Range<usize>],
+        f: &mut dyn FnMut(usize, &[A::V]),
+    ) {
+        let mut new_row = true;
+        for column in columns.iter().cloned().flatten() {
+            let at = if self.axis == Axis::J { [row, column] } else { [column, row] };
+            let mut eval = |level| self.tape.eval(a, level, &mut self.memory, inputs, at);
+            if !std::mem::replace(&mut self.started, true) {
+                eval(Level::Once);
+            }
+            if std::mem::take(&mut new_row) {
+                eval(Level::Row);
+            }
+            eval(Level::Pair);
+            f(column, self.tape.root(&self.memory));
+        }
+    }
+}
+
+/// The ranges of reduced rows that each kept row meets.
+fn parts_of_rows(args: &CheckedArgs<'_>, axis: Axis) -> Vec<Vec<Range<usize>>> {
+    let Some(ranges) = args.ranges() else {
+        return vec![vec![0..args.columns()]; args.rows()];
+    };
+    let pattern = ranges.pattern(axis);
+    let mut parts = vec![vec![]; args.rows()];
+    for (k, block) in pattern.blocks.iter().enumerate() {
+        for row in &mut parts[block[0]..block[1]] {
+            *row = pattern.of_block(k).iter().map(|r| r[0]..r[1]).collect();
+        }
+    }
+    parts
+}
+
+/// The addends of a reduction as one formula; the pivot is the input after the arguments.
+fn lift(
+    spec: &ReduceSpec,
+    a: &Accumulate,
+    argument: &dyn Fn(Var) -> Option<usize>,
+) -> Result<(Tape, usize), Var> {
+    let kept = spec.axis.kept();
+    let b = Builder::default();
+    let f = b.import(&spec.graph, spec.formula);
+    let w = spec.weight.map(|w| b.import(&spec.graph, w));
+    let m = b.fresh(1, kept);
+    let pivot = match b.graph().node(m.id) {
+        crate::graph::Node::Var(v) => *v,
+        _ => unreachable!("a fresh variable"),
+    };
+    let addends = (a.lift)(f, w, a.pivot.is_some().then_some(m)).id;
+    let graph = b.into_graph();
+    let source =
+        |v: Var| if v == pivot { Some(spec.vars.len()) } else { argument(v) };
+    let dim = graph.dim(addends);
+    Ok((Tape::new(&graph, addends, kept, source)?, dim))
+}
+
+/// The result from the sums (input 0) and the pivot (input 1).
+fn finalise(a: &Accumulate, dim: usize) -> Result<Tape, Var> {
+    let b = Builder::default();
+    let sums = b.fresh(dim, Category::Param);
+    let pivot = b.fresh(1, Category::Param);
+    let result = (a.finalise)(sums, a.pivot.is_some().then_some(pivot)).id;
+    let (first, second) = (sums.id, pivot.id);
+    let graph = b.into_graph();
+    let index = |id| match graph.node(id) {
+        crate::graph::Node::Var(v) => v.index,
+        _ => unreachable!("a fresh variable"),
+    };
+    let place = [index(first), index(second)];
+    Tape::new(&graph, result, Category::I, |v| place.iter().position(|&p| p == v.index))
+}
+
+/// The value of one formula at one pair, in f64: `value_of` gives the components of a variable.
+/// Index nodes are row 0.
+pub fn evaluate_at(
+    graph: &Graph,
+    root: NodeId,
+    value_of: impl Fn(Var) -> Vec<f64>,
+) -> Vec<f64> {
+    let vars = graph.variables(&[root]);
+    let inputs: Vec<Matrix<f64>> = vars
+        .iter()
+        .map(|v| Matrix { dim: v.dim, data: value_of(*v), per_row: false })
+        .collect();
+    let source = |v: Var| vars.iter().position(|w| *w == v);
+    let Ok(tape) = Tape::new(graph, root, Category::I, source) else {
+        unreachable!("every variable of the formula is in the list of its variables")
+    };
+    let mut memory = tape.memory(&Exact);
+    for level in [Level::Once, Level::Row, Level::Pair] {
+        tape.eval(&Exact, level, &mut memory, &inputs, [0, 0]);
+    }
+    tape.root(&memory).to_vec()
+}

@@ -1,0 +1,28 @@
+//! Formulas, their gradients, reductions, and the reference interpreter of keops.
+//!
+//! This crate holds everything that is known about a formula before a machine is chosen.
+#![forbid(unsafe_code)]
+
+pub mod autodiff;
+pub mod composite;
+#[cfg(feature = "conformance")]
+pub mod conformance;
+pub mod data;
+pub mod error;
+pub mod eval;
+pub mod genred;
+pub mod graph;
+pub mod interp;
+pub mod lower;
+pub mod ops;
+pub mod prim;
+pub mod prim_eval;
+pub mod reduce;
+pub mod outer;
+pub mod outer_diff;
+pub mod print;
+pub mod program;
+pub mod ranges;
+pub mod simplify;
+pub mod spec;
+pub mod vecmath;

@@ -1,0 +1,677 @@
+//! From graph nodes to scalar values.
+
+use super::schedule::schedule;
+use super::ssa::{Arena, Def, FoldKind};
+use super::{LowerOptions, MAX_VALUES, ROLL, Section, pieces};
+use crate::error::CompileError;
+use crate::graph::{Category, Dependence, FoldOp, Graph, Node, NodeId, Operand};
+use crate::ops::{self, Code, OpDef};
+use crate::prim::Prim;
+use crate::program::{Affine, Field, Loop, Op, Source, Space, Stream};
+use crate::spec::ReduceSpec;
+use crate::vecmath::{self, Precision, PrimBuilder, Val};
+use std::collections::HashMap;
+
+/// Inlining of vector expressions stops at this depth; the vector is then stored.
+const MAX_INLINE_DEPTH: usize = 48;
+
+/// A value that a section has to put somewhere.
+#[derive(Clone, Debug)]
+pub struct Action {
+    /// `None`: emitted by a pair.
+    pub space: Option<Space>,
+    pub at: Affine,
+    pub value: Val,
+}
+
+pub struct Lowerer<'a> {
+    graph: &'a Graph,
+    pub arena: Arena,
+    options: LowerOptions,
+    kept: Dependence,
+    /// Virtual layouts of arguments: parameter, kept, reduced.
+    layouts: [Vec<Field>; 3],
+    derived: [usize; 3],
+    derived_actions: [Vec<Action>; 3],
+    /// Nodes whose value is given.
+    fixed: HashMap<NodeId, Val>,
+    /// Components of small nodes, in the current stream.
+    small: HashMap<NodeId, Vec<Val>>,
+    memo: HashMap<(NodeId, Affine), Val>,
+    /// Large nodes that were stored, by space and first element.
+    stored: HashMap<NodeId, (Space, i64)>,
+    /// Large nodes that have to be stored.
+    store_wanted: HashMap<NodeId, bool>,
+    /// The stream being built.
+    section: Section,
+    actions: Vec<Action>,
+    buffer: usize,
+    /// May exponentials whose argument carries rounding errors be the cheap ones?
+    cheap_exp: bool,
+}
+
+fn class_slot(class: Dependence, kept: Dependence) -> usize {
+    if class == Dependence::NONE {
+        0
+    } else if class == kept {
+        1
+    } else {
+        2
+    }
+}
+
+impl<'a> Lowerer<'a> {
+    pub fn new(
+        graph: &'a Graph,
+        spec: &ReduceSpec,
+        precision: Precision,
+        options: LowerOptions,
+        state: &[(NodeId, Space, i64)],
+    ) -> Result<Self, CompileError> {
+        let (kept, reduced) = (spec.axis.kept().dependence(), spec.axis.reduced().dependence());
+        let layouts = [Category::Param, spec.axis.kept(), spec.axis.reduced()]
+            .map(|c| pieces(graph, spec, c));
+        let arena = Arena::new(precision, kept, reduced);
+        let mut l = Lowerer {
+            graph,
+            arena,
+            options,
+            kept,
+            layouts,
+            derived: [0; 3],
+            derived_actions: Default::default(),
+            fixed: HashMap::new(),
+            small: HashMap::new(),
+            memo: HashMap::new(),
+            stored: HashMap::new(),
+            store_wanted: HashMap::new(),
+            section: Section::Key,
+            actions: vec![],
+            buffer: 0,
+            cheap_exp: false,
+        };
+        // Addresses of arguments.
+        for (slot, space) in [Space::Param, Space::Kept, Space::Reduced].into_iter().enumerate() {
+            for piece in l.layouts[slot].clone() {
+                let id = match piece.source {
+                    Source::Argument(k) => {
+                        let var = spec.vars[k];
+                        (0..graph.len() as u32).map(NodeId).find(|&n| *graph.node(n) == Node::Var(var))
+                    }
+                    Source::RowNumber => {
+                        let c = [Category::Param, spec.axis.kept(), spec.axis.reduced()][slot];
+                        (0..graph.len() as u32).map(NodeId).find(|&n| *graph.node(n) == Node::Index(c))
+                    }
+                };
+                if let Some(id) = id {
+                    l.stored.insert(id, (space, piece.offset as i64));
+                }
+            }
+        }
+        for &(id, space, at) in state {
+            l.stored.insert(id, (space, at));
+        }
+        Ok(l)
+    }
+    /// From now on the formula of the pair's key is loaded, not computed.
+    pub fn key_is(&mut self, key: Option<NodeId>) {
+        if let Some(k) = key {
+            let v = self.arena.load(Space::Key, Affine::constant(0));
+            self.fixed.insert(k, v);
+        }
+    }
+    pub fn virtual_pieces(&self, category: Category) -> Vec<Field> {
+        self.layouts[class_slot(category.dependence(), self.kept)].clone()
+    }
+    pub fn derived_len(&self, category: Category) -> usize {
+        self.derived[class_slot(category.dependence(), self.kept)]
+    }
+    /// Reserves `len` derived elements of a class; their address.
+    pub fn reserve(&mut self, class: Dependence, len: usize) -> (Space, i64) {
+        let slot = class_slot(class, self.kept);
+        let base = self.layouts[slot].last().map_or(0, |p| p.offset + p.dim);
+        let at = base + self.derived[slot];
+        self.derived[slot] += len;
+        ([Space::Param, Space::Kept, Space::Reduced][slot], at as i64)
+    }
+    pub fn push_derived(&mut self, class: Dependence, action: Action) {
+        self.derived_actions[class_slot(class, self.kept)].push(action);
+    }
+    /// Lowers a formula as the root of a stream.
+    pub fn root(&mut self, root: NodeId, section: Section) -> Result<Stream, CompileError> {
+        self.cheap_exp = section == Section::Add;
+        self.begin(root, section)?;
+        let space = match section {
+            Section::Row(space) => Some(space),
+            _ => None,
+        };
+        self.emit(root, 0, space)?;
+        self.finish(section)
+    }
+    fn finish(&mut self, section: Section) -> Result<Stream, CompileError> {
+        let actions = std::mem::take(&mut self.actions);
+        let hoist = match section {
+            Section::Key | Section::Add => Some(Dependence::IJ),
+            Section::Derived(class) => Some(class),
+            Section::Row(_) => None,
+        };
+        let mut s = schedule(self, &actions, hoist)?;
+        s.buffer = self.buffer;
+        Ok(s)
+    }
+    /// Streams of the row sections and of the parameters, from what the others left to them.
+    pub fn derived_sections(&mut self) -> Result<(Stream, Stream, Stream), CompileError> {
+        let (kept, reduced) = (self.kept, self.arena.classes[1]);
+        let per_kept = self.derived_section(1, kept)?;
+        let per_reduced = self.derived_section(2, reduced)?;
+        let once = self.derived_section(0, Dependence::NONE)?;
+        Ok((per_kept, per_reduced, once))
+    }
+    fn derived_section(&mut self, slot: usize, class: Dependence) -> Result<Stream, CompileError> {
+        self.actions = std::mem::take(&mut self.derived_actions[slot]);
+        self.buffer = 0;
+        self.finish(Section::Derived(class))
+    }
+    /// Prepares a stream: decides what is stored, computes the components of small nodes.
+    fn begin(&mut self, root: NodeId, section: Section) -> Result<(), CompileError> {
+        self.section = section;
+        self.buffer = 0;
+        self.small.clear();
+        self.memo.clear();
+        self.stored.retain(|_, p| p.0 != Space::Buffer);
+        self.store_wanted.clear();
+        let hoists = !matches!(section, Section::Row(_));
+        let nodes = self.live(root);
+        let mut depth: HashMap<NodeId, usize> = HashMap::new();
+        for &id in &nodes {
+            let node = self.graph.node(id);
+            if self.graph.dim(id) < ROLL || self.given(id) {
+                continue;
+            }
+            let mut d = 0;
+            crate::graph::for_each_arg(node, |a| d = d.max(depth.get(&a).copied().unwrap_or(0) + 1));
+            let trivial = match node {
+                Node::Var(_) | Node::Const(_) | Node::Index(_) | Node::Iota(_) | Node::Pick { .. } => true,
+                // A broadcast or an outer product is recomputed where it is used.
+                Node::Contract { extents, out, operands } => {
+                    out.len() == extents.len() && operands.len() == 1
+                }
+                _ => false,
+            };
+            let sums = matches!(node, Node::Contract { extents, out, .. } if out.len() < extents.len());
+            let pieces = id != root && matches!(node, Node::Concat(_) | Node::Put { .. });
+            let class = self.graph.dependence(id);
+            let used_higher = nodes.iter().any(|&u| {
+                let mut uses = false;
+                crate::graph::for_each_arg(self.graph.node(u), |a| uses |= a == id);
+                uses && self.graph.dependence(u) != class
+            }) || id == root;
+            let hoisted = hoists && class != Dependence::IJ && !trivial && used_higher;
+            let want = sums || pieces || hoisted || d > MAX_INLINE_DEPTH;
+            self.store_wanted.insert(id, want);
+            depth.insert(id, if want { 0 } else { d });
+        }
+        for id in nodes {
+            if self.graph.dim(id) >= ROLL || self.given(id) {
+                continue;
+            }
+            let c = self.components(id)?;
+            self.small.insert(id, c);
+            if self.arena.values.len() > MAX_VALUES {
+                return Err(CompileError::Limit {
+                    what: "the number of scalar operations of the formula".into(),
+                    limit: MAX_VALUES,
+                    got: self.arena.values.len(),
+                });
+            }
+        }
+        Ok(())
+    }
+    /// Is the value of a node loaded?
+    fn given(&self, id: NodeId) -> bool {
+        self.fixed.contains_key(&id) || self.stored.contains_key(&id)
+    }
+    /// Nodes that have to be computed for `root`, in order.
+    fn live(&self, root: NodeId) -> Vec<NodeId> {
+        let mut mark = vec![false; root.0 as usize + 1];
+        mark[root.0 as usize] = true;
+        for k in (0..mark.len()).rev() {
+            if mark[k] && !self.given(NodeId(k as u32)) {
+                crate::graph::for_each_arg(self.graph.node(NodeId(k as u32)), |a| {
+                    mark[a.0 as usize] = true;
+                });
+            }
+        }
+        (0..mark.len()).filter(|&k| mark[k]).map(|k| NodeId(k as u32)).collect()
+    }
+
+    /// Emits (or stores to `space`) a root vector from component `base` on.
+    fn emit(&mut self, id: NodeId, base: i64, space: Option<Space>) -> Result<(), CompileError> {
+        let dim = self.graph.dim(id);
+        if dim >= ROLL && !self.given(id) {
+            match self.graph.node(id).clone() {
+                Node::Concat(parts) => {
+                    let mut at = base;
+                    for p in parts {
+                        self.emit(p, at, space)?;
+                        at += self.graph.dim(p) as i64;
+                    }
+                    return Ok(());
+                }
+                // What is added up starts from zero.
+                Node::Put { x, start, step, dim } if self.section == Section::Add => {
+                    let d = self.graph.dim(x);
+                    for idx in self.positions(&self.shape(x), d) {
+                        let value = self.component(x, &idx)?;
+                        let at = idx.scaled(step as i64, base + start as i64);
+                        debug_assert!(start + (d - 1) * step < dim);
+                        self.actions.push(Action { space, at, value });
+                    }
+                    return Ok(());
+                }
+                _ => {}
+            }
+        }
+        for idx in self.positions(&self.shape(id), dim) {
+            let value = self.component(id, &idx)?;
+            self.actions.push(Action { space, at: idx.scaled(1, base), value });
+        }
+        Ok(())
+    }
+    /// Flat indices that together run over a vector of this shape: loops over long axes, constants
+    /// over short ones.
+    fn positions(&mut self, shape: &[usize], dim: usize) -> Vec<Affine> {
+        let mut all = vec![Affine::constant(0)];
+        if dim == 0 {
+            return vec![];
+        }
+        let mut stride = dim as i64;
+        for (k, &e) in shape.iter().enumerate() {
+            stride /= e as i64;
+            if e >= ROLL {
+                let l = self.arena.loop_of(e, k);
+                let c = Affine::counter(l).scaled(stride, 0);
+                all = all.iter().map(|a| a.plus(&c)).collect();
+            } else {
+                all = all
+                    .iter()
+                    .flat_map(|a| (0..e as i64).map(move |v| a.plus(&Affine::constant(v * stride))))
+                    .collect();
+            }
+        }
+        all
+    }
+    /// The natural axes of a vector.
+    fn shape(&self, mut id: NodeId) -> Vec<usize> {
+        let dim = self.graph.dim(id);
+        if dim < ROLL {
+            return vec![dim];
+        }
+        for _ in 0..MAX_INLINE_DEPTH {
+            if self.given(id) {
+                break;
+            }
+            match self.graph.node(id) {
+                Node::Contract { extents, out, .. } => {
+                    return out.iter().map(|&l| extents[l as usize]).collect();
+                }
+                Node::Map { args, .. } => {
+                    let Some(&a) = args.iter().find(|&&a| self.graph.dim(a) == dim) else { break };
+                    id = a;
+                }
+                _ => break,
+            }
+        }
+        vec![dim]
+    }
+    fn store(&mut self, id: NodeId) -> Result<(), CompileError> {
+        let (dim, class) = (self.graph.dim(id), self.graph.dependence(id));
+        let derive = class != Dependence::IJ && !matches!(self.section, Section::Row(_));
+        let (space, base) = if derive {
+            self.reserve(class, dim)
+        } else {
+            self.buffer += dim;
+            (Space::Buffer, (self.buffer - dim) as i64)
+        };
+        let put = |l: &mut Self, at: Affine, value: Val| {
+            let action = Action { space: Some(space), at: at.scaled(1, base), value };
+            if derive { l.push_derived(class, action) } else { l.actions.push(action) }
+        };
+        match self.graph.node(id).clone() {
+            Node::Concat(parts) => {
+                let mut start = 0;
+                for p in parts {
+                    for idx in self.positions(&self.shape(p), self.graph.dim(p)) {
+                        let v = self.component(p, &idx)?;
+                        put(self, idx.scaled(1, start), v);
+                    }
+                    start += self.graph.dim(p) as i64;
+                }
+            }
+            Node::Put { x, start, step, dim } => {
+                let zero = self.arena.real(0.0);
+                for idx in self.positions(&[dim], dim) {
+                    put(self, idx, zero);
+                }
+                for idx in self.positions(&self.shape(x), self.graph.dim(x)) {
+                    let v = self.component(x, &idx)?;
+                    put(self, idx.scaled(step as i64, start as i64), v);
+                }
+            }
+            _ => {
+                for idx in self.positions(&self.shape(id), dim) {
+                    let v = self.inline(id, &idx)?;
+                    put(self, idx, v);
+                }
+            }
+        }
+        self.stored.insert(id, (space, base));
+        Ok(())
+    }
+    /// Component `idx` of a node.
+    fn component(&mut self, id: NodeId, idx: &Affine) -> Result<Val, CompileError> {
+        if let Some(&v) = self.fixed.get(&id) {
+            return Ok(v);
+        }
+        if let (Some(c), []) = (self.small.get(&id), &idx.terms[..]) {
+            return Ok(c[idx.offset as usize]);
+        }
+        if !self.stored.contains_key(&id)
+            && (self.store_wanted.get(&id) == Some(&true) || self.graph.dim(id) < ROLL)
+        {
+            // (A short vector under a loop counter is stored too.)
+            self.store(id)?;
+        }
+        if let Some(&(space, base)) = self.stored.get(&id) {
+            return Ok(self.arena.load(space, idx.scaled(1, base)));
+        }
+        if let Some(&v) = self.memo.get(&(id, idx.clone())) {
+            return Ok(v);
+        }
+        let v = self.inline(id, idx)?;
+        self.memo.insert((id, idx.clone()), v);
+        Ok(v)
+    }
+    /// Component of a large node, computed in place. The depth of recursion is bounded: deeper
+    /// vectors are stored.
+    fn inline(&mut self, id: NodeId, idx: &Affine) -> Result<Val, CompileError> {
+        match self.graph.node(id).clone() {
+            Node::Iota(_) => Ok(if idx.terms.is_empty() {
+                self.arena.real(idx.offset as f64)
+            } else {
+                let c = self.arena.define(Def::Op(Op::Counter(idx.clone()), vec![]));
+                self.arena.prim(Prim::FromInt, &[c])
+            }),
+            Node::Map { op, args } => {
+                let zero = Affine::constant(0);
+                let mut v = Vec::with_capacity(args.len());
+                for a in args {
+                    let at = if self.graph.dim(a) == 1 { &zero } else { idx };
+                    v.push(self.component(a, at)?);
+                }
+                Ok(self.apply(op, &v))
+            }
+            Node::Contract { extents, operands, out } => {
+                let shape: Vec<usize> = out.iter().map(|&l| extents[l as usize]).collect();
+                let Some(parts) = self.decompose(idx, &shape) else {
+                    return self.through_memory(id, idx);
+                };
+                let mut labels = vec![None; extents.len()];
+                for (l, p) in out.iter().zip(parts) {
+                    labels[*l as usize] = Some(p);
+                }
+                self.contract(&extents, &operands, labels)
+            }
+            Node::Pick { x, start, step, .. } => {
+                self.component(x, &idx.scaled(step as i64, start as i64))
+            }
+            Node::Gather { table, index } => {
+                let at = if self.graph.dim(index) == 1 { Affine::constant(0) } else { idx.clone() };
+                let k = self.component(index, &at)?;
+                self.gather(table, k)
+            }
+            Node::Concat(_) | Node::Put { .. } => self.through_memory(id, idx),
+            Node::Var(_) | Node::Const(_) | Node::Index(_) | Node::Fold { .. } => {
+                unreachable!("scalars and arguments are not inlined")
+            }
+        }
+    }
+    fn through_memory(&mut self, id: NodeId, idx: &Affine) -> Result<Val, CompileError> {
+        if !self.stored.contains_key(&id) {
+            self.store(id)?;
+        }
+        let (space, base) = self.stored[&id];
+        Ok(self.arena.load(space, idx.scaled(1, base)))
+    }
+    /// Splits a flat index into indices of the axes of `shape`, where that is affine.
+    fn decompose(&self, idx: &Affine, shape: &[usize]) -> Option<Vec<Affine>> {
+        let mut parts = vec![Affine::constant(0); shape.len()];
+        let mut strides = vec![1i64; shape.len()];
+        for k in (0..shape.len().saturating_sub(1)).rev() {
+            strides[k] = strides[k + 1] * shape[k + 1] as i64;
+        }
+        let mut left = idx.offset;
+        for k in 0..shape.len() {
+            parts[k].offset = left / strides[k];
+            left %= strides[k];
+        }
+        for &(l, c) in &idx.terms {
+            let k = strides.iter().position(|&s| c >= s && c % s == 0)?;
+            parts[k] = parts[k].plus(&Affine::counter(l).scaled(c / strides[k], 0));
+        }
+        let top = |p: &Affine| -> i64 {
+            p.terms.iter().map(|&(l, c)| c * (self.arena.extents[l.0 as usize] as i64 - 1)).sum::<i64>() + p.offset
+        };
+        parts.iter().zip(shape).all(|(p, &e)| top(p) < e as i64).then_some(parts)
+    }
+    /// All components of a small node.
+    fn components(&mut self, id: NodeId) -> Result<Vec<Val>, CompileError> {
+        let dim = self.graph.dim(id);
+        let at = |k: usize| Affine::constant(k as i64);
+        let mut out = Vec::with_capacity(dim);
+        match self.graph.node(id).clone() {
+            Node::Const(bits) => out.push(self.arena.real(f64::from_bits(bits))),
+            Node::Iota(_) => {
+                for k in 0..dim {
+                    out.push(self.arena.real(k as f64));
+                }
+            }
+            Node::Fold { op, x } => out.push(self.fold(op, x)?),
+            Node::Concat(parts) => {
+                for p in parts {
+                    for k in 0..self.graph.dim(p) {
+                        out.push(self.component(p, &at(k))?);
+                    }
+                }
+            }
+            Node::Put { x, start, step, .. } => {
+                let zero = self.arena.real(0.0);
+                out = vec![zero; dim];
+                for k in 0..self.graph.dim(x) {
+                    out[start + k * step] = self.component(x, &at(k))?;
+                }
+            }
+            Node::Gather { table, index } => {
+                for k in 0..dim {
+                    let i = self.component(index, &at(k))?;
+                    out.push(self.gather(table, i)?);
+                }
+            }
+            _ => {
+                for k in 0..dim {
+                    out.push(self.inline(id, &at(k))?);
+                }
+            }
+        }
+        Ok(out)
+    }
+    fn apply(&mut self, op: &'static OpDef, args: &[Val]) -> Val {
+        match op.code {
+            Code::Prim(p) => self.arena.arith(p, args),
+            Code::Expand(_) if !self.options.expand => {
+                self.arena.define(Def::Op(Op::Table(op), args.to_vec()))
+            }
+            Code::Expand(_) if *op == ops::EXP && self.exp_may_be_cheap(args[0]) => {
+                // exp(x) = 2^(x log2 e): the factor merges with a constant factor of x.
+                let log2e = self.arena.real(std::f64::consts::LOG2_E);
+                let t = self.arena.arith(Prim::Mul, &[args[0], log2e]);
+                vecmath::exp2_cheap(&mut self.arena, t)
+            }
+            Code::Expand(f) => f(&mut self.arena, args),
+        }
+    }
+    /// Inside a sum, the exponential of a computed argument: the error of the cheap form is of the
+    /// order of what the rounding of the argument has done already.
+    fn exp_may_be_cheap(&self, x: Val) -> bool {
+        self.cheap_exp && self.arena.value(x).class == Dependence::IJ && !self.arena.is_load(x)
+    }
+    fn fold(&mut self, op: FoldOp, x: NodeId) -> Result<Val, CompileError> {
+        let dim = self.graph.dim(x);
+        let kind = match op {
+            FoldOp::Min => FoldKind::Min,
+            FoldOp::Max => FoldKind::Max,
+            FoldOp::ArgMin => FoldKind::ArgMin,
+            FoldOp::ArgMax => FoldKind::ArgMax,
+        };
+        if dim >= ROLL {
+            let l = self.arena.loop_of(dim, 0);
+            let idx = Affine::counter(l);
+            let v = self.component(x, &idx)?;
+            let position = matches!(kind, FoldKind::ArgMin | FoldKind::ArgMax).then(|| {
+                let c = self.arena.define(Def::Op(Op::Counter(idx), vec![]));
+                self.arena.prim(Prim::FromInt, &[c])
+            });
+            return Ok(self.arena.define(Def::Fold { loops: vec![l], kind, x: v, position }));
+        }
+        let least = matches!(op, FoldOp::Min | FoldOp::ArgMin);
+        let mut key = self.arena.real(if least { f64::INFINITY } else { f64::NEG_INFINITY });
+        let mut at = self.arena.real(0.0);
+        for k in 0..dim {
+            let v = self.component(x, &Affine::constant(k as i64))?;
+            let (lo, hi) = if least { (v, key) } else { (key, v) };
+            let better = self.arena.prim(Prim::Lt, &[lo, hi]);
+            let position = self.arena.real(k as f64);
+            at = self.arena.prim(Prim::Select, &[better, position, at]);
+            key = self.arena.prim(if least { Prim::Min } else { Prim::Max }, &[v, key]);
+        }
+        Ok(if matches!(op, FoldOp::Min | FoldOp::Max) { key } else { at })
+    }
+    /// `table[k]`, NaN out of range.
+    fn gather(&mut self, table: NodeId, k: Val) -> Result<Val, CompileError> {
+        let len = self.graph.dim(table);
+        if !self.stored.contains_key(&table) {
+            self.store(table)?;
+        }
+        let (_, offset) = self.stored[&table];
+        let a = &mut self.arena;
+        let (half, zero, end) = (a.real(0.5), a.real(0.0), a.real(len as f64));
+        let nan = a.real(f64::NAN);
+        let r = a.prim(Prim::Add, &[k, half]);
+        let r = a.prim(Prim::Floor, &[r]);
+        let (low, high) = (a.prim(Prim::Le, &[zero, r]), a.prim(Prim::Lt, &[r, end]));
+        let inside = a.prim(Prim::MaskAnd, &[low, high]);
+        let safe = a.prim(Prim::Select, &[inside, r, zero]);
+        let index = a.prim(Prim::ToInt, &[safe]);
+        let entry = a.define(Def::Op(Op::Gather { offset, len }, vec![index]));
+        Ok(a.prim(Prim::Select, &[inside, entry, nan]))
+    }
+    /// A generalised product at given values of some labels, summed over the others.
+    fn contract(
+        &mut self,
+        extents: &[usize],
+        operands: &[Operand],
+        labels: Vec<Option<Affine>>,
+    ) -> Result<Val, CompileError> {
+        let open: Vec<usize> = (0..extents.len()).filter(|&l| labels[l].is_none()).collect();
+        // Factors that no sum touches come out of it.
+        let (inside, outside): (Vec<&Operand>, Vec<&Operand>) =
+            operands.iter().partition(|o| o.axes.iter().any(|a| open.contains(&(*a as usize))));
+        let mut factor = 1.0;
+        let mut summed = vec![];
+        for &l in &open {
+            if inside.iter().any(|o| o.axes.contains(&(l as u8))) {
+                summed.push(l);
+            } else {
+                factor *= extents[l] as f64;
+            }
+        }
+        let mut product: Option<Val> = None;
+        if !inside.is_empty() {
+            // Loop variables in use are those of the given labels.
+            let mut loops: Vec<Loop> = vec![];
+            let mut cases = vec![labels.clone()];
+            let used = |labels: &[Option<Affine>], l: Loop| {
+                labels.iter().flatten().any(|a| a.terms.iter().any(|t| t.0 == l))
+            };
+            for &l in &summed {
+                let e = extents[l];
+                if e >= ROLL {
+                    let mut ordinal = 0;
+                    let v = loop {
+                        let v = self.arena.loop_of(e, ordinal);
+                        if !loops.contains(&v) && !used(&labels, v) {
+                            break v;
+                        }
+                        ordinal += 1;
+                    };
+                    loops.push(v);
+                    for c in &mut cases {
+                        c[l] = Some(Affine::counter(v));
+                    }
+                } else {
+                    cases = cases
+                        .iter()
+                        .flat_map(|c| {
+                            (0..e as i64).map(move |k| {
+                                let mut c = c.clone();
+                                c[l] = Some(Affine::constant(k));
+                                c
+                            })
+                        })
+                        .collect();
+                }
+            }
+            let mut sum: Option<Val> = None;
+            for c in &cases {
+                let term = self.factors(extents, &inside, c)?;
+                sum = Some(match sum {
+                    Some(s) => self.arena.arith(Prim::Add, &[term, s]),
+                    None => term,
+                });
+            }
+            let Some(mut sum) = sum else { unreachable!("labels have positive extents") };
+            if !loops.is_empty() {
+                sum = self.arena.define(Def::Fold { loops, kind: FoldKind::Sum, x: sum, position: None });
+            }
+            product = Some(sum);
+        }
+        if !outside.is_empty() {
+            let f = self.factors(extents, &outside, &labels)?;
+            product = Some(product.map_or(f, |p| self.arena.arith(Prim::Mul, &[p, f])));
+        }
+        let factor = self.arena.real(factor);
+        Ok(match product {
+            Some(p) => self.arena.arith(Prim::Mul, &[p, factor]),
+            None => factor,
+        })
+    }
+    fn factors(
+        &mut self,
+        extents: &[usize],
+        operands: &[&Operand],
+        labels: &[Option<Affine>],
+    ) -> Result<Val, CompileError> {
+        let mut product: Option<Val> = None;
+        for o in operands {
+            let mut idx = Affine::constant(0);
+            for a in &o.axes {
+                let Some(at) = &labels[*a as usize] else { unreachable!("labels are set") };
+                idx = idx.scaled(extents[*a as usize] as i64, 0).plus(at);
+            }
+            let v = self.component(o.node, &idx)?;
+            product = Some(product.map_or(v, |p| self.arena.arith(Prim::Mul, &[p, v])));
+        }
+        let Some(p) = product else { unreachable!("products have factors") };
+        Ok(p)
+    }
+}

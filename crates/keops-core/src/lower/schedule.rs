@@ -1,0 +1,320 @@
+//! From scalar values to a stream: what is needed, in an order, inside the right loops, with
+//! values of lower classes moved to their sections.
+
+use super::build::{Action, Lowerer};
+use super::ssa::{Def, FoldKind};
+use crate::error::CompileError;
+use crate::graph::Dependence;
+use crate::prim::{Kind, Prim};
+use crate::program::{Affine, Loop, Op, SInst, Space, Stream};
+use crate::vecmath::Val;
+use std::collections::{HashMap, HashSet};
+
+/// Makes the stream that performs `actions` in order. With `hoist`, the class of the section,
+/// values of lower classes are derived in their own sections.
+pub fn schedule(
+    l: &mut Lowerer<'_>,
+    actions: &[Action],
+    hoist: Option<Dependence>,
+) -> Result<Stream, CompileError> {
+    let mut s =
+        Scheduler { l, hoist, out: vec![], done: HashSet::new(), moved: HashMap::new(), origin: HashMap::new(), extra: vec![] };
+    let mut k = 0;
+    while k < actions.len() {
+        // Neighbours inside the same loops share them. What stores cannot share a nest with what
+        // loads it, so stores stay alone unless they go to the same vector.
+        let loops = action_loops(&actions[k]);
+        let mut end = k + 1;
+        while end < actions.len()
+            && action_loops(&actions[end]) == loops
+            && (loops.is_empty() || actions[end].space == actions[k].space && actions[k].space != Some(Space::Buffer))
+        {
+            end += 1;
+        }
+        let group = &actions[k..end];
+        let roots: Vec<Val> = group.iter().map(|a| a.value).collect();
+        s.nest(&roots, &loops, &mut vec![], &mut |s| {
+            for a in group {
+                let value = s.place(a.value);
+                s.out.push(match a.space {
+                    None => SInst::Emit { slot: a.at.clone(), value },
+                    Some(space) => SInst::Store { space, at: a.at.clone(), value },
+                });
+            }
+        });
+        k = end;
+    }
+    let (out, extra) = (s.out, s.extra);
+    let mut kinds: Vec<Kind> = l.arena.values.iter().map(|v| v.kind).collect();
+    kinds.extend(extra);
+    Ok(renumber(out, &kinds))
+}
+
+fn action_loops(a: &Action) -> Vec<Loop> {
+    a.at.terms.iter().map(|t| t.0).collect()
+}
+
+/// Numbers values by appearance, so that a stream does not show what else was in the arena.
+fn renumber(mut insts: Vec<SInst>, kinds: &[Kind]) -> Stream {
+    let mut place: HashMap<Val, Val> = HashMap::new();
+    let mut new_kinds = vec![];
+    for inst in &mut insts {
+        let mut go = |v: &mut Val| {
+            let next = Val(place.len() as u32);
+            let n = *place.entry(*v).or_insert(next);
+            if n == next {
+                new_kinds.push(kinds[v.0 as usize]);
+            }
+            *v = n;
+        };
+        match inst {
+            SInst::Def { dst, args, .. } => {
+                args.iter_mut().for_each(&mut go);
+                go(dst);
+            }
+            SInst::Start { acc, value } | SInst::Update { acc, value } => {
+                go(value);
+                go(acc);
+            }
+            SInst::Emit { value, .. } | SInst::Store { value, .. } => go(value),
+            SInst::Begin { .. } | SInst::End(_) => {}
+        }
+    }
+    Stream { insts, kinds: new_kinds, buffer: 0 }
+}
+
+struct Scheduler<'s, 'a> {
+    l: &'s mut Lowerer<'a>,
+    hoist: Option<Dependence>,
+    out: Vec<SInst>,
+    /// Values computed in an open scope.
+    done: HashSet<Val>,
+    /// Values that were moved to another section, and the loads that stand for them.
+    moved: HashMap<Val, Val>,
+    /// The value that each of those loads stands for: its place in the order.
+    origin: HashMap<Val, Val>,
+    /// Kinds of temporaries beyond the arena.
+    extra: Vec<Kind>,
+}
+
+impl Scheduler<'_, '_> {
+    /// The value that stands for `v` here.
+    fn place(&self, v: Val) -> Val {
+        self.moved.get(&v).copied().unwrap_or(v)
+    }
+    /// Moves `v` to the section of its class if it has a lower one.
+    fn resolve(&mut self, v: Val) -> Val {
+        if let Some(&m) = self.moved.get(&v) {
+            return m;
+        }
+        let Some(section) = self.hoist else { return v };
+        let value = self.l.arena.value(v);
+        let stays = value.class == section
+            || !value.loops.is_empty()
+            || value.kind != Kind::Real
+            || matches!(value.def, Def::Op(Op::Real(_) | Op::Load(..), _));
+        if stays {
+            return v;
+        }
+        let class = value.class;
+        if class == Dependence::NONE && constant_tree(self.l, v) {
+            return v;
+        }
+        let (space, at) = self.l.reserve(class, 1);
+        let at = Affine::constant(at);
+        self.l.push_derived(class, Action { space: Some(space), at: at.clone(), value: v });
+        let load = self.l.arena.load(space, at);
+        self.moved.insert(v, load);
+        self.origin.insert(load, v);
+        load
+    }
+    fn temp(&mut self, kind: Kind) -> Val {
+        self.extra.push(kind);
+        Val((self.l.arena.values.len() + self.extra.len() - 1) as u32)
+    }
+    /// Opens `loops` one after the other, computing at each level what belongs there, then runs
+    /// `tail` inside.
+    fn nest(
+        &mut self,
+        roots: &[Val],
+        loops: &[Loop],
+        open: &mut Vec<Loop>,
+        tail: &mut dyn FnMut(&mut Self),
+    ) {
+        let mut scopes = vec![self.scope(roots, open)];
+        for &l in loops {
+            self.out.push(SInst::Begin { id: l, extent: self.l.arena.extents[l.0 as usize] });
+            open.push(l);
+            scopes.push(self.scope(roots, open));
+        }
+        tail(self);
+        for &l in loops.iter().rev() {
+            self.out.push(SInst::End(l));
+            open.pop();
+            for v in scopes.pop().unwrap_or_default() {
+                self.done.remove(&v);
+            }
+        }
+    }
+    /// Computes what `roots` need and what belongs at this level; returns what it computed.
+    fn scope(&mut self, roots: &[Val], open: &mut Vec<Loop>) -> Vec<Val> {
+        let mut needed: Vec<Val> = vec![];
+        let mut seen: HashSet<Val> = HashSet::new();
+        let mut stack: Vec<Val> = roots.to_vec();
+        while let Some(v) = stack.pop() {
+            let v = self.resolve(v);
+            if self.done.contains(&v) || !seen.insert(v) {
+                continue;
+            }
+            let value = self.l.arena.value(v);
+            if value.loops.iter().all(|l| open.contains(l)) {
+                needed.push(v);
+            }
+            match &value.def {
+                Def::Op(_, args) => stack.extend(args),
+                Def::Fold { x, position, .. } => {
+                    stack.push(*x);
+                    stack.extend(position);
+                }
+            }
+        }
+        needed.sort_by_key(|v| self.origin.get(v).copied().unwrap_or(*v));
+        let mut k = 0;
+        while k < needed.len() {
+            let v = needed[k];
+            k += 1;
+            if self.done.contains(&v) {
+                continue;
+            }
+            match self.l.arena.value(v).def.clone() {
+                Def::Op(op, args) => {
+                    let args = args.iter().map(|a| self.place(*a)).collect();
+                    self.out.push(SInst::Def { dst: v, op, args });
+                    self.done.insert(v);
+                }
+                Def::Fold { loops, .. } => {
+                    // Folds over the same loops that are ready share them.
+                    let mut group = vec![v];
+                    for &w in &needed[k..] {
+                        if let Def::Fold { loops: other, .. } = &self.l.arena.value(w).def
+                            && *other == loops
+                            && !self.done.contains(&w)
+                            && self.ready(w, open)
+                        {
+                            group.push(w);
+                        }
+                    }
+                    self.folds(&group, &loops, open);
+                    self.done.extend(group);
+                }
+            }
+        }
+        needed
+    }
+    /// Is everything computed that a fold needs from outside its loops?
+    fn ready(&mut self, w: Val, open: &[Loop]) -> bool {
+        let mut stack = vec![w];
+        let mut seen = HashSet::new();
+        while let Some(v) = stack.pop() {
+            let v = self.resolve(v);
+            if self.done.contains(&v) || !seen.insert(v) {
+                continue;
+            }
+            let value = self.l.arena.value(v);
+            if v != w && value.loops.iter().all(|l| open.contains(l)) {
+                // Leaves can be made anywhere.
+                if !matches!(&value.def, Def::Op(Op::Load(..) | Op::Real(_) | Op::Int(_), _)) {
+                    return false;
+                }
+                continue;
+            }
+            match &value.def {
+                Def::Op(_, args) => stack.extend(args),
+                Def::Fold { x, position, .. } => {
+                    stack.push(*x);
+                    stack.extend(position);
+                }
+            }
+        }
+        true
+    }
+    fn define(&mut self, op: Op, args: Vec<Val>, kind: Kind) -> Val {
+        let dst = self.temp(kind);
+        self.out.push(SInst::Def { dst, op, args });
+        dst
+    }
+    /// Several folds over the same loops.
+    fn folds(&mut self, group: &[Val], loops: &[Loop], open: &mut Vec<Loop>) {
+        struct Plan {
+            acc: Val,
+            key: Val,
+            kind: FoldKind,
+            x: Val,
+            product: Option<(Val, Val)>,
+            position: Option<Val>,
+        }
+        let mut plans = vec![];
+        let mut roots = vec![];
+        for &v in group {
+            let Def::Fold { kind, x, position, .. } = self.l.arena.value(v).def.clone() else {
+                unreachable!("a group of folds")
+            };
+            let product = match &self.l.arena.value(x).def {
+                Def::Op(Op::Prim(Prim::Mul), a) if kind == FoldKind::Sum => Some((a[0], a[1])),
+                _ => None,
+            };
+            match product {
+                Some((a, b)) => roots.extend([a, b]),
+                None => roots.push(x),
+            }
+            roots.extend(position);
+            let start = match kind {
+                FoldKind::Sum => 0.0,
+                FoldKind::Min | FoldKind::ArgMin => f64::INFINITY,
+                FoldKind::Max | FoldKind::ArgMax => f64::NEG_INFINITY,
+            };
+            let value = self.define(Op::Real(start), vec![], Kind::Real);
+            let key = if position.is_some() { self.temp(Kind::Real) } else { v };
+            self.out.push(SInst::Start { acc: key, value });
+            if position.is_some() {
+                let zero = self.define(Op::Real(0.0), vec![], Kind::Real);
+                self.out.push(SInst::Start { acc: v, value: zero });
+            }
+            plans.push(Plan { acc: v, key, kind, x, product, position });
+        }
+        self.nest(&roots, loops, open, &mut |s| {
+            for p in &plans {
+                let x = s.place(p.x);
+                let prim = |s: &mut Self, op: Prim, args: &[Val]| {
+                    s.define(Op::Prim(op), args.to_vec(), op.signature().1)
+                };
+                let new = match (p.kind, p.product) {
+                    (FoldKind::Sum, Some((a, b))) => {
+                        let (a, b) = (s.place(a), s.place(b));
+                        prim(s, Prim::Fma, &[a, b, p.acc])
+                    }
+                    (FoldKind::Sum, None) => prim(s, Prim::Add, &[p.acc, x]),
+                    (FoldKind::Min | FoldKind::ArgMin, _) => prim(s, Prim::Min, &[x, p.key]),
+                    (FoldKind::Max | FoldKind::ArgMax, _) => prim(s, Prim::Max, &[x, p.key]),
+                };
+                if let Some(at) = p.position {
+                    let at = s.place(at);
+                    let (a, b) = if p.kind == FoldKind::ArgMin { (x, p.key) } else { (p.key, x) };
+                    let better = prim(s, Prim::Lt, &[a, b]);
+                    let winner = prim(s, Prim::Select, &[better, at, p.acc]);
+                    s.out.push(SInst::Update { acc: p.acc, value: winner });
+                }
+                s.out.push(SInst::Update { acc: p.key, value: new });
+            }
+        });
+    }
+}
+
+/// Is a value made of constants only (so that every section can have its own)?
+fn constant_tree(l: &Lowerer<'_>, v: Val) -> bool {
+    match &l.arena.value(v).def {
+        Def::Op(Op::Real(_) | Op::Int(_), _) => true,
+        Def::Op(Op::Prim(_) | Op::Table(_), args) => args.iter().all(|&a| constant_tree(l, a)),
+        _ => false,
+    }
+}

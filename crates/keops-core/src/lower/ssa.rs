@@ -1,0 +1,279 @@
+//! The arena of scalar values.
+
+use crate::graph::Dependence;
+use crate::prim::{Kind, Prim};
+use crate::program::{Affine, Loop, Op, Space};
+use crate::vecmath::{Precision, PrimBuilder, Val};
+use std::collections::HashMap;
+
+/// Reduction of a value over loops.
+#[derive(Clone, Copy, PartialEq, Eq, Hash, Debug)]
+pub enum FoldKind {
+    Sum,
+    Min,
+    Max,
+    /// Position of the first smallest; the payload is the value whose key is `x`.
+    ArgMin,
+    ArgMax,
+}
+
+/// Definition of a value.
+#[derive(Clone, PartialEq, Debug)]
+pub enum Def {
+    Op(Op, Vec<Val>),
+    /// `kind` of `x` over `loops` (outermost first); `position` is the flat index, for Arg*.
+    Fold { loops: Vec<Loop>, kind: FoldKind, x: Val, position: Option<Val> },
+}
+
+/// Hash key of a definition: floating-point constants by their bits.
+#[derive(PartialEq, Eq, Hash)]
+enum Key {
+    Prim(Prim, Vec<Val>),
+    Table(&'static str, Vec<Val>),
+    Real(u64),
+    Int(i64),
+    Load(Space, Affine),
+    Gather(i64, usize, Vec<Val>),
+    Counter(Affine),
+    Fold(Vec<Loop>, FoldKind, Val, Option<Val>),
+}
+
+/// A value with what is known of it.
+#[derive(Clone, Debug)]
+pub struct Value {
+    pub def: Def,
+    pub class: Dependence,
+    /// Loops whose counters it depends on, sorted.
+    pub loops: Vec<Loop>,
+    pub kind: Kind,
+}
+
+pub struct Arena {
+    pub precision: Precision,
+    pub values: Vec<Value>,
+    memo: HashMap<Key, Val>,
+    /// Class of loads from the row spaces: kept, reduced.
+    pub classes: [Dependence; 2],
+    /// Extent of every loop.
+    pub extents: Vec<usize>,
+    loop_memo: HashMap<(usize, usize), Loop>,
+}
+
+impl Arena {
+    pub fn new(precision: Precision, kept: Dependence, reduced: Dependence) -> Arena {
+        Arena {
+            precision,
+            values: vec![],
+            memo: HashMap::new(),
+            classes: [kept, reduced],
+            extents: vec![],
+            loop_memo: HashMap::new(),
+        }
+    }
+    /// The loop variable of this extent and nesting number: equal loops share it, so that values
+    /// inside different nests over the same components are one value.
+    pub fn loop_of(&mut self, extent: usize, ordinal: usize) -> Loop {
+        let next = Loop(self.extents.len() as u16);
+        let l = *self.loop_memo.entry((extent, ordinal)).or_insert(next);
+        if l == next {
+            self.extents.push(extent);
+        }
+        l
+    }
+    pub fn value(&self, v: Val) -> &Value {
+        &self.values[v.0 as usize]
+    }
+    fn load_class(&self, s: Space) -> Dependence {
+        match s {
+            Space::Param => Dependence::NONE,
+            Space::Kept | Space::KeptInput | Space::Sums | Space::Pivot | Space::Result => self.classes[0],
+            Space::Reduced | Space::ReducedInput => self.classes[1],
+            Space::Key | Space::Buffer => Dependence::IJ,
+        }
+    }
+    pub fn define(&mut self, def: Def) -> Val {
+        let key = match &def {
+            Def::Op(Op::Prim(p), a) => Key::Prim(*p, a.clone()),
+            Def::Op(Op::Table(o), a) => Key::Table(o.name, a.clone()),
+            Def::Op(Op::Real(v), _) => Key::Real(v.to_bits()),
+            Def::Op(Op::Int(v), _) => Key::Int(*v),
+            Def::Op(Op::Load(s, at), _) => Key::Load(*s, at.clone()),
+            Def::Op(Op::Gather { offset, len }, a) => Key::Gather(*offset, *len, a.clone()),
+            Def::Op(Op::Counter(a), _) => Key::Counter(a.clone()),
+            Def::Fold { loops, kind, x, position } => {
+                Key::Fold(loops.clone(), *kind, *x, *position)
+            }
+        };
+        if let Some(&v) = self.memo.get(&key) {
+            return v;
+        }
+        let (mut class, mut loops) = (Dependence::NONE, vec![]);
+        let mut from = |v: &Value| {
+            class = class.union(v.class);
+            loops.extend_from_slice(&v.loops);
+        };
+        let mut kind = Kind::Real;
+        match &def {
+            Def::Op(op, args) => {
+                for a in args {
+                    from(&self.values[a.0 as usize]);
+                }
+                match op {
+                    Op::Prim(p) => kind = p.signature().1,
+                    Op::Load(s, at) => {
+                        class = self.load_class(*s);
+                        loops.extend(at.terms.iter().map(|t| t.0));
+                    }
+                    Op::Counter(at) => {
+                        loops.extend(at.terms.iter().map(|t| t.0));
+                        kind = Kind::Int;
+                    }
+                    Op::Int(_) => kind = Kind::Int,
+                    Op::Real(_) | Op::Table(_) | Op::Gather { .. } => {}
+                }
+            }
+            Def::Fold { loops: bound, x, position, .. } => {
+                from(&self.values[x.0 as usize]);
+                if let Some(p) = position {
+                    from(&self.values[p.0 as usize]);
+                }
+                loops.retain(|l| !bound.contains(l));
+            }
+        }
+        loops.sort();
+        loops.dedup();
+        let v = Val(self.values.len() as u32);
+        self.values.push(Value { def, class, loops, kind });
+        self.memo.insert(key, v);
+        v
+    }
+    pub fn load(&mut self, space: Space, at: Affine) -> Val {
+        self.define(Def::Op(Op::Load(space, at), vec![]))
+    }
+    fn constant(&self, v: Val) -> Option<f64> {
+        match self.value(v).def {
+            Def::Op(Op::Real(c), _) => Some(c),
+            _ => None,
+        }
+    }
+    fn as_prim(&self, v: Val) -> Option<(Prim, &[Val])> {
+        match &self.value(v).def {
+            Def::Op(Op::Prim(p), a) => Some((*p, a)),
+            _ => None,
+        }
+    }
+    /// A constant product that loses nothing: finite, normal in the compute type.
+    fn product(&self, a: f64, b: f64) -> Option<f64> {
+        let (c, least, most) = match self.precision {
+            Precision::F32 => (a * b, f32::MIN_POSITIVE as f64, f32::MAX as f64),
+            Precision::F64 => (a * b, f64::MIN_POSITIVE, f64::MAX),
+        };
+        (c.abs() >= least && c.abs() <= most).then_some(c)
+    }
+    /// The operands of a product that may be contracted into a fused operation of class `class`.
+    fn product_of(&self, v: Val, other: Val) -> Option<(Val, Val)> {
+        let (x, o) = (self.value(v), self.value(other));
+        let same_place = x.class == x.class.union(o.class) && o.loops.iter().all(|l| x.loops.contains(l));
+        match self.as_prim(v) {
+            Some((Prim::Mul, &[a, b])) if v != other && same_place => Some((a, b)),
+            _ => None,
+        }
+    }
+    /// Arithmetic of formulas: contracted to fused operations, constants merged. (The expansions of
+    /// vector mathematics use [`PrimBuilder::prim`], which changes nothing: they contain error-free
+    /// transformations.)
+    pub fn arith(&mut self, op: Prim, args: &[Val]) -> Val {
+        let c: Vec<Option<f64>> = args.iter().map(|&a| self.constant(a)).collect();
+        match (op, args, &c[..]) {
+            (Prim::Neg, _, [Some(x)]) => return self.real(-x),
+            (Prim::Mul, _, [Some(x), Some(y)]) if self.product(*x, *y).is_some() => {
+                return self.real(x * y);
+            }
+            (Prim::Add, _, [Some(x), Some(y)]) => return self.real(x + y),
+            (Prim::Sub, _, [Some(x), Some(y)]) => return self.real(x - y),
+            (Prim::Add, &[a, _], [_, Some(0.0)]) => return a,
+            (Prim::Add, &[_, b], [Some(0.0), _]) => return b,
+            (Prim::Sub, &[a, _], [_, Some(0.0)]) => return a,
+            (Prim::Mul, &[a, b], [Some(_), None]) => return self.arith(Prim::Mul, &[b, a]),
+            (Prim::Mul, &[a, _], [_, Some(1.0)]) => return a,
+            (Prim::Mul, &[a, _], [_, Some(-1.0)]) => return self.arith(Prim::Neg, &[a]),
+            (Prim::Mul, &[a, _], [None, Some(y)]) => match self.as_prim(a) {
+                Some((Prim::Neg, &[x])) => {
+                    let y = self.real(-*y);
+                    return self.arith(Prim::Mul, &[x, y]);
+                }
+                Some((Prim::Mul, &[x, q])) => {
+                    if let Some(p) = self.constant(q).and_then(|q| self.product(q, *y)) {
+                        let p = self.real(p);
+                        return self.arith(Prim::Mul, &[x, p]);
+                    }
+                }
+                _ => {}
+            },
+            (Prim::Div, &[a, _], [None, Some(y)]) => {
+                // Exact for powers of two, one more rounding otherwise.
+                if self.product(1.0 / *y, 1.0).is_some() && self.product(*y, 1.0).is_some() {
+                    let r = self.real(1.0 / *y);
+                    return self.arith(Prim::Mul, &[a, r]);
+                }
+            }
+            (Prim::Neg, &[a], _) => match self.as_prim(a) {
+                Some((Prim::Neg, &[x])) => return x,
+                Some((Prim::Mul, &[x, q])) => {
+                    if let Some(q) = self.constant(q) {
+                        let q = self.real(-q);
+                        return self.arith(Prim::Mul, &[x, q]);
+                    }
+                }
+                _ => {}
+            },
+            (Prim::Add, &[a, b], _) => {
+                if let Some((x, y)) = self.product_of(a, b) {
+                    return self.prim(Prim::Fma, &[x, y, b]);
+                }
+                if let Some((x, y)) = self.product_of(b, a) {
+                    return self.prim(Prim::Fma, &[x, y, a]);
+                }
+                if let Some((Prim::Neg, &[x])) = self.as_prim(b) {
+                    return self.arith(Prim::Sub, &[a, x]);
+                }
+                if let Some((Prim::Neg, &[x])) = self.as_prim(a) {
+                    return self.arith(Prim::Sub, &[b, x]);
+                }
+            }
+            (Prim::Sub, &[a, b], _) => {
+                if let Some((x, y)) = self.product_of(b, a) {
+                    return self.prim(Prim::Fnma, &[x, y, a]);
+                }
+                if let Some((x, y)) = self.product_of(a, b) {
+                    return self.prim(Prim::Fms, &[x, y, b]);
+                }
+                if let Some((Prim::Neg, &[x])) = self.as_prim(b) {
+                    return self.arith(Prim::Add, &[a, x]);
+                }
+            }
+            _ => {}
+        }
+        self.prim(op, args)
+    }
+    pub fn is_load(&self, v: Val) -> bool {
+        matches!(self.value(v).def, Def::Op(Op::Load(..), _))
+    }
+}
+
+impl PrimBuilder for Arena {
+    fn precision(&self) -> Precision {
+        self.precision
+    }
+    fn real(&mut self, v: f64) -> Val {
+        // One value for each number of the compute type.
+        let v = if self.precision == Precision::F32 { v as f32 as f64 } else { v };
+        self.define(Def::Op(Op::Real(v), vec![]))
+    }
+    fn int(&mut self, v: i64) -> Val {
+        self.define(Def::Op(Op::Int(v), vec![]))
+    }
+    fn prim(&mut self, op: Prim, args: &[Val]) -> Val {
+        self.define(Def::Op(Op::Prim(op), args.to_vec()))
+    }
+}

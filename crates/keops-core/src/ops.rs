@@ -1,0 +1,537 @@
+//! The table of element-wise operations: the one place where each is defined.
+//!
+//! An entry has no default fields, so that a half-defined operation does not compile. The parser,
+//! the `LazyTensor` methods, differentiation, every code generator, the reference page and the
+//! conformance suite read this table. Ask first whether a composition will do
+//! ([`crate::composite`]): it needs none of this.
+
+use crate::graph::Ex;
+use crate::prim::Prim;
+use crate::vecmath::{self, PrimBuilder, Val};
+
+/// Everything the system knows about one element-wise operation.
+pub struct OpDef {
+    /// Name in formulas.
+    pub name: &'static str,
+    /// One line for the reference page.
+    pub doc: &'static str,
+    /// Number of operands.
+    pub arity: usize,
+    /// Value, at both precisions.
+    pub value: Value,
+    /// `(operands, result, t) -> ∂result/∂operand_k · t` for each `k`, element-wise. It serves
+    /// reverse mode with `t` the cotangent of the result and forward mode with `t` the tangent
+    /// of operand `k`.
+    pub derivative: for<'g> fn(&[Ex<'g>], Ex<'g>, Ex<'g>) -> Vec<Ex<'g>>,
+    /// Rewrite applied at construction (`None` keeps the node). Must be exact up to rounding and
+    /// must not make a NaN where the operation is finite.
+    pub simplify: for<'g> fn(&[Ex<'g>]) -> Option<Ex<'g>>,
+    /// CUDA C++ expression; `{0}` … are the operands, `T` is the compute type.
+    pub cuda: &'static str,
+    /// Code of CPU targets.
+    pub code: Code,
+    /// Interval from which tests draw operands.
+    pub domain: (f64, f64),
+    /// Operand values at which the derivative jumps; tests stay away from them.
+    pub kinks: &'static [f64],
+    /// Bound on the error of compiled code, in units in the last place of the result.
+    pub ulps: f64,
+}
+
+/// The value of an operation, at both precisions.
+pub struct Value {
+    /// Single precision.
+    pub f32: fn(&[f32]) -> f32,
+    /// Double precision.
+    pub f64: fn(&[f64]) -> f64,
+}
+
+/// How CPU targets compute an operation.
+#[derive(Clone, Copy)]
+pub enum Code {
+    /// It is a primitive.
+    Prim(Prim),
+    /// It is expanded into primitives.
+    Expand(fn(&mut dyn PrimBuilder, &[Val]) -> Val),
+}
+
+impl PartialEq for OpDef {
+    fn eq(&self, other: &Self) -> bool {
+        self.name == other.name
+    }
+}
+impl Eq for OpDef {}
+impl std::hash::Hash for OpDef {
+    fn hash<H: std::hash::Hasher>(&self, state: &mut H) {
+        self.name.hash(state);
+    }
+}
+impl std::fmt::Debug for OpDef {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.write_str(self.name)
+    }
+}
+
+/// Writes the same body for f32 and f64.
+macro_rules! value {
+    (|$($x:ident),*| $body:expr) => {
+        Value {
+            f32: |a| { let [$($x),*] = *a else { unreachable!("operands are counted") }; $body },
+            f64: |a| { let [$($x),*] = *a else { unreachable!("operands are counted") }; $body },
+        }
+    };
+}
+
+fn keep<'g>(_: &[Ex<'g>]) -> Option<Ex<'g>> {
+    None
+}
+fn is(x: Ex<'_>, v: f64) -> bool {
+    x.constant() == Some(v)
+}
+/// `a` where `x == 0`, else `b`.
+fn where_zero<'g>(x: Ex<'g>, a: Ex<'g>, b: Ex<'g>) -> Ex<'g> {
+    Ex::apply(&IF_ELSE, &[-x.un(&ABS), a, b])
+}
+/// 1 where the mask holds, else 0.
+fn indicator(b: &mut dyn PrimBuilder, mask: Val) -> Val {
+    let (one, zero) = (b.real(1.0), b.real(0.0));
+    b.prim(Prim::Select, &[mask, one, zero])
+}
+
+/// `a + b`
+pub static ADD: OpDef = OpDef {
+    name: "Add",
+    doc: "a + b",
+    arity: 2,
+    value: value!(|a, b| a + b),
+    derivative: |_, _, t| vec![t, t],
+    simplify: |x| if is(x[0], 0.0) && x[0].dim() <= x[1].dim() { Some(x[1]) } else if is(x[1], 0.0) { Some(x[0]) } else { None },
+    cuda: "({0} + {1})",
+    code: Code::Prim(Prim::Add),
+    domain: (-2.0, 2.0),
+    kinks: &[],
+    ulps: 0.5,
+};
+/// `a - b`
+pub static SUBTRACT: OpDef = OpDef {
+    name: "Subtract",
+    doc: "a - b",
+    arity: 2,
+    value: value!(|a, b| a - b),
+    derivative: |_, _, t| vec![t, -t],
+    simplify: |x| if is(x[1], 0.0) { Some(x[0]) } else { None },
+    cuda: "({0} - {1})",
+    code: Code::Prim(Prim::Sub),
+    domain: (-2.0, 2.0),
+    kinks: &[],
+    ulps: 0.5,
+};
+/// `a * b`
+pub static MULT: OpDef = OpDef {
+    name: "Mult",
+    doc: "a * b",
+    arity: 2,
+    value: value!(|a, b| a * b),
+    derivative: |x, _, t| vec![t * x[1], t * x[0]],
+    simplify: |x| match (x[0].constant(), x[1].constant()) {
+        (Some(1.0), _) => Some(x[1]),
+        (_, Some(1.0)) => Some(x[0]),
+        (Some(-1.0), _) => Some(-x[1]),
+        (_, Some(-1.0)) => Some(-x[0]),
+        _ => None,
+    },
+    cuda: "({0} * {1})",
+    code: Code::Prim(Prim::Mul),
+    domain: (-2.0, 2.0),
+    kinks: &[],
+    ulps: 0.5,
+};
+/// `a / b`
+pub static DIVIDE: OpDef = OpDef {
+    name: "Divide",
+    doc: "a / b",
+    arity: 2,
+    value: value!(|a, b| a / b),
+    derivative: |x, y, t| vec![t / x[1], -((t * y) / x[1])],
+    simplify: |x| if is(x[1], 1.0) { Some(x[0]) } else { None },
+    cuda: "({0} / {1})",
+    code: Code::Prim(Prim::Div),
+    domain: (0.3, 2.0),
+    kinks: &[],
+    ulps: 0.5,
+};
+/// `-a`
+pub static MINUS: OpDef = OpDef {
+    name: "Minus",
+    doc: "-a",
+    arity: 1,
+    value: value!(|a| -a),
+    derivative: |_, _, t| vec![-t],
+    simplify: |x| match x[0].b.graph().node(x[0].id) {
+        crate::graph::Node::Map { op, args } if *op == &MINUS => Some(x[0].b.ex(args[0])),
+        _ => None,
+    },
+    cuda: "(-{0})",
+    code: Code::Prim(Prim::Neg),
+    domain: (-2.0, 2.0),
+    kinks: &[],
+    ulps: 0.0,
+};
+/// Exponential.
+pub static EXP: OpDef = OpDef {
+    name: "Exp",
+    doc: "exponential",
+    arity: 1,
+    value: value!(|a| a.exp()),
+    derivative: |_, y, t| vec![t * y],
+    simplify: keep,
+    cuda: "exp({0})",
+    code: Code::Expand(|b, a| vecmath::exp(b, a[0])),
+    domain: (-3.0, 3.0),
+    kinks: &[],
+    ulps: 2.0,
+};
+/// Natural logarithm.
+pub static LOG: OpDef = OpDef {
+    name: "Log",
+    doc: "natural logarithm",
+    arity: 1,
+    value: value!(|a| a.ln()),
+    derivative: |x, _, t| vec![t / x[0]],
+    simplify: keep,
+    cuda: "log({0})",
+    code: Code::Expand(|b, a| vecmath::log(b, a[0])),
+    domain: (0.2, 3.0),
+    kinks: &[],
+    ulps: 2.0,
+};
+/// Sine of radians.
+pub static SIN: OpDef = OpDef {
+    name: "Sin",
+    doc: "sine (radians)",
+    arity: 1,
+    value: value!(|a| a.sin()),
+    derivative: |x, _, t| vec![t * x[0].un(&COS)],
+    simplify: keep,
+    cuda: "sin({0})",
+    code: Code::Expand(|b, a| vecmath::sin(b, a[0])),
+    domain: (-4.0, 4.0),
+    kinks: &[],
+    ulps: 2.0,
+};
+/// Cosine of radians.
+pub static COS: OpDef = OpDef {
+    name: "Cos",
+    doc: "cosine (radians)",
+    arity: 1,
+    value: value!(|a| a.cos()),
+    derivative: |x, _, t| vec![-(t * x[0].un(&SIN))],
+    simplify: keep,
+    cuda: "cos({0})",
+    code: Code::Expand(|b, a| vecmath::cos(b, a[0])),
+    domain: (-4.0, 4.0),
+    kinks: &[],
+    ulps: 2.0,
+};
+/// Arctangent.
+pub static ATAN: OpDef = OpDef {
+    name: "Atan",
+    doc: "arctangent, in (-π/2, π/2)",
+    arity: 1,
+    value: value!(|a| a.atan()),
+    derivative: |x, _, t| vec![t / (x[0] * x[0] + 1.0)],
+    simplify: keep,
+    cuda: "atan({0})",
+    code: Code::Expand(|b, a| vecmath::atan(b, a[0])),
+    domain: (-3.0, 3.0),
+    kinks: &[],
+    ulps: 4.0,
+};
+/// Square root.
+pub static SQRT: OpDef = OpDef {
+    name: "Sqrt",
+    doc: "square root; its derivative at 0 is taken as 0",
+    arity: 1,
+    value: value!(|a| a.sqrt()),
+    derivative: |x, _, t| vec![t * (x[0].un(&RSQRT) * 0.5)],
+    simplify: keep,
+    cuda: "sqrt({0})",
+    code: Code::Prim(Prim::Sqrt),
+    domain: (0.1, 3.0),
+    kinks: &[0.0],
+    ulps: 0.5,
+};
+/// `1 / sqrt(a)`, 0 at 0.
+pub static RSQRT: OpDef = OpDef {
+    name: "Rsqrt",
+    doc: "1 / sqrt(a), taken as 0 at 0",
+    arity: 1,
+    value: value!(|a| if a == 0.0 { 0.0 } else { 1.0 / a.sqrt() }),
+    derivative: |_, y, t| vec![t * ((y * y * y) * -0.5)],
+    simplify: keep,
+    cuda: "({0} == T(0) ? T(0) : T(1) / sqrt({0}))",
+    code: Code::Expand(|b, a| {
+        let (zero, one) = (b.real(0.0), b.real(1.0));
+        let at_zero = b.prim(Prim::Eq, &[a[0], zero]);
+        let root = b.prim(Prim::Sqrt, &[a[0]]);
+        let inverse = b.prim(Prim::Div, &[one, root]);
+        b.prim(Prim::Select, &[at_zero, zero, inverse])
+    }),
+    domain: (0.1, 3.0),
+    kinks: &[0.0],
+    ulps: 1.5,
+};
+/// Absolute value.
+pub static ABS: OpDef = OpDef {
+    name: "Abs",
+    doc: "absolute value; its derivative at 0 is taken as 0",
+    arity: 1,
+    value: value!(|a| a.abs()),
+    derivative: |x, _, t| vec![t * x[0].un(&SIGN)],
+    simplify: keep,
+    cuda: "abs({0})",
+    code: Code::Prim(Prim::Abs),
+    domain: (-2.0, 2.0),
+    kinks: &[0.0],
+    ulps: 0.0,
+};
+/// Sign, 0 at 0.
+pub static SIGN: OpDef = OpDef {
+    name: "Sign",
+    doc: "-1, 0 or 1",
+    arity: 1,
+    value: value!(|a| if a > 0.0 { 1.0 } else if a < 0.0 { -1.0 } else { 0.0 }),
+    derivative: |_, _, t| vec![t.lit(0.0)],
+    simplify: keep,
+    cuda: "(T({0} > T(0)) - T({0} < T(0)))",
+    code: Code::Expand(|b, a| {
+        let zero = b.real(0.0);
+        let (above, below) = (b.prim(Prim::Lt, &[zero, a[0]]), b.prim(Prim::Lt, &[a[0], zero]));
+        let (p, n) = (indicator(b, above), indicator(b, below));
+        b.prim(Prim::Sub, &[p, n])
+    }),
+    domain: (-2.0, 2.0),
+    kinks: &[0.0],
+    ulps: 0.0,
+};
+/// 0 below 0, else 1.
+pub static STEP: OpDef = OpDef {
+    name: "Step",
+    doc: "0 if a < 0, else 1",
+    arity: 1,
+    value: value!(|a| if a < 0.0 { 0.0 } else { 1.0 }),
+    derivative: |_, _, t| vec![t.lit(0.0)],
+    simplify: keep,
+    cuda: "({0} < T(0) ? T(0) : T(1))",
+    code: Code::Expand(|b, a| {
+        let (zero, one) = (b.real(0.0), b.real(1.0));
+        let below = b.prim(Prim::Lt, &[a[0], zero]);
+        b.prim(Prim::Select, &[below, zero, one])
+    }),
+    domain: (-2.0, 2.0),
+    kinks: &[0.0],
+    ulps: 0.0,
+};
+/// Rectifier.
+pub static RELU: OpDef = OpDef {
+    name: "ReLU",
+    doc: "0 if a < 0, else a; its derivative at 0 is taken as 1",
+    arity: 1,
+    value: value!(|a| if a < 0.0 { 0.0 } else { a }),
+    derivative: |x, _, t| vec![t * x[0].un(&STEP)],
+    simplify: keep,
+    cuda: "({0} < T(0) ? T(0) : {0})",
+    code: Code::Expand(|b, a| {
+        let zero = b.real(0.0);
+        let below = b.prim(Prim::Lt, &[a[0], zero]);
+        b.prim(Prim::Select, &[below, zero, a[0]])
+    }),
+    domain: (-2.0, 2.0),
+    kinks: &[0.0],
+    ulps: 0.0,
+};
+/// Largest integer not above.
+pub static FLOOR: OpDef = OpDef {
+    name: "Floor",
+    doc: "largest integer not above a",
+    arity: 1,
+    value: value!(|a| a.floor()),
+    derivative: |_, _, t| vec![t.lit(0.0)],
+    simplify: keep,
+    cuda: "floor({0})",
+    code: Code::Prim(Prim::Floor),
+    domain: (-2.9, 2.9),
+    kinks: &[-2.0, -1.0, 0.0, 1.0, 2.0],
+    ulps: 0.0,
+};
+/// `b` where `c >= 0`, else `a`.
+pub static IF_ELSE: OpDef = OpDef {
+    name: "IfElse",
+    doc: "IfElse(f, a, b): a where f >= 0, else b",
+    arity: 3,
+    value: value!(|f, a, b| if f >= 0.0 { a } else { b }),
+    derivative: |x, _, t| {
+        let zero = t.lit(0.0);
+        vec![zero, Ex::apply(&IF_ELSE, &[x[0], t, zero]), Ex::apply(&IF_ELSE, &[x[0], zero, t])]
+    },
+    simplify: |x| (x[1].id == x[2].id && x[0].dim() <= x[1].dim()).then_some(x[1]),
+    cuda: "({0} >= T(0) ? {1} : {2})",
+    code: Code::Expand(|b, a| {
+        let zero = b.real(0.0);
+        let yes = b.prim(Prim::Le, &[zero, a[0]]);
+        b.prim(Prim::Select, &[yes, a[1], a[2]])
+    }),
+    domain: (-2.0, 2.0),
+    kinks: &[0.0],
+    ulps: 0.0,
+};
+
+macro_rules! comparison {
+    ($id:ident, $name:literal, $doc:literal, $test:tt, $code:expr) => {
+        #[doc = $doc]
+        pub static $id: OpDef = OpDef {
+            name: $name,
+            doc: $doc,
+            arity: 2,
+            value: value!(|a, b| if a $test b { 1.0 } else { 0.0 }),
+            derivative: |_, _, t| vec![t.lit(0.0), t.lit(0.0)],
+            simplify: keep,
+            cuda: concat!("T({0} ", stringify!($test), " {1})"),
+            code: Code::Expand($code),
+            domain: (-2.0, 2.0),
+            kinks: &[],
+            ulps: 0.0,
+        };
+    };
+}
+comparison!(EQUAL, "Equal", "1 if a == b, else 0", ==, |b, a| {
+    let m = b.prim(Prim::Eq, a);
+    indicator(b, m)
+});
+comparison!(NOT_EQUAL, "NotEqual", "1 if a != b, else 0", !=, |b, a| {
+    let m = b.prim(Prim::Eq, a);
+    let m = b.prim(Prim::MaskNot, &[m]);
+    indicator(b, m)
+});
+comparison!(LESS_THAN, "LessThan", "1 if a < b, else 0", <, |b, a| {
+    let m = b.prim(Prim::Lt, a);
+    indicator(b, m)
+});
+comparison!(LESS_OR_EQUAL, "LessOrEqual", "1 if a <= b, else 0", <=, |b, a| {
+    let m = b.prim(Prim::Le, a);
+    indicator(b, m)
+});
+/// `a log a`, 0 at 0.
+pub static X_LOG_X: OpDef = OpDef {
+    name: "XLogX",
+    doc: "a log(a), 0 at 0",
+    arity: 1,
+    value: value!(|a| if a == 0.0 { 0.0 } else { a * a.ln() }),
+    derivative: |x, _, t| vec![where_zero(t, t, t * (x[0].un(&LOG) + 1.0))],
+    simplify: keep,
+    cuda: "({0} == T(0) ? T(0) : {0} * log({0}))",
+    code: Code::Expand(|b, a| {
+        let (zero, log) = (b.real(0.0), vecmath::log(b, a[0]));
+        let (at_zero, y) = (b.prim(Prim::Eq, &[a[0], zero]), b.prim(Prim::Mul, &[a[0], log]));
+        b.prim(Prim::Select, &[at_zero, zero, y])
+    }),
+    domain: (0.1, 3.0),
+    kinks: &[0.0],
+    ulps: 3.0,
+};
+/// `sin(a) / a`, 1 at 0.
+pub static SIN_X_DIV_X: OpDef = OpDef {
+    name: "SinXDivX",
+    doc: "sin(a) / a, 1 at 0",
+    arity: 1,
+    value: value!(|a| if a == 0.0 { 1.0 } else { a.sin() / a }),
+    derivative: |x, _, t| {
+        let safe = where_zero(x[0], x[0].lit(1.0), x[0]);
+        let slope = (safe.un(&COS) - safe.un(&SIN) / safe) / safe;
+        vec![t * where_zero(x[0], x[0].lit(0.0), slope)]
+    },
+    simplify: keep,
+    cuda: "({0} == T(0) ? T(1) : sin({0}) / {0})",
+    code: Code::Expand(|b, a| {
+        let (zero, one, sin) = (b.real(0.0), b.real(1.0), vecmath::sin(b, a[0]));
+        let (at_zero, y) = (b.prim(Prim::Eq, &[a[0], zero]), b.prim(Prim::Div, &[sin, a[0]]));
+        b.prim(Prim::Select, &[at_zero, one, y])
+    }),
+    domain: (0.2, 3.0),
+    kinks: &[0.0],
+    ulps: 3.0,
+};
+/// Arcsine.
+pub static ASIN: OpDef = OpDef {
+    name: "Asin",
+    doc: "arcsine; its derivative at ±1 is taken as 0",
+    arity: 1,
+    value: value!(|a| a.asin()),
+    derivative: |x, _, t| vec![t * (-(x[0] * x[0]) + 1.0).un(&RSQRT)],
+    simplify: keep,
+    cuda: "asin({0})",
+    code: Code::Expand(|b, a| vecmath::asin(b, a[0])),
+    domain: (-0.8, 0.8),
+    kinks: &[-1.0, 1.0],
+    ulps: 4.0,
+};
+/// Arccosine.
+pub static ACOS: OpDef = OpDef {
+    name: "Acos",
+    doc: "arccosine; its derivative at ±1 is taken as 0",
+    arity: 1,
+    value: value!(|a| a.acos()),
+    derivative: |x, _, t| vec![-(t * (-(x[0] * x[0]) + 1.0).un(&RSQRT))],
+    simplify: keep,
+    cuda: "acos({0})",
+    code: Code::Expand(|b, a| vecmath::acos(b, a[0])),
+    domain: (-0.8, 0.8),
+    kinks: &[-1.0, 1.0],
+    ulps: 4.0,
+};
+/// Angle of the point (b, a).
+pub static ATAN2: OpDef = OpDef {
+    name: "Atan2",
+    doc: "Atan2(a, b): angle of the point (b, a); its gradient at (0, 0) is taken as 0",
+    arity: 2,
+    value: value!(|a, b| a.atan2(b)),
+    derivative: |x, _, t| {
+        let r2 = x[0] * x[0] + x[1] * x[1];
+        let s = where_zero(r2, r2.lit(0.0), t / where_zero(r2, r2.lit(1.0), r2));
+        vec![s * x[1], -(s * x[0])]
+    },
+    simplify: keep,
+    cuda: "atan2({0}, {1})",
+    code: Code::Expand(|b, a| vecmath::atan2(b, a[0], a[1])),
+    domain: (0.3, 2.0),
+    kinks: &[0.0],
+    ulps: 4.0,
+};
+/// Real power.
+pub static POWF: OpDef = OpDef {
+    name: "Powf",
+    doc: "Powf(a, b): a to the real power b",
+    arity: 2,
+    value: value!(|a, b| a.powf(b)),
+    derivative: |x, y, t| {
+        vec![t * (x[1] * Ex::apply(&POWF, &[x[0], x[1] - 1.0])), t * (x[0].un(&LOG) * y)]
+    },
+    simplify: keep,
+    cuda: "pow({0}, {1})",
+    code: Code::Expand(|b, a| vecmath::pow(b, a[0], a[1])),
+    domain: (0.3, 2.0),
+    kinks: &[0.0],
+    ulps: 4.0,
+};
+
+/// Every element-wise operation.
+pub static ALL: &[&OpDef] = &[
+    &ADD, &SUBTRACT, &MULT, &DIVIDE, &MINUS, &EXP, &LOG, &SIN, &COS, &ATAN, &SQRT, &RSQRT, &ABS, &SIGN,
+    &STEP, &RELU, &FLOOR, &IF_ELSE, &EQUAL, &NOT_EQUAL, &LESS_THAN, &LESS_OR_EQUAL, &X_LOG_X,
+    &SIN_X_DIV_X, &ASIN, &ACOS, &ATAN2, &POWF,
+];
+
+/// The operation of that name.
+pub fn by_name(name: &str) -> Option<&'static OpDef> {
+    ALL.iter().copied().find(|o| o.name == name)
+}

@@ -1,0 +1,694 @@
+//! Differentiation of whole computations, in reverse (vjp) and forward (jvp) mode.
+//!
+//! Both append nodes to the same graph, so that a derivative shares every value with what it is
+//! derived from, and can be derived again.
+//!
+//! * An accumulating reduction has `d out_i = Σ_j dψ_ij` with its saved results held fixed
+//!   ([`crate::reduce::Accumulate::linearise`]). Reverse mode sums the formula-level gradient of ψ:
+//!   over the same index for variables of the kept rows, over the other index for those of the
+//!   reduced rows, over the same index and then over rows for parameters. Saved results and
+//!   cotangents enter as ordinary variables, so that second derivatives follow by the chain rule.
+//! * A selecting reduction is differentiated through the entries that it selected: the formula is
+//!   evaluated again on the rows that won, a [`RowMap`] on gathered rows. Indices are held fixed.
+
+use crate::autodiff;
+use crate::error::{DimError, GradError};
+use crate::graph::{Builder, Category, Ex, Graph, Node, NodeId, Var};
+use crate::ops::IF_ELSE;
+use crate::outer::{
+    Computation, InputDef, OuterGraph, OuterId, OuterNode, OutputDef, Port, Reduction, RowMap,
+    Selected,
+};
+use crate::reduce::{self, Accumulate, Family, Select};
+use crate::spec::{Axis, ReduceOptions};
+use std::collections::HashMap;
+use std::sync::Arc;
+
+/// A contribution to the cotangent of a value: to all its columns, or from one column on.
+#[derive(Clone, Copy, Debug)]
+enum Part {
+    Whole(Port),
+    Columns(usize, Port),
+}
+
+/// The gradient with respect to one variable, before the reduction or row map it is part of.
+struct Gradient {
+    var: Var,
+    target: Port,
+    value: NodeId,
+}
+
+/// How the gradients of one reduction or row map are evaluated.
+enum Evaluate {
+    Sum(Axis, ReduceOptions),
+    Rows(Category, Option<Var>),
+}
+
+impl OuterGraph {
+    /// Reverse mode: given the cotangents of some values, the cotangents of the values `wrt` (in
+    /// reverse order of evaluation, each with exactly the batch shape of its value); `None` where
+    /// no seed depends on it.
+    ///
+    /// # Errors
+    /// [`GradError::NotDifferentiable`] if a seed is for indices, [`GradError::Dim`] if a
+    /// cotangent does not have the dimension and category of its value.
+    pub fn vjp(
+        &mut self,
+        seeds: &[(Port, Port)],
+        wrt: &[Port],
+    ) -> Result<Vec<Option<Port>>, GradError> {
+        for (value, cotangent) in seeds {
+            self.check_pair(*value, *cotangent, "cotangent")?;
+        }
+        let needed = self.depends_on(wrt);
+        let mut parts: HashMap<Port, Vec<Part>> = HashMap::new();
+        let mut top = 0;
+        for (value, cotangent) in seeds {
+            let whole = Part::Whole(self.rebatch(*cotangent, *value));
+            parts.entry(*value).or_default().push(whole);
+            top = top.max(value.node.0);
+        }
+        let mut total: HashMap<Port, Port> = HashMap::new();
+        for id in (0..=top).rev().map(OuterId) {
+            if !needed[id.0 as usize] {
+                continue;
+            }
+            for output in 0..self.ports(id).len() as u32 {
+                let value = Port { node: id, output };
+                let Some(list) = parts.remove(&value) else { continue };
+                let cotangent = self.total(value, list);
+                total.insert(value, cotangent);
+                for (target, part) in self.pull_back(value, cotangent, &needed) {
+                    let part = match part {
+                        Part::Whole(p) => Part::Whole(self.rebatch(p, target)),
+                        Part::Columns(at, p) => Part::Columns(at, self.rebatch(p, target)),
+                    };
+                    parts.entry(target).or_default().push(part);
+                }
+            }
+        }
+        Ok(wrt.iter().map(|w| total.get(w).copied()).collect())
+    }
+
+    /// Forward mode: given the tangents of some values, the tangents of `outputs`, each with the
+    /// batch shape of its value; `None` where it depends on none of them.
+    ///
+    /// # Errors
+    /// As [`OuterGraph::vjp`].
+    pub fn jvp(
+        &mut self,
+        outputs: &[Port],
+        tangents: &[(Port, Port)],
+    ) -> Result<Vec<Option<Port>>, GradError> {
+        let mut tangent: HashMap<Port, Port> = HashMap::new();
+        for (value, t) in tangents {
+            self.check_pair(*value, *t, "tangent")?;
+            let t = self.rebatch(*t, *value);
+            tangent.insert(*value, t);
+        }
+        for port in outputs {
+            self.check_differentiable(*port)?;
+        }
+        for id in self.live(outputs) {
+            let value = Port { node: id, output: 0 };
+            if tangent.contains_key(&value) {
+                continue;
+            }
+            let node = self.node(id).clone();
+            let t = match &node {
+                OuterNode::Input { .. } | OuterNode::RowIndex { .. } => None,
+                OuterNode::Reduce(r) => match &r.reduction.kind {
+                    Family::Accumulate(a) => self.accumulate_jvp(a, r, value, &tangent),
+                    Family::Select(s) => self.select_jvp(s, r, id, &tangent),
+                },
+                OuterNode::RowMap(m) => self.row_map_jvp(m, &tangent),
+                OuterNode::SumRows { x } => tangent.get(x).map(|&t| self.sum_rows(t)),
+                OuterNode::GatherRows { x, at } => {
+                    tangent.get(x).map(|&t| self.gather_rows(t, *at))
+                }
+                OuterNode::ScatterAddRows { x, at, category } => {
+                    tangent.get(x).map(|&t| self.scatter_add_rows(t, *at, *category))
+                }
+                OuterNode::Rebatch { x, like } => tangent.get(x).map(|&t| self.rebatch(t, *like)),
+            };
+            if let Some(t) = t {
+                let t = self.rebatch(t, value);
+                tangent.insert(value, t);
+            }
+        }
+        Ok(outputs.iter().map(|o| tangent.get(o).copied()).collect())
+    }
+
+    /// What a value is, for messages.
+    fn check_differentiable(&self, value: Port) -> Result<(), GradError> {
+        if !self.info(value).index {
+            return Ok(());
+        }
+        let what = match self.node(value.node) {
+            OuterNode::Reduce(r) => r.reduction.name,
+            _ => "an index",
+        };
+        Err(GradError::NotDifferentiable {
+            what: what.into(),
+            reason: "its results are indices".into(),
+        })
+    }
+    fn check_pair(&self, value: Port, with: Port, what: &str) -> Result<(), GradError> {
+        self.check_differentiable(value)?;
+        let (v, w) = (self.info(value), self.info(with));
+        if v == w {
+            return Ok(());
+        }
+        let text =
+            |p: crate::outer::PortInfo| format!("{:?} rows of dimension {}", p.category, p.dim);
+        Err(DimError::new(what, text(v), text(w)).into())
+    }
+    /// For each node: does a value of it depend on `wrt`?
+    fn depends_on(&self, wrt: &[Port]) -> Vec<bool> {
+        let mut needed = vec![false; self.len()];
+        for k in 0..self.len() {
+            let id = OuterId(k as u32);
+            let through = |p: &Port| needed[p.node.0 as usize] && !self.info(*p).index;
+            needed[k] = wrt.iter().any(|w| w.node == id)
+                || self.node(id).operands().iter().any(through);
+        }
+        needed
+    }
+    /// The sum of all contributions to the cotangent of `value`.
+    fn total(&mut self, value: Port, list: Vec<Part>) -> Port {
+        let mut whole: Vec<Port> = vec![];
+        let mut columns: Vec<(usize, Vec<Port>)> = vec![];
+        for part in list {
+            match part {
+                Part::Whole(p) => whole.push(p),
+                Part::Columns(at, p) => {
+                    let dim = self.info(p).dim;
+                    let same = |(a, v): &&mut (usize, Vec<Port>)| {
+                        *a == at && self.info(v[0]).dim == dim
+                    };
+                    match columns.iter_mut().find(same) {
+                        Some((_, v)) => v.push(p),
+                        None => columns.push((at, vec![p])),
+                    }
+                }
+            }
+        }
+        columns.sort_by_key(|(at, v)| (*at, self.info(v[0]).dim));
+        let info = self.info(value);
+        // Runs of disjoint columns are put side by side, so that the k columns of k winners cost
+        // as much as one value.
+        while !columns.is_empty() {
+            let (mut rest, mut pieces, mut end) = (vec![], vec![], 0);
+            for (at, v) in columns {
+                if at < end {
+                    rest.push((at, v));
+                    continue;
+                }
+                if at > end {
+                    pieces.push(self.zeros(at - end, info.category));
+                }
+                let sum = self.add(&v);
+                pieces.push(sum);
+                end = at + self.info(sum).dim;
+            }
+            if end < info.dim {
+                pieces.push(self.zeros(info.dim - end, info.category));
+            }
+            whole.push(self.concat(&pieces));
+            columns = rest;
+        }
+        self.add(&whole)
+    }
+
+    /// Contributions of a value's cotangent `g` to the cotangents of the node's operands.
+    fn pull_back(&mut self, value: Port, g: Port, needed: &[bool]) -> Vec<(Port, Part)> {
+        let node = self.node(value.node).clone();
+        let wanted = |p: &Port| needed[p.node.0 as usize];
+        if let Some((x, start, 1, _)) = Self::as_columns(&node) {
+            return vec![(x, Part::Columns(start, g))];
+        }
+        let one = |target: Port, p: Port| vec![(target, p)];
+        let list = match &node {
+            OuterNode::Input { .. } | OuterNode::RowIndex { .. } => vec![],
+            OuterNode::Reduce(r) => match &r.reduction.kind {
+                Family::Accumulate(a) => self.accumulate_vjp(a, r, value, g, &wanted),
+                Family::Select(s) => self.select_vjp(s, r, value.node, g, &wanted),
+            },
+            OuterNode::RowMap(m) => self.row_map_vjp(m, g, &wanted),
+            OuterNode::SumRows { x } => {
+                let category = self.info(*x).category;
+                one(*x, self.map_rows(category, &[g], |_, g| g[0]))
+            }
+            OuterNode::GatherRows { x, at } => {
+                let category = self.info(*x).category;
+                one(*x, self.scatter_add_rows(g, *at, category))
+            }
+            OuterNode::ScatterAddRows { x, at, .. } => one(*x, self.gather_rows(g, *at)),
+            // The caller gives every contribution the batches of its target.
+            OuterNode::Rebatch { x, .. } => one(*x, g),
+        };
+        list.into_iter().map(|(target, p)| (target, Part::Whole(p))).collect()
+    }
+
+    /// Evaluates gradients that belong to one reduction or row map together, so that they share
+    /// its kernel evaluations; returns the contribution to each target.
+    fn evaluate(
+        &mut self,
+        builder: Builder,
+        gradients: &[Gradient],
+        bindings: &[(Var, Port)],
+        how: Evaluate,
+    ) -> Vec<(Port, Port)> {
+        if gradients.is_empty() {
+            return vec![];
+        }
+        let (root, dims) = {
+            let parts: Vec<Ex<'_>> = gradients.iter().map(|g| builder.ex(g.value)).collect();
+            let joined = Ex::concat(&parts);
+            let root = match &how {
+                Evaluate::Rows(_, Some(present)) => masked(builder.var(*present), joined),
+                _ => joined,
+            };
+            (root.id, parts.iter().map(|p| p.dim()).collect::<Vec<_>>())
+        };
+        let graph = Arc::new(builder.into_graph());
+        let used = graph.variables(&[root]);
+        let bindings = bindings.iter().filter(|(v, _)| used.contains(v)).copied().collect();
+        let joined = match how {
+            Evaluate::Sum(axis, options) => {
+                let node = self.reduce(sum_of(graph, root, axis, options, bindings));
+                Port { node, output: 0 }
+            }
+            Evaluate::Rows(category, present) => {
+                self.row_map(RowMap { graph, root, bindings, category, present })
+            }
+        };
+        let mut at = 0;
+        let mut list = vec![];
+        for (g, dim) in gradients.iter().zip(dims) {
+            let mut p = self.columns(joined, at, dim);
+            at += dim;
+            if g.var.category == Category::Param && self.info(p).category != Category::Param {
+                p = self.sum_rows(p);
+            }
+            list.push((g.target, p));
+        }
+        list
+    }
+
+    fn row_map_vjp(
+        &mut self,
+        m: &RowMap,
+        g: Port,
+        wanted: &dyn Fn(&Port) -> bool,
+    ) -> Vec<(Port, Port)> {
+        let b = Builder::default();
+        let (gradients, bindings) = {
+            let root = b.import(&m.graph, m.root);
+            let mut bindings = m.bindings.clone();
+            let seed = bind(&b, self, &mut bindings, g);
+            (gradients(root, seed, &m.bindings, wanted), bindings)
+        };
+        self.evaluate(b, &gradients, &bindings, Evaluate::Rows(m.category, m.present))
+    }
+
+    fn row_map_jvp(&mut self, m: &RowMap, tangent: &HashMap<Port, Port>) -> Option<Port> {
+        let b = Builder::default();
+        let (root, bindings) = {
+            let root = b.import(&m.graph, m.root);
+            let mut bindings = m.bindings.clone();
+            let t = tangents(&b, self, &mut bindings, &m.bindings, tangent);
+            let d = autodiff::jvp(root, &t)?;
+            (m.present.map_or(d, |p| masked(b.var(p), d)).id, bindings)
+        };
+        let (graph, RowMap { category, present, .. }) = (Arc::new(b.into_graph()), m.clone());
+        Some(self.row_map(RowMap { graph, root, bindings, category, present }))
+    }
+
+    /// ψ of an accumulating reduction in `b`, with the bindings of its variables.
+    fn linearised<'g>(
+        &mut self,
+        b: &'g Builder,
+        a: &Accumulate,
+        r: &Reduction,
+        out: Port,
+    ) -> (Ex<'g>, Vec<(Var, Port)>) {
+        let used = r.graph.variables(&r.roots());
+        let mut bindings: Vec<_> =
+            r.bindings.iter().filter(|(v, _)| used.contains(v)).copied().collect();
+        let f = b.import(&r.graph, r.formula);
+        let w = r.weight.map(|w| b.import(&r.graph, w));
+        let saved = a.saved.map(|reduction| {
+            let weight = None;
+            let node = self.reduce(Reduction { reduction, weight, ..r.clone() });
+            Port { node, output: 0 }
+        });
+        let result = bind(b, self, &mut bindings, out);
+        let normaliser = saved.map(|s| bind(b, self, &mut bindings, s));
+        ((a.linearise)(f, w, result, normaliser), bindings)
+    }
+
+    fn accumulate_vjp(
+        &mut self,
+        a: &Accumulate,
+        r: &Reduction,
+        out: Port,
+        g: Port,
+        wanted: &dyn Fn(&Port) -> bool,
+    ) -> Vec<(Port, Port)> {
+        let mut list = vec![];
+        // One reduction for each axis.
+        for axis in [r.axis, r.axis.flip()] {
+            let mine = |v: &Var| (v.category == r.axis.reduced()) == (axis != r.axis);
+            if !r.bindings.iter().any(|(v, p)| mine(v) && wanted(p)) {
+                continue;
+            }
+            let b = Builder::default();
+            let (gradients, bindings) = {
+                let (psi, mut bindings) = self.linearised(&b, a, r, out);
+                let own: Vec<_> = r.bindings.iter().filter(|(v, _)| mine(v)).copied().collect();
+                let seed = bind(&b, self, &mut bindings, g);
+                (gradients(psi, seed, &own, wanted), bindings)
+            };
+            let how = Evaluate::Sum(axis, r.options);
+            list.extend(self.evaluate(b, &gradients, &bindings, how));
+        }
+        list
+    }
+
+    fn accumulate_jvp(
+        &mut self,
+        a: &Accumulate,
+        r: &Reduction,
+        out: Port,
+        tangent: &HashMap<Port, Port>,
+    ) -> Option<Port> {
+        if !r.bindings.iter().any(|(_, p)| tangent.contains_key(p)) {
+            return None;
+        }
+        let b = Builder::default();
+        let (root, bindings) = {
+            let (psi, mut bindings) = self.linearised(&b, a, r, out);
+            let t = tangents(&b, self, &mut bindings, &r.bindings, tangent);
+            (autodiff::jvp(psi, &t)?.id, bindings)
+        };
+        let graph = Arc::new(b.into_graph());
+        let used = graph.variables(&[root]);
+        let bindings = bindings.into_iter().filter(|(v, _)| used.contains(v)).collect();
+        let node = self.reduce(sum_of(graph, root, r.axis, r.options, bindings));
+        Some(Port { node, output: 0 })
+    }
+
+    /// The indices that a selecting reduction selected.
+    fn selected(&mut self, s: &Select, r: &Reduction, id: OuterId) -> Option<Port> {
+        if s.index {
+            return Some(Port { node: id, output: s.value as u32 });
+        }
+        let indices = Select { value: false, index: true, ..*s };
+        let reduction = reduce::ALL
+            .iter()
+            .copied()
+            .find(|d| matches!(&d.kind, Family::Select(t) if *t == indices))?;
+        let node = self.reduce(Reduction { reduction, ..r.clone() });
+        Some(Port { node, output: 0 })
+    }
+
+    /// The formula on the rows that one column of a selecting reduction selected: component
+    /// `at.column % dim` of the formula, with reduced variables gathered and the reduced index
+    /// replaced by the selected one.
+    fn winner(&mut self, r: &Reduction, at: Selected) -> RowMap {
+        let (kept, reduced) = (r.axis.kept(), r.axis.reduced());
+        let used = r.graph.variables(&[r.formula]);
+        let mut bindings = vec![];
+        for (v, p) in r.bindings.iter().filter(|(v, _)| used.contains(v)) {
+            bindings.push(if v.category == reduced {
+                (Var { category: kept, ..*v }, self.gather_rows(*p, at))
+            } else {
+                (*v, *p)
+            });
+        }
+        let index = used.iter().map(|v| v.index + 1).max().unwrap_or(0);
+        let position = Var { index, dim: 1, category: kept };
+        bindings.push((position, self.row_index(at)));
+        let mut graph = Graph::default();
+        let root = graph.import_nodes(&r.graph, &[r.formula], |g, node| match node {
+            Node::Var(v) if v.category == reduced => {
+                Some(g.intern(Node::Var(Var { category: kept, ..*v })))
+            }
+            Node::Index(c) if *c == reduced => Some(g.intern(Node::Var(position))),
+            _ => None,
+        })[0];
+        let b = Builder::from_graph(graph);
+        let component = at.column % r.graph.dim(r.formula);
+        let root = b.ex(root).pick(component, 1, 1).id;
+        let graph = Arc::new(b.into_graph());
+        RowMap { graph, root, bindings, category: kept, present: Some(position) }
+    }
+
+    fn select_vjp(
+        &mut self,
+        s: &Select,
+        r: &Reduction,
+        id: OuterId,
+        g: Port,
+        wanted: &dyn Fn(&Port) -> bool,
+    ) -> Vec<(Port, Port)> {
+        let Some(index) = self.selected(s, r, id) else { return vec![] };
+        let mut list = vec![];
+        for column in 0..self.info(index).dim {
+            let at = Selected { index, column };
+            let winner = self.winner(r, at);
+            // The source of each gathered row, where a gradient is wanted.
+            let mut source: HashMap<Port, Port> = HashMap::new();
+            for (v, p) in &r.bindings {
+                if v.category == r.axis.reduced() && wanted(p) {
+                    source.insert(self.gather_rows(*p, at), *p);
+                }
+            }
+            let of_winner = |p: &Port| {
+                source.contains_key(p) || ((p.node.0 as usize) < id.0 as usize && wanted(p))
+            };
+            let g = self.columns(g, column, 1);
+            for (target, p) in self.row_map_vjp(&winner, g, &of_winner) {
+                match source.get(&target) {
+                    Some(&x) => list.push((x, self.scatter_add_rows(p, at, r.axis.reduced()))),
+                    None => list.push((target, p)),
+                }
+            }
+        }
+        list
+    }
+
+    fn select_jvp(
+        &mut self,
+        s: &Select,
+        r: &Reduction,
+        id: OuterId,
+        tangent: &HashMap<Port, Port>,
+    ) -> Option<Port> {
+        let active: Vec<_> = r
+            .bindings
+            .iter()
+            .filter_map(|(v, p)| tangent.get(p).map(|t| (*v, *p, *t)))
+            .collect();
+        if active.is_empty() || !s.value {
+            return None;
+        }
+        let index = self.selected(s, r, id)?;
+        let mut parts = vec![];
+        for column in 0..self.info(index).dim {
+            let at = Selected { index, column };
+            let winner = self.winner(r, at);
+            let mut own: HashMap<Port, Port> = HashMap::new();
+            for (v, p, t) in &active {
+                if v.category == r.axis.reduced() {
+                    own.insert(self.gather_rows(*p, at), self.gather_rows(*t, at));
+                } else {
+                    own.insert(*p, *t);
+                }
+            }
+            let part = self.row_map_jvp(&winner, &own);
+            parts.push(part.unwrap_or_else(|| self.zeros(1, r.axis.kept())));
+        }
+        Some(self.concat(&parts))
+    }
+}
+
+/// `x` where `present >= 0`, exactly 0 elsewhere.
+fn masked<'g>(present: Ex<'g>, x: Ex<'g>) -> Ex<'g> {
+    Ex::apply(&IF_ELSE, &[present, x, x.lit(0.0)])
+}
+
+fn sum_of(
+    graph: Arc<Graph>,
+    formula: NodeId,
+    axis: Axis,
+    options: ReduceOptions,
+    bindings: Vec<(Var, Port)>,
+) -> Reduction {
+    let (weight, k) = (None, 1);
+    Reduction { graph, formula, weight, reduction: &reduce::SUM, k, axis, options, bindings }
+}
+
+/// A new variable of a formula that stands for `port`.
+fn bind<'g>(
+    b: &'g Builder,
+    outer: &OuterGraph,
+    bindings: &mut Vec<(Var, Port)>,
+    port: Port,
+) -> Ex<'g> {
+    let index = bindings.iter().map(|(v, _)| v.index + 1).max().unwrap_or(0);
+    let info = outer.info(port);
+    let var = Var { index, dim: info.dim, category: info.category };
+    bindings.push((var, port));
+    b.var(var)
+}
+
+/// Gradients of `f` with respect to those variables of `own` whose values are wanted.
+fn gradients(
+    f: Ex<'_>,
+    seed: Ex<'_>,
+    own: &[(Var, Port)],
+    wanted: &dyn Fn(&Port) -> bool,
+) -> Vec<Gradient> {
+    let own: Vec<_> = own.iter().filter(|(_, p)| wanted(p)).collect();
+    let leaves: Vec<_> = own.iter().map(|(v, _)| f.b.var(*v)).collect();
+    let values = autodiff::vjp(f, seed, &leaves);
+    let found = own.into_iter().zip(values);
+    found
+        .filter_map(|((var, target), value)| {
+            Some(Gradient { var: *var, target: *target, value: value?.id })
+        })
+        .collect()
+}
+
+/// The variables of `own` whose values have tangents, with new variables for the tangents.
+fn tangents<'g>(
+    b: &'g Builder,
+    outer: &OuterGraph,
+    bindings: &mut Vec<(Var, Port)>,
+    own: &[(Var, Port)],
+    tangent: &HashMap<Port, Port>,
+) -> Vec<(Ex<'g>, Ex<'g>)> {
+    own.iter()
+        .filter_map(|(v, p)| tangent.get(p).map(|t| (b.var(*v), *t)))
+        .map(|(v, t)| (v, bind(b, outer, bindings, t)))
+        .collect()
+}
+
+impl Computation {
+    /// Reverse mode: the gradients of `Σ <result, cotangent>` with respect to arguments, one
+    /// result for each argument in `wrt`. Every result of values gets a cotangent, an argument of
+    /// the result's shape after those that there are; its name is `e` (or `e2`, `e3`, … where
+    /// that is taken). Results that are indices are left out.
+    ///
+    /// # Errors
+    /// [`GradError::UnknownVariable`] for an unknown name, [`GradError::NotDifferentiable`] if
+    /// all results are indices.
+    pub fn vjp(&self, wrt: &[&str]) -> Result<Computation, GradError> {
+        let slots = self.slots(wrt)?;
+        let values = self.values()?;
+        let (mut graph, mut inputs) = ((*self.graph).clone(), self.inputs.clone());
+        let ports: Vec<Port> = slots.iter().map(|&k| self.port(&mut graph, k)).collect();
+        let mut seeds = vec![];
+        for value in values {
+            let name = unused(&inputs, "e");
+            let seed = add_input(&mut graph, &mut inputs, name, value.row.clone(), value.port);
+            seeds.push((value.port, seed));
+        }
+        let found = graph.vjp(&seeds, &ports)?;
+        let rows = slots.iter().map(|&k| &self.inputs[k].row);
+        Ok(self.derived(graph, inputs, found, ports.iter().zip(rows)))
+    }
+
+    /// Forward mode: the derivative of every result of values along tangents of the arguments
+    /// `wrt`, which become arguments after those that there are, named `d_` and the name of the
+    /// variable, of its shape.
+    ///
+    /// # Errors
+    /// As [`Computation::vjp`].
+    pub fn jvp(&self, wrt: &[&str]) -> Result<Computation, GradError> {
+        let slots = self.slots(wrt)?;
+        let values = self.values()?;
+        let (mut graph, mut inputs) = ((*self.graph).clone(), self.inputs.clone());
+        let mut tangents = vec![];
+        for &k in &slots {
+            let port = self.port(&mut graph, k);
+            let InputDef { name, row, .. } = &self.inputs[k];
+            let name = unused(&inputs, &format!("d_{name}"));
+            tangents.push((port, add_input(&mut graph, &mut inputs, name, row.clone(), port)));
+        }
+        let ports: Vec<Port> = values.iter().map(|o| o.port).collect();
+        let found = graph.jvp(&ports, &tangents)?;
+        Ok(self.derived(graph, inputs, found, ports.iter().zip(values.iter().map(|o| &o.row))))
+    }
+
+    /// Zeros stand in for derivatives that vanish identically.
+    fn derived<'a>(
+        &self,
+        mut graph: OuterGraph,
+        inputs: Vec<InputDef>,
+        found: Vec<Option<Port>>,
+        shapes: impl Iterator<Item = (&'a Port, &'a Vec<usize>)>,
+    ) -> Computation {
+        let outputs = found
+            .into_iter()
+            .zip(shapes)
+            .map(|(port, (like, row))| {
+                let info = graph.info(*like);
+                let port = port.unwrap_or_else(|| {
+                    let zeros = graph.zeros(info.dim, info.category);
+                    graph.rebatch(zeros, *like)
+                });
+                OutputDef { port, row: row.clone() }
+            })
+            .collect();
+        Computation { graph: Arc::new(graph), inputs, outputs, primal: self.outputs.clone() }
+    }
+    fn slots(&self, names: &[&str]) -> Result<Vec<usize>, GradError> {
+        let find = |name: &&str| {
+            self.inputs.iter().position(|i| i.name == *name).ok_or_else(|| {
+                let known: Vec<_> = self.inputs.iter().map(|i| format!("`{}`", i.name)).collect();
+                GradError::UnknownVariable { name: name.to_string(), known: known.join(", ") }
+            })
+        };
+        names.iter().map(find).collect()
+    }
+    fn values(&self) -> Result<Vec<OutputDef>, GradError> {
+        let index = |o: &&OutputDef| self.graph.info(o.port).index;
+        if let Some(first) = self.outputs.first()
+            && self.outputs.iter().all(|o| index(&o))
+        {
+            self.graph.check_differentiable(first.port)?;
+        }
+        Ok(self.outputs.iter().filter(|o| !index(o)).cloned().collect())
+    }
+    fn port(&self, graph: &mut OuterGraph, slot: usize) -> Port {
+        let InputDef { row, category, .. } = &self.inputs[slot];
+        graph.input(slot, row.iter().product(), *category)
+    }
+}
+
+fn add_input(
+    graph: &mut OuterGraph,
+    inputs: &mut Vec<InputDef>,
+    name: String,
+    row: Vec<usize>,
+    like: Port,
+) -> Port {
+    let info = graph.info(like);
+    let port = graph.input(inputs.len(), info.dim, info.category);
+    inputs.push(InputDef { name, category: info.category, row, like: Some(like) });
+    port
+}
+
+/// `base`, or `base2`, `base3`, … where it is taken.
+fn unused(inputs: &[InputDef], base: &str) -> String {
+    let mut name = base.to_string();
+    let mut count = 1;
+    while inputs.iter().any(|i| i.name == name) {
+        count += 1;
+        name = format!("{base}{count}");
+    }
+    name
+}

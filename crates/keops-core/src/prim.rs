@@ -1,0 +1,171 @@
+//! The primitives: the only operations that a code generator has to know.
+//!
+//! Every element-wise operation of the formula language is either one of these or an expansion
+//! into them (see [`crate::ops`]). Code generators match this enumeration exhaustively, so that
+//! adding a primitive makes the compiler list every place that has to learn it.
+//!
+//! Semantics are exact: for equal inputs every CPU target produces equal bits (NaN payloads
+//! excepted), whichever instruction set it uses.
+
+/// Kind of a value held in the lanes of a vector register.
+#[derive(Clone, Copy, PartialEq, Eq, Hash, Debug)]
+pub enum Kind {
+    /// Floating-point number of the compute type (f32 or f64).
+    Real,
+    /// Truth value.
+    Mask,
+    /// Signed integer as wide as the compute type (i32 beside f32, i64 beside f64).
+    Int,
+}
+
+/// A scalar function that is called lane by lane where straight-line vector code cannot be right
+/// or does not exist yet. Both precisions take `arity` arguments.
+#[derive(Clone, Copy)]
+pub struct ScalarFn {
+    /// Unique name, used in text forms and cache keys.
+    pub name: &'static str,
+    /// Number of arguments, 1 to 3.
+    pub arity: usize,
+    /// Single-precision value.
+    pub f32: fn(&[f32]) -> f32,
+    /// Double-precision value.
+    pub f64: fn(&[f64]) -> f64,
+}
+
+impl PartialEq for ScalarFn {
+    fn eq(&self, other: &Self) -> bool {
+        self.name == other.name
+    }
+}
+impl Eq for ScalarFn {}
+impl std::hash::Hash for ScalarFn {
+    fn hash<H: std::hash::Hasher>(&self, state: &mut H) {
+        self.name.hash(state);
+    }
+}
+impl std::fmt::Debug for ScalarFn {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.write_str(self.name)
+    }
+}
+
+/// A primitive operation on lanes. `a`, `b`, `c` name the arguments in order.
+#[derive(Clone, Copy, PartialEq, Eq, Hash, Debug)]
+pub enum Prim {
+    /// `a + b`
+    Add,
+    /// `a - b`
+    Sub,
+    /// `a * b`
+    Mul,
+    /// `a / b`
+    Div,
+    /// `a * b + c`, rounded once.
+    Fma,
+    /// `c - a * b`, rounded once.
+    Fnma,
+    /// `a * b - c`, rounded once.
+    Fms,
+    /// `-a` (sign bit flipped).
+    Neg,
+    /// `|a|` (sign bit cleared).
+    Abs,
+    /// Correctly rounded square root.
+    Sqrt,
+    /// `a < b ? a : b`, hence `b` if either is NaN.
+    Min,
+    /// `a > b ? a : b`, hence `b` if either is NaN.
+    Max,
+    /// Largest integer not above `a`.
+    Floor,
+    /// Nearest integer, halves to even.
+    RoundEven,
+    /// Integer part, towards zero.
+    Trunc,
+    /// `a * 2^b` for integer-valued `b`, rounded once, right for subnormal results and for any
+    /// `b` (`b = -inf` gives zero for finite `a`, `b = +inf` gives infinity for `a != 0`; NaN
+    /// propagates).
+    Scale,
+    /// `floor(log2 |a|)` as a real, exact for subnormals; 0 gives -inf, infinities +inf.
+    Exponent,
+    /// `a / 2^Exponent(a)`, in `[1, 2)` with the sign of `a`; meaningless for 0 and infinities
+    /// (some finite value), NaN for NaN.
+    Significand,
+    /// Rounds to the nearest half-precision (f16) number, halves to even.
+    RoundF16,
+    /// Mask: `a < b`, false if either is NaN.
+    Lt,
+    /// Mask: `a <= b`, false if either is NaN.
+    Le,
+    /// Mask: `a == b`, false if either is NaN.
+    Eq,
+    /// Mask: `a && b`.
+    MaskAnd,
+    /// Mask: `a || b`.
+    MaskOr,
+    /// Mask: `!a`.
+    MaskNot,
+    /// `a ? b : c` with a mask `a` and reals `b`, `c`.
+    Select,
+    /// `a ? b : c` with a mask `a` and integers `b`, `c`.
+    SelectInt,
+    /// Bits of a real as an integer (no code).
+    ToBits,
+    /// Integer bits as a real (no code).
+    FromBits,
+    /// Nearest integer (halves to even) of a real with `|a| < 2^22` (f32) or `2^51` (f64).
+    ToInt,
+    /// Real of an integer with `|a| < 2^22` (f32) or `2^51` (f64), exact.
+    FromInt,
+    /// Integer `a + b`, wrapping.
+    IntAdd,
+    /// Integer `a - b`, wrapping.
+    IntSub,
+    /// Integer bitwise and.
+    IntAnd,
+    /// Integer bitwise or.
+    IntOr,
+    /// Integer bitwise exclusive or.
+    IntXor,
+    /// Integer shift left by a constant.
+    IntShl(u8),
+    /// Integer logical shift right by a constant.
+    IntShr(u8),
+    /// Mask: integer `a == b`.
+    IntEq,
+    /// Mask: signed integer `a < b`.
+    IntLt,
+    /// The scalar function applied to every lane.
+    Call(&'static ScalarFn),
+    /// `a ? f(c, …) : b` with a mask `a` and reals: the scalar function in the lanes whose mask is
+    /// set, the already computed value `b` in all others. Code generators skip the call when no
+    /// lane is set, so that rare arguments (huge angles, corner cases of a power) cost one test.
+    CallIf(&'static ScalarFn),
+}
+
+impl Prim {
+    /// Kinds of the arguments, and of the result.
+    pub fn signature(self) -> (&'static [Kind], Kind) {
+        use Kind::{Int, Mask, Real};
+        use Prim::*;
+        match self {
+            Add | Sub | Mul | Div | Min | Max | Scale => (&[Real, Real], Real),
+            Fma | Fnma | Fms => (&[Real, Real, Real], Real),
+            Neg | Abs | Sqrt | Floor | RoundEven | Trunc | Exponent | Significand | RoundF16 => {
+                (&[Real], Real)
+            }
+            Lt | Le | Eq => (&[Real, Real], Mask),
+            MaskAnd | MaskOr => (&[Mask, Mask], Mask),
+            MaskNot => (&[Mask], Mask),
+            Select => (&[Mask, Real, Real], Real),
+            SelectInt => (&[Mask, Int, Int], Int),
+            ToBits | ToInt => (&[Real], Int),
+            FromBits | FromInt => (&[Int], Real),
+            IntAdd | IntSub | IntAnd | IntOr | IntXor => (&[Int, Int], Int),
+            IntShl(_) | IntShr(_) => (&[Int], Int),
+            IntEq | IntLt => (&[Int, Int], Mask),
+            Call(f) => (&[Real, Real, Real][..f.arity], Real),
+            CallIf(f) => (&[Mask, Real, Real, Real, Real][..2 + f.arity], Real),
+        }
+    }
+}

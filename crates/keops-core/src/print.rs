@@ -1,0 +1,57 @@
+//! Text forms of formulas and reductions.
+
+use crate::graph::{Graph, Node, NodeId};
+use crate::spec::ReduceSpec;
+use std::collections::HashMap;
+use std::fmt::Write;
+
+/// The nodes that `roots` need, one a line, renumbered from 0.
+pub fn nodes(graph: &Graph, roots: &[NodeId]) -> String {
+    let mut place: HashMap<NodeId, usize> = HashMap::new();
+    let mut s = String::new();
+    for (k, id) in graph.live(roots).into_iter().enumerate() {
+        place.insert(id, k);
+        let p = |a: &NodeId| format!("%{}", place[a]);
+        let list = |v: &[NodeId]| v.iter().map(p).collect::<Vec<_>>().join(", ");
+        let text = match graph.node(id) {
+            Node::Var(v) => format!("{}({}, {})", v.category.keyword(), v.index, v.dim),
+            Node::Const(bits) => format!("const {:?} #{bits:016x}", f64::from_bits(*bits)),
+            Node::Index(c) => format!("index {}", c.keyword()),
+            Node::Iota(d) => format!("iota {d}"),
+            Node::Map { op, args } => format!("{} {}", op.name, list(args)),
+            Node::Contract { extents, operands, out } => {
+                let o: Vec<_> =
+                    operands.iter().map(|o| format!("{}{:?}", p(&o.node), o.axes)).collect();
+                format!("contract {extents:?} {} -> {out:?}", o.join(" "))
+            }
+            Node::Pick { x, start, step, len } => format!("pick {} {start}+{step}k<{len}", p(x)),
+            Node::Put { x, start, step, dim } => format!("put {} {start}+{step}k of {dim}", p(x)),
+            Node::Concat(parts) => format!("concat {}", list(parts)),
+            Node::Fold { op, x } => format!("fold {op:?} {}", p(x)),
+            Node::Gather { table, index } => format!("gather {}[{}]", p(table), p(index)),
+        };
+        let _ = writeln!(s, "%{k}: {} = {text}", graph.dim(id));
+    }
+    for r in roots {
+        let _ = writeln!(s, "root %{}", place[r]);
+    }
+    s
+}
+
+/// Canonical text of a reduction: equal exactly for equal computations.
+pub fn canonical(spec: &ReduceSpec) -> String {
+    let roots: Vec<NodeId> = std::iter::once(spec.formula).chain(spec.weight).collect();
+    let mut s = nodes(&spec.graph, &roots);
+    let _ = write!(
+        s,
+        "{} k={} over {:?} of {:?} {:?} args {:?} v{}",
+        spec.reduction.name,
+        spec.k,
+        spec.axis,
+        spec.dtype,
+        spec.options,
+        spec.vars,
+        env!("CARGO_PKG_VERSION")
+    );
+    s
+}

@@ -1,0 +1,226 @@
+//! The table of reductions: the one place where each is defined.
+//!
+//! A reduction either *accumulates* sums (with an optional running maximum as pivot, against
+//! overflow) or *selects* extreme entries. Back ends implement these two families and know no
+//! reduction by name. The derivative of every accumulating reduction is again a sum:
+//! `linearise` gives a vector formula ψ such that `d out_i = Σ_j dψ_ij` while saved results of the
+//! reduction are held fixed; reverse and forward mode both follow from it.
+
+use crate::graph::Ex;
+
+/// Does a reduction take a second formula?
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+pub enum WeightRule {
+    /// No.
+    Never,
+    /// It may.
+    Optional,
+    /// It must.
+    Required,
+}
+
+/// Smallest or largest first.
+#[derive(Clone, Copy, PartialEq, Eq, Hash, Debug)]
+pub enum Order {
+    /// Smallest.
+    Min,
+    /// Largest.
+    Max,
+}
+
+/// Everything the system knows about one reduction.
+pub struct ReductionDef {
+    /// Name, as KeOps' `reduction_op`.
+    pub name: &'static str,
+    /// Other accepted spellings.
+    pub spellings: &'static [&'static str],
+    /// One line for the reference page.
+    pub doc: &'static str,
+    /// Second formula.
+    pub weight: WeightRule,
+    /// The family, with its functions.
+    pub kind: Family,
+}
+
+/// The two families of reductions.
+pub enum Family {
+    /// Sums of lifted values.
+    Accumulate(Accumulate),
+    /// Entries with extreme keys, component by component; ties go to the lowest index, NaN is
+    /// never taken, an infinity is.
+    Select(Select),
+}
+
+/// Functions of an accumulating reduction; `f` is the formula, `w` the weight formula.
+pub struct Accumulate {
+    /// Running maximum of the formula (which then has dimension 1), kept within the finite range
+    /// of the type.
+    pub pivot: Option<Pivot>,
+    /// What is added up: `(f, w, pivot) -> addends`.
+    pub lift: for<'g> fn(Ex<'g>, Option<Ex<'g>>, Option<Ex<'g>>) -> Ex<'g>,
+    /// Result from the sums: `(sums, pivot, dim of w) -> value`.
+    pub finalise: for<'g> fn(Ex<'g>, Option<Ex<'g>>) -> Ex<'g>,
+    /// `(f, w, result, normaliser) -> ψ`, see the module; the normaliser is the result of the
+    /// reduction `saved` over the same formula, where one is named.
+    pub linearise: for<'g> fn(Ex<'g>, Option<Ex<'g>>, Ex<'g>, Option<Ex<'g>>) -> Ex<'g>,
+    /// A further reduction (without weight) whose result `linearise` needs.
+    pub saved: Option<&'static ReductionDef>,
+}
+
+/// A pivot and how sums follow when it moves.
+pub struct Pivot {
+    /// `(sums, old, new) -> sums`
+    pub rebase: for<'g> fn(Ex<'g>, Ex<'g>, Ex<'g>) -> Ex<'g>,
+}
+
+/// A selecting reduction.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+pub struct Select {
+    /// Which keys win.
+    pub order: Order,
+    /// Several winners (a count is given) or one.
+    pub many: bool,
+    /// Are the keys part of the result?
+    pub value: bool,
+    /// Are the indices part of the result?
+    pub index: bool,
+}
+
+fn shift<'g>(s: Ex<'g>, old: Ex<'g>, new: Ex<'g>) -> Ex<'g> {
+    s * (old - new).un(&crate::ops::EXP)
+}
+fn weighted<'g>(e: Ex<'g>, w: Option<Ex<'g>>) -> Ex<'g> {
+    w.map_or(e, |w| e * w)
+}
+
+/// `exp(f - out)`, where `out` is the log-sum-exp of `f`: 0 where both are -inf, so that rows in
+/// which every entry is masked by -inf have gradient 0 (and do not spoil the others).
+fn softmax<'g>(f: Ex<'g>, out: Ex<'g>) -> Ex<'g> {
+    let nothing = -(out + f64::from(f32::MAX));
+    (f - Ex::apply(&crate::ops::IF_ELSE, &[nothing, f.lit(0.0), out])).un(&crate::ops::EXP)
+}
+
+/// `Σ f`
+pub static SUM: ReductionDef = ReductionDef {
+    name: "Sum",
+    spellings: &[],
+    doc: "sum of f; 0 over nothing",
+    weight: WeightRule::Never,
+    kind: Family::Accumulate(Accumulate {
+        pivot: None,
+        lift: |f, _, _| f,
+        finalise: |s, _| s,
+        linearise: |f, _, _, _| f,
+        saved: None,
+    }),
+};
+/// `log Σ w exp f`
+pub static LOG_SUM_EXP: ReductionDef = ReductionDef {
+    name: "LogSumExp",
+    spellings: &["LogSumExpWeight", "LogSumExp_Weight"],
+    doc: "log of the sum of exp(f), or of exp(f) w; -inf over nothing",
+    weight: WeightRule::Optional,
+    kind: Family::Accumulate(Accumulate {
+        pivot: Some(Pivot { rebase: shift }),
+        lift: |f, w, m| weighted((f - m.unwrap_or(f)).un(&crate::ops::EXP), w),
+        finalise: |s, m| s.un(&crate::ops::LOG) + m.unwrap_or(s.lit(0.0)),
+        linearise: |f, w, out, _| match w {
+            None => softmax(f, out),
+            // The result is -inf also where the weights add up to 0: the mask is that of f.
+            Some(w) => {
+                let masked = -(f + f64::from(f32::MAX));
+                let d = Ex::apply(&crate::ops::IF_ELSE, &[masked, f, f - out]);
+                d.un(&crate::ops::EXP) * w
+            }
+        },
+        saved: None,
+    }),
+};
+/// `Σ w exp f / Σ exp f`
+pub static SUM_SOFT_MAX_WEIGHT: ReductionDef = ReductionDef {
+    name: "SumSoftMaxWeight",
+    spellings: &["SoftMax"],
+    doc: "mean of w under the weights exp(f); 0 over nothing",
+    weight: WeightRule::Required,
+    kind: Family::Accumulate(Accumulate {
+        pivot: Some(Pivot { rebase: shift }),
+        lift: |f, w, m| {
+            let e = (f - m.unwrap_or(f)).un(&crate::ops::EXP);
+            Ex::concat(&[e, weighted(e, w)])
+        },
+        finalise: |s, _| {
+            let (total, sums) = (s.pick(0, 1, 1), s.pick(1, 1, s.dim() - 1));
+            let none = -total.un(&crate::ops::ABS);
+            sums / Ex::apply(&crate::ops::IF_ELSE, &[none, s.lit(1.0), total])
+        },
+        linearise: |f, w, out, normaliser| {
+            softmax(f, normaliser.unwrap_or(f)) * (w.unwrap_or(f) - out)
+        },
+        saved: Some(&LOG_SUM_EXP),
+    }),
+};
+
+macro_rules! select {
+    ($id:ident, $name:literal, $spellings:expr, $doc:literal, $order:ident, $many:literal, $value:literal, $index:literal) => {
+        #[doc = $doc]
+        pub static $id: ReductionDef = ReductionDef {
+            name: $name,
+            spellings: &$spellings,
+            doc: $doc,
+            weight: WeightRule::Never,
+            kind: Family::Select(Select {
+                order: Order::$order,
+                many: $many,
+                value: $value,
+                index: $index,
+            }),
+        };
+    };
+}
+select!(MIN, "Min", [], "smallest f; +inf over nothing", Min, false, true, false);
+select!(MAX, "Max", [], "largest f; -inf over nothing", Max, false, true, false);
+select!(ARG_MIN, "ArgMin", [], "index of the smallest f; -1 over nothing", Min, false, false, true);
+select!(ARG_MAX, "ArgMax", [], "index of the largest f; -1 over nothing", Max, false, false, true);
+select!(MIN_ARG_MIN, "Min_ArgMin", ["MinArgMin"], "smallest f and its index", Min, false, true, true);
+select!(MAX_ARG_MAX, "Max_ArgMax", ["MaxArgMax"], "largest f and its index", Max, false, true, true);
+select!(K_MIN, "KMin", ["Kmin"], "the K smallest f in order; +inf where there are fewer", Min, true, true, false);
+select!(ARG_K_MIN, "ArgKMin", ["ArgKmin"], "indices of the K smallest f in order; -1 where there are fewer", Min, true, false, true);
+select!(K_MIN_ARG_K_MIN, "KMin_ArgKMin", ["KMinArgKMin", "Kmin_ArgKmin"], "the K smallest f and their indices", Min, true, true, true);
+
+/// Every reduction.
+pub static ALL: &[&ReductionDef] = &[
+    &SUM,
+    &LOG_SUM_EXP,
+    &SUM_SOFT_MAX_WEIGHT,
+    &MIN,
+    &MAX,
+    &ARG_MIN,
+    &ARG_MAX,
+    &MIN_ARG_MIN,
+    &MAX_ARG_MAX,
+    &K_MIN,
+    &ARG_K_MIN,
+    &K_MIN_ARG_K_MIN,
+];
+
+/// The reduction of that name or spelling.
+pub fn by_name(name: &str) -> Option<&'static ReductionDef> {
+    ALL.iter().copied().find(|r| r.name == name || r.spellings.contains(&name))
+}
+
+impl PartialEq for ReductionDef {
+    fn eq(&self, other: &Self) -> bool {
+        self.name == other.name
+    }
+}
+impl Eq for ReductionDef {}
+impl std::hash::Hash for ReductionDef {
+    fn hash<H: std::hash::Hasher>(&self, state: &mut H) {
+        self.name.hash(state);
+    }
+}
+impl std::fmt::Debug for ReductionDef {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.write_str(self.name)
+    }
+}

@@ -1,0 +1,75 @@
+//! Elementary functions as expansions into primitives, so that every code generator has them.
+//!
+//! Every function is right over the whole range of its type: subnormal arguments and results,
+//! both zeros, infinities and NaN follow IEEE 754-2019 (C's annex F).
+//!
+//! Bounds of the error in units in the last place (ulp), over the whole range, and numbers of
+//! primitives; f32 / f64:
+//!
+//! | function | error | primitives |
+//! |---|---|---|
+//! | [`exp`] | 1.0 / 1.0 | 13 / 18 |
+//! | [`exp2`] | 1.0 / 1.0 | 10 / 15 |
+//! | [`expm1`] | 1.6 / 2.0 | 19 / 24 |
+//! | [`log`] | 1.0 / 1.0 | 21 / 26 |
+//! | [`log2`] | 1.5 / 1.0 | 24 / 27 |
+//! | [`log1p`] | 1.7 / 1.2 | 36 / 39 |
+//! | [`sin`] | 2.2 / 1.7 | 25 / 29 |
+//! | [`cos`] | 2.2 / 1.7 | 21 / 25 |
+//! | [`tan`] | 2.7 / 2.3 | 28 / 35 |
+//! | [`asin`] | 2.0 / 2.2 | 21 / 28 |
+//! | [`acos`] | 1.2 / 1.2 | 25 / 32 |
+//! | [`atan`] | 1.4 / 1.5 | 24 / 35 |
+//! | [`sinh`] | 2.4 / 2.3 | 27 / 32 |
+//! | [`cosh`] | 1.4 / 1.4 | 17 / 22 |
+//! | [`tanh`] | 2.6 / 2.6 | 27 / 32 |
+//! | [`atan2`] | 1.7 / 1.5 | 41 / 52 |
+//! | [`pow`] | 1.0 / 1.0 | 64 / 73 |
+//! | [`exp2_cheap`] | 2.5 / 3.0, for a given product with log2(e) | 9 / 14 |
+//! | [`exp_cheap`] | 2.5 + 1.25 abs(x) / 4 + 1.25 abs(x) | 10 / 15 |
+//!
+//! These are the bounds that `tests/vecmath_accuracy.rs` asserts; the largest errors seen, over
+//! every 97th f32 number and 20 000 f64 numbers per function, are a little lower.
+
+mod coef;
+mod exp;
+mod log;
+mod math;
+mod power;
+mod trig;
+mod trig_large;
+
+pub use exp::{cosh, exp, exp_cheap, exp2, exp2_cheap, expm1, sinh, tanh};
+pub use log::{log, log1p, log2, pow, powi, rsqrt};
+pub use trig::{acos, asin, atan, atan2, cos, sin, tan};
+
+use crate::prim::Prim;
+
+/// A value under construction.
+#[derive(Clone, Copy, PartialEq, Eq, Hash, Debug, PartialOrd, Ord)]
+pub struct Val(
+    /// Number given by the builder.
+    pub u32,
+);
+
+/// Precision of the compute type.
+#[derive(Clone, Copy, PartialEq, Eq, Hash, Debug)]
+pub enum Precision {
+    /// IEEE binary32.
+    F32,
+    /// IEEE binary64.
+    F64,
+}
+
+/// Whatever collects primitives: a code generator's lowering, or a machine that evaluates them at
+/// once ([`crate::prim_eval::Scalar`]).
+pub trait PrimBuilder {
+    /// Precision of all reals.
+    fn precision(&self) -> Precision;
+    /// Constant of the compute type, `v` rounded to it.
+    fn real(&mut self, v: f64) -> Val;
+    /// Integer constant of the width of the compute type.
+    fn int(&mut self, v: i64) -> Val;
+    /// Result of a primitive; number and kinds of the arguments are those of its signature.
+    fn prim(&mut self, op: Prim, args: &[Val]) -> Val;
+}

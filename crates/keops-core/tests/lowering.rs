@@ -1,0 +1,70 @@
+//! Lowering of formulas to programs.
+
+use keops_core::autodiff;
+use keops_core::data::DType;
+use keops_core::graph::{Builder, Category, Ex, NodeId, Var};
+use keops_core::lower::{LowerOptions, lower};
+use keops_core::program::Program;
+use keops_core::reduce::{self, ReductionDef};
+use keops_core::spec::{Axis, ReduceOptions, ReduceSpec};
+use std::sync::Arc;
+
+fn var(b: &Builder, index: u32, dim: usize, category: Category) -> Ex<'_> {
+    b.var(Var { index, dim, category })
+}
+
+fn program(b: Builder, root: NodeId, reduction: &'static ReductionDef, k: usize) -> Program {
+    let graph = b.into_graph();
+    let vars = graph.variables(&[root]);
+    let names = vars.iter().map(|v| format!("v{}", v.index)).collect();
+    let spec = ReduceSpec {
+        formula: root,
+        weight: None,
+        reduction,
+        k,
+        axis: Axis::J,
+        vars,
+        names,
+        dtype: DType::F32,
+        options: ReduceOptions::default(),
+        graph: Arc::new(graph),
+    };
+    lower(&spec, LowerOptions { expand: true }).unwrap()
+}
+
+fn gaussian(b: &Builder, d: usize) -> (Ex<'_>, Ex<'_>) {
+    let (x, y) = (var(b, 0, d, Category::I), var(b, 1, d, Category::J));
+    let w = var(b, 2, 1, Category::J);
+    let t = x - y;
+    ((-t.dot(t)).un(&keops_core::ops::EXP) * w, x)
+}
+
+#[test]
+fn programs_do_not_grow_with_the_dimension() {
+    let size = |d: usize| {
+        let b = Builder::default();
+        let (f, x) = gaussian(&b, d);
+        let e = var(&b, 3, 1, Category::I);
+        let g = autodiff::vjp(f, e, &[x])[0].unwrap();
+        let u = var(&b, 4, d, Category::I);
+        let h = autodiff::vjp(g.dot(u), b.lit(1.0), &[x])[0].unwrap().id;
+        let p = program(b, h, &reduce::SUM, 1);
+        println!("{p}");
+        p.add.insts.len()
+    };
+    assert_eq!(size(50), size(4096));
+}
+
+#[test]
+fn shows() {
+    for d in [3, 50] {
+        let b = Builder::default();
+        let (f, x) = gaussian(&b, d);
+        let g = autodiff::vjp(f, var(&b, 3, 1, Category::I), &[x])[0].unwrap().id;
+        println!("{}", program(b, g, &reduce::SUM, 1));
+    }
+    let b = Builder::default();
+    let (f, _) = gaussian(&b, 3);
+    let id = f.id;
+    println!("{}", program(b, id, &reduce::LOG_SUM_EXP, 1));
+}

@@ -1,0 +1,114 @@
+//! Just-in-time compiled map-reduce for CPUs: machine code in microseconds, with no compiler at
+//! run time.
+//!
+//! [`Cpu`] is the backend. On x86-64 it writes AVX-512 or AVX2 machine code; elsewhere, and on
+//! request, it interprets the same vector code.
+
+pub mod exec_mem;
+pub mod frame;
+mod kernels;
+mod memory;
+pub mod print;
+mod routine;
+mod runner;
+mod translate;
+pub mod vcode;
+pub mod verify;
+pub mod vm;
+#[cfg(target_arch = "x86_64")]
+pub mod x86;
+
+#[cfg(test)]
+pub mod testing;
+
+pub use routine::Level;
+pub use runner::CpuExecutable;
+
+use keops_core::data::DType;
+use keops_core::error::CompileError;
+use keops_core::lower::{LowerOptions, lower};
+use keops_core::program::Mode;
+use keops_core::spec::{Backend, Executable, ReduceSpec, Scheme, Unavailable};
+use keops_core::vecmath::Precision;
+use kernels::Accumulation;
+use std::sync::Arc;
+
+/// The CPU backend.
+#[derive(Clone, Copy, Debug)]
+pub struct Cpu {
+    level: Level,
+}
+
+impl Default for Cpu {
+    fn default() -> Self {
+        Cpu::new()
+    }
+}
+
+impl Cpu {
+    /// The best level that this processor has.
+    pub fn new() -> Cpu {
+        Cpu { level: Level::available()[0] }
+    }
+    /// A given level, to compare levels on one machine.
+    ///
+    /// # Errors
+    /// [`Unavailable`] if the processor does not have it.
+    pub fn with_level(level: Level) -> Result<Cpu, Unavailable> {
+        let cpu = Cpu { level };
+        cpu.check()?;
+        Ok(cpu)
+    }
+    /// The level in use.
+    pub fn level(&self) -> Level {
+        self.level
+    }
+    /// Compiles to the concrete type, which tells more than [`Executable`].
+    ///
+    /// # Errors
+    /// [`CompileError`] if the formula is too large or executable memory is denied.
+    pub fn compile_executable(&self, spec: &ReduceSpec) -> Result<CpuExecutable, CompileError> {
+        let wide = spec.options.accumulate == Some(DType::F64) && spec.dtype != DType::F64;
+        let mut program = lower(spec, LowerOptions { expand: true })?;
+        let mut accumulation = match (spec.options.accumulate, spec.options.scheme) {
+            (Some(DType::F16), _) => Accumulation::Half,
+            (_, Scheme::Kahan) => Accumulation::Kahan,
+            (_, Scheme::Direct) => Accumulation::Direct,
+            (_, Scheme::Block) => Accumulation::Block,
+        };
+        if wide {
+            accumulation = Accumulation::Wide;
+            let plan = kernels::plan(&program, self.level.machine(), accumulation);
+            // Where f64 sums of f32 values are not to be had in registers, everything is f64.
+            if program.mode != Mode::Sum || !plan.registers || self.level == Level::Portable {
+                let double = ReduceSpec { dtype: DType::F64, ..spec.clone() };
+                program = lower(&double, LowerOptions { expand: true })?;
+                accumulation = Accumulation::Block;
+                debug_assert_eq!(program.precision, Precision::F64);
+            }
+        }
+        CpuExecutable::new(spec, program, accumulation, self.level)
+    }
+}
+
+impl Backend for Cpu {
+    fn name(&self) -> &str {
+        "cpu"
+    }
+    fn check(&self) -> Result<(), Unavailable> {
+        if Level::available().contains(&self.level) {
+            Ok(())
+        } else {
+            Err(Unavailable {
+                backend: format!("cpu ({})", self.level.name()),
+                reason: "this processor does not have the instructions".into(),
+            })
+        }
+    }
+    fn target(&self) -> String {
+        format!("cpu {}", self.level.name())
+    }
+    fn compile(&self, spec: &ReduceSpec) -> Result<Arc<dyn Executable>, CompileError> {
+        Ok(Arc::new(self.compile_executable(spec)?))
+    }
+}

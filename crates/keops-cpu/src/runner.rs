@@ -1,0 +1,703 @@
+//! Runs compiled reductions: packing, tiles, blocks of columns, threads, results.
+
+use crate::frame::Frame;
+use crate::kernels::{self, Accumulation, BLOCK, Plan};
+use crate::memory::{Aligned, Lane, pack_kept, pack_param, pack_reduced};
+use crate::routine::{Level, Routine};
+use crate::vcode::{Base, Ty};
+use keops_core::data::Buffer;
+use keops_core::error::{CompileError, RunError};
+use keops_core::program::{Mode, Program, Stream};
+use keops_core::reduce::{Order, Select};
+use keops_core::spec::{CheckedArgs, Executable, ReduceSpec};
+use rayon::prelude::*;
+use std::mem::MaybeUninit;
+use std::sync::OnceLock;
+
+/// Pairs times operations below which one thread does all.
+const SERIAL_WORK: usize = 200_000;
+
+/// Routines for one height of tiles.
+struct Routines {
+    plan: Plan,
+    /// Takes columns into the state (sums, or best keys).
+    main: Option<Routine>,
+    /// Writes keys.
+    keys: Option<Routine>,
+    per_kept: Option<Routine>,
+    finalise: Option<Routine>,
+    initial: Vec<f64>,
+}
+
+/// A compiled reduction.
+pub struct CpuExecutable {
+    program: Program,
+    level: Level,
+    spec: ReduceSpec,
+    full: Routines,
+    /// Tiles of one row vector, for the rest of rows; made when first needed.
+    single: OnceLock<Result<Routines, CompileError>>,
+    per_reduced: Option<(Plan, Routine)>,
+    once: Option<(Plan, Routine)>,
+    /// Instructions per pair, to guess the work.
+    cost: usize,
+}
+
+fn row_routine(p: &Program, plan: &Plan, s: &Stream, out: Base, level: Level) -> Result<Option<Routine>, CompileError> {
+    if s.insts.is_empty() {
+        return Ok(None);
+    }
+    Routine::new(&kernels::row_code(p, plan, s, out), level, plan.lanes).map(Some)
+}
+
+impl Routines {
+    fn new(p: &Program, plan: Plan, level: Level) -> Result<Routines, CompileError> {
+        let make = |code| Routine::new(&code, level, plan.lanes);
+        let (mut main, mut keys, mut finalise) = (None, None, None);
+        match p.mode {
+            Mode::Sum => main = Some(make(kernels::sum_code(p, &plan))?),
+            Mode::PivotSum => main = Some(make(kernels::pivot_code(p, &plan))?),
+            Mode::Select { select, .. } => {
+                if !select.many {
+                    main = Some(make(kernels::best_code(p, &plan))?);
+                }
+                if select.many || select.index {
+                    keys = Some(make(kernels::keys_code(p, &plan, select.many))?);
+                }
+            }
+        }
+        if p.results > 0 {
+            finalise = Some(make(kernels::finalise_code(p, &plan))?);
+        }
+        let per_kept = row_routine(p, &plan, &p.per_kept, Base::State, level)?;
+        Ok(Routines { plan, main, keys, per_kept, finalise, initial: kernels::initial_state(p, &plan) })
+    }
+    fn all(&self) -> impl Iterator<Item = &Routine> {
+        [&self.main, &self.keys, &self.per_kept, &self.finalise].into_iter().flatten()
+    }
+}
+
+impl CpuExecutable {
+    /// Compiles a program.
+    pub fn new(
+        spec: &ReduceSpec,
+        program: Program,
+        accumulation: Accumulation,
+        level: Level,
+    ) -> Result<CpuExecutable, CompileError> {
+        let plan = kernels::plan(&program, level.machine(), accumulation);
+        let full = Routines::new(&program, plan, level)?;
+        let row_plan = Plan { rows: 1, columns: 1, ..plan };
+        let per_reduced = row_routine(&program, &row_plan, &program.per_reduced, Base::State, level)?;
+        let once = row_routine(&program, &row_plan, &program.once, Base::Out, level)?;
+        let cost = program.key.insts.len() + program.add.insts.len();
+        Ok(CpuExecutable {
+            program,
+            level,
+            spec: spec.clone(),
+            full,
+            single: OnceLock::new(),
+            per_reduced: per_reduced.map(|r| (row_plan, r)),
+            once: once.map(|r| (row_plan, r)),
+            cost,
+        })
+    }
+    /// Is everything machine code?
+    pub fn is_native(&self) -> bool {
+        let rows = [&self.per_reduced, &self.once].into_iter().flatten().map(|r| &r.1);
+        self.full.all().chain(rows).all(|r| r.is_native())
+    }
+    fn single(&self) -> Result<&Routines, RunError> {
+        if self.full.plan.rows == 1 {
+            return Ok(&self.full);
+        }
+        let made = self.single.get_or_init(|| {
+            Routines::new(&self.program, Plan { rows: 1, ..self.full.plan }, self.level)
+        });
+        made.as_ref().map_err(|e| RunError::Device { backend: "cpu".into(), message: e.to_string() })
+    }
+    fn run_typed<T: Lane>(
+        &self,
+        args: &CheckedArgs<'_>,
+        values: Option<(&mut [T], usize)>,
+        indices: Option<(&mut [i64], usize)>,
+    ) -> Result<(), RunError> {
+        let (rows, columns) = (args.rows(), args.columns());
+        let blocks = blocks(args, &self.spec);
+        // Cut every block into tiles.
+        let width = self.full.plan.width();
+        let mut tiles: Vec<Tile> = vec![];
+        for (k, b) in blocks.iter().enumerate() {
+            let mut start = b.rows.0;
+            while start < b.rows.1 {
+                let end = (start + width).min(b.rows.1);
+                tiles.push(Tile { rows: (start, end), block: k });
+                start = end;
+            }
+        }
+        let single = if tiles.iter().any(|t| t.rows.1 - t.rows.0 <= self.full.plan.lanes) {
+            Some(self.single()?)
+        } else {
+            None
+        };
+        let batches = args.batches();
+        let inputs: Vec<Inputs<T>> =
+            (0..batches).map(|b| self.inputs(args, b, columns)).collect::<Result<_, _>>()?;
+        // Every tile gets its own part of the results.
+        let (mut values, mut indices) = (values, indices);
+        let mut jobs: Vec<Job<'_, T>> = vec![];
+        let reserve = batches * tiles.len();
+        jobs.try_reserve_exact(reserve).map_err(|_| RunError::OutOfMemory {
+            what: "the list of tiles".into(),
+            bytes: reserve * size_of::<Job<'_, T>>(),
+        })?;
+        for batch in 0..batches {
+            let mut at = 0;
+            for tile in &tiles {
+                debug_assert_eq!(at, tile.rows.0, "tiles cover the rows in order");
+                at = tile.rows.1;
+                let n = tile.rows.1 - tile.rows.0;
+                jobs.push(Job {
+                    batch,
+                    tile: *tile,
+                    values: take(&mut values, n),
+                    indices: take(&mut indices, n),
+                });
+            }
+            debug_assert_eq!(at, rows);
+        }
+        let pairs: usize = blocks
+            .iter()
+            .map(|b| (b.rows.1 - b.rows.0).saturating_mul(b.columns.iter().map(|c| c.1 - c.0).sum()))
+            .fold(0, usize::saturating_add);
+        let work = pairs.saturating_mul(self.cost).saturating_mul(batches);
+        let run = |w: &mut Option<Worker<T>>, job: Job<'_, T>| -> Result<(), RunError> {
+            let worker = match w {
+                Some(w) => w,
+                None => w.insert(self.worker(single)?),
+            };
+            let few = job.tile.rows.1 - job.tile.rows.0 <= self.full.plan.lanes;
+            let routines = if few { single.unwrap_or(&self.full) } else { &self.full };
+            self.tile(routines, args, &inputs[job.batch], &blocks[job.tile.block], job, worker)
+        };
+        if work < SERIAL_WORK || jobs.len() == 1 {
+            let mut worker = None;
+            return jobs.into_iter().try_for_each(|j| run(&mut worker, j));
+        }
+        jobs.into_par_iter().map_init(|| None, run).collect()
+    }
+    /// Packed parameters and columns of one batch element.
+    fn inputs<T: Lane>(&self, args: &CheckedArgs<'_>, batch: usize, columns: usize) -> Result<Inputs<T>, RunError> {
+        let p = &self.program;
+        let index = args.batch_index(batch);
+        let mut param = Aligned::new(p.param.len.max(1), "parameters")?;
+        pack_param(&p.param.fields, args.args(), &index, &mut param);
+        let mut worker: Option<Worker<T>> = None;
+        if let Some((plan, r)) = &self.once {
+            // Twice where tables are read: the second time they are there.
+            for _ in 0..1 + kernels::gathers(&p.once) as usize {
+                let w = match &mut worker {
+                    Some(w) => w,
+                    None => worker.insert(self.row_worker(plan, r)?),
+                };
+                w.out.resize(p.param.len * plan.lanes, "parameters")?;
+                let frame = w.frame(&[], &param, 0, 0);
+                // SAFETY: the code reads parameters and writes `param.len` vectors to `out`.
+                unsafe { r.call(&frame, &mut w.workspace) };
+                let raw: usize = p.param.fields.iter().map(|f| f.dim).sum();
+                for k in raw..p.param.len {
+                    param[k] = w.out.data[k * plan.lanes];
+                }
+            }
+        }
+        let stride = p.reduced.len;
+        let total = stride.checked_mul(columns).unwrap_or(usize::MAX / 16);
+        let mut reduced = Aligned::new(total, "the packed columns")?;
+        if stride > 0 {
+            pack_reduced(&p.reduced.fields, args.args(), &index, columns, stride, &mut reduced);
+        }
+        if let Some((plan, r)) = &self.per_reduced {
+            let mut w: Worker<T> = self.row_worker(plan, r)?;
+            let lanes = plan.lanes;
+            let raw: usize = p.reduced.fields.iter().map(|f| f.dim).sum();
+            let mut tile = Aligned::new(p.reduced.input_len.max(1) * lanes, "a tile")?;
+            let mut derived: Aligned<T> = Aligned::new(p.reduced.len * lanes, "a tile")?;
+            let mut start = 0;
+            while start < columns {
+                let end = (start + lanes).min(columns);
+                pack_kept(&p.reduced.input_fields, args.args(), &index, (start, end), lanes, &mut tile);
+                let mut frame = w.frame(&tile, &param, 0, 0);
+                frame.state = derived.as_mut_ptr().cast();
+                // SAFETY: the code reads the input record's tile and writes `reduced.len` vectors
+                // to the state.
+                unsafe { r.call(&frame, &mut w.workspace) };
+                for (k, j) in (start..end).enumerate() {
+                    for c in raw..p.reduced.len {
+                        reduced[j * stride + c] = derived[c * lanes + k];
+                    }
+                }
+                start = end;
+            }
+        }
+        Ok(Inputs { param, reduced, index })
+    }
+    fn row_worker<T: Lane>(&self, plan: &Plan, r: &Routine) -> Result<Worker<T>, RunError> {
+        Worker::new(&self.program, plan, std::iter::once(r))
+    }
+    fn worker<T: Lane>(&self, single: Option<&Routines>) -> Result<Worker<T>, RunError> {
+        let routines = self.full.all().chain(single.into_iter().flat_map(|s| s.all()));
+        Worker::new(&self.program, &self.full.plan, routines)
+    }
+    fn tile<T: Lane>(
+        &self,
+        routines: &Routines,
+        args: &CheckedArgs<'_>,
+        inputs: &Inputs<T>,
+        block: &Block,
+        mut job: Job<'_, T>,
+        w: &mut Worker<T>,
+    ) -> Result<(), RunError> {
+        let p = &self.program;
+        let plan = &routines.plan;
+        let width = plan.width();
+        if !block.columns.is_empty() {
+            let tile = &mut w.kept[..p.kept.len * width];
+            pack_kept(&p.kept.fields, args.args(), &inputs.index, job.tile.rows, width, tile);
+            if let Some(r) = &routines.per_kept {
+                let input = &mut w.input[..p.kept.input_len.max(1) * width];
+                pack_kept(&p.kept.input_fields, args.args(), &inputs.index, job.tile.rows, width, input);
+                let mut frame = w.frame(&[], &inputs.param, 0, 0);
+                frame.kept = w.input.as_ptr().cast();
+                frame.state = w.kept.as_mut_ptr().cast();
+                // SAFETY: the code reads the input record's tile and writes derived values into
+                // the tile, whose record has room for them.
+                unsafe { r.call(&frame, &mut w.workspace) };
+            }
+        }
+        for (s, v) in w.state.iter_mut().zip(&routines.initial) {
+            *s = T::round(*v);
+        }
+        match p.mode {
+            Mode::Sum | Mode::PivotSum => {
+                let Some(main) = &routines.main else { unreachable!("sums have a routine") };
+                let n = p.sums * width;
+                if plan.accumulation == Accumulation::Wide {
+                    w.wide.clear();
+                    w.wide.resize(n, 0.0);
+                }
+                let step = match (plan.accumulation, p.mode) {
+                    (Accumulation::Block, Mode::Sum) => BLOCK,
+                    // The totals are rebased once a call.
+                    (Accumulation::Block, _) => 4 * BLOCK,
+                    _ => usize::MAX,
+                };
+                for &(start, end) in &block.columns {
+                    let mut j = start;
+                    while j < end {
+                        let next = end.min(j.saturating_add(step));
+                        w.columns(main, p, &inputs.param, &inputs.reduced, j, next);
+                        if plan.accumulation == Accumulation::Wide {
+                            for k in 0..n {
+                                let (lo, hi) = (w.state[2 * n + 2 * k], w.state[2 * n + 2 * k + 1]);
+                                w.wide[k] += f64::from_bits(lo.bits() | hi.bits() << 32);
+                            }
+                        }
+                        j = next;
+                    }
+                }
+                if plan.accumulation == Accumulation::Wide {
+                    for k in 0..n {
+                        w.state[k] = T::round(w.wide[k]);
+                    }
+                }
+                let Some(finalise) = &routines.finalise else { unreachable!("sums have results") };
+                w.out.resize(p.results * width, "results")?;
+                let frame = w.frame(&[], &inputs.param, 0, 0);
+                // SAFETY: the code reads and writes the state and writes `results` vectors.
+                unsafe { finalise.call(&frame, &mut w.workspace) };
+                if let Some(values) = &mut job.values {
+                    for (row, out) in values.chunks_exact_mut(p.results.max(1)).enumerate() {
+                        for (k, o) in out.iter_mut().enumerate() {
+                            *o = w.out.data[k * width + row];
+                        }
+                    }
+                }
+                Ok(())
+            }
+            Mode::Select { select, k } if select.many => {
+                self.many(routines, select, k, inputs, block, job, w)
+            }
+            Mode::Select { select, .. } => self.best(routines, select, inputs, block, job, w),
+        }
+    }
+    /// The best key of every slot, and its column.
+    fn best<T: Lane>(
+        &self,
+        routines: &Routines,
+        select: Select,
+        inputs: &Inputs<T>,
+        block: &Block,
+        mut job: Job<'_, T>,
+        w: &mut Worker<T>,
+    ) -> Result<(), RunError> {
+        let p = &self.program;
+        let (n, width) = (p.keys, routines.plan.width());
+        let Some(main) = &routines.main else { unreachable!("selections have a routine") };
+        for &(start, end) in &block.columns {
+            w.columns(main, p, &inputs.param, &inputs.reduced, start, end);
+        }
+        let rows = job.tile.rows.1 - job.tile.rows.0;
+        if let Some(values) = &mut job.values {
+            for row in 0..rows {
+                for s in 0..n {
+                    values[row * n + s] = w.state[s * width + row];
+                }
+            }
+        }
+        let (Some(indices), Some(keys)) = (&mut job.indices, &routines.keys) else { return Ok(()) };
+        let worst = T::round(if select.order == Order::Min { f64::INFINITY } else { f64::NEG_INFINITY });
+        // The state knows the turn of the loop in which the winner was found: find the column.
+        let mut wanted: Vec<(usize, usize, usize)> = vec![];
+        let mut unknown: Vec<(usize, usize)> = vec![];
+        for row in 0..rows {
+            for s in 0..n {
+                indices[row * n + s] = -1;
+                if w.state[s * width + row] == worst {
+                    // An infinite key, or none at all: the first infinite key wins.
+                    unknown.push((s, row));
+                } else {
+                    wanted.push((w.state[(n + s) * width + row].bits() as usize, s, row));
+                }
+            }
+        }
+        wanted.sort_unstable();
+        let turn = routines.plan.columns;
+        let columns = inputs.reduced.len().checked_div(p.reduced.len).unwrap_or(job_columns(block));
+        w.out.resize(turn * n * width, "keys")?;
+        for same in wanted.chunk_by(|a, b| a.0 == b.0) {
+            let start = same[0].0;
+            let end = (start + turn).min(columns);
+            w.columns(keys, p, &inputs.param, &inputs.reduced, start, end);
+            for &(_, s, row) in same {
+                let best = w.state[s * width + row];
+                let at = (0..end - start).find(|c| w.out.data[(c * n + s) * width + row] == best);
+                let Some(c) = at else { unreachable!("the same code computes the same key") };
+                indices[row * n + s] = (start + c) as i64;
+            }
+        }
+        for &(start, end) in &block.columns {
+            let mut j = start;
+            while j < end && !unknown.is_empty() {
+                let next = end.min(j + turn);
+                w.columns(keys, p, &inputs.param, &inputs.reduced, j, next);
+                unknown.retain(|&(s, row)| {
+                    let found = (0..next - j).find(|c| w.out.data[(c * n + s) * width + row] == worst);
+                    if let Some(c) = found {
+                        indices[row * n + s] = (j + c) as i64;
+                    }
+                    found.is_none()
+                });
+                j = next;
+            }
+        }
+        Ok(())
+    }
+    /// The best `k` keys of every slot, in order.
+    #[allow(clippy::too_many_arguments)]
+    fn many<T: Lane>(
+        &self,
+        routines: &Routines,
+        select: Select,
+        k: usize,
+        inputs: &Inputs<T>,
+        block: &Block,
+        mut job: Job<'_, T>,
+        w: &mut Worker<T>,
+    ) -> Result<(), RunError> {
+        let p = &self.program;
+        let (n, width) = (p.keys, routines.plan.width());
+        let Some(keys) = &routines.keys else { unreachable!("selections have a routine") };
+        let rows = job.tile.rows.1 - job.tile.rows.0;
+        let worst = T::round(if select.order == Order::Min { f64::INFINITY } else { f64::NEG_INFINITY });
+        let better = |a: T, b: T| if select.order == Order::Min { a < b } else { a > b };
+        let lists = n * width;
+        w.best.resize(lists * k, "the lists of winners")?;
+        w.best_index.resize(lists * k, "the lists of winners")?;
+        w.count.clear();
+        w.count.resize(lists, 0);
+        // Keys of some columns at a time, in the first-level cache.
+        let step = (16_384 / (n * width * size_of::<T>()).max(1)).clamp(8, 64);
+        w.out.resize(step * n * width, "keys")?;
+        let masked = routines.plan.registers;
+        let vectors = n * routines.plan.rows;
+        w.masks.clear();
+        w.masks.resize(if masked { step * mask_words(&routines.plan) * vectors } else { 0 }, 0);
+        let mut full = false;
+        for &(start, end) in &block.columns {
+            let mut j = start;
+            while j < end {
+                let next = end.min(j + step);
+                w.columns(keys, p, &inputs.param, &inputs.reduced, j, next);
+                for c in 0..next - j {
+                    let consider = |list: usize, w: &mut Worker<T>| {
+                        let v = w.out.data[c * lists + list];
+                        let have = w.count[list];
+                        let (values, columns) = (&mut w.best.data[list * k..][..k], &mut w.best_index.data[list * k..][..k]);
+                        let wins = have < k && !(v.partial_cmp(&v).is_none()) || have == k && better(v, values[k - 1]);
+                        if !wins {
+                            return;
+                        }
+                        let mut at = have.min(k - 1);
+                        while at > 0 && better(v, values[at - 1]) {
+                            values[at] = values[at - 1];
+                            columns[at] = columns[at - 1];
+                            at -= 1;
+                        }
+                        values[at] = v;
+                        columns[at] = (j + c) as u32;
+                        if have < k {
+                            w.count[list] = have + 1;
+                        }
+                        if have + 1 >= k {
+                            w.state[list] = values[k - 1];
+                        }
+                    };
+                    if masked && full {
+                        let words = mask_words(&routines.plan);
+                        for v in 0..vectors {
+                            for word in 0..words {
+                                let mut m = w.masks[(c * vectors + v) * words + word];
+                                while m != 0 {
+                                    let lane = word * 32 + m.trailing_zeros() as usize;
+                                    m &= m - 1;
+                                    consider(v * routines.plan.lanes + lane, w);
+                                }
+                            }
+                        }
+                    } else {
+                        for list in 0..lists {
+                            consider(list, w);
+                        }
+                    }
+                }
+                if !full {
+                    full = w.count.iter().all(|&c| c >= k);
+                }
+                j = next;
+            }
+        }
+        for row in 0..rows {
+            for s in 0..n {
+                let list = s * width + row;
+                for q in 0..k {
+                    let place = row * k * n + q * n + s;
+                    let there = q < w.count[list];
+                    if let Some(v) = &mut job.values {
+                        v[place] = if there { w.best.data[list * k + q] } else { worst };
+                    }
+                    if let Some(i) = &mut job.indices {
+                        i[place] = if there { w.best_index.data[list * k + q] as i64 } else { -1 };
+                    }
+                }
+            }
+        }
+        Ok(())
+    }
+}
+
+fn mask_words(plan: &Plan) -> usize {
+    plan.lanes.div_ceil(32)
+}
+fn job_columns(block: &Block) -> usize {
+    block.columns.last().map_or(0, |c| c.1)
+}
+
+/// Rows that meet the same columns.
+struct Block {
+    rows: (usize, usize),
+    columns: Vec<(usize, usize)>,
+}
+
+/// All rows in order: the blocks of the ranges and, between them, rows that meet nothing.
+fn blocks(args: &CheckedArgs<'_>, spec: &ReduceSpec) -> Vec<Block> {
+    let (rows, columns) = (args.rows(), args.columns());
+    let Some(ranges) = args.ranges() else {
+        let all = if columns > 0 { vec![(0, columns)] } else { vec![] };
+        return vec![Block { rows: (0, rows), columns: all }];
+    };
+    let pattern = ranges.pattern(spec.axis);
+    let mut order: Vec<usize> = (0..pattern.blocks.len()).filter(|&k| pattern.blocks[k][0] < pattern.blocks[k][1]).collect();
+    order.sort_unstable_by_key(|&k| pattern.blocks[k][0]);
+    let mut out = vec![];
+    let mut at = 0;
+    for k in order {
+        let [start, end] = pattern.blocks[k];
+        if at < start {
+            out.push(Block { rows: (at, start), columns: vec![] });
+        }
+        // Selections prefer the lowest index, so columns go in ascending order.
+        let mut list: Vec<(usize, usize)> =
+            pattern.of_block(k).iter().filter(|r| r[0] < r[1]).map(|r| (r[0], r[1])).collect();
+        list.sort_unstable();
+        let mut columns: Vec<(usize, usize)> = vec![];
+        for r in list {
+            match columns.last_mut() {
+                Some(last) if last.1 == r.0 => last.1 = r.1,
+                _ => columns.push(r),
+            }
+        }
+        out.push(Block { rows: (start, end), columns });
+        at = end;
+    }
+    if at < rows {
+        out.push(Block { rows: (at, rows), columns: vec![] });
+    }
+    out
+}
+
+#[derive(Clone, Copy)]
+struct Tile {
+    rows: (usize, usize),
+    block: usize,
+}
+
+struct Job<'o, T> {
+    batch: usize,
+    tile: Tile,
+    values: Option<&'o mut [T]>,
+    indices: Option<&'o mut [i64]>,
+}
+
+/// The next `rows` rows of a result.
+fn take<'o, T>(all: &mut Option<(&'o mut [T], usize)>, rows: usize) -> Option<&'o mut [T]> {
+    let (slice, dim) = all.take()?;
+    let (head, tail) = slice.split_at_mut(rows * dim);
+    *all = Some((tail, dim));
+    Some(head)
+}
+
+struct Inputs<T> {
+    param: Aligned<T>,
+    reduced: Aligned<T>,
+    index: Vec<usize>,
+}
+
+/// Memory that grows on demand.
+struct Growing<T> {
+    data: Aligned<T>,
+}
+impl<T: Copy + Default> Growing<T> {
+    fn resize(&mut self, len: usize, what: &str) -> Result<(), RunError> {
+        if self.data.len() < len {
+            self.data = Aligned::new(len, what)?;
+        }
+        Ok(())
+    }
+}
+
+/// Memory of one worker.
+struct Worker<T> {
+    kept: Aligned<T>,
+    input: Aligned<T>,
+    state: Aligned<T>,
+    scratch: Aligned<T>,
+    workspace: Vec<MaybeUninit<u8>>,
+    out: Growing<T>,
+    masks: Vec<u32>,
+    wide: Vec<f64>,
+    best: Growing<T>,
+    best_index: Growing<u32>,
+    count: Vec<usize>,
+}
+
+impl<T: Lane> Worker<T> {
+    fn new<'r>(p: &Program, plan: &Plan, routines: impl Iterator<Item = &'r Routine>) -> Result<Self, RunError> {
+        let (mut scratch, mut bytes) = (0, 0);
+        for r in routines {
+            scratch = scratch.max(r.scratch);
+            bytes = bytes.max(r.workspace_bytes());
+        }
+        let mut workspace = vec![];
+        workspace
+            .try_reserve_exact(bytes)
+            .map_err(|_| RunError::OutOfMemory { what: "a workspace".into(), bytes })?;
+        workspace.resize(bytes, MaybeUninit::uninit());
+        let width = plan.width();
+        Ok(Worker {
+            kept: Aligned::new(p.kept.len.max(1) * width, "a tile of rows")?,
+            input: Aligned::new(p.kept.input_len.max(1) * width, "a tile of rows")?,
+            state: Aligned::new(plan.state_len(p), "the state of a tile")?,
+            scratch: Aligned::new(scratch.max(1), "scratch memory")?,
+            workspace,
+            out: Growing { data: Aligned::new(1, "results")? },
+            masks: vec![],
+            wide: vec![],
+            best: Growing { data: Aligned::new(1, "winners")? },
+            best_index: Growing { data: Aligned::new(1, "winners")? },
+            count: vec![],
+        })
+    }
+    /// A frame over this worker's memory; `kept` empty means the worker's tile.
+    fn frame(&mut self, kept: &[T], param: &[T], columns: usize, first: usize) -> Frame {
+        let kept = if kept.is_empty() { self.kept.as_ptr() } else { kept.as_ptr() };
+        Frame {
+            kept: kept.cast(),
+            reduced: std::ptr::null(),
+            param: param.as_ptr().cast(),
+            state: self.state.as_mut_ptr().cast(),
+            out: self.out.data.as_mut_ptr().cast(),
+            masks: self.masks.as_mut_ptr(),
+            scratch: self.scratch.as_mut_ptr().cast(),
+            columns,
+            first_column: first as i64,
+        }
+    }
+    /// Runs a routine over columns `start .. end`.
+    fn columns(&mut self, r: &Routine, p: &Program, param: &[T], reduced: &[T], start: usize, end: usize) {
+        let mut frame = self.frame(&[], param, end - start, start);
+        frame.reduced = reduced[start * p.reduced.len..end * p.reduced.len].as_ptr().cast();
+        // SAFETY: the slice above shows that the columns are there; tile, state, scratch, results
+        // and masks have the sizes that the routine's plan gives (see `Worker::new` and callers).
+        unsafe { r.call(&frame, &mut self.workspace) };
+    }
+}
+
+impl Executable for CpuExecutable {
+    fn run(&self, args: &CheckedArgs<'_>, out: &mut [Buffer]) -> Result<(), RunError> {
+        let wrong = || RunError::Device { backend: "cpu".into(), message: "result buffers do not fit the reduction".into() };
+        let mut f32s = None;
+        let mut f64s = None;
+        let mut indices = None;
+        for (spec, buffer) in self.spec.outputs().iter().zip(out.iter_mut()) {
+            if buffer.shape().iter().product::<usize>() != args.batches() * args.rows() * spec.dim {
+                return Err(wrong());
+            }
+            match buffer {
+                Buffer::F32(a) => f32s = Some((a.as_slice_mut().ok_or_else(wrong)?, spec.dim)),
+                Buffer::F64(a) => f64s = Some((a.as_slice_mut().ok_or_else(wrong)?, spec.dim)),
+                Buffer::I64(a) => indices = Some((a.as_slice_mut().ok_or_else(wrong)?, spec.dim)),
+                _ => return Err(wrong()),
+            }
+        }
+        // f32 data may be computed in f64 (wide accumulation of long vectors).
+        match (self.full.plan.ty, f32s) {
+            (Ty::F32, f) => self.run_typed(args, f, indices),
+            (Ty::F64, None) => self.run_typed(args, f64s, indices),
+            (Ty::F64, Some((slice, dim))) => {
+                let mut wide = Aligned::<f64>::new(slice.len(), "results")?;
+                self.run_typed(args, Some((&mut wide[..], dim)), indices)?;
+                for (s, w) in slice.iter_mut().zip(wide.iter()) {
+                    *s = *w as f32;
+                }
+                Ok(())
+            }
+        }
+    }
+    fn source(&self) -> Option<String> {
+        Some(format!(
+            "{}\n{}",
+            self.program,
+            self.full.main.as_ref().or(self.full.keys.as_ref()).map_or(String::new(), |r| r.listing())
+        ))
+    }
+}

@@ -1,0 +1,333 @@
+//! Exact distances between shapes: every vertex of one to the nearest point of the other.
+
+use ndarray::{Array1, ArrayView2};
+use rstar::{AABB, PointDistance, RTree, RTreeObject};
+
+use crate::shape::{Cells, Shape, cross, dot, sub};
+
+/// Why distances were not computed.
+#[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
+#[non_exhaustive]
+pub enum DistanceError {
+    /// Points or shapes of the plane and of space do not mix.
+    #[error("expected points with {expected} coordinates (as the shape has), got {got}")]
+    Dimension {
+        /// Coordinates of the shape's vertices.
+        expected: usize,
+        /// Coordinates given.
+        got: usize,
+    },
+}
+
+/// A cell as a convex set with one, two or three corners.
+struct Simplex {
+    corners: [[f64; 3]; 3],
+    count: usize,
+}
+
+impl RTreeObject for Simplex {
+    type Envelope = AABB<[f64; 3]>;
+
+    fn envelope(&self) -> Self::Envelope {
+        AABB::from_points(&self.corners[..self.count])
+    }
+}
+
+impl PointDistance for Simplex {
+    fn distance_2(&self, point: &[f64; 3]) -> f64 {
+        let [a, b, c] = self.corners;
+        match self.count {
+            1 => {
+                let v = sub(*point, a);
+                dot(v, v)
+            }
+            2 => segment_distance_2(*point, a, b),
+            _ => triangle_distance_2(*point, a, b, c),
+        }
+    }
+}
+
+/// Squared distance from `p` to the segment from `a` to `b`.
+fn segment_distance_2(p: [f64; 3], a: [f64; 3], b: [f64; 3]) -> f64 {
+    let (u, v) = (sub(b, a), sub(p, a));
+    let length_2 = dot(u, u);
+    let t = if length_2 > 0.0 { (dot(u, v) / length_2).clamp(0.0, 1.0) } else { 0.0 };
+    let w = sub(v, u.map(|x| t * x));
+    dot(w, w)
+}
+
+/// Squared distance from `p` to the triangle `a b c`.
+///
+/// The nearest point is inside the triangle or on an edge (Ericson, Real-Time Collision Detection,
+/// 2005, section 5.1.5). All candidates are points of the triangle, so that rounding in the test
+/// for "inside" cannot give too small a distance, and for slivers, where that test is unreliable,
+/// the edges are as near as the inside.
+fn triangle_distance_2(p: [f64; 3], a: [f64; 3], b: [f64; 3], c: [f64; 3]) -> f64 {
+    let edges = segment_distance_2(p, a, b)
+        .min(segment_distance_2(p, b, c))
+        .min(segment_distance_2(p, c, a));
+    let (u, v, w) = (sub(b, a), sub(c, a), sub(p, a));
+    let n = cross(u, v);
+    let n_2 = dot(n, n);
+    // Barycentric coordinates of the projection.
+    let beta = dot(cross(w, v), n) / n_2;
+    let gamma = dot(cross(u, w), n) / n_2;
+    // Not a number for a triangle without area: the comparison fails.
+    if beta >= 0.0 && gamma >= 0.0 && beta + gamma <= 1.0 {
+        let q = [0, 1, 2].map(|k| w[k] - beta * u[k] - gamma * v[k]);
+        edges.min(dot(q, q))
+    } else {
+        edges
+    }
+}
+
+/// A shape prepared for nearest-point queries (an R-tree over its cells).
+pub struct ShapeTree {
+    tree: RTree<Simplex>,
+    dim: usize,
+}
+
+impl ShapeTree {
+    /// Prepares a shape.
+    pub fn new(shape: &Shape) -> ShapeTree {
+        let simplex = |corners: &[usize]| Simplex {
+            corners: [0, 1, 2].map(|k| shape.point(corners[k.min(corners.len() - 1)])),
+            count: corners.len(),
+        };
+        let simplices = match shape.cells() {
+            Cells::Points => (0..shape.vertex_count()).map(|i| simplex(&[i])).collect(),
+            cells => cells.corners().map(simplex).collect(),
+        };
+        ShapeTree { tree: RTree::bulk_load(simplices), dim: shape.dim() }
+    }
+
+    /// Distance of each point (rows of `points`, shape (n, d)) to the nearest point of the shape,
+    /// exact up to rounding; shape (n). NaN for a point with a coordinate that is not finite.
+    ///
+    /// # Errors
+    /// When the points have another number of coordinates than the shape.
+    pub fn distances(&self, points: ArrayView2<'_, f64>) -> Result<Array1<f64>, DistanceError> {
+        if points.ncols() != self.dim {
+            return Err(DistanceError::Dimension { expected: self.dim, got: points.ncols() });
+        }
+        Ok(points
+            .outer_iter()
+            .map(|row| {
+                let point = [row[0], row[1], if self.dim == 3 { row[2] } else { 0.0 }];
+                if point.iter().any(|x| !x.is_finite()) {
+                    return f64::NAN;
+                }
+                // Not `nearest_neighbor`: its pruning compares bounds of boxes with distances to
+                // cells, which for flat boxes can differ by a rounding error and leave nothing.
+                let mut nearest = self.tree.nearest_neighbor_iter_with_distance_2(point);
+                nearest.next().map_or(f64::NAN, |(_, distance_2)| distance_2.sqrt())
+            })
+            .collect())
+    }
+}
+
+/// Distances of the vertices of one shape to another, in units of the coordinates.
+#[derive(Clone, Copy, Debug, PartialEq)]
+pub struct OneSided {
+    /// Mean over the vertices.
+    pub mean: f64,
+    /// Root of the mean square.
+    pub rms: f64,
+    /// 95th percentile (nearest rank).
+    pub p95: f64,
+    /// Largest: the directed Hausdorff distance from the vertices.
+    pub max: f64,
+}
+
+impl OneSided {
+    fn of(mut distances: Vec<f64>) -> OneSided {
+        let n = distances.len() as f64;
+        distances.sort_by(f64::total_cmp);
+        let rank = (0.95 * n).ceil() as usize;
+        OneSided {
+            mean: distances.iter().sum::<f64>() / n,
+            rms: (distances.iter().map(|x| x * x).sum::<f64>() / n).sqrt(),
+            p95: distances[rank.clamp(1, distances.len()) - 1],
+            max: distances[distances.len() - 1],
+        }
+    }
+}
+
+/// Distances between two shapes, vertex to surface (or curve), both ways.
+#[derive(Clone, Copy, Debug, PartialEq)]
+pub struct Distances {
+    /// From the vertices of the first shape to the second.
+    pub forward: OneSided,
+    /// From the vertices of the second shape to the first.
+    pub backward: OneSided,
+}
+
+impl Distances {
+    /// The larger of the two mean distances.
+    pub fn mean(&self) -> f64 {
+        self.forward.mean.max(self.backward.mean)
+    }
+
+    /// The larger of the two largest distances.
+    pub fn hausdorff(&self) -> f64 {
+        self.forward.max.max(self.backward.max)
+    }
+}
+
+/// Distances between two shapes of the same dimension, each vertex to the nearest point of the
+/// other shape's cells. Vertices that no cell uses do not count.
+///
+/// # Errors
+/// When one shape is planar and the other spatial.
+pub fn distances(first: &Shape, second: &Shape) -> Result<Distances, DistanceError> {
+    Ok(distances_with_values(first, second)?.0)
+}
+
+/// As [`distances`], and the distance of every vertex of the first shape to the second.
+pub(crate) fn distances_with_values(
+    first: &Shape,
+    second: &Shape,
+) -> Result<(Distances, Vec<f64>), DistanceError> {
+    if first.dim() != second.dim() {
+        return Err(DistanceError::Dimension { expected: first.dim(), got: second.dim() });
+    }
+    let one_sided = |from: &Shape, to: &Shape| {
+        let all = ShapeTree::new(to).distances(from.vertices())?.to_vec();
+        let used = from.referenced();
+        let counted = all.iter().zip(used).filter(|(_, used)| *used).map(|(&d, _)| d);
+        Ok((OneSided::of(counted.collect()), all))
+    };
+    let (forward, values) = one_sided(first, second)?;
+    let (backward, _) = one_sided(second, first)?;
+    Ok((Distances { forward, backward }, values))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use ndarray::{Array2, array};
+    use proptest::prelude::*;
+
+    /// Nearest point of a triangle or segment by dense sampling of its barycentric coordinates:
+    /// an upper bound that is `step` times the longest edge from the truth.
+    fn sampled(p: [f64; 3], corners: &[[f64; 3]], steps: usize) -> f64 {
+        let mut best = f64::INFINITY;
+        for i in 0..=steps {
+            for j in 0..=(steps - i) {
+                let (s, t) = (i as f64 / steps as f64, j as f64 / steps as f64);
+                let c = corners.get(2).unwrap_or(&corners[0]);
+                let q = [0, 1, 2]
+                    .map(|k| (1.0 - s - t) * corners[0][k] + s * corners[1][k] + t * c[k] - p[k]);
+                best = best.min(dot(q, q).sqrt());
+            }
+        }
+        best
+    }
+
+    fn point() -> impl Strategy<Value = [f64; 3]> {
+        [-2.0..2.0, -2.0..2.0, -2.0..2.0]
+    }
+
+    proptest! {
+        #![proptest_config(ProptestConfig { failure_persistence: None, ..ProptestConfig::default() })]
+
+        #[test]
+        fn cells_against_sampling(
+            p in point(), a in point(), b in point(), c in point(), flat in 0_usize..4
+        ) {
+            // Slivers and needles beside proper triangles.
+            let squeeze = [1.0, 1e-6, 1e-12, 0.0][flat];
+            let c = [0, 1, 2].map(|k| a[k] + 0.3 * (b[k] - a[k]) + squeeze * (c[k] - a[k]));
+            let exact = triangle_distance_2(p, a, b, c).sqrt();
+            let bound = sampled(p, &[a, b, c], 200);
+            prop_assert!(exact <= bound + 1e-12 && bound - exact < 0.05, "{exact} {bound}");
+            let exact = segment_distance_2(p, a, b).sqrt();
+            let bound = sampled(p, &[a, b], 200);
+            prop_assert!(exact <= bound + 1e-12 && bound - exact < 0.05, "{exact} {bound}");
+        }
+
+        /// The tree against all cells in turn.
+        #[test]
+        fn tree_against_brute_force(
+            vertices in prop::collection::vec(point(), 3..60),
+            cells in prop::collection::vec([any::<prop::sample::Index>(), any::<prop::sample::Index>(), any::<prop::sample::Index>()], 1..90),
+            queries in prop::collection::vec(point(), 1..20),
+            kind in 0..3,
+        ) {
+            let n = vertices.len();
+            let triples = cells.iter().map(|c| [c[0].index(n), c[1].index(n), c[2].index(n)]);
+            let cells = match kind {
+                0 => Cells::Points,
+                1 => Cells::Segments(triples.map(|[a, b, _]| [a, b]).collect()),
+                _ => Cells::Triangles(triples.collect()),
+            };
+            let array = |rows: &[[f64; 3]]| Array2::from(rows.to_vec());
+            let shape = Shape::new(array(&vertices), cells).unwrap();
+            let found = ShapeTree::new(&shape).distances(array(&queries).view()).unwrap();
+            for (p, found) in queries.iter().zip(found) {
+                let all: Vec<f64> = match shape.cells() {
+                    Cells::Points => vertices.iter().map(|&a| segment_distance_2(*p, a, a)).collect(),
+                    cells => cells.corners().map(|c| match *c {
+                        [a, b] => segment_distance_2(*p, vertices[a], vertices[b]),
+                        [a, b, c] => triangle_distance_2(*p, vertices[a], vertices[b], vertices[c]),
+                        _ => unreachable!(),
+                    }).collect(),
+                };
+                let expected = all.into_iter().fold(f64::INFINITY, f64::min).sqrt();
+                // The bounds of the boxes are rounded as well.
+                prop_assert!((found - expected).abs() <= 1e-14 * expected, "{found} {expected}");
+            }
+        }
+    }
+
+    #[test]
+    fn every_region_of_a_triangle() {
+        let (a, b, c) = ([0.0, 0.0, 0.0], [4.0, 0.0, 0.0], [0.0, 3.0, 0.0]);
+        for (p, expected) in [
+            ([1.0, 1.0, 2.0], 2.0),               // inside
+            ([-3.0, -4.0, 0.0], 5.0),             // corner a
+            ([7.0, -4.0, 0.0], 5.0),              // corner b
+            ([-3.0, 7.0, 0.0], 5.0),              // corner c
+            ([2.0, -3.0, 4.0], 5.0),              // edge a b
+            ([-4.0, 1.0, 3.0], 5.0),              // edge a c
+            ([2.0 + 3.0, 1.5 + 4.0, 12.0], 13.0), // edge b c, whose normal is (3, 4)/5
+            ([1.0, 1.0, 0.0], 0.0),               // on it
+        ] {
+            let found = triangle_distance_2(p, a, b, c).sqrt();
+            assert!((found - expected).abs() < 1e-14, "{p:?}: {found} {expected}");
+        }
+    }
+
+    #[test]
+    fn two_squares() {
+        // A square and the same with another size, as closed curves: every vertex of the inner one
+        // is 1 from the outer one, the outer corners are √2 from the inner one.
+        let square = |r: f64| {
+            let v = array![[-r, -r], [r, -r], [r, r], [-r, r], [9.0, 9.0]];
+            Shape::new(v, Cells::Segments(vec![[0, 1], [1, 2], [2, 3], [3, 0]])).unwrap()
+        };
+        let d = distances(&square(1.0), &square(2.0)).unwrap();
+        assert_eq!(
+            (d.forward.mean, d.forward.rms, d.forward.p95, d.forward.max),
+            (1.0, 1.0, 1.0, 1.0)
+        );
+        assert_eq!((d.backward.mean, d.backward.max), (2f64.sqrt(), 2f64.sqrt()));
+        assert_eq!((d.mean(), d.hausdorff()), (2f64.sqrt(), 2f64.sqrt()));
+        let error = distances(&square(1.0), &square(1.0).to_spatial());
+        assert_eq!(error, Err(DistanceError::Dimension { expected: 2, got: 3 }));
+        let tree = ShapeTree::new(&square(1.0));
+        let found =
+            tree.distances(array![[f64::NAN, 0.0], [f64::INFINITY, 0.0], [0.0, 3.0]].view());
+        let found = found.unwrap();
+        assert!(found[0].is_nan() && found[1].is_nan() && found[2] == 2.0);
+        assert_eq!(tree.distances(Array2::zeros((0, 2)).view()).unwrap().len(), 0);
+        assert!(tree.distances(Array2::zeros((1, 3)).view()).is_err());
+    }
+
+    #[test]
+    fn percentile_is_the_nearest_rank() {
+        let s = OneSided::of((1..=20).map(f64::from).rev().collect());
+        assert_eq!((s.mean, s.p95, s.max), (10.5, 19.0, 20.0));
+        assert_eq!(OneSided::of(vec![3.0]).p95, 3.0);
+    }
+}

@@ -1,0 +1,455 @@
+//! Shapes from files and into files.
+//!
+//! | format | read | write |
+//! |---|---|---|
+//! | legacy VTK polydata, versions 1 to 5.1, ASCII and binary | [`read_shape`] | [`write_vtk`] |
+//! | VTP (XML polydata) and PVD (time series) for ParaView | | [`write_vtp`], [`write_pvd`] |
+//! | PLY, ASCII and binary of both byte orders | [`read_shape`] | |
+//! | Wavefront OBJ | [`read_shape`] | |
+//! | STL, ASCII and binary | [`read_shape`] | |
+//! | NumPy .npy of shape (n, 2) or (n, 3): a point cloud | [`read_shape`] | |
+//!
+//! A file is read as what it is or refused: every [`ReadError`] names the file, the line (or the
+//! byte, for binary data) and the reason. Sizes that a header claims are checked against the
+//! length of the file before memory is asked for.
+
+mod npy;
+mod obj;
+mod ply;
+mod scan;
+mod stl;
+mod vtk;
+mod write;
+
+use std::path::{Path, PathBuf};
+
+use ndarray::Array2;
+
+use crate::shape::{Cells, Shape, ShapeError, acceptable_coordinate};
+pub(crate) use write::escaped;
+pub use write::{PointData, VtkEncoding, WriteError, write_file, write_pvd, write_vtk, write_vtp};
+
+/// Largest file that [`read_shape`] accepts, in bytes (4 GiB): files are read whole.
+pub const MAX_FILE_BYTES: u64 = 1 << 32;
+
+/// A file format that can be read.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[non_exhaustive]
+pub enum Format {
+    /// Legacy VTK polydata.
+    Vtk,
+    /// Stanford polygon file.
+    Ply,
+    /// Wavefront OBJ.
+    Obj,
+    /// Stereolithography.
+    Stl,
+    /// NumPy array of points.
+    Npy,
+}
+
+impl std::fmt::Display for Format {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.write_str(match self {
+            Format::Vtk => "legacy VTK",
+            Format::Ply => "PLY",
+            Format::Obj => "OBJ",
+            Format::Stl => "STL",
+            Format::Npy => "NumPy .npy",
+        })
+    }
+}
+
+/// Where in a file something was found.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Place {
+    /// The file as a whole.
+    File,
+    /// A line, from 1.
+    Line(usize),
+    /// A byte, from 0 (binary data).
+    Byte(usize),
+}
+
+impl std::fmt::Display for Place {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        match self {
+            Place::File => Ok(()),
+            Place::Line(line) => write!(f, ", line {line}"),
+            Place::Byte(byte) => write!(f, ", byte {byte}"),
+        }
+    }
+}
+
+/// Why a file could not be read as a shape.
+#[derive(Debug, thiserror::Error)]
+#[error("{}{place}: {reason}", path.display())]
+pub struct ReadError {
+    /// The file.
+    pub path: PathBuf,
+    /// Where in the file.
+    pub place: Place,
+    /// What is wrong.
+    pub reason: ReadReason,
+}
+
+/// What is wrong with a file.
+#[derive(Debug, thiserror::Error)]
+#[non_exhaustive]
+pub enum ReadReason {
+    /// The operating system refused (missing file, no permission, …).
+    #[error("{0}")]
+    Io(#[from] std::io::Error),
+    /// A directory, a pipe or a device.
+    #[error("not a regular file")]
+    NotAFile,
+    /// Larger than [`MAX_FILE_BYTES`].
+    #[error("the file has {bytes} bytes; at most {MAX_FILE_BYTES} are read")]
+    TooLarge {
+        /// Size of the file.
+        bytes: u64,
+    },
+    /// Neither the name nor the content tells the format.
+    #[error(
+        "neither the extension nor the content is that of a legacy VTK, PLY, OBJ, STL or .npy file"
+    )]
+    UnknownFormat,
+    /// The file has no bytes, or no vertices.
+    #[error("the {0} is empty")]
+    Empty(&'static str),
+    /// Something else stands where `expected` should.
+    #[error("expected {expected}, got {got}")]
+    Syntax {
+        /// What should stand here.
+        expected: String,
+        /// What stands here.
+        got: String,
+    },
+    /// A header announces more than the file holds.
+    #[error("{what} needs at least {needed} bytes, but only {left} are left in the file")]
+    Truncated {
+        /// The part of the file that is cut.
+        what: String,
+        /// Bytes it needs.
+        needed: u64,
+        /// Bytes left.
+        left: usize,
+    },
+    /// Two numbers of the file contradict each other.
+    #[error("{what}: expected {expected}, got {got}")]
+    Mismatch {
+        /// What was counted.
+        what: String,
+        /// The announced number.
+        expected: u64,
+        /// The number found.
+        got: u64,
+    },
+    /// A part of the format that is not read.
+    #[error("{0} is not supported")]
+    Unsupported(String),
+    /// A cell names a vertex that does not exist.
+    #[error("cell {cell} refers to vertex {index}, but there are {vertices} vertices ({base})")]
+    Index {
+        /// The cell, from 0.
+        cell: usize,
+        /// The index as written in the file.
+        index: i64,
+        /// Number of vertices.
+        vertices: usize,
+        /// How the format counts: `"from 0"` or `"from 1"`.
+        base: &'static str,
+    },
+    /// A coordinate is NaN, infinite or beyond 1e50.
+    #[error(
+        "vertex {vertex} has the coordinate {value}; expected a finite number up to 1e50 in magnitude"
+    )]
+    Coordinate {
+        /// The vertex, from 0.
+        vertex: usize,
+        /// The value found.
+        value: f64,
+    },
+    /// The content does not make a shape.
+    #[error(transparent)]
+    Shape(#[from] ShapeError),
+    /// The reader of the format objects.
+    #[error("{0}")]
+    Format(String),
+}
+
+/// A failure before the path is known.
+#[derive(Debug)]
+pub(crate) struct Failure {
+    place: Place,
+    reason: ReadReason,
+}
+
+impl Failure {
+    fn new(place: Place, reason: ReadReason) -> Failure {
+        Failure { place, reason }
+    }
+
+    fn syntax(place: Place, expected: impl Into<String>, got: impl Into<String>) -> Failure {
+        let reason = ReadReason::Syntax { expected: expected.into(), got: got.into() };
+        Failure { place, reason }
+    }
+}
+
+/// What was read, and what was changed or left out on the way.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct ReadReport {
+    /// The format the file was read as.
+    pub format: Format,
+    /// Whether vertices and cells were binary.
+    pub binary: bool,
+    /// Title or first comment of the file; may be empty.
+    pub title: String,
+    /// Polygons with more than three corners, cut into fans of triangles.
+    pub polygons_fanned: usize,
+    /// Triangle strips taken apart.
+    pub strips_split: usize,
+    /// Polylines with more than one segment, taken apart.
+    pub polylines_split: usize,
+    /// Polygons with two corners, read as segments.
+    pub two_vertex_polygons: usize,
+    /// Segments left out because the file also has triangles.
+    pub segments_dropped: usize,
+    /// Cells with a single corner left out of a shape that has segments or triangles.
+    pub single_vertex_cells: usize,
+    /// Corners of STL facets that were merged because their coordinates agree.
+    pub corners_merged: usize,
+    /// True when the shape has three coordinates and lies in the plane z = 0:
+    /// [`Shape::to_planar`] reduces it to two.
+    pub flat: bool,
+    /// Parts of the file that were not read, by name.
+    pub skipped: Vec<String>,
+    /// The name's extension belongs to another format than the content.
+    pub misnamed: bool,
+}
+
+impl std::fmt::Display for ReadReport {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        write!(f, "{} ({})", self.format, if self.binary { "binary" } else { "ASCII" })?;
+        let counts = [
+            (self.polygons_fanned, "polygons cut into triangles"),
+            (self.strips_split, "triangle strips taken apart"),
+            (self.polylines_split, "polylines taken apart"),
+            (self.two_vertex_polygons, "two-vertex polygons read as segments"),
+            (self.segments_dropped, "segments left out beside triangles"),
+            (self.single_vertex_cells, "single-vertex cells left out"),
+            (self.corners_merged, "coinciding facet corners merged"),
+        ];
+        for (count, what) in counts.iter().filter(|(count, _)| *count > 0) {
+            write!(f, "; {count} {what}")?;
+        }
+        if self.flat {
+            f.write_str("; lies in the plane z = 0")?;
+        }
+        if !self.skipped.is_empty() {
+            write!(f, "; not read: {}", self.skipped.join(", "))?;
+        }
+        if self.misnamed {
+            f.write_str("; the extension is that of another format")?;
+        }
+        Ok(())
+    }
+}
+
+/// Reads a shape. The format is that of the extension (.vtk, .ply, .obj, .stl, .npy) unless the
+/// first bytes say otherwise; without a known extension the content decides.
+///
+/// ASCII numbers of VTK, OBJ and STL files are taken as written, in double precision, whatever
+/// type the file declares; PLY properties have the declared type.
+///
+/// # Errors
+/// [`ReadError`] with path, line or byte, and reason. No input makes this function panic.
+pub fn read_shape(path: impl AsRef<Path>) -> Result<(Shape, ReadReport), ReadError> {
+    let path = path.as_ref();
+    let load = || -> Result<Vec<u8>, ReadReason> {
+        let meta = std::fs::metadata(path)?;
+        if !meta.is_file() {
+            return Err(ReadReason::NotAFile);
+        }
+        if meta.len() > MAX_FILE_BYTES {
+            return Err(ReadReason::TooLarge { bytes: meta.len() });
+        }
+        Ok(std::fs::read(path)?)
+    };
+    let bytes =
+        load().map_err(|reason| ReadError { path: path.into(), place: Place::File, reason })?;
+    read_shape_from_bytes(path, &bytes)
+}
+
+/// As [`read_shape`], from the content of a file; `name` gives the extension and names the file
+/// in errors.
+///
+/// # Errors
+/// See [`read_shape`].
+pub fn read_shape_from_bytes(
+    name: impl AsRef<Path>,
+    bytes: &[u8],
+) -> Result<(Shape, ReadReport), ReadError> {
+    let path = name.as_ref();
+    let read = || {
+        if bytes.iter().all(u8::is_ascii_whitespace) {
+            return Err(Failure::new(Place::File, ReadReason::Empty("file")));
+        }
+        let named = format_of_extension(path);
+        let format = format_of_magic(bytes)
+            .or(named)
+            .or_else(|| format_of_content(bytes))
+            .ok_or_else(|| Failure::new(Place::File, ReadReason::UnknownFormat))?;
+        let raw = match format {
+            Format::Vtk => vtk::read(bytes),
+            Format::Ply => ply::read(bytes),
+            Format::Obj => obj::read(bytes),
+            Format::Stl => stl::read(bytes),
+            Format::Npy => npy::read(bytes),
+        }?;
+        raw.finish(format, named.is_some_and(|named| named != format))
+    };
+    read().map_err(|Failure { place, reason }| ReadError { path: path.into(), place, reason })
+}
+
+fn format_of_extension(path: &Path) -> Option<Format> {
+    Some(match path.extension()?.to_str()?.to_ascii_lowercase().as_str() {
+        "vtk" => Format::Vtk,
+        "ply" => Format::Ply,
+        "obj" => Format::Obj,
+        "stl" => Format::Stl,
+        "npy" => Format::Npy,
+        _ => return None,
+    })
+}
+
+/// The formats that begin with a signature.
+fn format_of_magic(bytes: &[u8]) -> Option<Format> {
+    if bytes.starts_with(b"# vtk DataFile") {
+        Some(Format::Vtk)
+    } else if bytes.starts_with(b"ply\n") || bytes.starts_with(b"ply\r") {
+        Some(Format::Ply)
+    } else if bytes.starts_with(b"\x93NUMPY") {
+        Some(Format::Npy)
+    } else {
+        None
+    }
+}
+
+/// The formats without a signature: STL by its size or its first word, OBJ by its statements.
+fn format_of_content(bytes: &[u8]) -> Option<Format> {
+    if stl::is_binary(bytes) || bytes.trim_ascii_start().starts_with(b"solid") {
+        return Some(Format::Stl);
+    }
+    let mut lines = bytes.split(|&b| b == b'\n').map(<[u8]>::trim_ascii);
+    let first = lines.find(|line| !line.is_empty() && !line.starts_with(b"#"))?;
+    let word = first.split(u8::is_ascii_whitespace).next()?;
+    obj::is_statement(word).then_some(Format::Obj)
+}
+
+/// Vertices and cells as a reader collects them.
+#[derive(Default)]
+pub(crate) struct RawMesh {
+    /// Coordinates per vertex; 0 until vertices were read.
+    dim: usize,
+    /// Coordinates, vertex after vertex.
+    coordinates: Vec<f64>,
+    segments: Vec<[usize; 2]>,
+    triangles: Vec<[usize; 3]>,
+    binary: bool,
+    title: String,
+    polygons_fanned: usize,
+    strips_split: usize,
+    polylines_split: usize,
+    two_vertex_polygons: usize,
+    single_vertex_cells: usize,
+    corners_merged: usize,
+    skipped: Vec<String>,
+}
+
+impl RawMesh {
+    fn vertex_count(&self) -> usize {
+        self.coordinates.len() / self.dim.max(1)
+    }
+
+    /// Adds one coordinate after checking it.
+    fn push_coordinate(&mut self, value: f64, place: Place) -> Result<(), Failure> {
+        if !acceptable_coordinate(value) {
+            let vertex = self.vertex_count();
+            return Err(Failure::new(place, ReadReason::Coordinate { vertex, value }));
+        }
+        self.coordinates.push(value);
+        Ok(())
+    }
+
+    /// Adds a polygon: a fan of triangles, or a segment when it has two corners.
+    fn push_polygon(&mut self, corners: &[usize]) {
+        match *corners {
+            [] | [_] => self.single_vertex_cells += 1,
+            [a, b] => {
+                self.two_vertex_polygons += 1;
+                self.segments.push([a, b]);
+            }
+            [a, ref rest @ ..] => {
+                self.polygons_fanned += usize::from(rest.len() > 2);
+                self.triangles.extend(rest.windows(2).map(|w| [a, w[0], w[1]]));
+            }
+        }
+    }
+
+    /// Adds the segments of a polyline.
+    fn push_polyline(&mut self, corners: &[usize]) {
+        self.single_vertex_cells += usize::from(corners.len() < 2);
+        self.polylines_split += usize::from(corners.len() > 2);
+        self.segments.extend(corners.windows(2).map(|w| [w[0], w[1]]));
+    }
+
+    /// Adds the triangles of a strip; every other one is turned to keep the orientation.
+    fn push_strip(&mut self, corners: &[usize]) {
+        self.single_vertex_cells += usize::from(corners.len() < 3);
+        self.strips_split += usize::from(corners.len() > 3);
+        for (i, w) in corners.windows(3).enumerate() {
+            self.triangles.push(if i % 2 == 0 { [w[0], w[1], w[2]] } else { [w[1], w[0], w[2]] });
+        }
+    }
+
+    /// Triangles make a surface, else segments a curve, else the vertices a point cloud.
+    fn finish(self, format: Format, misnamed: bool) -> Result<(Shape, ReadReport), Failure> {
+        let whole = |reason| Failure::new(Place::File, reason);
+        let n = self.vertex_count();
+        if n == 0 {
+            return Err(whole(ReadReason::Empty("list of vertices")));
+        }
+        let vertices = Array2::from_shape_vec((n, self.dim), self.coordinates)
+            .map_err(|e| whole(ReadReason::Format(e.to_string())))?;
+        let flat = self.dim == 3 && vertices.column(2).iter().all(|&z| z == 0.0);
+        let mut segments_dropped = 0;
+        let mut single_vertex_cells = self.single_vertex_cells;
+        let cells = if !self.triangles.is_empty() {
+            segments_dropped = self.segments.len();
+            Cells::Triangles(self.triangles)
+        } else if !self.segments.is_empty() {
+            Cells::Segments(self.segments)
+        } else {
+            single_vertex_cells = 0;
+            Cells::Points
+        };
+        let shape = Shape::new(vertices, cells).map_err(|e| whole(e.into()))?;
+        let report = ReadReport {
+            format,
+            binary: self.binary,
+            title: self.title,
+            polygons_fanned: self.polygons_fanned,
+            strips_split: self.strips_split,
+            polylines_split: self.polylines_split,
+            two_vertex_polygons: self.two_vertex_polygons,
+            segments_dropped,
+            single_vertex_cells,
+            corners_merged: self.corners_merged,
+            flat,
+            skipped: self.skipped,
+            misnamed,
+        };
+        Ok((shape, report))
+    }
+}

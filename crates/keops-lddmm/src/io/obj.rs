@@ -1,0 +1,124 @@
+//! Wavefront OBJ: vertices, faces (`v`, `v/vt`, `v//vn`, `v/vt/vn`, negative indices), lines.
+
+use super::scan::{Scanner, parse_word, quoted};
+use super::{Failure, RawMesh, ReadReason};
+
+/// Statements that are known and do not matter for a shape.
+const IGNORED: &[&[u8]] = &[
+    b"vt",
+    b"vn",
+    b"vp",
+    b"g",
+    b"o",
+    b"s",
+    b"mg",
+    b"usemtl",
+    b"mtllib",
+    b"usemap",
+    b"maplib",
+    b"bevel",
+    b"c_interp",
+    b"d_interp",
+    b"lod",
+    b"shadow_obj",
+    b"trace_obj",
+    b"p",
+];
+
+/// Whether `word` can begin a line of an OBJ file.
+pub(super) fn is_statement(word: &[u8]) -> bool {
+    matches!(word, b"v" | b"f" | b"l") || IGNORED.contains(&word)
+}
+
+pub(super) fn read(bytes: &[u8]) -> Result<RawMesh, Failure> {
+    let mut scan = Scanner::new(bytes);
+    let mut mesh = RawMesh { dim: 3, ..RawMesh::default() };
+    // A face may name vertices that come later only by positive index: check at the end.
+    let mut cells = Vec::new();
+    loop {
+        let place = scan.place();
+        let Some(line) = scan.next_line() else { break };
+        // A backslash continues the statement on the next line.
+        let mut joined = Vec::new();
+        let mut statement = line;
+        if line.ends_with(b"\\") {
+            let mut part = line;
+            while let Some(head) = part.strip_suffix(b"\\") {
+                joined.extend_from_slice(head);
+                joined.push(b' ');
+                part = scan.next_line().unwrap_or_default();
+            }
+            joined.extend_from_slice(part);
+            statement = &joined;
+        }
+        let statement = statement.split(|&b| b == b'#').next().unwrap_or_default();
+        let mut words = statement.split(u8::is_ascii_whitespace).filter(|w| !w.is_empty());
+        let Some(keyword) = words.next() else {
+            if mesh.title.is_empty() && line.starts_with(b"#") {
+                mesh.title = String::from_utf8_lossy(&line[1..line.len().min(257)]).trim().into();
+            }
+            continue;
+        };
+        match keyword {
+            b"v" => {
+                for axis in ["x", "y", "z"] {
+                    let word = words.next().unwrap_or_default();
+                    let value = parse_word(word).ok_or_else(|| {
+                        let expected = format!("coordinate {axis} of a vertex");
+                        Failure::syntax(place, expected, quoted(word))
+                    })?;
+                    mesh.push_coordinate(value, place)?;
+                }
+            }
+            b"f" | b"l" => {
+                let mut corners = Vec::new();
+                for word in words {
+                    let first = word.split(|&b| b == b'/').next().unwrap_or_default();
+                    let index: i64 = parse_word(first)
+                        .ok_or_else(|| Failure::syntax(place, "a vertex index", quoted(word)))?;
+                    // Negative indices count back from the latest vertex.
+                    let seen = mesh.vertex_count() as i64;
+                    let from_zero = if index < 0 { seen.saturating_add(index) } else { index - 1 };
+                    corners.push((index, from_zero));
+                }
+                if corners.len() < 2 {
+                    let expected = "at least two vertex indices";
+                    return Err(Failure::syntax(place, expected, corners.len().to_string()));
+                }
+                cells.push((place, keyword == b"f", corners));
+            }
+            _ if IGNORED.contains(&keyword) => {
+                if keyword == b"p" && !mesh.skipped.iter().any(|s| s == "points (p)") {
+                    mesh.skipped.push("points (p)".into());
+                }
+            }
+            b"curv" | b"curv2" | b"surf" | b"cstype" | b"deg" | b"call" => {
+                let what = format!("the OBJ statement {}", quoted(keyword));
+                return Err(Failure::new(place, ReadReason::Unsupported(what)));
+            }
+            _ => {
+                return Err(Failure::syntax(place, "an OBJ statement", quoted(keyword)));
+            }
+        }
+    }
+    let vertices = mesh.vertex_count();
+    let mut corners = Vec::new();
+    for (cell, (place, face, pairs)) in cells.into_iter().enumerate() {
+        corners.clear();
+        for (index, from_zero) in pairs {
+            match usize::try_from(from_zero).ok().filter(|&i| i < vertices) {
+                Some(i) => corners.push(i),
+                None => {
+                    let reason = ReadReason::Index { cell, index, vertices, base: "from 1" };
+                    return Err(Failure::new(place, reason));
+                }
+            }
+        }
+        if face {
+            mesh.push_polygon(&corners);
+        } else {
+            mesh.push_polyline(&corners);
+        }
+    }
+    Ok(mesh)
+}

@@ -1,0 +1,121 @@
+//! A cursor over the bytes of a file that knows where it is.
+
+use super::{Failure, Place, ReadReason};
+
+/// Reads words, lines and raw bytes, counting lines.
+pub(super) struct Scanner<'a> {
+    bytes: &'a [u8],
+    at: usize,
+    line: usize,
+    /// Places are bytes instead of lines.
+    pub binary: bool,
+}
+
+impl<'a> Scanner<'a> {
+    pub fn new(bytes: &'a [u8]) -> Scanner<'a> {
+        Scanner { bytes, at: 0, line: 1, binary: false }
+    }
+
+    /// The present place.
+    pub fn place(&self) -> Place {
+        if self.binary { Place::Byte(self.at) } else { Place::Line(self.line) }
+    }
+
+    /// Bytes not yet read.
+    pub fn left(&self) -> usize {
+        self.bytes.len() - self.at
+    }
+
+    /// The next line without its end; `None` at the end of the file.
+    pub fn next_line(&mut self) -> Option<&'a [u8]> {
+        if self.left() == 0 {
+            return None;
+        }
+        let rest = &self.bytes[self.at..];
+        let length = rest.iter().position(|&b| b == b'\n').unwrap_or(rest.len());
+        self.at += (length + 1).min(rest.len());
+        self.line += 1;
+        Some(rest[..length].strip_suffix(b"\r").unwrap_or(&rest[..length]))
+    }
+
+    /// Goes to the next word, over any white space.
+    fn skip_space(&mut self) {
+        while let Some(&b) = self.bytes.get(self.at).filter(|b| b.is_ascii_whitespace()) {
+            self.line += usize::from(b == b'\n');
+            self.at += 1;
+        }
+    }
+
+    /// The next word and its place; `None` at the end of the file.
+    pub fn word(&mut self) -> Option<(&'a [u8], Place)> {
+        self.skip_space();
+        let rest = &self.bytes[self.at..];
+        let length = rest.iter().position(u8::is_ascii_whitespace).unwrap_or(rest.len());
+        let place = self.place();
+        self.at += length;
+        (length > 0).then(|| (&rest[..length], place))
+    }
+
+    /// The next word without taking it.
+    pub fn peek(&mut self) -> Option<&'a [u8]> {
+        let (at, line) = (self.at, self.line);
+        let word = self.word().map(|(word, _)| word);
+        (self.at, self.line) = (at, line);
+        word
+    }
+
+    /// The next word parsed; `what` says what it should be.
+    pub fn parse<T: std::str::FromStr>(
+        &mut self,
+        what: impl Fn() -> String,
+    ) -> Result<(T, Place), Failure> {
+        let (word, place) = self
+            .word()
+            .ok_or_else(|| Failure::syntax(self.place(), what(), "the end of the file"))?;
+        match parse_word(word) {
+            Some(value) => Ok((value, place)),
+            None => Err(Failure::syntax(place, what(), quoted(word))),
+        }
+    }
+
+    /// Ends the present line: what follows begins right after the line break.
+    pub fn end_line(&mut self) {
+        self.next_line();
+    }
+
+    /// Fails unless `count` items of `size` bytes are left; `what` names them.
+    pub fn require(
+        &self,
+        count: u64,
+        size: u64,
+        what: impl Fn() -> String,
+    ) -> Result<usize, Failure> {
+        let needed = count.saturating_mul(size);
+        if needed > self.left() as u64 {
+            let reason = ReadReason::Truncated { what: what(), needed, left: self.left() };
+            return Err(Failure::new(self.place(), reason));
+        }
+        Ok(needed as usize)
+    }
+
+    /// The next `length` bytes; call [`Scanner::require`] before.
+    pub fn raw(&mut self, length: usize) -> &'a [u8] {
+        let raw = &self.bytes[self.at..self.at + length];
+        self.at += length;
+        raw
+    }
+}
+
+pub(super) fn parse_word<T: std::str::FromStr>(word: &[u8]) -> Option<T> {
+    std::str::from_utf8(word).ok()?.parse().ok()
+}
+
+/// A word of the file for an error message, at most 40 characters of it.
+pub(super) fn quoted(word: &[u8]) -> String {
+    let text = String::from_utf8_lossy(&word[..word.len().min(200)]);
+    let mut short: String = text.chars().take(40).collect();
+    if text.chars().count() > 40 || word.len() > 200 {
+        short.push('…');
+    }
+    format!("{short:?}")
+}

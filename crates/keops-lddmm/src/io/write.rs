@@ -1,0 +1,354 @@
+//! Legacy VTK, VTP and PVD files, and whole-file writing.
+
+use std::io::Write;
+use std::path::{Path, PathBuf};
+
+use ndarray::ArrayView2;
+
+use crate::shape::{Cells, Shape};
+
+/// Why a file was not written.
+#[derive(Debug, thiserror::Error)]
+#[non_exhaustive]
+pub enum WriteError {
+    /// The operating system refused.
+    #[error("{}: {source}", path.display())]
+    Io {
+        /// The file.
+        path: PathBuf,
+        /// What the system said.
+        source: std::io::Error,
+    },
+    /// A data array does not fit the shape.
+    #[error(
+        "{}: data {name:?} must have {vertices} rows and 1 to 3 columns, got {got:?}",
+        path.display()
+    )]
+    Data {
+        /// The file that was to be written.
+        path: PathBuf,
+        /// Name of the array.
+        name: String,
+        /// Number of vertices of the shape.
+        vertices: usize,
+        /// Rows and columns given.
+        got: (usize, usize),
+    },
+}
+
+/// Encoding of a legacy VTK file.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum VtkEncoding {
+    /// Text: readable, exact (shortest digits that give the number back).
+    Ascii,
+    /// Big-endian binary: compact, exact.
+    Binary,
+}
+
+/// Numbers attached to the vertices of a shape.
+#[derive(Clone, Copy, Debug)]
+pub struct PointData<'a> {
+    /// Name shown in viewers; white space is percent-encoded as VTK does.
+    pub name: &'a str,
+    /// One row per vertex; one column is a scalar, two or three a vector.
+    pub values: ArrayView2<'a, f64>,
+}
+
+/// Writes `bytes` as the file `path`: to a neighbouring temporary file first, renamed when
+/// complete, so that an interrupted run leaves the previous file or none, never half of one.
+///
+/// # Errors
+/// [`WriteError::Io`].
+pub fn write_file(path: impl AsRef<Path>, bytes: &[u8]) -> Result<(), WriteError> {
+    let path = path.as_ref();
+    let mut temporary = path.as_os_str().to_owned();
+    temporary.push(format!(".{}.tmp", std::process::id()));
+    let write = || {
+        let mut file = std::fs::File::create(&temporary)?;
+        file.write_all(bytes)?;
+        file.sync_all()?;
+        std::fs::rename(&temporary, path)
+    };
+    write().map_err(|source| {
+        // Nothing better can be done when the removal fails too.
+        let _ = std::fs::remove_file(&temporary);
+        WriteError::Io { path: path.into(), source }
+    })
+}
+
+fn check(path: &Path, shape: &Shape, data: &[PointData]) -> Result<(), WriteError> {
+    let vertices = shape.vertex_count();
+    match data.iter().find(|d| d.values.nrows() != vertices || !(1..=3).contains(&d.values.ncols()))
+    {
+        None => Ok(()),
+        Some(d) => Err(WriteError::Data {
+            path: path.into(),
+            name: d.name.into(),
+            vertices,
+            got: d.values.dim(),
+        }),
+    }
+}
+
+/// VTK's names hold no white space, quotes or percent signs (vtkDataWriter::EncodeString).
+fn encoded_name(name: &str) -> String {
+    let mut encoded = String::new();
+    for byte in if name.is_empty() { "data" } else { name }.bytes() {
+        match byte {
+            b'!'..=b'~' if byte != b'"' && byte != b'%' => encoded.push(char::from(byte)),
+            _ => encoded.push_str(&format!("%{byte:02X}")),
+        }
+    }
+    encoded
+}
+
+/// Rows padded with zeros to three columns.
+fn padded<'a>(rows: ArrayView2<'a, f64>) -> impl Iterator<Item = f64> + 'a {
+    (0..rows.nrows())
+        .flat_map(move |i| (0..3).map(move |k| if k < rows.ncols() { rows[[i, k]] } else { 0.0 }))
+}
+
+/// Writes a shape as legacy VTK polydata (version 3.0, which every reader knows): points in double
+/// precision (z = 0 for planar shapes), LINES, POLYGONS or VERTICES, and the given data.
+///
+/// # Errors
+/// When a data array does not fit the shape, or the file cannot be written.
+pub fn write_vtk(
+    path: impl AsRef<Path>,
+    shape: &Shape,
+    data: &[PointData<'_>],
+    encoding: VtkEncoding,
+) -> Result<(), WriteError> {
+    check(path.as_ref(), shape, data)?;
+    let mut out = Legacy { bytes: Vec::new(), encoding };
+    let n = shape.vertex_count();
+    let kind = if encoding == VtkEncoding::Ascii { "ASCII" } else { "BINARY" };
+    out.text(&format!("# vtk DataFile Version 3.0\nkeops shape\n{kind}\nDATASET POLYDATA\n"));
+    out.text(&format!("POINTS {n} double\n"));
+    out.reals(padded(shape.vertices()), 3);
+    let (section, corners) = match shape.cells() {
+        Cells::Points => ("VERTICES", 1),
+        Cells::Segments(_) => ("LINES", 2),
+        Cells::Triangles(_) => ("POLYGONS", 3),
+    };
+    let m = shape.cell_count();
+    out.text(&format!("{section} {m} {}\n", m * (corners + 1)));
+    let points: Vec<[usize; 1]> = match shape.cells() {
+        Cells::Points => (0..n).map(|i| [i]).collect(),
+        _ => Vec::new(),
+    };
+    for cell in points.iter().map(|c| &c[..]).chain(shape.cells().corners()) {
+        out.cell(cell);
+    }
+    out.text("\n");
+    for (i, d) in data.iter().enumerate() {
+        if i == 0 {
+            out.text(&format!("POINT_DATA {n}\n"));
+        }
+        let name = encoded_name(d.name);
+        if d.values.ncols() == 1 {
+            out.text(&format!("SCALARS {name} double 1\nLOOKUP_TABLE default\n"));
+            out.reals(d.values.iter().copied(), 1);
+        } else {
+            out.text(&format!("VECTORS {name} double\n"));
+            out.reals(padded(d.values), 3);
+        }
+    }
+    write_file(path, &out.bytes)
+}
+
+struct Legacy {
+    bytes: Vec<u8>,
+    encoding: VtkEncoding,
+}
+
+impl Legacy {
+    fn text(&mut self, text: &str) {
+        self.bytes.extend_from_slice(text.as_bytes());
+    }
+
+    fn reals(&mut self, values: impl Iterator<Item = f64>, per_line: usize) {
+        for (i, x) in values.enumerate() {
+            match self.encoding {
+                VtkEncoding::Binary => self.bytes.extend_from_slice(&x.to_be_bytes()),
+                VtkEncoding::Ascii => {
+                    let end = if (i + 1) % per_line == 0 { '\n' } else { ' ' };
+                    // `Debug` writes the shortest digits, with an exponent where numbers need it.
+                    self.text(&format!("{x:?}{end}"));
+                }
+            }
+        }
+        if self.encoding == VtkEncoding::Binary {
+            self.text("\n");
+        }
+    }
+
+    fn cell(&mut self, corners: &[usize]) {
+        match self.encoding {
+            VtkEncoding::Ascii => {
+                self.text(&corners.len().to_string());
+                corners.iter().for_each(|i| self.text(&format!(" {i}")));
+                self.text("\n");
+            }
+            VtkEncoding::Binary => {
+                // The layout of version 3.0 has 32-bit indices; a shape of 2^31 vertices would
+                // take 100 GB of memory before it came here.
+                for i in std::iter::once(&corners.len()).chain(corners) {
+                    self.bytes.extend_from_slice(&(*i as i32).to_be_bytes());
+                }
+            }
+        }
+    }
+}
+
+/// Writes a shape as VTP (XML polydata, inline base64, little-endian, exact), the format that
+/// ParaView's time series need; see [`write_pvd`].
+///
+/// # Errors
+/// When a data array does not fit the shape, or the file cannot be written.
+pub fn write_vtp(
+    path: impl AsRef<Path>,
+    shape: &Shape,
+    data: &[PointData<'_>],
+) -> Result<(), WriteError> {
+    check(path.as_ref(), shape, data)?;
+    let (n, m) = (shape.vertex_count(), shape.cell_count());
+    let (verts, lines, polys) = match shape.cells() {
+        Cells::Points => (m, 0, 0),
+        Cells::Segments(_) => (0, m, 0),
+        Cells::Triangles(_) => (0, 0, m),
+    };
+    let mut xml = format!(
+        "<?xml version=\"1.0\"?>\n\
+         <VTKFile type=\"PolyData\" version=\"1.0\" byte_order=\"LittleEndian\" \
+         header_type=\"UInt64\">\n<PolyData>\n\
+         <Piece NumberOfPoints=\"{n}\" NumberOfVerts=\"{verts}\" NumberOfLines=\"{lines}\" \
+         NumberOfStrips=\"0\" NumberOfPolys=\"{polys}\">\n<PointData>\n"
+    );
+    for d in data {
+        let scalar = d.values.ncols() == 1;
+        let columns = if scalar { 1 } else { 3 };
+        let bytes = if scalar {
+            d.values.iter().flat_map(|x| x.to_le_bytes()).collect()
+        } else {
+            padded(d.values).flat_map(f64::to_le_bytes).collect()
+        };
+        data_array(&mut xml, "Float64", &escaped(d.name), columns, bytes);
+    }
+    xml.push_str("</PointData>\n<Points>\n");
+    let points = padded(shape.vertices()).flat_map(f64::to_le_bytes).collect();
+    data_array(&mut xml, "Float64", "Points", 3, points);
+    xml.push_str("</Points>\n");
+    let (tag, corners) = match shape.cells() {
+        Cells::Points => ("Verts", 1),
+        Cells::Segments(_) => ("Lines", 2),
+        Cells::Triangles(_) => ("Polys", 3),
+    };
+    let connectivity: Vec<u8> = match shape.cells() {
+        Cells::Points => (0..n as u64).flat_map(u64::to_le_bytes).collect(),
+        cells => cells.corners().flatten().flat_map(|&i| (i as u64).to_le_bytes()).collect(),
+    };
+    let offsets = (1..=m as u64).flat_map(|i| (i * corners).to_le_bytes()).collect();
+    xml.push_str(&format!("<{tag}>\n"));
+    data_array(&mut xml, "Int64", "connectivity", 1, connectivity);
+    data_array(&mut xml, "Int64", "offsets", 1, offsets);
+    xml.push_str(&format!("</{tag}>\n</Piece>\n</PolyData>\n</VTKFile>\n"));
+    write_file(path, xml.as_bytes())
+}
+
+/// A binary data array: base64 of the length (8 bytes) followed by the numbers.
+fn data_array(xml: &mut String, kind: &str, name: &str, components: usize, bytes: Vec<u8>) {
+    let mut block = (bytes.len() as u64).to_le_bytes().to_vec();
+    block.extend(bytes);
+    xml.push_str(&format!(
+        "<DataArray type=\"{kind}\" Name=\"{name}\" NumberOfComponents=\"{components}\" \
+         format=\"binary\">{}</DataArray>\n",
+        base64(&block)
+    ));
+}
+
+/// Base64 with padding (RFC 4648, section 4).
+fn base64(bytes: &[u8]) -> String {
+    const DIGITS: &[u8; 64] = b"ABCDEFGHIJKLMNOPQRSTUVWXYZabcdefghijklmnopqrstuvwxyz0123456789+/";
+    let mut text = String::with_capacity(bytes.len().div_ceil(3) * 4);
+    for chunk in bytes.chunks(3) {
+        let word = chunk.iter().fold(0_u32, |word, &b| word << 8 | u32::from(b))
+            << (8 * (3 - chunk.len()));
+        for k in 0..4 {
+            if k <= chunk.len() {
+                let digit = (word >> (18 - 6 * k)) & 63;
+                text.push(char::from(DIGITS[digit as usize]));
+            } else {
+                text.push('=');
+            }
+        }
+    }
+    text
+}
+
+/// Text for an XML attribute or element.
+pub(crate) fn escaped(text: &str) -> String {
+    let mut safe = String::with_capacity(text.len());
+    for c in text.chars() {
+        match c {
+            '&' => safe.push_str("&amp;"),
+            '<' => safe.push_str("&lt;"),
+            '>' => safe.push_str("&gt;"),
+            '"' => safe.push_str("&quot;"),
+            // XML 1.0 has no way to write control characters.
+            c if c.is_control() => safe.push(' '),
+            c => safe.push(c),
+        }
+    }
+    safe
+}
+
+/// Writes a ParaView collection: VTP files with their times. File names are taken relative to the
+/// collection's own folder.
+///
+/// # Errors
+/// When the file cannot be written.
+pub fn write_pvd(
+    path: impl AsRef<Path>,
+    steps: &[(f64, impl AsRef<Path>)],
+) -> Result<(), WriteError> {
+    let mut xml = String::from(
+        "<?xml version=\"1.0\"?>\n\
+         <VTKFile type=\"Collection\" version=\"0.1\" byte_order=\"LittleEndian\">\n<Collection>\n",
+    );
+    for (time, file) in steps {
+        let file = escaped(&file.as_ref().to_string_lossy());
+        xml.push_str(&format!("<DataSet timestep=\"{time:?}\" part=\"0\" file=\"{file}\"/>\n"));
+    }
+    xml.push_str("</Collection>\n</VTKFile>\n");
+    write_file(path, xml.as_bytes())
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn base64_of_the_rfc_vectors() {
+        // RFC 4648, section 10.
+        let vectors = [
+            ("", ""),
+            ("f", "Zg=="),
+            ("fo", "Zm8="),
+            ("foo", "Zm9v"),
+            ("foob", "Zm9vYg=="),
+            ("fooba", "Zm9vYmE="),
+            ("foobar", "Zm9vYmFy"),
+        ];
+        for (plain, coded) in vectors {
+            assert_eq!(base64(plain.as_bytes()), coded);
+        }
+    }
+
+    #[test]
+    fn names_are_encoded_and_escaped() {
+        assert_eq!(encoded_name("det J 100%"), "det%20J%20100%25");
+        assert_eq!(encoded_name(""), "data");
+        assert_eq!(escaped("a<b & \"c\"\u{1}"), "a&lt;b &amp; &quot;c&quot; ");
+    }
+}

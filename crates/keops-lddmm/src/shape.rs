@@ -1,0 +1,627 @@
+//! Discrete shapes: point clouds, polygonal curves and triangulated surfaces.
+
+use std::collections::HashMap;
+
+use ndarray::{Array1, Array2, ArrayView2, Axis, NdFloat};
+
+/// Largest coordinate magnitude a [`Shape`] accepts.
+///
+/// Areas are products of two edge vectors and the algorithms square them again; with coordinates
+/// up to 1e50 none of these products can overflow.
+pub const MAX_COORDINATE: f64 = 1e50;
+
+/// Why vertices and cells do not make a [`Shape`].
+#[derive(Clone, Debug, PartialEq, thiserror::Error)]
+#[non_exhaustive]
+pub enum ShapeError {
+    /// There are no vertices, no cells, or nothing was left after cleaning.
+    #[error("the shape is empty: it has no {what}")]
+    Empty {
+        /// What is missing: `"vertices"` or `"cells"`.
+        what: &'static str,
+    },
+    /// Vertices must be points of the plane or of space.
+    #[error("vertices must have 2 or 3 coordinates, got {got}")]
+    Dimension {
+        /// Number of columns of the vertex array.
+        got: usize,
+    },
+    /// Triangulated surfaces live in space.
+    #[error("triangles need vertices with 3 coordinates, got {got}")]
+    PlanarTriangles {
+        /// Number of columns of the vertex array.
+        got: usize,
+    },
+    /// A coordinate is NaN, infinite or beyond [`MAX_COORDINATE`].
+    #[error(
+        "vertex {vertex} has coordinate {axis} = {value}; expected a finite number up to 1e50 in magnitude"
+    )]
+    Coordinate {
+        /// Row of the vertex array, from 0.
+        vertex: usize,
+        /// Column of the vertex array, from 0.
+        axis: usize,
+        /// The value found.
+        value: f64,
+    },
+    /// A cell names a vertex that does not exist.
+    #[error("cell {cell} refers to vertex {index}, but there are {vertices} vertices (from 0)")]
+    Index {
+        /// The cell, from 0.
+        cell: usize,
+        /// The vertex index it holds.
+        index: usize,
+        /// Number of vertices.
+        vertices: usize,
+    },
+    /// New vertices for an existing shape must have the shape of the old ones.
+    #[error("expected vertices of shape {expected:?} (the cells refer to them), got {got:?}")]
+    VertexShape {
+        /// Rows and columns of the present vertices.
+        expected: (usize, usize),
+        /// Rows and columns given.
+        got: (usize, usize),
+    },
+    /// A shape with non-zero third coordinates cannot be reduced to the plane.
+    #[error("vertex {vertex} has z = {z}; only shapes in the plane z = 0 reduce to two dimensions")]
+    NotPlanar {
+        /// First vertex off the plane, from 0.
+        vertex: usize,
+        /// Its third coordinate.
+        z: f64,
+    },
+}
+
+/// How the vertices of a [`Shape`] are joined. Indices count from 0.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum Cells {
+    /// Every vertex is a cell of its own (a point cloud).
+    Points,
+    /// Oriented line segments.
+    Segments(Vec<[usize; 2]>),
+    /// Oriented triangles.
+    Triangles(Vec<[usize; 3]>),
+}
+
+impl Cells {
+    /// The name of one cell: `"point"`, `"segment"` or `"triangle"`.
+    pub fn name(&self) -> &'static str {
+        match self {
+            Cells::Points => "point",
+            Cells::Segments(_) => "segment",
+            Cells::Triangles(_) => "triangle",
+        }
+    }
+
+    /// The corners of all cells, one slice per cell; empty for [`Cells::Points`].
+    pub fn corners(&self) -> impl Iterator<Item = &[usize]> {
+        let (segments, triangles): (&[[usize; 2]], &[[usize; 3]]) = match self {
+            Cells::Points => (&[], &[]),
+            Cells::Segments(s) => (s, &[]),
+            Cells::Triangles(t) => (&[], t),
+        };
+        segments.iter().map(|c| &c[..]).chain(triangles.iter().map(|c| &c[..]))
+    }
+}
+
+/// Centres, normals (or tangents) and sizes of the cells of a shape, as currents and varifolds
+/// use them (Vaillant & Glaunès 2005; Charon & Trouvé 2013).
+#[derive(Clone, Debug, PartialEq)]
+pub struct CellGeometry<F> {
+    /// Cell centres, shape (cells, d): (a+b+c)/3, (a+b)/2, or the point itself.
+    pub centres: Array2<F>,
+    /// Triangles: ½(b−a)×(c−a). Segments: the tangent b−a. Shape (cells, d). `None` for points.
+    pub normals: Option<Array2<F>>,
+    /// Area of each triangle, length of each segment, 1 for each point; shape (cells).
+    pub measures: Array1<F>,
+}
+
+/// Geometry of the cells over the given vertices, in the precision of the vertices.
+///
+/// # Panics
+/// When a cell refers to a row that `vertices` lacks, or triangles are given planar vertices:
+/// a validated [`Shape`] with vertices of its own shape never does.
+pub fn cell_geometry<F: NdFloat>(vertices: ArrayView2<'_, F>, cells: &Cells) -> CellGeometry<F> {
+    let d = vertices.ncols();
+    let two = F::one() + F::one();
+    let three = two + F::one();
+    match cells {
+        Cells::Points => CellGeometry {
+            centres: vertices.to_owned(),
+            normals: None,
+            measures: Array1::ones(vertices.nrows()),
+        },
+        Cells::Segments(segments) => {
+            let mut centres = Array2::zeros((segments.len(), d));
+            let mut normals = Array2::zeros((segments.len(), d));
+            for (i, &[a, b]) in segments.iter().enumerate() {
+                for k in 0..d {
+                    let (a, b) = (vertices[[a, k]], vertices[[b, k]]);
+                    centres[[i, k]] = (a + b) / two;
+                    normals[[i, k]] = b - a;
+                }
+            }
+            let measures = row_norms(&normals);
+            CellGeometry { centres, normals: Some(normals), measures }
+        }
+        Cells::Triangles(triangles) => {
+            assert_eq!(d, 3, "triangles need spatial vertices");
+            let mut centres = Array2::zeros((triangles.len(), 3));
+            let mut normals = Array2::zeros((triangles.len(), 3));
+            let row = |i: usize| [vertices[[i, 0]], vertices[[i, 1]], vertices[[i, 2]]];
+            for (i, &[a, b, c]) in triangles.iter().enumerate() {
+                let (a, b, c) = (row(a), row(b), row(c));
+                let (u, v) = (sub(b, a), sub(c, a));
+                let n = cross(u, v);
+                for k in 0..3 {
+                    centres[[i, k]] = (a[k] + b[k] + c[k]) / three;
+                    normals[[i, k]] = n[k] / two;
+                }
+            }
+            let measures = row_norms(&normals);
+            CellGeometry { centres, normals: Some(normals), measures }
+        }
+    }
+}
+
+fn row_norms<F: NdFloat>(rows: &Array2<F>) -> Array1<F> {
+    rows.map_axis(Axis(1), |row| row.dot(&row).sqrt())
+}
+
+pub(crate) fn sub<F: NdFloat>(a: [F; 3], b: [F; 3]) -> [F; 3] {
+    [a[0] - b[0], a[1] - b[1], a[2] - b[2]]
+}
+
+pub(crate) fn dot<F: NdFloat>(a: [F; 3], b: [F; 3]) -> F {
+    a[0] * b[0] + a[1] * b[1] + a[2] * b[2]
+}
+
+pub(crate) fn cross<F: NdFloat>(a: [F; 3], b: [F; 3]) -> [F; 3] {
+    [a[1] * b[2] - a[2] * b[1], a[2] * b[0] - a[0] * b[2], a[0] * b[1] - a[1] * b[0]]
+}
+
+/// What [`Shape::cleaned`] took out. Indices are those of the shape before cleaning.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub struct CleanReport {
+    /// Cells with a repeated corner or without extent, ascending.
+    pub degenerate_cells: Vec<usize>,
+    /// Vertices that no remaining cell uses, ascending.
+    pub unreferenced_vertices: Vec<usize>,
+}
+
+impl CleanReport {
+    /// True when nothing was taken out.
+    pub fn is_empty(&self) -> bool {
+        self.degenerate_cells.is_empty() && self.unreferenced_vertices.is_empty()
+    }
+}
+
+impl std::fmt::Display for CleanReport {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        fn list(
+            f: &mut std::fmt::Formatter<'_>,
+            what: &str,
+            indices: &[usize],
+        ) -> std::fmt::Result {
+            write!(f, "{} {what}", indices.len())?;
+            for (i, index) in indices.iter().take(5).enumerate() {
+                write!(f, "{}{index}", if i == 0 { " (" } else { ", " })?;
+            }
+            match indices.len() {
+                0 => Ok(()),
+                1..=5 => f.write_str(")"),
+                _ => f.write_str(", …)"),
+            }
+        }
+        f.write_str("left out: ")?;
+        list(f, "degenerate cells", &self.degenerate_cells)?;
+        f.write_str(", ")?;
+        list(f, "unreferenced vertices", &self.unreferenced_vertices)
+    }
+}
+
+/// Sizes and topology of a shape.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Counts {
+    /// Number of vertices.
+    pub vertices: usize,
+    /// Number of distinct edges (undirected pairs of vertices); 0 for point clouds.
+    pub edges: usize,
+    /// Number of cells; for point clouds the number of vertices.
+    pub cells: usize,
+    /// Triangles: edges with a single triangle. Curves: vertices with a single segment.
+    /// 0 for a closed shape.
+    pub boundary: usize,
+    /// Triangles: edges with more than two triangles. Curves: vertices with more than two segments.
+    pub non_manifold: usize,
+    /// Euler characteristic: V − E + F for surfaces, V − E for curves, V for points.
+    pub euler: i64,
+}
+
+/// A validated discrete shape: vertices in the plane or in space and the cells that join them.
+///
+/// Guaranteed: at least one vertex and one cell, 2 or 3 finite coordinates per vertex (3 for
+/// triangles), every index in range. Allowed: unreferenced vertices and degenerate cells, which
+/// [`Shape::cleaned`] removes.
+#[derive(Clone, Debug, PartialEq)]
+pub struct Shape {
+    vertices: Array2<f64>,
+    cells: Cells,
+}
+
+impl Shape {
+    /// A shape from `vertices` of shape (n, d), d = 2 or 3, and its cells.
+    ///
+    /// # Errors
+    /// [`ShapeError`] names the first vertex or cell that is wrong.
+    pub fn new(vertices: Array2<f64>, cells: Cells) -> Result<Shape, ShapeError> {
+        let (n, d) = vertices.dim();
+        if d != 2 && d != 3 {
+            return Err(ShapeError::Dimension { got: d });
+        }
+        if n == 0 {
+            return Err(ShapeError::Empty { what: "vertices" });
+        }
+        if matches!(cells, Cells::Triangles(_)) && d != 3 {
+            return Err(ShapeError::PlanarTriangles { got: d });
+        }
+        if let Some(((vertex, axis), &value)) =
+            vertices.indexed_iter().find(|(_, x)| !acceptable_coordinate(**x))
+        {
+            return Err(ShapeError::Coordinate { vertex, axis, value });
+        }
+        if !matches!(cells, Cells::Points) && cells.corners().next().is_none() {
+            return Err(ShapeError::Empty { what: "cells" });
+        }
+        for (cell, corners) in cells.corners().enumerate() {
+            if let Some(&index) = corners.iter().find(|&&i| i >= n) {
+                return Err(ShapeError::Index { cell, index, vertices: n });
+            }
+        }
+        Ok(Shape { vertices, cells })
+    }
+
+    /// The same cells over other vertices (a deformed shape).
+    ///
+    /// # Errors
+    /// When the array has another shape than the present vertices, or a coordinate is not
+    /// acceptable.
+    pub fn with_vertices(&self, vertices: Array2<f64>) -> Result<Shape, ShapeError> {
+        if vertices.dim() != self.vertices.dim() {
+            return Err(ShapeError::VertexShape {
+                expected: self.vertices.dim(),
+                got: vertices.dim(),
+            });
+        }
+        Shape::new(vertices, self.cells.clone())
+    }
+
+    /// Vertices, shape (n, d).
+    pub fn vertices(&self) -> ArrayView2<'_, f64> {
+        self.vertices.view()
+    }
+
+    /// The cells.
+    pub fn cells(&self) -> &Cells {
+        &self.cells
+    }
+
+    /// Vertices and cells, by value.
+    pub fn into_parts(self) -> (Array2<f64>, Cells) {
+        (self.vertices, self.cells)
+    }
+
+    /// Dimension d of the space, 2 or 3.
+    pub fn dim(&self) -> usize {
+        self.vertices.ncols()
+    }
+
+    /// Number of vertices.
+    pub fn vertex_count(&self) -> usize {
+        self.vertices.nrows()
+    }
+
+    /// Number of cells; for point clouds the number of vertices.
+    pub fn cell_count(&self) -> usize {
+        match &self.cells {
+            Cells::Points => self.vertices.nrows(),
+            Cells::Segments(s) => s.len(),
+            Cells::Triangles(t) => t.len(),
+        }
+    }
+
+    /// Vertex `i` as a point of space (z = 0 in the plane).
+    pub(crate) fn point(&self, i: usize) -> [f64; 3] {
+        let z = if self.dim() == 3 { self.vertices[[i, 2]] } else { 0.0 };
+        [self.vertices[[i, 0]], self.vertices[[i, 1]], z]
+    }
+
+    /// Centres, normals (or tangents) and sizes of the cells.
+    pub fn geometry(&self) -> CellGeometry<f64> {
+        cell_geometry(self.vertices.view(), &self.cells)
+    }
+
+    /// Smallest and largest coordinates over all vertices, each of length d.
+    pub fn bounding_box(&self) -> (Array1<f64>, Array1<f64>) {
+        let fold = |init, op: fn(f64, f64) -> f64| {
+            self.vertices.map_axis(Axis(0), |column| column.iter().copied().fold(init, op))
+        };
+        (fold(f64::INFINITY, f64::min), fold(f64::NEG_INFINITY, f64::max))
+    }
+
+    /// For each vertex, whether a cell uses it; all true for point clouds.
+    pub fn referenced(&self) -> Vec<bool> {
+        let mut used = vec![matches!(self.cells, Cells::Points); self.vertex_count()];
+        for &i in self.cells.corners().flatten() {
+            used[i] = true;
+        }
+        used
+    }
+
+    /// The shape without degenerate cells and without the vertices that no cell uses then; the
+    /// order of what remains is kept. A segment is degenerate when its length is zero, a triangle
+    /// when two corners coincide or its area is at most 1e-14 times its longest edge squared
+    /// (collinear corners, up to round-off).
+    ///
+    /// # Errors
+    /// [`ShapeError::Empty`] when every cell is degenerate.
+    pub fn cleaned(&self) -> Result<(Shape, CleanReport), ShapeError> {
+        let degenerate = |corners: &[usize]| match *corners {
+            [a, b] => a == b || self.point(a) == self.point(b),
+            [a, b, c] => {
+                let (a, b, c) = (self.point(a), self.point(b), self.point(c));
+                let (u, v, w) = (sub(b, a), sub(c, a), sub(c, b));
+                let n = cross(u, v);
+                let longest = dot(u, u).max(dot(v, v)).max(dot(w, w));
+                0.5 * dot(n, n).sqrt() <= 1e-14 * longest
+            }
+            _ => false,
+        };
+        let mut report = CleanReport::default();
+        let mut keep = vec![matches!(self.cells, Cells::Points); self.vertex_count()];
+        for (cell, corners) in self.cells.corners().enumerate() {
+            if degenerate(corners) {
+                report.degenerate_cells.push(cell);
+            } else {
+                corners.iter().for_each(|&i| keep[i] = true);
+            }
+        }
+        let mut renumbered = vec![usize::MAX; keep.len()];
+        let mut kept = Vec::new();
+        for (i, &keep) in keep.iter().enumerate() {
+            if keep {
+                renumbered[i] = kept.len();
+                kept.push(i);
+            } else {
+                report.unreferenced_vertices.push(i);
+            }
+        }
+        fn select<const K: usize>(
+            cells: &[[usize; K]],
+            degenerate: impl Fn(&[usize]) -> bool,
+            renumbered: &[usize],
+        ) -> Vec<[usize; K]> {
+            cells.iter().filter(|c| !degenerate(&c[..])).map(|c| c.map(|i| renumbered[i])).collect()
+        }
+        let cells = match &self.cells {
+            Cells::Points => Cells::Points,
+            Cells::Segments(s) => Cells::Segments(select(s, degenerate, &renumbered)),
+            Cells::Triangles(t) => Cells::Triangles(select(t, degenerate, &renumbered)),
+        };
+        if kept.is_empty() {
+            return Err(ShapeError::Empty { what: "cells" });
+        }
+        let shape = Shape { vertices: self.vertices.select(Axis(0), &kept), cells };
+        Ok((shape, report))
+    }
+
+    /// A shape in the plane z = 0 as a planar one (d = 2); a planar shape is returned as it is.
+    ///
+    /// # Errors
+    /// When a vertex is off the plane, or the cells are triangles.
+    pub fn to_planar(&self) -> Result<Shape, ShapeError> {
+        if self.dim() == 2 {
+            return Ok(self.clone());
+        }
+        if let Some(vertex) = self.vertices.column(2).iter().position(|&z| z != 0.0) {
+            return Err(ShapeError::NotPlanar { vertex, z: self.vertices[[vertex, 2]] });
+        }
+        Shape::new(self.vertices.select(Axis(1), &[0, 1]), self.cells.clone())
+    }
+
+    /// The shape in space (d = 3), a planar one in the plane z = 0.
+    pub fn to_spatial(&self) -> Shape {
+        let vertices = Array2::from_shape_fn((self.vertex_count(), 3), |(i, k)| self.point(i)[k]);
+        Shape { vertices, cells: self.cells.clone() }
+    }
+
+    /// Sizes and topology.
+    pub fn counts(&self) -> Counts {
+        let mut counts = Counts {
+            vertices: self.vertex_count(),
+            edges: 0,
+            cells: self.cell_count(),
+            boundary: 0,
+            non_manifold: 0,
+            euler: 0,
+        };
+        let mut edges: HashMap<(usize, usize), usize> = HashMap::new();
+        let mut edge = |a: usize, b: usize| *edges.entry((a.min(b), a.max(b))).or_default() += 1;
+        match &self.cells {
+            Cells::Points => {}
+            Cells::Segments(segments) => {
+                let mut degree = vec![0_usize; self.vertex_count()];
+                for &[a, b] in segments {
+                    edge(a, b);
+                    degree[a] += 1;
+                    degree[b] += 1;
+                }
+                counts.boundary = degree.iter().filter(|&&k| k == 1).count();
+                counts.non_manifold = degree.iter().filter(|&&k| k > 2).count();
+            }
+            Cells::Triangles(triangles) => {
+                for &[a, b, c] in triangles {
+                    edge(a, b);
+                    edge(b, c);
+                    edge(c, a);
+                }
+                counts.boundary = edges.values().filter(|&&k| k == 1).count();
+                counts.non_manifold = edges.values().filter(|&&k| k > 2).count();
+            }
+        }
+        counts.edges = edges.len();
+        let faces = if matches!(self.cells, Cells::Triangles(_)) { counts.cells } else { 0 };
+        counts.euler = (counts.vertices + faces) as i64 - counts.edges as i64;
+        counts
+    }
+}
+
+pub(crate) fn acceptable_coordinate(x: f64) -> bool {
+    x.abs() <= MAX_COORDINATE
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use ndarray::array;
+
+    fn tetrahedron() -> Shape {
+        Shape::new(
+            array![[0.0, 0.0, 0.0], [1.0, 0.0, 0.0], [0.0, 2.0, 0.0], [0.0, 0.0, 3.0]],
+            Cells::Triangles(vec![[0, 2, 1], [0, 1, 3], [0, 3, 2], [1, 2, 3]]),
+        )
+        .unwrap()
+    }
+
+    #[test]
+    fn errors_name_the_culprit() {
+        let v = || array![[0.0, 0.0], [1.0, 0.0]];
+        let new = Shape::new;
+        assert_eq!(
+            new(v(), Cells::Segments(vec![[0, 1], [1, 2]])),
+            Err(ShapeError::Index { cell: 1, index: 2, vertices: 2 })
+        );
+        assert_eq!(
+            new(v(), Cells::Triangles(vec![[0, 1, 1]])),
+            Err(ShapeError::PlanarTriangles { got: 2 })
+        );
+        assert_eq!(new(v(), Cells::Segments(vec![])), Err(ShapeError::Empty { what: "cells" }));
+        assert_eq!(
+            new(Array2::zeros((0, 3)), Cells::Points),
+            Err(ShapeError::Empty { what: "vertices" })
+        );
+        assert_eq!(
+            new(Array2::zeros((5, 4)), Cells::Points),
+            Err(ShapeError::Dimension { got: 4 })
+        );
+        assert_eq!(
+            new(Array2::zeros((0, 0)), Cells::Points),
+            Err(ShapeError::Dimension { got: 0 })
+        );
+        for bad in [f64::NAN, f64::INFINITY, -1e51] {
+            match new(array![[0.0, 1.0], [2.0, bad]], Cells::Points) {
+                Err(e @ ShapeError::Coordinate { vertex: 1, axis: 1, .. }) => {
+                    assert!(e.to_string().contains("vertex 1"), "{e}");
+                }
+                other => panic!("{other:?}"),
+            }
+        }
+        assert_eq!(
+            tetrahedron().with_vertices(array![[0.0, 0.0, 0.0]]),
+            Err(ShapeError::VertexShape { expected: (4, 3), got: (1, 3) })
+        );
+    }
+
+    #[test]
+    fn triangle_geometry_matches_the_definition() {
+        let g = tetrahedron().geometry();
+        // Face (0,2,1): ½ (0,2,0)×(1,0,0) = (0,0,−1), centre (1/3, 2/3, 0).
+        let n = g.normals.unwrap();
+        assert_eq!(n.row(0), array![0.0, 0.0, -1.0]);
+        assert_eq!(n.row(1), array![0.0, -1.5, 0.0]);
+        assert_eq!(n.row(2), array![-3.0, 0.0, 0.0]);
+        assert_eq!(n.row(3), array![3.0, 1.5, 1.0]);
+        // A closed surface has no net area vector; the volume is ⅓ Σ <c, n> = 1.
+        assert_eq!(n.sum_axis(Axis(0)), array![0.0, 0.0, 0.0]);
+        let volume = (&g.centres * &n).sum() / 3.0;
+        assert!((volume - 1.0).abs() < 1e-15, "{volume}");
+        assert_eq!(g.measures, array![1.0, 1.5, 3.0, 3.5]);
+        assert_eq!(g.centres.row(0), array![1.0 / 3.0, 2.0 / 3.0, 0.0]);
+    }
+
+    #[test]
+    fn segment_and_point_geometry() {
+        let s = Shape::new(array![[1.0, 2.0], [4.0, 6.0]], Cells::Segments(vec![[1, 0], [0, 0]]))
+            .unwrap();
+        let g = s.geometry();
+        assert_eq!(g.centres, array![[2.5, 4.0], [1.0, 2.0]]);
+        assert_eq!(g.normals, Some(array![[-3.0, -4.0], [0.0, 0.0]]));
+        assert_eq!(g.measures, array![5.0, 0.0]);
+        let p = Shape::new(array![[1.0, 2.0], [4.0, 6.0]], Cells::Points).unwrap();
+        let g = p.geometry();
+        assert_eq!((g.normals, g.measures), (None, array![1.0, 1.0]));
+        let single = cell_geometry(array![[1.0_f32, 2.0], [4.0, 6.0]].view(), s.cells());
+        assert_eq!(single.measures, array![5.0_f32, 0.0]);
+    }
+
+    #[test]
+    fn cleaning_reports_what_it_drops() {
+        let vertices = array![
+            [9.0, 9.0, 9.0],
+            [0.0, 0.0, 0.0],
+            [1.0, 0.0, 0.0],
+            [0.0, 1.0, 0.0],
+            [0.3, 0.3, 0.3],
+            [0.1, 0.1, 0.1]
+        ];
+        let cells = vec![[1, 2, 2], [1, 2, 3], [1, 4, 5]];
+        let s = Shape::new(vertices, Cells::Triangles(cells)).unwrap();
+        let (clean, report) = s.cleaned().unwrap();
+        assert_eq!(report.degenerate_cells, [0, 2]);
+        assert_eq!(report.unreferenced_vertices, [0, 4, 5]);
+        assert_eq!(clean.cells(), &Cells::Triangles(vec![[0, 1, 2]]));
+        assert_eq!(clean.vertices(), array![[0.0, 0.0, 0.0], [1.0, 0.0, 0.0], [0.0, 1.0, 0.0]]);
+        assert_eq!(
+            report.to_string(),
+            "left out: 2 degenerate cells (0, 2), 3 unreferenced vertices (0, 4, 5)"
+        );
+        let (again, report) = clean.cleaned().unwrap();
+        assert!(report.is_empty());
+        assert_eq!(again, clean);
+        let flat = Shape::new(array![[1.0, 1.0], [1.0, 1.0]], Cells::Segments(vec![[0, 1]]));
+        assert_eq!(flat.unwrap().cleaned(), Err(ShapeError::Empty { what: "cells" }));
+    }
+
+    #[test]
+    fn planar_and_spatial_forms() {
+        let flat = array![[1.0, 2.0, 0.0], [4.0, 6.0, 0.0]];
+        let s = Shape::new(flat, Cells::Segments(vec![[0, 1]])).unwrap();
+        let planar = s.to_planar().unwrap();
+        assert_eq!(planar.vertices(), array![[1.0, 2.0], [4.0, 6.0]]);
+        assert_eq!(planar.to_spatial(), s);
+        let (lo, hi) = planar.bounding_box();
+        assert_eq!((lo, hi), (array![1.0, 2.0], array![4.0, 6.0]));
+        let tilted = s.with_vertices(array![[1.0, 2.0, 0.0], [4.0, 6.0, 0.5]]).unwrap();
+        assert_eq!(tilted.to_planar(), Err(ShapeError::NotPlanar { vertex: 1, z: 0.5 }));
+        let n = tetrahedron().with_vertices(Array2::zeros((4, 3))).unwrap();
+        assert_eq!(n.to_planar(), Err(ShapeError::PlanarTriangles { got: 2 }));
+    }
+
+    #[test]
+    fn topology() {
+        let t = tetrahedron();
+        let counts = t.counts();
+        assert_eq!(
+            counts,
+            Counts { vertices: 4, edges: 6, cells: 4, boundary: 0, non_manifold: 0, euler: 2 }
+        );
+        let Cells::Triangles(mut open) = t.cells().clone() else { unreachable!() };
+        open.pop();
+        let open = Shape::new(t.vertices().to_owned(), Cells::Triangles(open)).unwrap();
+        assert_eq!(open.counts().boundary, 3);
+        let y = Shape::new(Array2::zeros((5, 2)), Cells::Segments(vec![[0, 1], [0, 2], [0, 3]]));
+        let y = y.unwrap();
+        assert_eq!((y.counts().boundary, y.counts().non_manifold), (3, 1));
+        assert_eq!(y.referenced(), [true, true, true, true, false]);
+    }
+}

@@ -1,0 +1,1 @@
+//! keops-linalg.

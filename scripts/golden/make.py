@@ -1,0 +1,13 @@
+"""Writes tests/golden: python scripts/golden/make.py (see README.md)."""
+
+import operations
+import reductions
+import witness
+from cases import Book
+
+if __name__ == "__main__":
+    book = Book()
+    witness.add(book)
+    operations.add(book)
+    reductions.add(book)
+    book.write()
