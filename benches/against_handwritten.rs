@@ -24,7 +24,16 @@ mod against {
         ArgKMinD3, ArgMinD3, DistanceForm, GaussianD3, GaussianGradientD3, GaussianWide, K, Level,
         LogSumExpD3, Selection,
     };
+    use keops_core::autodiff;
+    use keops_core::data::{ArgView, Element};
+    use keops_core::graph::{Builder, Category, Ex, NodeId, Var};
+    use keops_core::ops::EXP;
+    use keops_core::reduce::{self, ReductionDef};
+    use keops_core::spec::{Axis, CheckedArgs, Executable, ReduceOptions, ReduceSpec};
+    use keops_cpu::Cpu;
+    use ndarray::ArrayView;
     use std::hint::black_box;
+    use std::sync::Arc;
     use std::time::{Duration, Instant};
 
     /// Rounds of one run each, after [`WARM_UP`] rounds.
@@ -94,17 +103,97 @@ mod against {
         }
     }
 
+    /// Squared distance and Gaussian of it: variables x (rows), y (columns), g, b.
+    fn distance(b: &Builder, dim: usize) -> [Ex<'_>; 4] {
+        let x = b.var(Var { index: 0, dim, category: Category::I });
+        let d = x - b.var(Var { index: 1, dim, category: Category::J });
+        let g = b.var(Var { index: 2, dim: 1, category: Category::Param });
+        let weight = b.var(Var { index: 3, dim: 1, category: Category::J });
+        [x, d.dot(d), -(g * d.dot(d)), weight]
+    }
+    fn gaussian(b: &Builder, dim: usize) -> NodeId {
+        let [_, _, f, weight] = distance(b, dim);
+        (f.un(&EXP) * weight).id
+    }
+    fn gradient(b: &Builder, dim: usize) -> NodeId {
+        let [x, _, f, weight] = distance(b, dim);
+        let value = f.un(&EXP) * weight;
+        autodiff::vjp(value, b.lit(1.0), &[x])[0].map_or(value.id, |g| g.id)
+    }
+    fn exponent(b: &Builder, dim: usize) -> NodeId {
+        distance(b, dim)[2].id
+    }
+    fn squared(b: &Builder, dim: usize) -> NodeId {
+        distance(b, dim)[1].id
+    }
+
+    /// A run of generated code on arrays `x, y, g, b`, packing included.
+    fn generated<'a, T: Element>(
+        level: Level,
+        dim: usize,
+        formula: fn(&Builder, usize) -> NodeId,
+        reduction: &'static ReductionDef,
+        arrays: [&'a [T]; 4],
+    ) -> Option<Box<dyn Fn() + Send + Sync + 'a>> {
+        let b = Builder::default();
+        let root = formula(&b, dim);
+        let graph = b.into_graph();
+        let vars = graph.variables(&[root]);
+        let spec = ReduceSpec {
+            formula: root,
+            weight: None,
+            reduction,
+            k: K,
+            axis: Axis::J,
+            names: vars.iter().map(|v| format!("v{}", v.index)).collect(),
+            vars,
+            dtype: T::DTYPE,
+            options: ReduceOptions::default(),
+            graph: Arc::new(graph),
+        };
+        let level = match level {
+            Level::Avx512 => keops_cpu::Level::Avx512,
+            Level::Avx2 => keops_cpu::Level::Avx2,
+        };
+        let exe = Cpu::with_level(level).ok()?.compile_executable(&spec).ok()?;
+        if std::env::var_os("KEOPS_LISTING").is_some() {
+            println!("{}", exe.source().unwrap_or_default());
+        }
+        Some(Box::new(move || {
+            let views: Vec<ArgView<'_>> = spec
+                .vars
+                .iter()
+                .map(|v| {
+                    let a = arrays[v.index as usize];
+                    let shape: &[usize] = match v.category {
+                        Category::Param => &[1],
+                        _ => &[a.len() / v.dim, v.dim],
+                    };
+                    T::erase(ArrayView::from_shape(shape, a).expect("whole rows"))
+                })
+                .collect();
+            let args = CheckedArgs::new(&spec, views, None, None, None).expect("arguments fit");
+            let mut out = args.allocate(&spec).expect("memory");
+            exe.run(&args, &mut out).expect("it runs");
+            black_box(out);
+        }))
+    }
+
     /// The kernels on numbers of one type.
-    fn rows<'a, T: Real>(
+    fn rows<'a, T: Real + Element>(
         ty: &str,
         level: Level,
         data: &'a Data<T>,
         pack_each: bool,
     ) -> Vec<Row<'a>> {
         let Data { x, y, b, wide_x, wide_y, gamma, wide_gamma } = data;
-        let row = |name: &str, hand| Row { name: format!("{name} {ty}"), hand, ours: None };
+        let row = |name: &str, ours, hand| Row { name: format!("{name} {ty}"), hand, ours };
+        let gamma_array = std::slice::from_ref(gamma);
+        let narrow = [&x[..], &y[..], gamma_array, &b[..]];
+        let wide = [&wide_x[..], &wide_y[..], std::slice::from_ref(wide_gamma), &b[..]];
         let mut rows = vec![row(
             "Gaussian D=3",
+            generated(level, 3, gaussian, &reduce::SUM, narrow),
             handwritten(
                 pack_each,
                 move || GaussianD3::pack(level, x, y, b, *gamma),
@@ -113,6 +202,7 @@ mod against {
         )];
         rows.push(row(
             "Gaussian D=3, gradient in x",
+            generated(level, 3, gradient, &reduce::SUM, narrow),
             handwritten(
                 pack_each,
                 move || GaussianGradientD3::pack(level, x, y, b, *gamma),
@@ -121,6 +211,7 @@ mod against {
         ));
         rows.push(row(
             "log-sum-exp D=3",
+            generated(level, 3, exponent, &reduce::LOG_SUM_EXP, narrow),
             handwritten(
                 pack_each,
                 move || LogSumExpD3::pack(level, x, y, *gamma),
@@ -134,10 +225,12 @@ mod against {
             let pack =
                 move || GaussianWide::pack(level, form, WIDE, (wide_x, wide_y, b), *wide_gamma);
             let name = format!("Gaussian D={WIDE}, {name}");
-            rows.push(row(&name, handwritten(pack_each, pack, GaussianWide::run)));
+            let ours = generated(level, WIDE, gaussian, &reduce::SUM, wide);
+            rows.push(row(&name, ours, handwritten(pack_each, pack, GaussianWide::run)));
         }
         rows.push(row(
             "argmin D=3",
+            generated(level, 3, squared, &reduce::ARG_MIN, narrow),
             handwritten(pack_each, move || ArgMinD3::pack(level, x, y), ArgMinD3::run),
         ));
         for (name, selection) in
@@ -145,7 +238,8 @@ mod against {
         {
             let pack = move || ArgKMinD3::pack(level, selection, x, y);
             let name = format!("argKmin K={K} D=3, {name}");
-            rows.push(row(&name, handwritten(pack_each, pack, ArgKMinD3::run)));
+            let ours = generated(level, 3, squared, &reduce::ARG_K_MIN, narrow);
+            rows.push(row(&name, ours, handwritten(pack_each, pack, ArgKMinD3::run)));
         }
         rows
     }

@@ -1,1 +1,153 @@
-//! keops.
+//! Kernel reductions on symbolic matrices: `out_i = Reduce_j F(params, x_i, y_j)` for formulas F
+//! that are compiled when they are first used, with gradients of any order, solvers and
+//! registration of shapes. The matrix of all pairs is never stored.
+//!
+//! ```
+//! use keops::prelude::*;
+//! use ndarray::Array2;
+//!
+//! let x = Array2::from_shape_fn((1000, 3), |(i, k)| ((3 * i + k) as f32).sin());
+//! let y = Array2::from_shape_fn((2000, 3), |(j, k)| ((5 * j + k) as f32).cos());
+//! let b = Array2::from_elem((2000, 2), 1f32);
+//! let sigma = 0.5;
+//!
+//! // With operators:
+//! let (x_i, y_j) = (vi(&x), vj(&y));
+//! let d2 = x_i.sqdist(&y_j); // symbolic, 1000 × 2000
+//! let k = (-&d2 / (2.0 * sigma * sigma)).exp();
+//! let v = k.matmul(&b)?; // (1000, 2)
+//! let nearest = d2.argkmin(10, Axis::J)?; // (1000, 10), of i64
+//! # assert_eq!((v.shape(), nearest.shape()), (&[1000, 2][..], &[1000, 10][..]));
+//!
+//! // As text, in the syntax of KeOps:
+//! let aliases = ["x = Vi(3)", "y = Vj(3)", "b = Vj(2)"];
+//! let conv = Genred::new("Exp(-2 * SqDist(x, y)) * b", aliases, Sum, Axis::J)?;
+//! let out = conv.call((&x, &y, &b))?;
+//! assert!((&out - &v).iter().all(|d| d.abs() < 1e-2));
+//!
+//! // The gradient of Σ_i <out_i, e_i> in x:
+//! let e = Array2::from_elem((1000, 2), 1f32);
+//! let gx = conv.vjp("x")?.call((&x, &y, &b, &e))?; // (1000, 3)
+//! # assert_eq!(gx.shape(), [1000, 3]);
+//! # Ok::<(), keops::Error>(())
+//! ```
+//!
+//! # Where things are
+//! | | |
+//! |---|---|
+//! | [`LazyTensor`], [`vi`], [`vj`], [`pm`] | formulas with operators, over arrays |
+//! | [`Genred`] | formulas as text ([`parse`]), as functions of arrays, with [`Genred::vjp`](keops_core::genred::Genred::vjp) and [`jvp`](keops_core::genred::Genred::jvp) |
+//! | [`reduction`] | every reduction |
+//! | [`ops`], [`composite`] | every operation |
+//! | [`ranges`] | block-sparse reductions |
+//! | [`linalg`] | kernel matrices as linear operators, and solvers |
+//! | [`lddmm`] | shooting and registration of shapes |
+//! | [`cpu`], [`cuda`] | the backends; [`Auto`] chooses |
+//!
+//! # Features
+//! `cpu`, `cuda`, `linalg` and `lddmm`, all on by default. `cuda` builds and runs without a GPU.
+//! Without `cpu`, reductions run in the (slow) reference interpreter.
+#![forbid(unsafe_code)]
+
+mod error;
+mod place;
+#[cfg(feature = "linalg")]
+mod solve;
+
+pub use error::Error;
+pub use keops_core::{composite, data, graph, ops, parse, ranges, reduce, spec};
+#[cfg(feature = "cpu")]
+pub use keops_cpu as cpu;
+#[cfg(feature = "cuda")]
+pub use keops_cuda as cuda;
+#[cfg(feature = "lddmm")]
+pub use keops_lddmm as lddmm;
+#[cfg(feature = "linalg")]
+pub use keops_linalg as linalg;
+pub use place::Auto;
+#[cfg(feature = "linalg")]
+pub use solve::Solve;
+
+use keops_core::data::Element;
+use keops_core::graph::Category;
+use keops_core::lazy::IntoArray;
+
+/// A reduction of a formula as a function of arrays, on the device that [`Auto`] chooses. See
+/// [`keops_core::genred::Genred`].
+pub type Genred = keops_core::genred::Genred<Auto>;
+/// A symbolic matrix, reduced on the device that [`Auto`] chooses. See
+/// [`keops_core::lazy::LazyTensor`].
+pub type LazyTensor<T> = keops_core::lazy::LazyTensor<T, Auto>;
+
+/// Rows indexed by `i`: an array of shape `(batch…, M, dim)`, or `(M)` for dimension 1. Errors are
+/// carried to where the LazyTensor is evaluated.
+#[track_caller]
+pub fn vi<A: IntoArray>(array: A) -> LazyTensor<A::Elem> {
+    LazyTensor::vi(array)
+}
+/// Rows indexed by `j`: an array of shape `(batch…, N, dim)`, or `(N)` for dimension 1.
+#[track_caller]
+pub fn vj<A: IntoArray>(array: A) -> LazyTensor<A::Elem> {
+    LazyTensor::vj(array)
+}
+/// A parameter: an array of shape `(batch…, dim)`, or without axes for dimension 1.
+#[track_caller]
+pub fn pm<A: IntoArray>(array: A) -> LazyTensor<A::Elem> {
+    LazyTensor::pm(array)
+}
+/// Argument `position` of a function that
+/// [`LazyTensor::genred`](keops_core::lazy::LazyTensor::genred) makes.
+#[track_caller]
+pub fn var<T: Element>(position: usize, dim: usize, category: Category) -> LazyTensor<T> {
+    LazyTensor::var(position, dim, category)
+}
+
+/// Every reduction, under its name in KeOps; those that take several winners are functions of
+/// their number.
+#[allow(non_upper_case_globals, non_snake_case)]
+pub mod reduction {
+    use keops_core::genred::Reduce;
+    use keops_core::reduce;
+
+    macro_rules! reductions {
+        ($($name:ident $def:ident $doc:literal;)*) => {$(
+            #[doc = $doc]
+            pub const $name: Reduce = Reduce { def: &reduce::$def, k: 1 };
+        )*};
+    }
+    macro_rules! winners {
+        ($($name:ident $def:ident $doc:literal;)*) => {$(
+            #[doc = $doc]
+            pub const fn $name(k: usize) -> Reduce {
+                Reduce { def: &reduce::$def, k }
+            }
+        )*};
+    }
+    reductions! {
+        Sum SUM "`Σ f`";
+        LogSumExp LOG_SUM_EXP "`log Σ exp f`, or `log Σ w exp f`; -inf over nothing";
+        SumSoftMaxWeight SUM_SOFT_MAX_WEIGHT "`Σ w exp f / Σ exp f`; 0 over nothing";
+        Min MIN "Smallest f; +inf over nothing.";
+        Max MAX "Largest f; -inf over nothing.";
+        ArgMin ARG_MIN "Index of the smallest f; -1 over nothing.";
+        ArgMax ARG_MAX "Index of the largest f; -1 over nothing.";
+        MinArgMin MIN_ARG_MIN "Smallest f and its index.";
+        MaxArgMax MAX_ARG_MAX "Largest f and its index.";
+    }
+    winners! {
+        KMin K_MIN "The k smallest f in order; +inf where there are fewer.";
+        ArgKMin ARG_K_MIN "Indices of the k smallest f in order; -1 where there are fewer.";
+        KMinArgKMin K_MIN_ARG_K_MIN "The k smallest f and their indices.";
+    }
+}
+
+/// What most programs need.
+pub mod prelude {
+    pub use crate::reduction::*;
+    pub use crate::{Auto, Error, Genred, LazyTensor, pm, var, vi, vj};
+    #[cfg(feature = "linalg")]
+    pub use crate::{Solve, linalg::SolveOptions};
+    pub use keops_core::graph::Category;
+    pub use keops_core::ranges::Ranges;
+    pub use keops_core::spec::{Axis, Device, ReduceOptions, Scheme};
+}

@@ -35,7 +35,7 @@ impl<T: Real> LogSumExpD3<T> {
         let level = level.require()?;
         let rows = count_points("x", x, 3)?;
         if count_points("y", y, 3)? == 0 {
-            let expected = "at least one point".to_owned();
+            let expected = "at least 3".to_owned();
             return Err(Error::Length { variable: "y", expected, got: 0 });
         }
         let scale = coordinate_scale(gamma)?;

@@ -76,6 +76,12 @@ pub trait Vector:
     fn max(self, other: Self) -> Self;
     /// The smaller of two numbers, lane by lane; `other` where one of them is NaN.
     fn min(self, other: Self) -> Self;
+    /// The smaller of two numbers that are not negative: their bits are ordered like integers,
+    /// whose minimum does not occupy the pipes of floating-point additions.
+    #[inline(always)]
+    fn min_nonnegative(self, other: Self) -> Self {
+        self.min(other)
+    }
     /// Bit `l` is set where lane `l` of `self` is smaller than that of `other`.
     fn lt(self, other: Self) -> u32;
     /// Bit `l` is set where lane `l` of `self` is not larger than that of `other`.
@@ -328,6 +334,14 @@ vector! {
     const EXP2: &'static [f64] = &EXP2_F32;
     type Exponent = __m512;
     #[inline(always)]
+    fn min_nonnegative(self, other: Self) -> Self {
+        // SAFETY: a vector exists, so do the features.
+        unsafe {
+            let (a, b) = (_mm512_castps_si512(self.0), _mm512_castps_si512(other.0));
+            Self(_mm512_castsi512_ps(_mm512_min_epu32(a, b)))
+        }
+    }
+    #[inline(always)]
     fn lt(self, other: Self) -> u32 {
         // SAFETY: a vector exists, so do the features.
         unsafe { _mm512_cmp_ps_mask::<_CMP_LT_OQ>(self.0, other.0) }.into()
@@ -367,6 +381,14 @@ vector! {
     }
     const EXP2: &'static [f64] = &EXP2_F64_NARROW;
     type Exponent = (__m512d, __m512d);
+    #[inline(always)]
+    fn min_nonnegative(self, other: Self) -> Self {
+        // SAFETY: a vector exists, so do the features.
+        unsafe {
+            let (a, b) = (_mm512_castpd_si512(self.0), _mm512_castpd_si512(other.0));
+            Self(_mm512_castsi512_pd(_mm512_min_epu64(a, b)))
+        }
+    }
     #[inline(always)]
     fn lt(self, other: Self) -> u32 {
         // SAFETY: a vector exists, so do the features.
@@ -414,6 +436,14 @@ vector! {
     }
     const EXP2: &'static [f64] = &EXP2_F32;
     type Exponent = __m256i;
+    #[inline(always)]
+    fn min_nonnegative(self, other: Self) -> Self {
+        // SAFETY: a vector exists, so do the features.
+        unsafe {
+            let (a, b) = (_mm256_castps_si256(self.0), _mm256_castps_si256(other.0));
+            Self(_mm256_castsi256_ps(_mm256_min_epu32(a, b)))
+        }
+    }
     #[inline(always)]
     fn lt(self, other: Self) -> u32 {
         // SAFETY: a vector exists, so do the features.

@@ -73,6 +73,17 @@ fn power<'g>(x: Ex<'g>, n: i64) -> Ex<'g> {
     let p = result.unwrap_or(x.lit(1.0).broadcast(x.dim()));
     if n < 0 { x.lit(1.0) / p } else { p }
 }
+/// `x` kept within `[a, b]`: NaN stays NaN, and `x` has the gradient at both bounds unless they
+/// are equal.
+fn clamp<'g>(x: Ex<'g>, a: Ex<'g>, b: Ex<'g>) -> Ex<'g> {
+    let unless = |test: Ex<'g>, yes, no| Ex::apply(&IF_ELSE, &[-test, yes, no]);
+    let inside = match (a.constant(), b.constant()) {
+        (Some(a), Some(b)) if a < b => x,
+        _ => unless(Ex::apply(&LESS_OR_EQUAL, &[b, a]), x, b),
+    };
+    let below = unless(Ex::apply(&LESS_THAN, &[b, x]), inside, b);
+    unless(Ex::apply(&LESS_THAN, &[x, a]), below, a)
+}
 fn sq_norm(x: Ex<'_>) -> Ex<'_> {
     x.dot(x)
 }
@@ -193,14 +204,11 @@ composites! {
             if x.iter().any(|e| e.dim() != 1 && e.dim() != d) {
                 return fail("Clamp", "operands of one dimension (or of dimension 1)", dims(x));
             }
-            let low = Ex::apply(&IF_ELSE, &[x[0] - x[1], x[0], x[1]]);
-            Ok(Ex::apply(&IF_ELSE, &[x[2] - x[0], low, x[2]]))
+            Ok(clamp(x[0], x[1], x[2]))
         };
     "ClampInt", (1, 1), (2, 2), "ClampInt(x, a, b): Clamp with integer bounds", |x, l| match l {
         [Literal::Int(a), Literal::Int(b)] => {
-            let (a, b) = (x[0].lit(*a as f64), x[0].lit(*b as f64));
-            let low = Ex::apply(&IF_ELSE, &[x[0] - a, x[0], a]);
-            Ok(Ex::apply(&IF_ELSE, &[b - x[0], low, b]))
+            Ok(clamp(x[0], x[0].lit(*a as f64), x[0].lit(*b as f64)))
         }
         _ => fail("ClampInt", "two integers", format!("{l:?}")),
     };

@@ -121,7 +121,11 @@ impl<'a> Value<'a> {
             Held::Made(b) => b.view()?,
         };
         let Some((start, step, len)) = self.columns else { return Some(all) };
-        let slice = Slice::new(start as isize, Some((start + (len - 1) * step + 1) as isize), step as isize);
+        let slice = Slice::new(
+            start as isize,
+            Some((start + (len - 1) * step + 1) as isize),
+            step as isize,
+        );
         Some(map_view!(all, v => {
             let mut v = v;
             let last = NdAxis(v.ndim() - 1);
@@ -224,8 +228,7 @@ impl Computation {
         }
         let dtype = args.first().map_or(DType::F64, |a| a.dtype());
         let mut rows: [Option<(usize, &str)>; 2] = [None, None];
-        let mut sizes =
-            Sizes { rows_i: 1, rows_j: 1, batch: vec![], dtype, of_input: vec![] };
+        let mut sizes = Sizes { rows_i: 1, rows_j: 1, batch: vec![], dtype, of_input: vec![] };
         for (input, arg) in self.inputs.iter().zip(args) {
             let (name, shape) = (&input.name, arg.shape());
             if arg.dtype() != dtype {
@@ -310,7 +313,8 @@ impl Computation {
     /// bf16), indices in i64, of shape `(batch…, rows, row…)` ([`OutputDef::row`]); parameters
     /// `(batch…, row…)`.
     ///
-    /// Ranges apply to every reduction over pairs: the pattern over `j` or over `i` by its axis.
+    /// Ranges apply to every reduction over pairs: the pattern for its axis, and exactly the same
+    /// pairs in its derivatives.
     /// Accumulation in f16 applies to reductions of f16 data; those that also read intermediate
     /// values (gradients) accumulate in f32.
     ///
@@ -340,6 +344,7 @@ impl Computation {
             sizes: &sizes,
             device,
             ranges,
+            turned: [None, None],
             values: HashMap::new(),
             wide: HashMap::new(),
         };
@@ -376,6 +381,8 @@ struct Run<'r, 'a> {
     sizes: &'r Sizes,
     device: &'r Device,
     ranges: Option<&'r Ranges>,
+    /// The same pairs for the other index: see [`Ranges::pairs_of`].
+    turned: [Option<Arc<Ranges>>; 2],
     values: HashMap<Port, Value<'a>>,
     /// Arguments in the compute type, where a reduction needs them beside intermediate values.
     wide: HashMap<Port, Value<'a>>,
@@ -397,7 +404,15 @@ impl<'a> Run<'_, 'a> {
                 vec![flatten_rows(&args[*slot], self.computation.inputs[*slot].row.len())]
             }
             OuterNode::Reduce(r) => {
-                let made = self.reduce(r, [true, true], self.ranges)?;
+                let ranges = match self.ranges {
+                    Some(given) if r.pairs != r.axis => {
+                        let same = &mut self.turned[(r.pairs == Axis::J) as usize];
+                        Some(same.get_or_insert_with(|| Arc::new(given.pairs_of(r.pairs))).clone())
+                    }
+                    _ => None,
+                };
+                let ranges = ranges.as_deref().or(self.ranges);
+                let made = self.reduce(r, [true, true], ranges)?;
                 made.into_iter().map(Value::made).collect()
             }
             OuterNode::RowMap(m) => vec![self.row_map(m, &batch)?],
@@ -512,6 +527,7 @@ impl<'a> Run<'_, 'a> {
             reduction: &reduce::SUM,
             k: 1,
             axis,
+            pairs: axis,
             options: ReduceOptions { scheme: Scheme::Direct, ..ReduceOptions::default() },
             bindings: m.bindings.clone(),
         };
@@ -523,13 +539,15 @@ impl<'a> Run<'_, 'a> {
         let b = Builder::default();
         let var = Var { index: 0, dim: info.dim, category: info.category };
         let formula = b.var(var).id;
+        let axis = if info.category == Category::I { Axis::I } else { Axis::J };
         let r = Reduction {
             graph: Arc::new(b.into_graph()),
             formula,
             weight: None,
             reduction: &reduce::SUM,
             k: 1,
-            axis: if info.category == Category::I { Axis::I } else { Axis::J },
+            axis,
+            pairs: axis,
             options: ReduceOptions::default(),
             bindings: vec![(var, x)],
         };

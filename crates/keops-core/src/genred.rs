@@ -2,34 +2,25 @@
 //!
 //! ```
 //! use keops_core::genred::Genred;
-//! use keops_core::graph::{Builder, Category, Var};
-//! use keops_core::outer::Formula;
-//! use keops_core::{reduce, spec::Axis};
+//! use keops_core::{reduce::SUM, spec::Axis};
 //! use ndarray::array;
 //!
-//! // b_i = Σ_j exp(-|x_i - y_j|²)
-//! let x = Var { index: 0, dim: 1, category: Category::I };
-//! let y = Var { index: 1, dim: 1, category: Category::J };
-//! let b = Builder::default();
-//! let d = b.var(x) - b.var(y);
-//! let root = (-(d * d)).un(&keops_core::ops::EXP).id;
-//! let formula = Formula {
-//!     graph: b.into_graph().into(),
-//!     root,
-//!     weight: None,
-//!     vars: vec![x, y],
-//!     names: vec!["x".into(), "y".into()],
-//! };
-//! let sum: Genred = Genred::from_formula(formula, &reduce::SUM, Axis::J)?;
+//! // v_i = Σ_j exp(-|x_i - y_j|²) b_j
+//! let aliases = ["x = Vi(1)", "y = Vj(1)", "b = Vj(1)"];
+//! let conv: Genred = Genred::new("Exp(-SqDist(x, y)) * b", aliases, &SUM, Axis::J)?;
 //!
-//! let (x, y) = (array![[0.0], [1.0]], array![[0.0], [1.0], [2.0]]);
-//! let out = sum.call((&x, &y))?; // shape (2, 1)
-//! assert!((out[[0, 0]] - (1.0 + (-1f64).exp() + (-4f64).exp())).abs() < 1e-15);
+//! let (x, y, b) = (array![[0.0], [1.0]], array![[0.0], [1.0], [2.0]], array![[1.0], [2.0], [0.5]]);
+//! let v = conv.call((&x, &y, &b))?; // shape (2, 1)
+//! assert!((v[[0, 0]] - (1.0 + 2.0 * (-1f64).exp() + 0.5 * (-4f64).exp())).abs() < 1e-15);
 //!
-//! let e = array![[1.0], [0.0]]; // the cotangent: as the result
-//! let gx = sum.vjp("x")?.call((&x, &y, &e))?; // as x
-//! assert!((gx[[0, 0]] - 2.0 * ((-1f64).exp() + 2.0 * (-4f64).exp())).abs() < 1e-15);
+//! // The gradient of Σ_i <v_i, e_i> in x, and one more derivative.
+//! let e = array![[1.0], [0.0]]; // of the shape of v
+//! let gx = conv.vjp("x")?.call((&x, &y, &b, &e))?; // of the shape of x
+//! assert!((gx[[0, 0]] - (4.0 * (-1f64).exp() + 2.0 * (-4f64).exp())).abs() < 1e-15);
 //! assert_eq!(gx[[1, 0]], 0.0);
+//! let w = array![[1.0], [1.0]]; // of the shape of gx
+//! let hessian = conv.vjp("x")?.vjp("x")?.call((&x, &y, &b, &e, &w))?;
+//! assert!((hessian[[0, 0]] - (-2.0 + 4.0 * (-1f64).exp() + 7.0 * (-4f64).exp())).abs() < 1e-14);
 //! # Ok::<(), keops_core::error::Error>(())
 //! ```
 
@@ -165,7 +156,8 @@ pub struct Genred<P = Reference> {
 }
 
 impl<P: Place + Default> Genred<P> {
-    /// A reduction of a formula that is already a graph.
+    /// A reduction of a formula that is already a graph. `Genred::new` and `Genred::weighted`
+    /// ([`crate::parse`]) read it from text.
     ///
     /// # Errors
     /// [`InputError::Option`] if formula, weight, reduction and number of winners do not fit.

@@ -497,6 +497,7 @@ impl<'g> Ex<'g> {
         if self.dim() == dim && start == 0 {
             return self;
         }
+        let step = if self.dim() == 1 { 1 } else { step };
         self.b.node(Node::Put { x: self.id, start, step, dim })
     }
     /// Operands one after the other.

@@ -144,8 +144,7 @@ impl Job {
         let kept = spec.axis.kept();
         let argument =
             |v: Var| spec.vars.iter().position(|a| (a.index, a.category) == (v.index, v.category));
-        let formula =
-            || Tape::new(&spec.graph, spec.formula, kept, argument).map_err(unknown);
+        let formula = || Tape::new(&spec.graph, spec.formula, kept, argument).map_err(unknown);
         let kind = match &spec.reduction.kind {
             Family::Select(select) => Kind::Select { select: *select, formula: formula()? },
             Family::Accumulate(a) => {
@@ -247,13 +246,14 @@ impl Job {
     ) {
         let mut walk = Walk::new(a, formula, self.axis);
         let dim = formula.root(&walk.memory).len();
+        let same = formula.same_for_all_columns();
         for (row, columns) in parts.iter().enumerate() {
             let mut candidates: Vec<Vec<(A::V, i64)>> = vec![vec![]; dim];
             walk.pairs(a, inputs, row, columns, &mut |j, f| {
                 for (list, v) in candidates.iter_mut().zip(f) {
                     list.push((*v, j as i64));
                     if A::PRUNES && list.len() > 4 * self.k + 256 {
-                        let best = a.select(select.order, self.k, list);
+                        let best = a.select(select.order, self.k, list, same);
                         *list = best.into_iter().map(|w| (w.value, w.index)).collect();
                         // Padding is no candidate.
                         list.retain(|c| c.1 >= 0);
@@ -261,7 +261,7 @@ impl Job {
                 }
             });
             let best: Vec<Vec<Winner<A::V>>> =
-                candidates.iter().map(|c| a.select(select.order, self.k, c)).collect();
+                candidates.iter().map(|c| a.select(select.order, self.k, c, same)).collect();
             for rank in 0..self.k {
                 for list in &best {
                     let w = &list[rank];
@@ -346,8 +346,7 @@ fn lift(
     };
     let addends = (a.lift)(f, w, a.pivot.is_some().then_some(m)).id;
     let graph = b.into_graph();
-    let source =
-        |v: Var| if v == pivot { Some(spec.vars.len()) } else { argument(v) };
+    let source = |v: Var| if v == pivot { Some(spec.vars.len()) } else { argument(v) };
     let dim = graph.dim(addends);
     Ok((Tape::new(&graph, addends, kept, source)?, dim))
 }
@@ -370,16 +369,10 @@ fn finalise(a: &Accumulate, dim: usize) -> Result<Tape, Var> {
 
 /// The value of one formula at one pair, in f64: `value_of` gives the components of a variable.
 /// Index nodes are row 0.
-pub fn evaluate_at(
-    graph: &Graph,
-    root: NodeId,
-    value_of: impl Fn(Var) -> Vec<f64>,
-) -> Vec<f64> {
+pub fn evaluate_at(graph: &Graph, root: NodeId, value_of: impl Fn(Var) -> Vec<f64>) -> Vec<f64> {
     let vars = graph.variables(&[root]);
-    let inputs: Vec<Matrix<f64>> = vars
-        .iter()
-        .map(|v| Matrix { dim: v.dim, data: value_of(*v), per_row: false })
-        .collect();
+    let inputs: Vec<Matrix<f64>> =
+        vars.iter().map(|v| Matrix { dim: v.dim, data: value_of(*v), per_row: false }).collect();
     let source = |v: Var| vars.iter().position(|w| *w == v);
     let Ok(tape) = Tape::new(graph, root, Category::I, source) else {
         unreachable!("every variable of the formula is in the list of its variables")

@@ -65,6 +65,9 @@ pub struct Reduction {
     pub k: usize,
     /// The index it runs over.
     pub axis: Axis,
+    /// Whose block-sparse ranges say which pairs there are: `axis`, or that of the reduction that
+    /// this one is derived from.
+    pub pairs: Axis,
     /// Options of the sums inside.
     pub options: ReduceOptions,
     /// What each variable stands for.
@@ -285,8 +288,8 @@ impl OuterGraph {
             OuterNode::Reduce(r) => {
                 let text = print::nodes(&r.graph, &r.roots());
                 format!(
-                    "{text}{} {} {:?} {:?} {:?}",
-                    r.reduction.name, r.k, r.axis, r.options, r.bindings
+                    "{text}{} {} {:?} {:?} {:?} {:?}",
+                    r.reduction.name, r.k, r.axis, r.pairs, r.options, r.bindings
                 )
             }
             OuterNode::RowMap(m) => {
@@ -631,7 +634,18 @@ impl Computation {
             inputs.push(InputDef { name, category: v.category, row: vec![v.dim], like: None });
         }
         let options = ReduceOptions::default();
-        let r = Reduction { graph, formula: root, weight, reduction, k, axis, options, bindings };
+        let pairs = axis;
+        let r = Reduction {
+            graph,
+            formula: root,
+            weight,
+            reduction,
+            k,
+            axis,
+            pairs,
+            options,
+            bindings,
+        };
         r.spec(crate::data::DType::F64, vec![]).check()?;
         let (dims, node) = (r.outputs(), g.reduce(r));
         let row = |dim: usize| if many && dim != k { vec![k, dim / k] } else { vec![dim] };

@@ -20,7 +20,7 @@ use crate::outer::{
     Selected,
 };
 use crate::reduce::{self, Accumulate, Family, Select};
-use crate::spec::{Axis, ReduceOptions};
+use crate::spec::Axis;
 use std::collections::HashMap;
 use std::sync::Arc;
 
@@ -39,8 +39,9 @@ struct Gradient {
 }
 
 /// How the gradients of one reduction or row map are evaluated.
-enum Evaluate {
-    Sum(Axis, ReduceOptions),
+enum Evaluate<'r> {
+    /// A sum over this index, of the pairs of a reduction.
+    Sum(&'r Reduction, Axis),
     Rows(Category, Option<Var>),
 }
 
@@ -169,47 +170,37 @@ impl OuterGraph {
         for k in 0..self.len() {
             let id = OuterId(k as u32);
             let through = |p: &Port| needed[p.node.0 as usize] && !self.info(*p).index;
-            needed[k] = wrt.iter().any(|w| w.node == id)
-                || self.node(id).operands().iter().any(through);
+            needed[k] =
+                wrt.iter().any(|w| w.node == id) || self.node(id).operands().iter().any(through);
         }
         needed
     }
     /// The sum of all contributions to the cotangent of `value`.
     fn total(&mut self, value: Port, list: Vec<Part>) -> Port {
         let mut whole: Vec<Port> = vec![];
-        let mut columns: Vec<(usize, Vec<Port>)> = vec![];
+        let mut columns: Vec<(usize, Port)> = vec![];
         for part in list {
             match part {
                 Part::Whole(p) => whole.push(p),
-                Part::Columns(at, p) => {
-                    let dim = self.info(p).dim;
-                    let same = |(a, v): &&mut (usize, Vec<Port>)| {
-                        *a == at && self.info(v[0]).dim == dim
-                    };
-                    match columns.iter_mut().find(same) {
-                        Some((_, v)) => v.push(p),
-                        None => columns.push((at, vec![p])),
-                    }
-                }
+                Part::Columns(at, p) => columns.push((at, p)),
             }
         }
-        columns.sort_by_key(|(at, v)| (*at, self.info(v[0]).dim));
+        columns.sort();
         let info = self.info(value);
         // Runs of disjoint columns are put side by side, so that the k columns of k winners cost
         // as much as one value.
         while !columns.is_empty() {
             let (mut rest, mut pieces, mut end) = (vec![], vec![], 0);
-            for (at, v) in columns {
+            for (at, p) in columns {
                 if at < end {
-                    rest.push((at, v));
+                    rest.push((at, p));
                     continue;
                 }
                 if at > end {
                     pieces.push(self.zeros(at - end, info.category));
                 }
-                let sum = self.add(&v);
-                pieces.push(sum);
-                end = at + self.info(sum).dim;
+                pieces.push(p);
+                end = at + self.info(p).dim;
             }
             if end < info.dim {
                 pieces.push(self.zeros(info.dim - end, info.category));
@@ -257,7 +248,7 @@ impl OuterGraph {
         builder: Builder,
         gradients: &[Gradient],
         bindings: &[(Var, Port)],
-        how: Evaluate,
+        how: Evaluate<'_>,
     ) -> Vec<(Port, Port)> {
         if gradients.is_empty() {
             return vec![];
@@ -275,8 +266,8 @@ impl OuterGraph {
         let used = graph.variables(&[root]);
         let bindings = bindings.iter().filter(|(v, _)| used.contains(v)).copied().collect();
         let joined = match how {
-            Evaluate::Sum(axis, options) => {
-                let node = self.reduce(sum_of(graph, root, axis, options, bindings));
+            Evaluate::Sum(of, axis) => {
+                let node = self.reduce(sum_of(of, axis, graph, root, bindings));
                 Port { node, output: 0 }
             }
             Evaluate::Rows(category, present) => {
@@ -370,7 +361,7 @@ impl OuterGraph {
                 let seed = bind(&b, self, &mut bindings, g);
                 (gradients(psi, seed, &own, wanted), bindings)
             };
-            let how = Evaluate::Sum(axis, r.options);
+            let how = Evaluate::Sum(r, axis);
             list.extend(self.evaluate(b, &gradients, &bindings, how));
         }
         list
@@ -395,7 +386,7 @@ impl OuterGraph {
         let graph = Arc::new(b.into_graph());
         let used = graph.variables(&[root]);
         let bindings = bindings.into_iter().filter(|(v, _)| used.contains(v)).collect();
-        let node = self.reduce(sum_of(graph, root, r.axis, r.options, bindings));
+        let node = self.reduce(sum_of(r, r.axis, graph, root, bindings));
         Some(Port { node, output: 0 })
     }
 
@@ -486,11 +477,8 @@ impl OuterGraph {
         id: OuterId,
         tangent: &HashMap<Port, Port>,
     ) -> Option<Port> {
-        let active: Vec<_> = r
-            .bindings
-            .iter()
-            .filter_map(|(v, p)| tangent.get(p).map(|t| (*v, *p, *t)))
-            .collect();
+        let active: Vec<_> =
+            r.bindings.iter().filter_map(|(v, p)| tangent.get(p).map(|t| (*v, *p, *t))).collect();
         if active.is_empty() || !s.value {
             return None;
         }
@@ -519,15 +507,17 @@ fn masked<'g>(present: Ex<'g>, x: Ex<'g>) -> Ex<'g> {
     Ex::apply(&IF_ELSE, &[present, x, x.lit(0.0)])
 }
 
+/// A sum over `axis` with the pairs and options of the reduction `of`.
 fn sum_of(
+    of: &Reduction,
+    axis: Axis,
     graph: Arc<Graph>,
     formula: NodeId,
-    axis: Axis,
-    options: ReduceOptions,
     bindings: Vec<(Var, Port)>,
 ) -> Reduction {
+    let Reduction { pairs, options, .. } = *of;
     let (weight, k) = (None, 1);
-    Reduction { graph, formula, weight, reduction: &reduce::SUM, k, axis, options, bindings }
+    Reduction { graph, formula, weight, reduction: &reduce::SUM, k, axis, pairs, options, bindings }
 }
 
 /// A new variable of a formula that stands for `port`.

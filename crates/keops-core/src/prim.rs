@@ -84,7 +84,8 @@ pub enum Prim {
     Trunc,
     /// `a * 2^b` for integer-valued `b`, rounded once, right for subnormal results and for any
     /// `b` (`b = -inf` gives zero for finite `a`, `b = +inf` gives infinity for `a != 0`; NaN
-    /// propagates).
+    /// propagates). NaN `a` with infinite `b` is left open: the AVX-512 instruction gives zero or
+    /// infinity there, which expansions must not rely on.
     Scale,
     /// `floor(log2 |a|)` as a real, exact for subnormals; 0 gives -inf, infinities +inf.
     Exponent,

@@ -121,6 +121,16 @@ impl Ranges {
             over_i: build(&bj, &bi, &|k, l| mask[l * nj + k] && k < nj && l < ni),
         })
     }
+    /// The pairs of the pattern for `axis`, with the other pattern derived from it. Derivatives of
+    /// a reduction over `axis` need exactly these pairs, whatever the other pattern says.
+    pub fn pairs_of(&self, axis: Axis) -> Ranges {
+        match axis {
+            Axis::J => Ranges::from_pattern(self.over_j.clone()),
+            Axis::I => {
+                Ranges { over_j: transpose(&self.over_i), over_i: self.over_i.clone() }
+            }
+        }
+    }
     /// The pattern that a reduction over `axis` uses.
     pub fn pattern(&self, axis: Axis) -> &Pattern {
         match axis {

@@ -17,8 +17,11 @@ pub fn contract<'g>(
         let inner = b.graph().node(op.node).clone();
         match inner {
             // A broadcast or outer product inside a contraction is more operands of it.
+            // (It may also be read with other extents: a 2 × 2 product as a row of 4.)
             Node::Contract { extents: ie, operands: io, out: iout }
-                if iout.len() == ie.len() && iout.len() == op.axes.len() =>
+                if iout.len() == ie.len()
+                    && iout.len() == op.axes.len()
+                    && iout.iter().zip(&op.axes).all(|(&a, &b)| ie[a as usize] == extents[b as usize]) =>
             {
                 let relabel = |l: &u8| {
                     let at = iout.iter().position(|o| o == l).unwrap_or(0);

@@ -6,7 +6,7 @@ use keops_core::genred::{Genred, Place, Reference};
 use keops_core::graph::{Builder, Category, Ex, Var};
 use keops_core::interp::Interpreter;
 use keops_core::ops::EXP;
-use keops_core::outer::Formula;
+use keops_core::outer::{Computation, Formula, InputDef, OuterId, OutputDef, Port};
 use keops_core::ranges::{Pattern, Ranges};
 use keops_core::reduce::*;
 use keops_core::spec::{
@@ -54,14 +54,11 @@ fn arguments_of_any_layout() {
     let g = gauss();
     let out = g.call((&x, &y, &s)).unwrap();
     assert_eq!(out.shape(), [3, 1]);
-    let sum: f64 = y
-        .rows()
-        .into_iter()
-        .map(|y| (-0.8 * (&y - &x.row(1)).mapv(|d| d * d).sum()).exp())
-        .sum();
+    let sum: f64 =
+        y.rows().into_iter().map(|y| (-0.8 * (&y - &x.row(1)).mapv(|d| d * d).sum()).exp()).sum();
     assert!((out[[1, 0]] - sum).abs() < 1e-15);
     // Views, references, dynamic dimensions, and a slice of references.
-    let same = g.call((&x.view(), &y.clone().into_dyn(), s.as_standard_layout().as_ref())).unwrap();
+    let same = g.call((&x.view(), &y.clone().into_dyn(), &*s)).unwrap();
     assert_eq!(same, out);
     let all = [x.clone().into_dyn(), y.clone().into_dyn(), s.clone().into_dyn()];
     assert_eq!(g.call(&all.iter().collect::<Vec<_>>()[..]).unwrap(), out);
@@ -78,11 +75,18 @@ fn arguments_that_do_not_fit() {
     let e = input_error(g.call((&x, &y)));
     assert_eq!(e, InputError::Count { expected: 3, names: "x, y, s".into(), got: 2 });
     let e = input_error(g.call((&x, &y.slice(s![.., ..1]), &s)));
-    assert!(matches!(&e, InputError::Shape { name, got, .. } if name == "y" && got == &[4, 1]), "{e}");
+    assert!(
+        matches!(&e, InputError::Shape { name, got, .. } if name == "y" && got == &[4, 1]),
+        "{e}"
+    );
     let e = input_error(g.call((&x.row(0), &y, &s)));
     assert!(matches!(&e, InputError::Shape { name, .. } if name == "x"), "{e}");
     let (x32, s32) = (x.mapv(|v| v as f32), s.mapv(|v| v as f32));
-    let mixed = [f32::erase(x32.view().into_dyn()), f64::erase(y.view().into_dyn()), f32::erase(s32.view().into_dyn())];
+    let mixed = [
+        f32::erase(x32.view().into_dyn()),
+        f64::erase(y.view().into_dyn()),
+        f32::erase(s32.view().into_dyn()),
+    ];
     let e = input_error(g.run(&mixed));
     assert!(matches!(&e, InputError::Type { name, got, .. } if name == "y" && got == "f64"), "{e}");
     let far = Array2::<f64>::zeros((3, 2)).broadcast((2, 3, 2)).unwrap().to_owned();
@@ -116,11 +120,13 @@ fn arguments_that_do_not_fit() {
 
 #[test]
 fn formulas_that_do_not_fit() {
-    let option = |f: Formula, r: &'static ReductionDef, k| {
-        match Genred::<Reference>::from_formula(f, (r, k), Axis::J) {
-            Err(InputError::Option(m)) => m,
-            other => panic!("{other:?}"),
-        }
+    let option = |f: Formula, r: &'static ReductionDef, k| match Genred::<Reference>::from_formula(
+        f,
+        (r, k),
+        Axis::J,
+    ) {
+        Err(InputError::Option(m)) => m,
+        other => panic!("{other:?}"),
     };
     let f = |weighted| formula(distance, weighted);
     assert!(option(f(true), &SUM, 1).contains("no second formula"));
@@ -235,20 +241,28 @@ fn common_work_is_done_once() {
     assert_eq!(taken(), ["Sum over J, f64", "Sum over I, f64"]);
     // A log-sum-exp and its gradient: the value is read by the gradient.
     let f = formula(distance, false);
-    let lse = Genred::from_formula(f, &LOG_SUM_EXP, Axis::J).unwrap().at(device.clone());
+    let lse =
+        Genred::<Reference>::from_formula(f, &LOG_SUM_EXP, Axis::J).unwrap().at(device.clone());
     let both = lse.vjp("x").unwrap().with_primal();
     let found = both.call_all((&x, &y, &s, &e)).unwrap();
     assert_eq!(taken(), ["LogSumExp over J, f64", "Sum over J, f64"]);
     assert_eq!(found[1], lse.call((&x, &y, &s)).unwrap());
     taken();
     // Nothing of the first gradient is evaluated again for the second.
-    let more = [&x.clone().into_dyn(), &y.clone().into_dyn(), &s.clone().into_dyn(), &e.clone().into_dyn(), &x.clone().into_dyn()];
+    let more = [
+        &x.clone().into_dyn(),
+        &y.clone().into_dyn(),
+        &s.clone().into_dyn(),
+        &e.clone().into_dyn(),
+        &x.clone().into_dyn(),
+    ];
     lse.vjp("x").unwrap().vjp("x").unwrap().call(&more[..]).unwrap();
     let runs = taken();
     assert_eq!(runs.iter().filter(|r| r.starts_with("LogSumExp")).count(), 1, "{runs:?}");
     assert!(runs.len() <= 4, "{runs:?}");
     // Half precision: the value is computed from f16 data, the gradient from f32 copies.
-    let half = [x.mapv(half::f16::from_f64), y.mapv(half::f16::from_f64), e.mapv(half::f16::from_f64)];
+    let half =
+        [x.mapv(half::f16::from_f64), y.mapv(half::f16::from_f64), e.mapv(half::f16::from_f64)];
     let s16 = s.mapv(half::f16::from_f64);
     let value = lse.vjp("x").unwrap().call((&half[0], &half[1], &s16, &half[2])).unwrap();
     assert_eq!(taken(), ["LogSumExp over J, f16", "Sum over J, f32"]);
@@ -276,9 +290,68 @@ fn options_reach_every_sum() {
         let m = input_error(g.call((&x, &y, &s, &e))).to_string();
         assert!(m.contains("f64 data cannot be accumulated in f16"), "{m}");
     }
-    let nearest = Genred::<Reference>::from_formula(formula(distance, false), &MIN, Axis::J).unwrap();
+    let nearest =
+        Genred::<Reference>::from_formula(formula(distance, false), &MIN, Axis::J).unwrap();
     let m = input_error(nearest.options(options).call((&x, &y, &s))).to_string();
     assert!(m.contains("no sum inside"), "{m}");
+}
+
+/// A computation built by hand: one reduction reads columns of the result of another.
+#[test]
+fn graphs_by_hand() {
+    let (x, y, s) = data();
+    let f = formula(|[x, y, s]| (x - y) * (s * x.dot(y)).un(&EXP), false);
+    let first = Genred::<Reference>::from_formula(f, &SUM, Axis::J).unwrap();
+    let mut g = first.computation().graph().clone();
+    let v = first.computation().outputs()[0].port;
+    // p = v0 v1² + v0, from all of v and from its columns.
+    let (a, b, c) = (v, g.columns(v, 1, 1), g.columns(v, 0, 1));
+    let product = g.map_rows(Category::I, &[a, b, c], |_, e| {
+        e[0].pick(0, 1, 1) * e[0].pick(1, 1, 1) * e[1] + e[2]
+    });
+    let three = g.concat(&[product, b, c]);
+    let again = [(0, 2), (1, 2), (1, 1)].map(|(start, len)| g.columns(three, start, len));
+    let total = g.map_rows(Category::I, &again, |_, e| e[0].sum() * e[1].sum() + e[2]);
+    let all = g.sum_rows(total);
+    let text = g.to_string();
+    assert!(text.contains("Sum over J") && text.contains("sum of rows of"), "{text}");
+    let inputs = first.computation().inputs().to_vec();
+    let output = OutputDef { port: all, row: vec![1] };
+    let whole: Genred = Computation::new(g.clone(), inputs.clone(), vec![output]).unwrap().into();
+    // From overlapping columns of (p, v1, v0): Σ_i (p + v1) (v1 + v0) + v1.
+    let value = |x: &Array2<f64>| -> f64 {
+        let v = first.call((x, &y, &s)).unwrap();
+        let each = |i: usize| {
+            let (v0, v1) = (v[[i, 0]], v[[i, 1]]);
+            let p = v0 * v1 * v1 + v0;
+            (p + v1) * (v1 + v0) + v1
+        };
+        (0..3).map(each).sum()
+    };
+    let got = whole.call((&x, &y, &s)).unwrap();
+    assert_eq!(got.shape(), [1]);
+    assert!((got[0] - value(&x)).abs() < 1e-11 * got[0].abs());
+    let gx = whole.vjp("x").unwrap().call((&x, &y, &s, &array![1.0])).unwrap();
+    for (at, g) in gx.indexed_iter() {
+        let moved = |h: f64| {
+            let mut x = x.clone();
+            x[[at[0], at[1]]] += h;
+            value(&x)
+        };
+        let difference = (moved(1e-5) - moved(-1e-5)) / 2e-5;
+        assert!((g - difference).abs() < 1e-6 * (1.0 + g.abs()), "{at:?}: {g} {difference}");
+    }
+    // Descriptions that do not fit.
+    let fails = |inputs: Vec<InputDef>, outputs| {
+        let e = Computation::new(g.clone(), inputs, outputs).unwrap_err();
+        matches!(e, InputError::Option(_))
+    };
+    let nowhere = Port { node: OuterId(99), output: 0 };
+    assert!(fails(inputs.clone(), vec![OutputDef { port: nowhere, row: vec![1] }]));
+    assert!(fails(inputs[..2].to_vec(), vec![]));
+    let mut wrong = inputs.clone();
+    wrong[0].row = vec![3];
+    assert!(fails(wrong, vec![]));
 }
 
 #[test]

@@ -65,7 +65,12 @@ fn check(label: &str, g: &Genred, args: &[ArrayD<f64>], orders: usize, random: &
     // Each entry of each gradient against a central difference (error of order h²).
     let h = 1e-5;
     for (k, gradient) in gradients.iter().enumerate() {
-        assert_eq!(gradient.shape(), args[k].shape(), "{label}: shape of the gradient in {}", names[k]);
+        assert_eq!(
+            gradient.shape(),
+            args[k].shape(),
+            "{label}: shape of the gradient in {}",
+            names[k]
+        );
         for c in 0..gradient.len() {
             let moved = |h: f64| {
                 let mut args = args.to_vec();
@@ -223,6 +228,18 @@ fn batches_are_summed_to_the_shape_of_each_argument() {
     // Linear in y: the derivative in y does not contain y, nor its batches.
     let g = genred(formula(|_, [x, y, ..]| x + y, None), &SUM, Axis::J);
     check("linear in batches", &g, &at, 2, random);
+    // Its derivative along y alone is the same in all batches of x; there are still all of them.
+    let u = random.array(&[3, 2, 2]);
+    let along = &call(&g.jvp("y").unwrap(), &[&at[..], std::slice::from_ref(&u)].concat())[0];
+    let out = &call(&g, &at)[0];
+    assert_eq!(along.shape(), out.shape());
+    assert!((along[[1, 2, 0, 1]] - u[[2, 0, 1]] - u[[2, 1, 1]]).abs() < 1e-15);
+    // A cotangent without batch axes stands for the same one in all batches.
+    let e = random.array(&[3, 2]);
+    let full = e.broadcast(out.shape()).unwrap().to_owned();
+    let reverse = g.vjp_all().unwrap();
+    let (few, all) = ([&at[..], &[e]].concat(), [&at[..], &[full]].concat());
+    assert_eq!(call(&reverse, &few), call(&reverse, &all));
 }
 
 #[test]
@@ -243,6 +260,11 @@ fn ranges_restrict_derivatives() {
             check(&format!("{} {axis:?} in ranges", r.name), &g, &at, 2, random);
         }
     }
+    // A pattern over i that means other pairs changes nothing for derivatives of a sum over j.
+    let over_i = Pattern { blocks: vec![[0, 4]], slices: vec![1], reduced: vec![[0, 5]] };
+    let both = Ranges { over_i, ..(*ranges).clone() };
+    let g = genred(formula(|_, v| gauss(v), None), &SUM, Axis::J).ranges(both);
+    check("Sum in one-sided ranges", &g, &at, 2, random);
     let g = genred(formula(|_, v| score(v), None), &LOG_SUM_EXP, Axis::J).ranges(ranges);
     assert_eq!(call(&g, &at)[0][[0, 0]], f64::NEG_INFINITY);
     let e = random.array(&[M, 1]);
@@ -305,10 +327,10 @@ fn log_sum_exp_by_hand() {
     let f = formula(|_, [x, y, ..]| -((x - y).dot(x - y)), None);
     let g = genred(f, &LOG_SUM_EXP, Axis::J);
     let e = random.array(&[M, 1]);
-    let (w, first) = (random.array(&[M, 2]), [&at[..], &[e.clone()]].concat());
+    let (w, first) = (random.array(&[M, 2]), [&at[..], std::slice::from_ref(&e)].concat());
     let gx = &call(&g.vjp("x").unwrap(), &first)[0];
     let second = g.vjp("x").unwrap().vjp("x").unwrap();
-    let hw = &call(&second, &[&first[..], &[w.clone()]].concat())[0];
+    let hw = &call(&second, &[&first[..], std::slice::from_ref(&w)].concat())[0];
     for i in 0..M {
         let d = |j: usize, k: usize| at[0][[i, k]] - at[1][[j, k]];
         let weight = |j: usize| (-d(j, 0).powi(2) - d(j, 1).powi(2)).exp();

@@ -29,7 +29,7 @@ fn program(b: Builder, root: NodeId, reduction: &'static ReductionDef, k: usize)
         options: ReduceOptions::default(),
         graph: Arc::new(graph),
     };
-    lower(&spec, LowerOptions { expand: true }).unwrap()
+    lower(&spec, LowerOptions { expand: true, ..Default::default() }).unwrap()
 }
 
 fn gaussian(b: &Builder, d: usize) -> (Ex<'_>, Ex<'_>) {

@@ -43,6 +43,8 @@ pub struct Plan {
     pub rows: usize,
     /// Columns of a tile.
     pub columns: usize,
+    /// Columns whose instructions are interleaved.
+    pub interleave: usize,
     /// Columns between two looks at the pivot (a multiple of `columns`).
     pub chunk: usize,
     /// Scheme.
@@ -85,11 +87,14 @@ pub fn plan(p: &Program, machine: Machine, accumulation: Accumulation) -> Plan {
         _ => 1,
     };
     let wide = machine.registers >= 32;
-    let (rows, columns) = if machine.single_row {
-        (1, 1)
+    let selects = matches!(p.mode, Mode::Select { .. });
+    // Row vectors, columns, and columns whose chains are interleaved: four independent chains
+    // keep the pipes of wide cores busy (measured, see docs/performance.md).
+    let (rows, columns, interleave) = if machine.single_row {
+        (1, 1, 1)
     } else if looped {
         // Accumulators of inner products and the tile's row vectors share the registers.
-        match (folds, wide) {
+        let (rows, columns) = match (folds, wide) {
             (0, true) => (2, 8),
             (0, false) => (2, 4),
             (1, true) => (3, 8),
@@ -98,24 +103,22 @@ pub fn plan(p: &Program, machine: Machine, accumulation: Accumulation) -> Plan {
             (2, false) => (1, 5),
             (f, true) => (1, (24 / f).max(1)),
             (f, false) => (1, (10 / f).max(1)),
-        }
+        };
+        (rows, columns, 1)
     } else if size > 600 {
-        (1, 1)
+        (1, 1, 1)
+    } else if selects {
+        // The index is looked at once in so many columns.
+        (if wide || size <= 60 { 2 } else { 1 }, if size <= 100 { 8 } else { 4 }, 1)
     } else if wide {
-        (2, 1)
+        (2, 4, 2)
     } else {
-        (if size > 60 { 1 } else { 2 }, 1)
-    };
-    // Sub-blocks of selections: the index is looked at once in so many columns.
-    let columns = match p.mode {
-        Mode::Select { select, .. } if !select.many && !looped && size <= 100 && !machine.single_row => 8,
-        Mode::Select { select, .. } if !select.many && !looped && size <= 600 => 4,
-        _ => columns,
+        (if size > 60 { 1 } else { 2 }, 1, 1)
     };
     let chunk = columns * 32usize.div_ceil(columns);
     let budget = if wide { 12 } else { 6 };
     let registers = !rolled && (slots * rows * per_slot <= budget || accumulation == Accumulation::Wide);
-    Plan { ty, lanes, rows, columns, chunk, accumulation, registers }
+    Plan { ty, lanes, rows, columns, interleave, chunk, accumulation, registers }
 }
 
 /// Accumulators of the pair's loops that are alive together.
@@ -161,7 +164,7 @@ impl Plan {
         (3 * Self::slots(p)) * self.width() + if self.accumulation == Accumulation::Wide { Self::slots(p) * self.width() } else { 0 }
     }
     fn tile(&self, columns: usize) -> Tile {
-        Tile { rows: self.rows, columns, lanes: self.lanes }
+        Tile { rows: self.rows, columns, lanes: self.lanes, interleave: self.interleave }
     }
 }
 
@@ -403,7 +406,7 @@ fn context<'c>(plan: &Plan, columns: usize, sums: Sums<'c>) -> Context<'c> {
         pivot: [&[], &[]],
         sums,
         row_space: None,
-        raw_param: 0,
+        raw_param: NOT_DERIVING,
     }
 }
 
@@ -526,9 +529,9 @@ fn value(w: &mut Writer, e: &Emission, r: usize) -> VReg {
     if e.factors.len() == 2 { w.op(Prim::Mul, &[e.factors[0][r], e.factors[1][r]]) } else { e.factors[0][r] }
 }
 
-/// The routine that takes columns into the best key of every slot and the first column of the
-/// tile turn that had it.
-pub fn best_code(p: &Program, plan: &Plan) -> VCode {
+/// The routine that takes columns into the best key of every slot and, with `index`, the first
+/// column of the tile turn that had it.
+pub fn best_code(p: &Program, plan: &Plan, index: bool) -> VCode {
     let Mode::Select { select, .. } = p.mode else { unreachable!("a selection") };
     let mut w = Writer::new(plan.ty, p.reduced.len);
     let (rows, n, width) = (plan.rows, p.keys, plan.width());
@@ -547,9 +550,14 @@ pub fn best_code(p: &Program, plan: &Plan) -> VCode {
         for s in 0..n {
             for r in 0..rows {
                 let k = w.load(place(0, &constant(s), r), false);
-                let bits = w.load(place(1, &constant(s), r), false);
-                let i = w.reg(Kind::Int);
-                w.set(i, Prim::ToBits, &[bits]);
+                let i = if index {
+                    let bits = w.load(place(1, &constant(s), r), false);
+                    let i = w.reg(Kind::Int);
+                    w.set(i, Prim::ToBits, &[bits]);
+                    i
+                } else {
+                    k
+                };
                 best.push([k, i]);
             }
         }
@@ -559,7 +567,9 @@ pub fn best_code(p: &Program, plan: &Plan) -> VCode {
         let buffer = buffers(&mut w, plan, columns, &p.key);
         let l = w.begin(LoopKind::Columns { step: columns as u32 });
         let here = w.reg(Kind::Int);
-        w.push(Inst::ColumnIndex { dst: here });
+        if index {
+            w.push(Inst::ColumnIndex { dst: here });
+        }
         let ctx = Context { buffer, ..context(plan, columns, Sums::Memory(0)) };
         let mut open: HashMap<(usize, usize), VReg> = HashMap::new();
         translate(&mut w, &p.key, &ctx, &mut |w, e| {
@@ -575,18 +585,26 @@ pub fn best_code(p: &Program, plan: &Plan) -> VCode {
                     best[e.slot.offset as usize * rows + r]
                 } else {
                     let k = w.load(place(0, &e.slot, r), false);
-                    let bits = w.load(place(1, &e.slot, r), false);
-                    [k, w.op(Prim::ToBits, &[bits])]
+                    if index {
+                        let bits = w.load(place(1, &e.slot, r), false);
+                        [k, w.op(Prim::ToBits, &[bits])]
+                    } else {
+                        [k, k]
+                    }
                 };
-                let better = match select.order {
-                    Order::Min => w.op(Prim::Lt, &[m, k]),
-                    Order::Max => w.op(Prim::Lt, &[k, m]),
-                };
-                w.set(i, Prim::SelectInt, &[better, here, i]);
+                if index {
+                    let better = match select.order {
+                        Order::Min => w.op(Prim::Lt, &[m, k]),
+                        Order::Max => w.op(Prim::Lt, &[k, m]),
+                    };
+                    w.set(i, Prim::SelectInt, &[better, here, i]);
+                }
                 w.set(k, pick, &[m, k]);
                 if !plan.registers {
                     w.push(Inst::Store { addr: place(0, &e.slot, r), src: k });
-                    w.push(Inst::Store { addr: place(1, &e.slot, r), src: i });
+                    if index {
+                        w.push(Inst::Store { addr: place(1, &e.slot, r), src: i });
+                    }
                 }
             }
         });
@@ -597,11 +615,56 @@ pub fn best_code(p: &Program, plan: &Plan) -> VCode {
             for r in 0..rows {
                 let [k, i] = best[s * rows + r];
                 w.push(Inst::Store { addr: place(0, &constant(s), r), src: k });
-                w.push(Inst::Store { addr: place(1, &constant(s), r), src: i });
+                if index {
+                    w.push(Inst::Store { addr: place(1, &constant(s), r), src: i });
+                }
             }
         }
     }
     w.finish()
+}
+
+/// Columns of a group in [`extremes_code`].
+pub const GROUP: usize = 16;
+
+/// The routine that writes the best key of every group of [`GROUP`] columns, `[group][slot][row
+/// vector]`, to `Base::Out`; columns beyond the last whole group are left. `None` where the plan
+/// has no such routine.
+pub fn extremes_code(p: &Program, plan: &Plan) -> Option<VCode> {
+    let Mode::Select { select, .. } = p.mode else { unreachable!("a selection") };
+    let (rows, n, width) = (plan.rows, p.keys, plan.width());
+    if !plan.registers || GROUP % plan.columns != 0 || (n * width) % GROUP != 0 {
+        return None;
+    }
+    let (pick, worst) = match select.order {
+        Order::Min => (Prim::Min, f64::INFINITY),
+        Order::Max => (Prim::Max, f64::NEG_INFINITY),
+    };
+    let mut w = Writer::new(plan.ty, p.reduced.len);
+    // The pointer moves by GROUP times this from group to group.
+    w.code.out_stride = (n * width / GROUP) as u32;
+    let best: Vec<VReg> = (0..n * rows).map(|_| w.reg(Kind::Real)).collect();
+    let worst = w.real(worst);
+    let buffer = buffers(&mut w, plan, plan.columns, &p.key);
+    let l = w.begin(LoopKind::Columns { step: GROUP as u32 });
+    for &b in &best {
+        w.copy(b, worst);
+    }
+    let inner = w.begin(LoopKind::Fixed((GROUP / plan.columns) as u32));
+    let sums = Sums::Memory(0);
+    let ctx = Context { column_loop: Some(inner), buffer, ..context(plan, plan.columns, sums) };
+    translate(&mut w, &p.key, &ctx, &mut |w, e| {
+        for r in 0..rows {
+            let (key, b) = (value(w, &e, r), best[e.slot.offset as usize * rows + r]);
+            w.set(b, pick, &[key, b]);
+        }
+    });
+    w.end(inner);
+    for (v, &src) in best.iter().enumerate() {
+        w.push(Inst::Store { addr: at(Base::Out, v * plan.lanes), src });
+    }
+    w.end(l);
+    Some(w.finish())
 }
 
 /// The routine that writes the keys of columns, `[column][slot][row vector]`, to `Base::Out`, and
@@ -648,14 +711,24 @@ pub fn keys_code(p: &Program, plan: &Plan, masks: bool) -> VCode {
     w.finish()
 }
 
-/// The routine of a row section: reads rows from `Base::Kept`, writes derived values.
-pub fn row_code(p: &Program, plan: &Plan, stream: &Stream, out: Base) -> VCode {
+const NOT_DERIVING: usize = i64::MAX as usize;
+
+/// The routine of the once section: derived parameters, one vector each, to the state.
+pub fn once_code(p: &Program, plan: &Plan) -> VCode {
+    derive(plan, &p.once, p.param.fields.iter().map(|f| f.dim).sum())
+}
+
+/// The routine of a row section: reads rows from `Base::Kept`, writes derived values to the state.
+pub fn row_code(plan: &Plan, stream: &Stream) -> VCode {
+    derive(plan, stream, NOT_DERIVING)
+}
+
+fn derive(plan: &Plan, stream: &Stream, raw_param: usize) -> VCode {
     let mut w = Writer::new(plan.ty, 0);
     let buffer = buffers(&mut w, plan, 1, stream);
-    let raw_param = p.param.fields.iter().map(|f| f.dim).sum();
     let ctx = Context {
         buffer,
-        row_space: Some((Base::Kept, out)),
+        row_space: Some((Base::Kept, Base::State)),
         raw_param,
         ..context(plan, 1, Sums::Memory(0))
     };
@@ -685,7 +758,6 @@ pub fn finalise_code(p: &Program, plan: &Plan) -> VCode {
         buffer,
         pivot: [&pivot, &pivot],
         row_space: Some((Base::Kept, Base::Out)),
-        raw_param: usize::MAX,
         ..context(plan, 1, Sums::Memory(0))
     };
     translate(&mut w, &p.finalise, &ctx, &mut |_, _| unreachable!("rows emit nothing"));

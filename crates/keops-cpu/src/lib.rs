@@ -69,7 +69,9 @@ impl Cpu {
     /// [`CompileError`] if the formula is too large or executable memory is denied.
     pub fn compile_executable(&self, spec: &ReduceSpec) -> Result<CpuExecutable, CompileError> {
         let wide = spec.options.accumulate == Some(DType::F64) && spec.dtype != DType::F64;
-        let mut program = lower(spec, LowerOptions { expand: true })?;
+        let options =
+            LowerOptions { expand: true, scale_absorbs_nan: self.level == Level::Avx512 };
+        let mut program = lower(spec, options)?;
         let mut accumulation = match (spec.options.accumulate, spec.options.scheme) {
             (Some(DType::F16), _) => Accumulation::Half,
             (_, Scheme::Kahan) => Accumulation::Kahan,
@@ -82,7 +84,7 @@ impl Cpu {
             // Where f64 sums of f32 values are not to be had in registers, everything is f64.
             if program.mode != Mode::Sum || !plan.registers || self.level == Level::Portable {
                 let double = ReduceSpec { dtype: DType::F64, ..spec.clone() };
-                program = lower(&double, LowerOptions { expand: true })?;
+                program = lower(&double, options)?;
                 accumulation = Accumulation::Block;
                 debug_assert_eq!(program.precision, Precision::F64);
             }

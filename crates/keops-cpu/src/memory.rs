@@ -12,6 +12,8 @@ pub trait Lane: Element + Default + PartialOrd {
     fn bits(self) -> u64;
     /// Rounds an f64.
     fn round(v: f64) -> Self;
+    /// The next number, upwards or downwards; infinities and NaN stay.
+    fn beyond(self, up: bool) -> Self;
 }
 impl Lane for f32 {
     fn bits(self) -> u64 {
@@ -20,6 +22,9 @@ impl Lane for f32 {
     fn round(v: f64) -> Self {
         v as f32
     }
+    fn beyond(self, up: bool) -> Self {
+        if up { self.next_up() } else { self.next_down() }
+    }
 }
 impl Lane for f64 {
     fn bits(self) -> u64 {
@@ -27,6 +32,9 @@ impl Lane for f64 {
     }
     fn round(v: f64) -> Self {
         v
+    }
+    fn beyond(self, up: bool) -> Self {
+        if up { self.next_up() } else { self.next_down() }
     }
 }
 

@@ -1,10 +1,10 @@
 //! Runs compiled reductions: packing, tiles, blocks of columns, threads, results.
 
 use crate::frame::Frame;
-use crate::kernels::{self, Accumulation, BLOCK, Plan};
+use crate::kernels::{self, Accumulation, BLOCK, GROUP, Plan};
 use crate::memory::{Aligned, Lane, pack_kept, pack_param, pack_reduced};
 use crate::routine::{Level, Routine};
-use crate::vcode::{Base, Ty};
+use crate::vcode::Ty;
 use keops_core::data::Buffer;
 use keops_core::error::{CompileError, RunError};
 use keops_core::program::{Mode, Program, Stream};
@@ -24,6 +24,8 @@ struct Routines {
     main: Option<Routine>,
     /// Writes keys.
     keys: Option<Routine>,
+    /// Writes the best keys of groups of columns.
+    extremes: Option<Routine>,
     per_kept: Option<Routine>,
     finalise: Option<Routine>,
     initial: Vec<f64>,
@@ -43,24 +45,26 @@ pub struct CpuExecutable {
     cost: usize,
 }
 
-fn row_routine(p: &Program, plan: &Plan, s: &Stream, out: Base, level: Level) -> Result<Option<Routine>, CompileError> {
+fn row_routine(plan: &Plan, s: &Stream, level: Level) -> Result<Option<Routine>, CompileError> {
     if s.insts.is_empty() {
         return Ok(None);
     }
-    Routine::new(&kernels::row_code(p, plan, s, out), level, plan.lanes).map(Some)
+    Routine::new(&kernels::row_code(plan, s), level, plan.lanes).map(Some)
 }
 
 impl Routines {
     fn new(p: &Program, plan: Plan, level: Level) -> Result<Routines, CompileError> {
         let make = |code| Routine::new(&code, level, plan.lanes);
-        let (mut main, mut keys, mut finalise) = (None, None, None);
+        let (main, mut keys, mut extremes, mut finalise);
+        (keys, extremes, finalise) = (None, None, None);
         match p.mode {
             Mode::Sum => main = Some(make(kernels::sum_code(p, &plan))?),
             Mode::PivotSum => main = Some(make(kernels::pivot_code(p, &plan))?),
             Mode::Select { select, .. } => {
-                if !select.many {
-                    main = Some(make(kernels::best_code(p, &plan))?);
+                if select.many {
+                    extremes = kernels::extremes_code(p, &plan).map(make).transpose()?;
                 }
+                main = Some(make(kernels::best_code(p, &plan, select.index && !select.many))?);
                 if select.many || select.index {
                     keys = Some(make(kernels::keys_code(p, &plan, select.many))?);
                 }
@@ -69,11 +73,11 @@ impl Routines {
         if p.results > 0 {
             finalise = Some(make(kernels::finalise_code(p, &plan))?);
         }
-        let per_kept = row_routine(p, &plan, &p.per_kept, Base::State, level)?;
-        Ok(Routines { plan, main, keys, per_kept, finalise, initial: kernels::initial_state(p, &plan) })
+        let per_kept = row_routine(&plan, &p.per_kept, level)?;
+        Ok(Routines { plan, main, keys, extremes, per_kept, finalise, initial: kernels::initial_state(p, &plan) })
     }
     fn all(&self) -> impl Iterator<Item = &Routine> {
-        [&self.main, &self.keys, &self.per_kept, &self.finalise].into_iter().flatten()
+        [&self.main, &self.keys, &self.extremes, &self.per_kept, &self.finalise].into_iter().flatten()
     }
 }
 
@@ -88,8 +92,12 @@ impl CpuExecutable {
         let plan = kernels::plan(&program, level.machine(), accumulation);
         let full = Routines::new(&program, plan, level)?;
         let row_plan = Plan { rows: 1, columns: 1, ..plan };
-        let per_reduced = row_routine(&program, &row_plan, &program.per_reduced, Base::State, level)?;
-        let once = row_routine(&program, &row_plan, &program.once, Base::Out, level)?;
+        let per_reduced = row_routine(&row_plan, &program.per_reduced, level)?;
+        let once = if program.once.insts.is_empty() {
+            None
+        } else {
+            Some(Routine::new(&kernels::once_code(&program, &row_plan), level, row_plan.lanes)?)
+        };
         let cost = program.key.insts.len() + program.add.insts.len();
         Ok(CpuExecutable {
             program,
@@ -201,8 +209,9 @@ impl CpuExecutable {
                     None => worker.insert(self.row_worker(plan, r)?),
                 };
                 w.out.resize(p.param.len * plan.lanes, "parameters")?;
-                let frame = w.frame(&[], &param, 0, 0);
-                // SAFETY: the code reads parameters and writes `param.len` vectors to `out`.
+                let mut frame = w.frame(&[], &param, 0, 0);
+                frame.state = w.out.data.as_mut_ptr().cast();
+                // SAFETY: the code reads parameters and writes `param.len` vectors to the state.
                 unsafe { r.call(&frame, &mut w.workspace) };
                 let raw: usize = p.param.fields.iter().map(|f| f.dim).sum();
                 for k in raw..p.param.len {
@@ -278,6 +287,12 @@ impl CpuExecutable {
             *s = T::round(*v);
         }
         match p.mode {
+            Mode::Sum if block.columns.is_empty() => {
+                if let Some(values) = &mut job.values {
+                    values.fill(T::default());
+                }
+                Ok(())
+            }
             Mode::Sum | Mode::PivotSum => {
                 let Some(main) = &routines.main else { unreachable!("sums have a routine") };
                 let n = p.sums * width;
@@ -403,6 +418,10 @@ impl CpuExecutable {
         Ok(())
     }
     /// The best `k` keys of every slot, in order.
+    ///
+    /// Extremes of groups of columns come first: the `k`-th best of them bounds the `k`-th best
+    /// key, so that only groups with an extreme within the bound are looked at again, and only
+    /// keys within the bound are inserted: about `k` insertions a row instead of `k (1 + ln(n/k))`.
     #[allow(clippy::too_many_arguments)]
     fn many<T: Lane>(
         &self,
@@ -416,92 +435,302 @@ impl CpuExecutable {
     ) -> Result<(), RunError> {
         let p = &self.program;
         let (n, width) = (p.keys, routines.plan.width());
-        let Some(keys) = &routines.keys else { unreachable!("selections have a routine") };
-        let rows = job.tile.rows.1 - job.tile.rows.0;
-        let worst = T::round(if select.order == Order::Min { f64::INFINITY } else { f64::NEG_INFINITY });
-        let better = |a: T, b: T| if select.order == Order::Min { a < b } else { a > b };
         let lists = n * width;
-        w.best.resize(lists * k, "the lists of winners")?;
-        w.best_index.resize(lists * k, "the lists of winners")?;
-        w.count.clear();
-        w.count.resize(lists, 0);
-        // Keys of some columns at a time, in the first-level cache.
-        let step = (16_384 / (n * width * size_of::<T>()).max(1)).clamp(8, 64);
-        w.out.resize(step * n * width, "keys")?;
-        let masked = routines.plan.registers;
-        let vectors = n * routines.plan.rows;
-        w.masks.clear();
-        w.masks.resize(if masked { step * mask_words(&routines.plan) * vectors } else { 0 }, 0);
-        let mut full = false;
-        for &(start, end) in &block.columns {
-            let mut j = start;
-            while j < end {
-                let next = end.min(j + step);
-                w.columns(keys, p, &inputs.param, &inputs.reduced, j, next);
-                for c in 0..next - j {
-                    let consider = |list: usize, w: &mut Worker<T>| {
-                        let v = w.out.data[c * lists + list];
-                        let have = w.count[list];
-                        let (values, columns) = (&mut w.best.data[list * k..][..k], &mut w.best_index.data[list * k..][..k]);
-                        let wins = have < k && !(v.partial_cmp(&v).is_none()) || have == k && better(v, values[k - 1]);
-                        if !wins {
-                            return;
-                        }
-                        let mut at = have.min(k - 1);
-                        while at > 0 && better(v, values[at - 1]) {
-                            values[at] = values[at - 1];
-                            columns[at] = columns[at - 1];
-                            at -= 1;
-                        }
-                        values[at] = v;
-                        columns[at] = (j + c) as u32;
-                        if have < k {
-                            w.count[list] = have + 1;
-                        }
-                        if have + 1 >= k {
-                            w.state[list] = values[k - 1];
-                        }
-                    };
-                    if masked && full {
-                        let words = mask_words(&routines.plan);
-                        for v in 0..vectors {
-                            for word in 0..words {
-                                let mut m = w.masks[(c * vectors + v) * words + word];
-                                while m != 0 {
-                                    let lane = word * 32 + m.trailing_zeros() as usize;
-                                    m &= m - 1;
-                                    consider(v * routines.plan.lanes + lane, w);
-                                }
-                            }
-                        }
-                    } else {
-                        for list in 0..lists {
-                            consider(list, w);
-                        }
-                    }
+        let mut winners = Winners::new(w, select.order, k, lists)?;
+        let total: usize = block.columns.iter().map(|c| c.1 - c.0).sum();
+        let mut done = false;
+        // Coarse groups (several of the routine's) bound the k-th best; there have to be enough.
+        let coarse = (total / (6 * k * GROUP)).clamp(1, 8);
+        if let Some(extremes) = &routines.extremes
+            && total >= 4 * k * GROUP
+        {
+            for &(start, end) in &block.columns {
+                let mut j = start;
+                while j < end {
+                    let next = end.min(j + coarse * GROUP * GROUPS.max(2 * k));
+                    self.pass(routines, extremes, coarse, inputs, (j, next), &mut winners, w)?;
+                    j = next;
                 }
-                if !full {
-                    full = w.count.iter().all(|&c| c >= k);
-                }
-                j = next;
             }
+            // Rows with fewer finite keys than winners may have infinite ones.
+            done = winners.count.iter().all(|&c| c >= k);
         }
+        if !done {
+            winners.restart();
+            self.scan(routines, inputs, block, &mut winners, w)?;
+        }
+        let rows = job.tile.rows.1 - job.tile.rows.0;
         for row in 0..rows {
             for s in 0..n {
                 let list = s * width + row;
                 for q in 0..k {
                     let place = row * k * n + q * n + s;
-                    let there = q < w.count[list];
+                    let there = q < winners.count[list];
                     if let Some(v) = &mut job.values {
-                        v[place] = if there { w.best.data[list * k + q] } else { worst };
+                        v[place] = if there { winners.keys[list * k + q] } else { winners.worst };
                     }
                     if let Some(i) = &mut job.indices {
-                        i[place] = if there { w.best_index.data[list * k + q] as i64 } else { -1 };
+                        i[place] = if there { winners.columns[list * k + q] as i64 } else { -1 };
+                    }
+                }
+            }
+        }
+        winners.give_back(w);
+        Ok(())
+    }
+    /// One pass of [`Self::many`] over columns.
+    #[allow(clippy::too_many_arguments)]
+    fn pass<T: Lane>(
+        &self,
+        routines: &Routines,
+        extremes: &Routine,
+        coarse: usize,
+        inputs: &Inputs<T>,
+        (start, end): (usize, usize),
+        winners: &mut Winners<T>,
+        w: &mut Worker<T>,
+    ) -> Result<(), RunError> {
+        let p = &self.program;
+        let (Some(main), Some(keys)) = (&routines.main, &routines.keys) else {
+            unreachable!("selections have routines")
+        };
+        let (k, lists) = (winners.k, p.keys * routines.plan.width());
+        let min = winners.order == Order::Min;
+        let better = |a: T, b: T| if min { a < b } else { a > b };
+        let groups = (end - start).div_ceil(GROUP);
+        w.extremes.resize(groups * lists, "the extremes of groups")?;
+        let whole = start + (end - start) / GROUP * GROUP;
+        std::mem::swap(&mut w.out, &mut w.extremes);
+        w.columns(extremes, p, &inputs.param, &inputs.reduced, start, whole);
+        std::mem::swap(&mut w.out, &mut w.extremes);
+        if whole < end {
+            w.state[..lists].fill(winners.worst);
+            w.columns(main, p, &inputs.param, &inputs.reduced, whole, end);
+            let last = groups - 1;
+            w.extremes.data[last * lists..groups * lists].copy_from_slice(&w.state[..lists]);
+        }
+        // The k-th best extreme of coarse groups bounds each list, and so does the k-th best key
+        // so far.
+        let coarse_groups = groups.div_ceil(coarse);
+        w.bound.resize(lists, "bounds")?;
+        w.coarse.resize(coarse_groups * lists, "the extremes of groups")?;
+        let all = &w.extremes.data[..groups * lists];
+        for (c, fine) in w.coarse.data.chunks_exact_mut(lists).zip(all.chunks(coarse * lists)) {
+            c.copy_from_slice(&fine[..lists]);
+            for f in fine[lists..].chunks_exact(lists) {
+                for (c, f) in c.iter_mut().zip(f) {
+                    *c = if better(*f, *c) { *f } else { *c };
+                }
+            }
+        }
+        let all = &w.coarse.data[..coarse_groups * lists];
+        if coarse_groups < k {
+            w.bound.data[..lists].fill(winners.worst);
+        } else if k <= NETWORK {
+            w.best.resize(k * lists, "bounds")?;
+            let best = &mut w.best.data[..k * lists];
+            best.fill(winners.worst);
+            for e in all.chunks_exact(lists) {
+                let value = &mut w.bound.data[..lists];
+                value.copy_from_slice(e);
+                for row in best.chunks_exact_mut(lists) {
+                    for (r, v) in row.iter_mut().zip(value.iter_mut()) {
+                        let (a, b) = (*r, *v);
+                        let swap = better(b, a);
+                        *r = if swap { b } else { a };
+                        *v = if swap { a } else { b };
+                    }
+                }
+            }
+            w.bound.data[..lists].copy_from_slice(&best[(k - 1) * lists..]);
+        } else {
+            w.best.resize(coarse_groups, "bounds")?;
+            let order = |a: &T, b: &T| {
+                let natural = a.partial_cmp(b).unwrap_or(std::cmp::Ordering::Equal);
+                if min { natural } else { natural.reverse() }
+            };
+            for l in 0..lists {
+                let column = &mut w.best.data[..coarse_groups];
+                for (c, e) in column.iter_mut().zip(all[l..].iter().step_by(lists)) {
+                    *c = *e;
+                }
+                w.bound.data[l] = *column.select_nth_unstable_by(k - 1, order).1;
+            }
+        }
+        for l in 0..lists {
+            if winners.count[l] >= k {
+                let kth = winners.keys[l * k + k - 1];
+                if better(kth, w.bound.data[l]) {
+                    w.bound.data[l] = kth;
+                }
+            }
+        }
+        // Keys as good as the bound are wanted: the threshold is the next number.
+        for (s, b) in w.state[..lists].iter_mut().zip(&w.bound.data[..lists]) {
+            *s = b.beyond(min);
+        }
+        let step = self.step(lists * size_of::<T>());
+        let mut g = 0;
+        while g < groups {
+            let hit = |g: usize| {
+                let e = &w.extremes.data[g * lists..(g + 1) * lists];
+                e.iter().zip(&w.bound.data[..lists]).fold(false, |any, (e, b)| any | !better(*b, *e))
+            };
+            let first = g;
+            while g < groups && (g - first) * GROUP < step && hit(g) {
+                g += 1;
+            }
+            if first == g {
+                g += 1;
+                continue;
+            }
+            let range = (start + first * GROUP, end.min(start + g * GROUP));
+            self.offer(routines, keys, inputs, range, true, winners, w)?;
+        }
+        Ok(())
+    }
+    /// Columns whose keys stay in the first-level cache.
+    fn step(&self, bytes: usize) -> usize {
+        (16_384 / bytes.max(1)).clamp(8, 64)
+    }
+    /// Computes keys of a few columns and offers them to the winners: those below the threshold
+    /// in the state, or all.
+    #[allow(clippy::too_many_arguments)]
+    fn offer<T: Lane>(
+        &self,
+        routines: &Routines,
+        keys: &Routine,
+        inputs: &Inputs<T>,
+        (start, end): (usize, usize),
+        masked: bool,
+        winners: &mut Winners<T>,
+        w: &mut Worker<T>,
+    ) -> Result<(), RunError> {
+        let p = &self.program;
+        let plan = &routines.plan;
+        let (lists, vectors, words) = (p.keys * plan.width(), p.keys * plan.rows, mask_words(plan));
+        w.out.resize((end - start) * lists, "keys")?;
+        if plan.registers {
+            let need = (end - start) * vectors * words;
+            if w.masks.len() < need {
+                w.masks.resize(need, 0);
+            }
+        }
+        w.columns(keys, p, &inputs.param, &inputs.reduced, start, end);
+        for c in 0..end - start {
+            let row = &w.out.data[c * lists..(c + 1) * lists];
+            let column = (start + c) as u32;
+            if !masked {
+                for (list, v) in row.iter().enumerate() {
+                    winners.offer(list, *v, column);
+                }
+                continue;
+            }
+            for v in 0..vectors {
+                for word in 0..words {
+                    let mut m = w.masks[(c * vectors + v) * words + word];
+                    while m != 0 {
+                        let list = v * plan.lanes + word * 32 + m.trailing_zeros() as usize;
+                        m &= m - 1;
+                        winners.offer(list, row[list], column);
                     }
                 }
             }
         }
         Ok(())
+    }
+    /// All columns in order, against the `k`-th best so far.
+    fn scan<T: Lane>(
+        &self,
+        routines: &Routines,
+        inputs: &Inputs<T>,
+        block: &Block,
+        winners: &mut Winners<T>,
+        w: &mut Worker<T>,
+    ) -> Result<(), RunError> {
+        let Some(keys) = &routines.keys else { unreachable!("selections have a routine") };
+        let lists = winners.count.len();
+        let step = self.step(lists * size_of::<T>());
+        let mut full = false;
+        for &(start, end) in &block.columns {
+            let mut j = start;
+            while j < end {
+                let next = end.min(j + step);
+                if full {
+                    for (l, s) in w.state[..lists].iter_mut().enumerate() {
+                        *s = winners.keys[l * winners.k + winners.k - 1];
+                    }
+                }
+                self.offer(routines, keys, inputs, (j, next), full && routines.plan.registers, winners, w)?;
+                full = full || winners.count.iter().all(|&c| c >= winners.k);
+                j = next;
+            }
+        }
+        Ok(())
+    }
+}
+
+/// Winners up to which the bound is found for all lists at once.
+const NETWORK: usize = 16;
+/// Coarse groups of a pass, whose bound is as good as that of many more.
+const GROUPS: usize = 64;
+
+/// The best keys of every list so far, in order.
+struct Winners<T> {
+    order: Order,
+    k: usize,
+    worst: T,
+    keys: Vec<T>,
+    columns: Vec<u32>,
+    count: Vec<usize>,
+}
+
+impl<T: Lane> Winners<T> {
+    /// Takes the worker's memory.
+    fn new(w: &mut Worker<T>, order: Order, k: usize, lists: usize) -> Result<Self, RunError> {
+        let worst = T::round(if order == Order::Min { f64::INFINITY } else { f64::NEG_INFINITY });
+        let mut new = std::mem::take(&mut w.winners);
+        let total = lists.saturating_mul(k);
+        let out = || RunError::OutOfMemory {
+            what: "the lists of winners".into(),
+            bytes: total.saturating_mul(size_of::<T>() + 4),
+        };
+        new.0.clear();
+        new.1.clear();
+        new.0.try_reserve_exact(total).map_err(|_| out())?;
+        new.1.try_reserve_exact(total).map_err(|_| out())?;
+        new.0.resize(total, worst);
+        new.1.resize(total, 0);
+        new.2.clear();
+        new.2.resize(lists, 0);
+        Ok(Winners { order, k, worst, keys: new.0, columns: new.1, count: new.2 })
+    }
+    fn give_back(self, w: &mut Worker<T>) {
+        w.winners = (self.keys, self.columns, self.count);
+    }
+    fn restart(&mut self) {
+        self.count.fill(0);
+    }
+    /// Inserts a key if it belongs to the best; equal keys stay behind those that came first.
+    fn offer(&mut self, list: usize, key: T, column: u32) {
+        let (k, have) = (self.k, self.count[list]);
+        let keys = &mut self.keys[list * k..(list + 1) * k];
+        let columns = &mut self.columns[list * k..(list + 1) * k];
+        let min = self.order == Order::Min;
+        let better = |a: T, b: T| if min { a < b } else { a > b };
+        let is_number = key.partial_cmp(&key).is_some();
+        if !is_number || have == k && !better(key, keys[k - 1]) {
+            return;
+        }
+        let mut at = have.min(k - 1);
+        while at > 0 && better(key, keys[at - 1]) {
+            keys[at] = keys[at - 1];
+            columns[at] = columns[at - 1];
+            at -= 1;
+        }
+        keys[at] = key;
+        columns[at] = column;
+        self.count[list] = (have + 1).min(k);
     }
 }
 
@@ -606,8 +835,10 @@ struct Worker<T> {
     masks: Vec<u32>,
     wide: Vec<f64>,
     best: Growing<T>,
-    best_index: Growing<u32>,
-    count: Vec<usize>,
+    bound: Growing<T>,
+    extremes: Growing<T>,
+    coarse: Growing<T>,
+    winners: (Vec<T>, Vec<u32>, Vec<usize>),
 }
 
 impl<T: Lane> Worker<T> {
@@ -632,9 +863,11 @@ impl<T: Lane> Worker<T> {
             out: Growing { data: Aligned::new(1, "results")? },
             masks: vec![],
             wide: vec![],
-            best: Growing { data: Aligned::new(1, "winners")? },
-            best_index: Growing { data: Aligned::new(1, "winners")? },
-            count: vec![],
+            best: Growing { data: Aligned::new(1, "bounds")? },
+            bound: Growing { data: Aligned::new(1, "bounds")? },
+            extremes: Growing { data: Aligned::new(1, "extremes")? },
+            coarse: Growing { data: Aligned::new(1, "extremes")? },
+            winners: Default::default(),
         })
     }
     /// A frame over this worker's memory; `kept` empty means the worker's tile.

@@ -712,7 +712,10 @@ impl Generator {
     /// An integer-valued exponent for `Scale`, infinite only beside a finite non-zero argument.
     fn exponent(&mut self, from: VReg, args: &mut [VReg]) -> VReg {
         if self.rng.chance(15) {
-            args[0] = self.with_exponent(args[0]);
+            let a = self.with_exponent(args[0]);
+            let one = self.constant(1.0);
+            let number = self.op(Prim::Eq, &[a, a]);
+            args[0] = self.op(Prim::Select, &[number, a, one]);
             let infinite = self.rng.pick(&[f64::INFINITY, f64::NEG_INFINITY]);
             return self.constant(infinite);
         }

@@ -117,6 +117,8 @@ pub struct Tile {
     pub columns: usize,
     /// Lanes of a vector.
     pub lanes: usize,
+    /// Columns whose instructions are interleaved.
+    pub interleave: usize,
 }
 
 /// Where the sums of a tile are kept.
@@ -144,7 +146,8 @@ pub struct Context<'c> {
     pub sums: Sums<'c>,
     /// For row streams: where they read their rows from, and where they write.
     pub row_space: Option<(Base, Base)>,
-    /// Elements of the parameters that are not derived.
+    /// Where the output holds derived parameters (the once section): elements of the parameters
+    /// that are not derived. Else beyond all.
     pub raw_param: usize,
 }
 
@@ -286,12 +289,12 @@ impl<'t, 'c> Translation<'t, 'c> {
         Addr { base, offset: (offset + a.offset * scale) as i32, terms }
     }
     fn memory(&self, space: Space, a: &Affine, r: usize, col: usize, storing: bool) -> (Addr, bool) {
-        let Tile { rows, columns, lanes } = self.ctx.tile;
+        let Tile { rows, columns, lanes, .. } = self.ctx.tile;
         let row = (rows * lanes) as i64;
         match space {
             // Derived parameters are in the output while they are being computed.
             Space::Param => match self.ctx.row_space {
-                Some((_, out)) if storing || a.offset >= self.ctx.raw_param as i64 && out == Base::Out => {
+                Some((_, out)) if storing || a.offset >= self.ctx.raw_param as i64 => {
                     (self.address(out, 0, lanes as i64, a), false)
                 }
                 _ => (self.address(Base::Param, 0, 1, a), true),
@@ -302,7 +305,8 @@ impl<'t, 'c> Translation<'t, 'c> {
             }
             Space::Kept | Space::KeptInput | Space::ReducedInput | Space::Result => {
                 let base = match self.ctx.row_space {
-                    Some((_, out)) if storing || space == Space::Kept => out,
+                    // Derived values are in the output while they are being computed.
+                    Some((_, out)) if storing || space == Space::Kept && out == Base::State => out,
                     Some((from, _)) => from,
                     None => Base::Kept,
                 };
@@ -416,12 +420,22 @@ impl<'t, 'c> Translation<'t, 'c> {
             SInst::Store { space, .. } => *space == Space::Buffer && t.ctx.row_space.is_none(),
             _ => false,
         };
-        for column in std::iter::once(None).chain((0..self.ctx.tile.columns).map(Some)) {
-            for (k, inst) in insts.iter().enumerate() {
-                if skip[k] || columns_of(self, inst) != column.is_some() {
+        // Columns go in groups, instruction by instruction: the chains of a group are interleaved.
+        let group = self.ctx.tile.interleave;
+        let columns = self.ctx.tile.columns;
+        let mut order: Vec<(usize, usize, bool)> = vec![];
+        order.extend((0..insts.len()).map(|k| (k, 0, false)));
+        for first in (0..columns).step_by(group) {
+            for k in 0..insts.len() {
+                order.extend((first..columns.min(first + group)).map(|col| (k, col, true)));
+            }
+        }
+        {
+            for (k, col, per_column) in order {
+                let inst = &insts[k];
+                if skip[k] || columns_of(self, inst) != per_column {
                     continue;
                 }
-                let col = column.unwrap_or(0);
                 match inst {
                     SInst::Def { dst, op, args } => {
                         let into = direct.get(dst).copied().unwrap_or(*dst);

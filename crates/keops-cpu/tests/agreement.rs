@@ -117,7 +117,7 @@ impl Case {
                                 !bad,
                                 "{name} {} {dtype:?} over {axis:?}, output {q} entry {i}: {a} instead of {b} (largest {size})\n{}",
                                 level.name(),
-                                keops_core::lower::lower(&spec, keops_core::lower::LowerOptions { expand: true }).unwrap()
+                                keops_core::lower::lower(&spec, keops_core::lower::LowerOptions { expand: true, ..Default::default() }).unwrap()
                             );
                         }
                     }

@@ -1,1 +1,83 @@
-//! keops-cuda.
+//! Kernel reductions on NVIDIA GPUs: CUDA C++ is generated from the same programs that the CPU
+//! backend compiles, and NVRTC makes machine code of it for the device at hand.
+//!
+//! Nothing of CUDA is needed to build this crate or to start a program that uses it: where driver,
+//! device or compiler are missing, [`Cuda::check`](keops_core::spec::Backend::check) says so.
+
+pub mod codegen;
+mod device;
+mod layout;
+pub mod nvrtc;
+#[cfg(test)]
+mod tests;
+
+pub use codegen::Tuning;
+
+use codegen::generate;
+use device::Gpu;
+use keops_core::error::CompileError;
+use keops_core::spec::{Backend, Executable, ReduceSpec, Unavailable};
+use nvrtc::Nvrtc;
+use std::sync::{Arc, OnceLock};
+
+/// The CUDA backend: one device.
+#[derive(Clone, Debug, Default)]
+pub struct Cuda {
+    ordinal: usize,
+    tuning: Tuning,
+    opened: Arc<OnceLock<Result<Opened, Unavailable>>>,
+}
+
+#[derive(Debug)]
+struct Opened {
+    gpu: Gpu,
+    nvrtc: Nvrtc,
+}
+
+impl Cuda {
+    /// The first device.
+    pub fn new() -> Cuda {
+        Cuda::default()
+    }
+    /// The device of this number, counted from 0. It is opened when it is first needed.
+    pub fn with_device(ordinal: usize) -> Cuda {
+        Cuda { ordinal, ..Cuda::default() }
+    }
+    /// The same device, with some choices of the code generator forced.
+    pub fn with_tuning(&self, tuning: Tuning) -> Cuda {
+        Cuda { tuning, ..self.clone() }
+    }
+    fn open(&self) -> Result<&Opened, Unavailable> {
+        let made = self.opened.get_or_init(|| {
+            let gpu = Gpu::open(self.ordinal)?;
+            Ok(Opened { gpu, nvrtc: Nvrtc::load()? })
+        });
+        made.as_ref().map_err(Unavailable::clone)
+    }
+}
+
+impl Backend for Cuda {
+    fn name(&self) -> &str {
+        "cuda"
+    }
+    fn check(&self) -> Result<(), Unavailable> {
+        self.open().map(|_| ())
+    }
+    fn target(&self) -> String {
+        match self.open() {
+            Ok(o) => {
+                let (major, minor) = o.nvrtc.version();
+                format!("cuda {} nvrtc {major}.{minor} {:?}", o.gpu.architecture(), self.tuning)
+            }
+            Err(_) => "cuda".into(),
+        }
+    }
+    fn compile(&self, spec: &ReduceSpec) -> Result<Arc<dyn Executable>, CompileError> {
+        let opened = self
+            .open()
+            .map_err(|u| CompileError::Unsupported { backend: "cuda".into(), reason: u.reason })?;
+        let code = generate(spec, self.tuning)?;
+        let binary = opened.nvrtc.compile(&code.text(), opened.gpu.architecture())?;
+        Ok(Arc::new(opened.gpu.load(spec, code, binary.cubin)?))
+    }
+}

@@ -127,7 +127,7 @@ impl ShapeTree {
 }
 
 /// Distances of the vertices of one shape to another, in units of the coordinates.
-#[derive(Clone, Copy, Debug, PartialEq)]
+#[derive(Clone, Copy, Debug, PartialEq, serde::Serialize, serde::Deserialize)]
 pub struct OneSided {
     /// Mean over the vertices.
     pub mean: f64,
@@ -154,7 +154,7 @@ impl OneSided {
 }
 
 /// Distances between two shapes, vertex to surface (or curve), both ways.
-#[derive(Clone, Copy, Debug, PartialEq)]
+#[derive(Clone, Copy, Debug, PartialEq, serde::Serialize, serde::Deserialize)]
 pub struct Distances {
     /// From the vertices of the first shape to the second.
     pub forward: OneSided,

@@ -48,12 +48,12 @@ impl Case {
     }
     /// From such text.
     pub fn from_text(text: &str) -> Option<Case> {
-        let mut parts = text.trim().split(';').map(|p| {
-            p.split(',').map(|n| n.trim().parse().ok()).collect::<Option<Vec<u32>>>()
-        });
+        let mut parts = text
+            .trim()
+            .split(';')
+            .map(|p| p.split(',').map(|n| n.trim().parse().ok()).collect::<Option<Vec<u32>>>());
         let header = parts.next()??;
-        let instructions =
-            parts.map(|p| p?.try_into().ok()).collect::<Option<Vec<[u32; 3]>>>()?;
+        let instructions = parts.map(|p| p?.try_into().ok()).collect::<Option<Vec<[u32; 3]>>>()?;
         (header.len() == HEADER).then_some(Case { header, instructions })
     }
 }
@@ -106,8 +106,10 @@ impl Case {
         };
         let mut k = 1;
         let mut options = ReduceOptions::default();
-        let dtype =
-            choose(h(6), &[DType::F64, DType::F32, DType::F32, DType::F32, DType::F16, DType::BF16]);
+        let dtype = choose(
+            h(6),
+            &[DType::F64, DType::F32, DType::F32, DType::F32, DType::F16, DType::BF16],
+        );
         match &reduction.kind {
             Family::Accumulate(a) => {
                 if a.pivot.is_some() {

@@ -21,13 +21,7 @@ pub enum Special {
 }
 
 /// One entry of an argument of `entries` entries.
-fn entry(
-    random: &mut Random,
-    kind: Kind,
-    dtype: DType,
-    special: Special,
-    entries: usize,
-) -> f64 {
+fn entry(random: &mut Random, kind: Kind, dtype: DType, special: Special, entries: usize) -> f64 {
     let chance = match special {
         Special::No => 0.0,
         Special::Mild => 0.05,
@@ -138,7 +132,8 @@ impl Argument {
             }
         };
         let stored = array(random, dtype, &stored_shape, kind, special)?;
-        let mut a = Argument { shape: shape.to_vec(), layout, stored, plain: Buffer::zeros(None, &[])? };
+        let mut a =
+            Argument { shape: shape.to_vec(), layout, stored, plain: Buffer::zeros(None, &[])? };
         a.plain = match a.view()? {
             ArgView::F16(v) => Buffer::F16(v.as_standard_layout().into_owned()),
             ArgView::BF16(v) => Buffer::BF16(v.as_standard_layout().into_owned()),

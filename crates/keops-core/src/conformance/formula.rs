@@ -113,16 +113,16 @@ impl<'g> Pool<'g> {
     }
     /// Name of the variable with that index.
     pub fn name(&self, index: u32) -> String {
-        let is = |e: &&Entry<'_>| {
-            matches!(self.b.graph().node(e.ex.id), crate::graph::Node::Var(v) if v.index == index)
-        };
+        let is = |e: &&Entry<'_>| matches!(self.b.graph().node(e.ex.id), crate::graph::Node::Var(v) if v.index == index);
         self.entries.iter().find(is).map_or_else(|| format!("v{index}"), |e| e.name.clone())
     }
-    /// Operands: the latest results, or leaves.
+    /// An operand: a result, the latest with chance 1/2, the one before with 1/4 and so on (which
+    /// does not change when results before it are shrunk away), or a leaf.
     fn operand(&self, choice: u32) -> Entry<'g> {
-        let results = (self.entries.len() - self.leaves) as u32;
+        let results = self.entries.len() - self.leaves;
         let at = if choice.is_multiple_of(2) && results > 0 {
-            self.entries.len() - 1 - (choice / 2 % results) as usize
+            let back = (choice / 2).trailing_ones() as usize;
+            self.entries.len() - 1 - back.min(results - 1)
         } else {
             (choice / 2) as usize % self.leaves
         };
@@ -135,9 +135,9 @@ impl<'g> Pool<'g> {
         for attempt in 0..ATTEMPTS {
             let mut random = Random::new(u64::from(operands) << 32 | u64::from(attempt));
             // The first attempt is the plain one that shrinking aims at.
-            let mut pick = |plain: u32| if attempt == 0 { plain } else { random.next() as u32 };
+            let mut pick = |plain: u32| if attempt == 0 { plain } else { random.bits() as u32 };
             let made = if let Some(&op) = ops::ALL.get(at) {
-                let tame = literals % 4 != 0 && op.domain != (-2.0, 2.0);
+                let tame = literals % 2 == 1 && op.domain != (-2.0, 2.0);
                 let x: Vec<_> = (0..op.arity)
                     .map(|k| {
                         let e = self.operand(pick(operands >> (8 * k as u32)));

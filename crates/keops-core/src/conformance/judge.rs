@@ -14,9 +14,6 @@ const FINEST: i32 = 12;
 pub struct Judgement {
     /// Entries of the output.
     pub entries: usize,
-    /// Entries that rounding decides: values that are not compared, indices that are only
-    /// compared with the candidates.
-    pub undecided: usize,
     /// Largest ratio of error and bound.
     pub worst: f64,
     /// Ratios of the entries with an error bound above 0.
@@ -35,24 +32,20 @@ pub fn judge(reference: &Bounded, got: &Buffer, ranks: usize) -> Judgement {
     let mut j = Judgement { entries: reference.values.len(), ..Judgement::default() };
     let found = got.to_f64();
     if found.len() != reference.values.len() {
-        j.wrong =
-            Some(format!("{} entries, expected {}", found.len(), reference.values.len()));
+        j.wrong = Some(format!("{} entries, expected {}", found.len(), reference.values.len()));
         return j;
     }
     let index = got.indices().is_some();
     for (at, &got) in found.iter().enumerate() {
         let (expected, bound) = (reference.values[at], reference.bounds[at]);
         if let Some(alternatives) = reference.alternatives.get(&at) {
-            j.undecided += 1;
             if !alternatives.contains(&(got as i64)) && j.wrong.is_none() {
-                j.wrong = Some(format!(
-                    "entry {at}: got index {got}, expected one of {alternatives:?}"
-                ));
+                j.wrong =
+                    Some(format!("entry {at}: got index {got}, expected one of {alternatives:?}"));
             }
             continue;
         }
         if bound == f64::INFINITY {
-            j.undecided += 1;
             continue;
         }
         let error = if got == expected || (got.is_nan() && expected.is_nan()) {

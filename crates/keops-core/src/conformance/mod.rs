@@ -8,7 +8,7 @@
 //! use keops_core::spec::Device;
 //!
 //! let device = Device::new(Interpreter::with_rounding(Rounding::Compute));
-//! check_backend(&[("interpreter", &device)], Config { cases: 20, ..Config::default() }).assert_passed();
+//! check_backend(&[("interpreter", &device)], Config::default()).assert_passed();
 //! ```
 //!
 //! One run of the interpreter serves all devices. Errors are judged by ratios to the bounds of
@@ -19,6 +19,8 @@ mod data;
 mod formula;
 mod judge;
 mod planted;
+#[cfg(test)]
+mod properties;
 mod random;
 mod table;
 #[cfg(test)]
@@ -42,6 +44,7 @@ use proptest::test_runner::{RngAlgorithm, TestCaseError, TestError, TestRng, Tes
 use std::cell::{Cell, RefCell};
 use std::collections::BTreeMap;
 use std::fmt;
+use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::path::PathBuf;
 
 /// How a run of the suite goes.
@@ -98,9 +101,12 @@ pub struct Report {
     pub cases: usize,
     /// Output entries of the reference.
     pub entries: usize,
-    /// Those that rounding decides.
+    /// Entries that are not really compared because rounding decides them: values without a
+    /// bound, and indices for which at least half of all rows are candidates.
     pub undecided: usize,
-    /// Those that are certainly NaN or infinite.
+    /// Indices that rounding decides among fewer candidates, with which they are compared.
+    pub ties: usize,
+    /// Values that are certainly NaN or infinite; padding of K-minima is among them.
     pub special: usize,
     /// Cases per operation of the tables.
     pub operations: BTreeMap<&'static str, usize>,
@@ -114,13 +120,14 @@ pub struct Report {
     pub broken: Option<Failure>,
 }
 
-/// Largest share of output entries that rounding may decide, in a run of some length.
+/// Largest share of output entries that rounding may decide. A few cases can exceed it by chance:
+/// it is meant for runs of hundreds (0.1 % to 3.1 % at 300 cases, 0.5 % to 2 % at 1500, 12 seeds).
 const UNDECIDED: f64 = 0.05;
 
 impl Report {
-    /// Share of undecided output entries.
+    /// Share of output entries that rounding decides, tied indices among them.
     pub fn undecided_share(&self) -> f64 {
-        self.undecided as f64 / self.entries.max(1) as f64
+        (self.undecided + self.ties) as f64 / self.entries.max(1) as f64
     }
     /// Panics with the report unless every device passed every case and few entries were
     /// undecided.
@@ -132,7 +139,7 @@ impl Report {
         assert!(
             self.undecided_share() <= UNDECIDED,
             "{} of {} outputs are undecided: the comparison looks away\n{self}",
-            self.undecided,
+            self.undecided + self.ties,
             self.entries
         );
     }
@@ -142,10 +149,12 @@ impl fmt::Display for Report {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         writeln!(
             f,
-            "{} cases, {} outputs, {:.2} % undecided, {:.2} % NaN or infinite",
+            "{} cases, {} outputs; {:.2} % undecided ({:.2} % tied indices), {:.2} % \
+             certain NaN or infinities",
             self.cases,
             self.entries,
             100.0 * self.undecided_share(),
+            100.0 * self.ties as f64 / self.entries.max(1) as f64,
             100.0 * self.special as f64 / self.entries.max(1) as f64
         )?;
         writeln!(f, "operations: {:?}", self.operations)?;
@@ -178,9 +187,13 @@ pub fn check_backend(devices: &[(&str, &Device)], config: Config) -> Report {
         ..Report::default()
     };
     let run = Run { devices, report: RefCell::new(report), failing: Cell::new(None) };
-    for case in regressions(&config) {
-        if let Err(message) = run.case(&case) {
-            run.fail(&case, message, &config);
+    let known = regressions(&config);
+    for case in &known {
+        let attempt = || run.case(case);
+        let outcome =
+            catch_unwind(AssertUnwindSafe(attempt)).unwrap_or_else(|_| Err("panic".into()));
+        if let Err(message) = outcome {
+            run.fail(case, message, &known, &config);
         }
     }
     let mut seed = Random::new(config.seed);
@@ -190,7 +203,7 @@ pub fn check_backend(devices: &[(&str, &Device)], config: Config) -> Report {
         if done >= config.cases || !active || run.report.borrow().broken.is_some() {
             break;
         }
-        let bytes: Vec<u8> = (0..4).flat_map(|_| seed.next().to_le_bytes()).collect();
+        let bytes: Vec<u8> = (0..4).flat_map(|_| seed.bits().to_le_bytes()).collect();
         let mut runner = TestRunner::new_with_rng(
             proptest::test_runner::Config {
                 cases: config.cases - done,
@@ -200,12 +213,12 @@ pub fn check_backend(devices: &[(&str, &Device)], config: Config) -> Report {
             },
             TestRng::from_seed(RngAlgorithm::ChaCha, &bytes),
         );
-        let outcome = runner.run(&cases(), |case| {
-            run.case(&case).map_err(TestCaseError::fail)
-        });
+        let outcome = runner.run(&cases(), |case| run.case(&case).map_err(TestCaseError::fail));
         match outcome {
             Ok(()) => break,
-            Err(TestError::Fail(reason, case)) => run.fail(&case, reason.to_string(), &config),
+            Err(TestError::Fail(reason, case)) => {
+                run.fail(&case, reason.to_string(), &known, &config)
+            }
             Err(TestError::Abort(reason)) => unreachable!("no case is rejected: {reason}"),
         }
     }
@@ -234,10 +247,10 @@ struct Run<'a> {
 }
 
 impl Run<'_> {
-    fn fail(&self, case: &Case, message: String, config: &Config) {
+    fn fail(&self, case: &Case, message: String, known: &[Case], config: &Config) {
         let device = self.failing.take();
         let text = case.to_text();
-        if let Some(path) = &config.regressions {
+        if let Some(path) = config.regressions.as_ref().filter(|_| !known.contains(case)) {
             use std::io::Write;
             let file = std::fs::OpenOptions::new().create(true).append(true).open(path);
             // The report has the case too, so a file that cannot be written loses nothing.
@@ -254,7 +267,7 @@ impl Run<'_> {
             )
         };
         // Building the formula may be what panics.
-        let formula = std::panic::catch_unwind(std::panic::AssertUnwindSafe(describe))
+        let formula = catch_unwind(AssertUnwindSafe(describe))
             .unwrap_or_else(|_| "building the formula panics".into());
         let failure = Some(Failure { message, case: text, formula });
         let mut report = self.report.borrow_mut();
@@ -268,22 +281,24 @@ impl Run<'_> {
         let shrinking = self.failing.get();
         let problem = case.build().map_err(|e| e.to_string())?;
         let plain = problem.checked(true).map_err(|e| e.to_string())?;
-        let reference =
-            evaluate_with_bounds(&problem.spec, &plain).map_err(|e| e.to_string())?;
+        let reference = evaluate_with_bounds(&problem.spec, &plain).map_err(|e| e.to_string())?;
         if shrinking.is_none() {
             let mut r = self.report.borrow_mut();
             r.cases += 1;
             for out in &reference {
                 r.entries += out.values.len();
                 let unknown = out.bounds.iter().filter(|b| **b == f64::INFINITY).count();
-                r.undecided += unknown + out.alternatives.len();
-                let special =
-                    out.values.iter().zip(&out.bounds).filter(|(v, b)| !v.is_finite() && **b == 0.0);
+                let open = |rows: &&Vec<i64>| 2 * rows.len() >= plain.columns();
+                let open = out.alternatives.values().filter(open).count();
+                r.undecided += unknown + open;
+                r.ties += out.alternatives.len() - open;
+                let special = out
+                    .values
+                    .iter()
+                    .zip(&out.bounds)
+                    .filter(|(v, b)| !v.is_finite() && **b == 0.0);
                 r.special += special.count();
             }
-            let und: usize = reference.iter().map(|o| o.bounds.iter().zip(&o.values).filter(|(b,v)| **b == 0.0 && v.is_nan()).count()).sum();
-            let tot: usize = reference.iter().map(|o| o.bounds.len()).sum();
-            println!("DBG {und} {tot} {:?} {} {:?} {:?}", problem.spec.dtype, problem.spec.reduction.name, problem.derivatives, problem.operations);
             for name in &problem.operations {
                 *r.operations.entry(name).or_default() += 1;
             }
@@ -314,11 +329,8 @@ impl Run<'_> {
             };
             let mut out = args.allocate(&problem.spec).map_err(|e| e.to_string())?;
             executable.run(&args, &mut out).map_err(|e| e.to_string())?;
-            let found: Vec<Judgement> = reference
-                .iter()
-                .zip(&out)
-                .map(|(r, got)| judge(r, got, problem.spec.k))
-                .collect();
+            let found: Vec<Judgement> =
+                reference.iter().zip(&out).map(|(r, got)| judge(r, got, problem.spec.k)).collect();
             if shrinking.is_none() {
                 let mut r = self.report.borrow_mut();
                 let d = &mut r.devices[at];

@@ -1,7 +1,8 @@
 //! Planted faults: copies of table entries with one thing wrong, to see that the checks see it.
 
+use super::random::Random;
 use crate::error::CompileError;
-use crate::graph::{Ex, Graph, Node};
+use crate::graph::{Ex, Graph, Node, NodeId};
 use crate::ops::{self, Code, OpDef, Value};
 use crate::prim::Prim;
 use crate::spec::{Backend, Device, Executable, ReduceSpec, Unavailable};
@@ -13,7 +14,7 @@ use std::sync::Arc;
 pub enum Fault {
     /// The value is off by a part in a thousand.
     Value,
-    /// The value is off by 1 where an operand is 0.
+    /// The value is off by 1, or 0 instead of an infinity or NaN, where an operand is 0.
     AtZero,
     /// The partial derivative in that operand is off by a part in a thousand.
     Derivative(usize),
@@ -21,6 +22,9 @@ pub enum Fault {
     Code,
     /// The code of GPU targets is off by a part in a thousand.
     Cuda,
+    /// Not a fault: the value is off by as much as the tolerance class of the operation allows.
+    /// The checks have to let it pass.
+    Tolerated,
 }
 
 const OFF: f64 = 1.0 + 1.0 / 1024.0;
@@ -35,10 +39,46 @@ fn value64<const K: usize>(x: &[f64]) -> f64 {
     (ops::ALL[K].value.f64)(x) * OFF
 }
 fn zero32<const K: usize>(x: &[f32]) -> f32 {
-    (ops::ALL[K].value.f32)(x) + x.contains(&0.0) as u8 as f32
+    let y = (ops::ALL[K].value.f32)(x);
+    if !x.contains(&0.0) {
+        y
+    } else if y.is_finite() {
+        y + 1.0
+    } else {
+        0.0
+    }
 }
 fn zero64<const K: usize>(x: &[f64]) -> f64 {
-    (ops::ALL[K].value.f64)(x) + x.contains(&0.0) as u8 as f64
+    let y = (ops::ALL[K].value.f64)(x);
+    if !x.contains(&0.0) {
+        y
+    } else if y.is_finite() {
+        y + 1.0
+    } else {
+        0.0
+    }
+}
+/// An error between -1 and 1 that depends on the operands in no simple way.
+fn hash(x: &[f64]) -> f64 {
+    let seed = x.iter().fold(1u64, |h, v| (h ^ v.to_bits()).wrapping_mul(0x0000_0100_0000_01b3));
+    Random::new(seed).within(-1.0, 1.0)
+}
+fn tolerated32<const K: usize>(x: &[f32]) -> f32 {
+    let op = ops::ALL[K];
+    let x: Vec<f64> = x.iter().map(|&v| f64::from(v)).collect();
+    let y = (op.value.f64)(&x);
+    let ulp = y.abs().log2().floor().max(-126.0).exp2() * f64::from(f32::EPSILON);
+    // Half an ulp is lost at the end.
+    let off = (op.ulps - 0.5).max(0.0) * ulp * hash(&x);
+    (if y == 0.0 || !y.is_finite() { y } else { y + off }) as f32
+}
+fn tolerated64<const K: usize>(x: &[f64]) -> f64 {
+    let op = ops::ALL[K];
+    let y = (op.value.f64)(x);
+    let ulp = y.abs().log2().floor().max(-1022.0).exp2() * f64::EPSILON;
+    // One ulp for the value and the sum.
+    let off = (op.ulps - 1.5).max(0.0) * ulp * hash(x);
+    if y == 0.0 || !y.is_finite() { y } else { y + off }
 }
 fn derivative<'g, const K: usize, const P: usize>(
     x: &[Ex<'g>],
@@ -46,7 +86,8 @@ fn derivative<'g, const K: usize, const P: usize>(
     t: Ex<'g>,
 ) -> Vec<Ex<'g>> {
     let mut d = (ops::ALL[K].derivative)(x, y, t);
-    d[P] = d[P] * OFF + t * (OFF - 1.0);
+    // Wrong also where the derivative is 0, 1 or -1.
+    d[P] = d[P] * OFF + t * (2.0 * (OFF - 1.0));
     d
 }
 fn code<const K: usize>(b: &mut dyn PrimBuilder, x: &[Val]) -> Val {
@@ -64,6 +105,7 @@ type Derivative = for<'g> fn(&[Ex<'g>], Ex<'g>, Ex<'g>) -> Vec<Ex<'g>>;
 struct Faulty {
     value: Value,
     zero: Value,
+    tolerated: Value,
     derivative: [Derivative; 3],
     code: fn(&mut dyn PrimBuilder, &[Val]) -> Val,
 }
@@ -72,6 +114,7 @@ fn faulty<const K: usize>() -> Faulty {
     Faulty {
         value: Value { f32: value32::<K>, f64: value64::<K> },
         zero: Value { f32: zero32::<K>, f64: zero64::<K> },
+        tolerated: Value { f32: tolerated32::<K>, f64: tolerated64::<K> },
         derivative: [derivative::<K, 0>, derivative::<K, 1>, derivative::<K, 2>],
         code: code::<K>,
     }
@@ -110,6 +153,7 @@ pub fn plant(op: &OpDef, fault: Fault) -> Option<&'static OpDef> {
     match fault {
         Fault::Value => copy.value = faulty.value,
         Fault::AtZero => copy.value = faulty.zero,
+        Fault::Tolerated => copy.value = faulty.tolerated,
         Fault::Derivative(k) if k >= op.arity => return None,
         Fault::Derivative(k) => copy.derivative = faulty.derivative[k],
         Fault::Code => copy.code = Code::Expand(faulty.code),
@@ -118,16 +162,16 @@ pub fn plant(op: &OpDef, fault: Fault) -> Option<&'static OpDef> {
     Some(Box::leak(Box::new(copy)))
 }
 
-/// A backend that gets a faulty copy of one operation in all its formulas.
+/// A backend that gets faulty copies of some operations in all its formulas.
 pub struct Planted {
     inner: Device,
-    op: &'static OpDef,
+    copies: Vec<&'static OpDef>,
 }
 
 impl Planted {
-    /// `op` replaces the operation of the same name.
-    pub fn new(inner: Device, op: &'static OpDef) -> Planted {
-        Planted { inner, op }
+    /// Each copy replaces the operation of the same name.
+    pub fn new(inner: Device, copies: Vec<&'static OpDef>) -> Planted {
+        Planted { inner, copies }
     }
 }
 
@@ -144,15 +188,14 @@ impl Backend for Planted {
     fn compile(&self, spec: &ReduceSpec) -> Result<Arc<dyn Executable>, CompileError> {
         let mut graph = Graph::default();
         for k in 0..spec.graph.len() {
-            let mut node = spec.graph.node(crate::graph::NodeId(k as u32)).clone();
-            match &mut node {
-                Node::Map { op, .. } if *op == self.op => *op = self.op,
-                _ => {}
+            let mut node = spec.graph.node(NodeId(k as u32)).clone();
+            if let Node::Map { op, .. } = &mut node {
+                *op = self.copies.iter().find(|c| *c == op).unwrap_or(op);
             }
             // Nodes are distinct, so each keeps its place.
             graph.intern(node);
         }
-        // Not through the cache of the device: the key does not tell the copy from the original.
+        // Not through the cache of the device: the key does not tell a copy from the original.
         self.inner.backend().compile(&ReduceSpec { graph: Arc::new(graph), ..spec.clone() })
     }
 }

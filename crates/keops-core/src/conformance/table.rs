@@ -92,9 +92,7 @@ fn coded<R: PrimReal>(op: &OpDef, x: &[R]) -> R {
 
 /// Operands as variables.
 fn operands<'g>(b: &'g Builder, op: &OpDef) -> Vec<Ex<'g>> {
-    (0..op.arity as u32)
-        .map(|index| b.var(Var { index, dim: 1, category: Category::I }))
-        .collect()
+    (0..op.arity as u32).map(|index| b.var(Var { index, dim: 1, category: Category::I })).collect()
 }
 fn scalar(graph: &Graph, root: NodeId, x: &[f64]) -> f64 {
     evaluate_at(graph, root, |v| vec![x[v.index as usize]])[0]

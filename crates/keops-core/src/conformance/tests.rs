@@ -8,7 +8,9 @@ use crate::ops;
 fn rounding_to_single_precision_stays_within_the_bounds() {
     let single = Device::new(Interpreter::with_rounding(Rounding::Compute));
     let double = Device::new(Interpreter::new());
-    let devices = [("single", &single), ("double", &double)];
+    let sloppy = ops::ALL.iter().filter_map(|op| plant(op, Fault::Tolerated)).collect();
+    let sloppy = Device::new(Planted::new(single.clone(), sloppy));
+    let devices = [("single", &single), ("double", &double), ("sloppy", &sloppy)];
     let report = check_backend(&devices, Config { cases: 1500, ..Config::default() });
     println!("{report}");
     report.assert_passed();
@@ -45,16 +47,33 @@ fn planted_faults_in_a_backend_are_caught() {
         .map(|(op, fault)| {
             let inner = Device::new(Interpreter::with_rounding(Rounding::Compute));
             let copy = plant(op, fault).unwrap();
-            (format!("{} {fault:?}", op.name), Device::new(Planted::new(inner, copy)))
+            (format!("{} {fault:?}", op.name), Device::new(Planted::new(inner, vec![copy])))
         })
         .collect();
     let devices: Vec<(&str, &Device)> = planted.iter().map(|(n, d)| (&n[..], d)).collect();
     let report = check_backend(&devices, Config { cases: 1500, shrink: 0, ..Config::default() });
-    let survivors: Vec<&str> = report
-        .devices
-        .iter()
-        .filter(|d| d.failure.is_none())
-        .map(|d| &d.name[..])
-        .collect();
+    let survivors: Vec<&str> =
+        report.devices.iter().filter(|d| d.failure.is_none()).map(|d| &d.name[..]).collect();
     assert!(survivors.is_empty(), "{survivors:#?}");
+}
+
+#[test]
+fn a_failure_is_shrunk_written_down_and_repeated() {
+    let inner = Device::new(Interpreter::with_rounding(Rounding::Compute));
+    let copy = plant(&ops::EXP, Fault::Value).unwrap();
+    let device = Device::new(Planted::new(inner, vec![copy]));
+    let name = format!("keops-conformance-{}.txt", std::process::id());
+    let path = std::env::temp_dir().join(name);
+    let config = Config { cases: 500, regressions: Some(path.clone()), ..Config::default() };
+    let first = check_backend(&[("planted", &device)], config.clone());
+    let failure = first.devices[0].failure.clone().expect("the fault is found");
+    let case = Case::from_text(&failure.case).unwrap();
+    // A faulty exponential needs one operation, perhaps a second that feeds it.
+    assert!(case.instructions.len() <= 2, "{}", failure.formula);
+    assert_eq!(std::fs::read_to_string(&path).unwrap().trim(), failure.case);
+    // The file alone is enough to find it again.
+    let again = check_backend(&[("planted", &device)], Config { cases: 0, ..config });
+    std::fs::remove_file(&path).unwrap();
+    let repeated = again.devices[0].failure.as_ref().expect("the case fails again");
+    assert_eq!((&repeated.message, &repeated.case), (&failure.message, &failure.case));
 }

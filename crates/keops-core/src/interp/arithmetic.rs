@@ -69,9 +69,15 @@ pub trait Arithmetic {
     /// The sum.
     fn total(&self, acc: &Self::Acc) -> Self::V;
     /// The first `k` candidates in ascending (`Min`) or descending order of key, then of row; NaN
-    /// is no candidate.
-    fn select(&self, order: Order, k: usize, candidates: &[(Self::V, i64)])
-    -> Vec<Winner<Self::V>>;
+    /// is no candidate. `same`: the key does not depend on the row, so that every device has the
+    /// same number for all of them.
+    fn select(
+        &self,
+        order: Order,
+        k: usize,
+        candidates: &[(Self::V, i64)],
+        same: bool,
+    ) -> Vec<Winner<Self::V>>;
     /// May candidates that are not among the first `k` be forgotten?
     const PRUNES: bool;
 }
@@ -202,7 +208,7 @@ impl Arithmetic for Exact {
     fn total(&self, acc: &PlainSum) -> f64 {
         if acc.how.in_f16() { f64::from(acc.rounded) } else { acc.sum.total() }
     }
-    fn select(&self, order: Order, k: usize, c: &[(f64, i64)]) -> Vec<Winner<f64>> {
+    fn select(&self, order: Order, k: usize, c: &[(f64, i64)], _: bool) -> Vec<Winner<f64>> {
         select_plain(order, k, c, |v| v, neutral(order))
     }
 }
@@ -257,7 +263,7 @@ impl Arithmetic for Single {
             _ => acc.sum.total() as f32,
         }
     }
-    fn select(&self, order: Order, k: usize, c: &[(f32, i64)]) -> Vec<Winner<f32>> {
+    fn select(&self, order: Order, k: usize, c: &[(f32, i64)], _: bool) -> Vec<Winner<f32>> {
         select_plain(order, k, c, f64::from, neutral(order) as f32)
     }
 }

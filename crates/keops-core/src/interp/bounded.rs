@@ -8,9 +8,7 @@
 //! +inf: nothing is known about it. A NaN or an infinity with the bound 0 is certain.
 
 use super::Job;
-use super::arithmetic::{
-    Arithmetic, Compensated, Sum, Winner, folded, neutral, position, winner,
-};
+use super::arithmetic::{Arithmetic, Compensated, Sum, Winner, folded, neutral, position, winner};
 use crate::data::DType;
 use crate::error::CompileError;
 use crate::graph::{Builder, Category, FoldOp};
@@ -160,7 +158,9 @@ impl Running {
             // f32 representation is taken for exact.)
             self.stored(v)
         } else {
-            ulps * self.ulp(v.abs() + e) * self.sides()
+            // The device's result may be in the next binade.
+            let most = v.abs() + e + ulps * self.ulp(v.abs() + e);
+            ulps * self.ulp(most) * self.sides()
         };
         self.checked(v, e + more)
     }
@@ -417,8 +417,14 @@ impl Arithmetic for Running {
         let overflow = acc.magnitude + rounding > max;
         if overflow { Approx::unknown(v) } else { self.checked(v, acc.error + rounding) }
     }
-    fn select(&self, order: Order, k: usize, c: &[(Approx, i64)]) -> Vec<Winner<Approx>> {
-        select_bounded(order, k, c)
+    fn select(
+        &self,
+        order: Order,
+        k: usize,
+        c: &[(Approx, i64)],
+        same: bool,
+    ) -> Vec<Winner<Approx>> {
+        select_bounded(order, k, c, same)
     }
 }
 
@@ -440,7 +446,7 @@ impl Candidate {
 }
 
 /// The value of rank k lies between the k-th smallest of the lower and of the upper ends.
-fn select_bounded(order: Order, k: usize, c: &[(Approx, i64)]) -> Vec<Winner<Approx>> {
+fn select_bounded(order: Order, k: usize, c: &[(Approx, i64)], same: bool) -> Vec<Winner<Approx>> {
     let sign = if order == Order::Min { 1.0 } else { -1.0 };
     let mut all: Vec<Candidate> = c
         .iter()
@@ -472,10 +478,13 @@ fn select_bounded(order: Order, k: usize, c: &[(Approx, i64)]) -> Vec<Winner<App
             let e = distance(v, low).max(distance(v, high));
             let decided = match own {
                 None => all.len() <= rank,
+                // One number for all rows: they tie, and the lowest rows come first.
+                Some(own) if same => !own.unknown,
                 Some(own) => {
                     let others = || all.iter().enumerate().filter(move |(q, _)| *q != rank);
                     !own.unknown
-                        && others().all(|(q, c)| if q < rank { c.before(own) } else { own.before(c) })
+                        && others()
+                            .all(|(q, c)| if q < rank { c.before(own) } else { own.before(c) })
                 }
             };
             let mut alternatives = vec![];
@@ -487,11 +496,7 @@ fn select_bounded(order: Order, k: usize, c: &[(Approx, i64)]) -> Vec<Winner<App
                 }
             }
             let v = if own.is_none() { neutral(order) } else { sign * v };
-            Winner {
-                value: Approx { v, e },
-                index: own.map_or(-1, |c| c.index),
-                alternatives,
-            }
+            Winner { value: Approx { v, e }, index: own.map_or(-1, |c| c.index), alternatives }
         })
         .collect()
 }

@@ -99,9 +99,7 @@ impl Tape {
             let mut args = vec![];
             for_each_arg(node, |a| args.push(place[&a].clone()));
             let code = match node {
-                Node::Var(v) => {
-                    Code::Input { source: source(*v).ok_or(*v)?, category: v.category }
-                }
+                Node::Var(v) => Code::Input { source: source(*v).ok_or(*v)?, category: v.category },
                 Node::Const(bits) => Code::Const(f64::from_bits(*bits)),
                 Node::Index(c) => Code::Index(*c),
                 Node::Iota(_) => Code::Iota,
@@ -130,6 +128,10 @@ impl Tape {
     /// Memory for evaluation.
     pub fn memory<A: Arithmetic>(&self, a: &A) -> Vec<A::V> {
         vec![a.exact(0.0); self.size]
+    }
+    /// Does the root depend on the kept row at most?
+    pub fn same_for_all_columns(&self) -> bool {
+        self.levels[Level::Pair as usize] == self.levels[Level::Row as usize]
     }
     /// The root after evaluation.
     pub fn root<'m, V>(&self, memory: &'m [V]) -> &'m [V] {

@@ -97,8 +97,7 @@ fn long_selections_forget_nothing() {
 
 #[test]
 fn rows_outside_ranges_are_neutral() {
-    let pattern =
-        Pattern { blocks: vec![[1, 2]], slices: vec![2], reduced: vec![[0, 1], [2, 3]] };
+    let pattern = Pattern { blocks: vec![[1, 2]], slices: vec![2], reduced: vec![[0, 1], [2, 3]] };
     let ranges = Ranges::from_pattern(pattern);
     let sum = spec(&reduce::SUM, Axis::J, 1, |x, y| (x * y, None));
     let out = run(&sum, &[1.0, 2.0, 3.0], &[1.0, 10.0, 100.0], Some(&ranges));
@@ -121,4 +120,31 @@ fn half_precision_sums_stop_growing() {
     Interpreter::new().compile(&s).unwrap().run(&args, &mut out).unwrap();
     // 2048 + 1 is not an f16: halves go to even.
     assert_eq!(out[0].to_f64()[[0, 0]], 2048.0);
+}
+
+#[test]
+fn bounds_know_what_rounding_decides() {
+    let column = |v: &[f32]| ArrayD::from_shape_vec(IxDyn(&[v.len(), 1]), v.to_vec()).unwrap();
+    let (x, y) = (column(&[0.1]), column(&[0.3, 0.1, 0.1, 0.7]));
+    let bounds = |mut spec: ReduceSpec| {
+        spec.dtype = DType::F32;
+        let args = vec![f32::erase(x.view()), f32::erase(y.view())];
+        let args = CheckedArgs::new(&spec, args, None, None, None).unwrap();
+        evaluate_with_bounds(&spec, &args).unwrap().remove(0)
+    };
+    let sine = crate::ops::by_name("Sin").unwrap();
+    let floor = crate::ops::by_name("Floor").unwrap();
+    // Rounded keys of equal rows may differ; other rows are no candidates.
+    let tie = bounds(spec(&reduce::ARG_MIN, Axis::J, 1, move |x, y| ((x * y).un(sine), None)));
+    assert_eq!(tie.alternatives.into_values().collect::<Vec<_>>(), [vec![1, 2]]);
+    // A key that is one number for all rows: the first row wins.
+    let same = bounds(spec(&reduce::ARG_MIN, Axis::J, 1, move |x, _| (x.un(sine), None)));
+    assert_eq!((same.values[0], same.alternatives.len()), (0.0, 0));
+    // 10 · 0.1 in f32 is 1 or the number below, so its floor is 1 or 0.
+    let jump =
+        bounds(spec(&reduce::MIN, Axis::J, 1, move |x, y| ((x * 10.0 + y * 0.0).un(floor), None)));
+    assert_eq!(jump.bounds, [INF]);
+    // One rounding of a product: at most half an ulp of 0.07 in f32.
+    let product = bounds(spec(&reduce::MAX, Axis::J, 1, |x, y| (x * y, None)));
+    assert!(product.bounds[0] > 0.0 && product.bounds[0] <= 2f64.powi(-28));
 }

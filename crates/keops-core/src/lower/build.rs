@@ -48,6 +48,11 @@ pub struct Lowerer<'a> {
     buffer: usize,
     /// May exponentials whose argument carries rounding errors be the cheap ones?
     cheap_exp: bool,
+    /// Factors of emitted values that no column changes, by component: the results are
+    /// multiplied by them, instead of every pair.
+    pub factors: Vec<(Affine, Vec<Val>)>,
+    /// Are such factors taken out?
+    pub factoring: bool,
 }
 
 fn class_slot(class: Dependence, kept: Dependence) -> usize {
@@ -71,7 +76,8 @@ impl<'a> Lowerer<'a> {
         let (kept, reduced) = (spec.axis.kept().dependence(), spec.axis.reduced().dependence());
         let layouts = [Category::Param, spec.axis.kept(), spec.axis.reduced()]
             .map(|c| pieces(graph, spec, c));
-        let arena = Arena::new(precision, kept, reduced);
+        let mut arena = Arena::new(precision, kept, reduced);
+        arena.scale_absorbs_nan = options.scale_absorbs_nan;
         let mut l = Lowerer {
             graph,
             arena,
@@ -89,6 +95,8 @@ impl<'a> Lowerer<'a> {
             actions: vec![],
             buffer: 0,
             cheap_exp: false,
+            factors: vec![],
+            factoring: false,
         };
         // Addresses of arguments.
         for (slot, space) in [Space::Param, Space::Kept, Space::Reduced].into_iter().enumerate() {
@@ -265,7 +273,7 @@ impl<'a> Lowerer<'a> {
                         let value = self.component(x, &idx)?;
                         let at = idx.scaled(step as i64, base + start as i64);
                         debug_assert!(start + (d - 1) * step < dim);
-                        self.actions.push(Action { space, at, value });
+                        self.put(space, at, value);
                     }
                     return Ok(());
                 }
@@ -274,9 +282,42 @@ impl<'a> Lowerer<'a> {
         }
         for idx in self.positions(&self.shape(id), dim) {
             let value = self.component(id, &idx)?;
-            self.actions.push(Action { space, at: idx.scaled(1, base), value });
+            self.put(space, idx.scaled(1, base), value);
         }
         Ok(())
+    }
+    fn put(&mut self, space: Option<Space>, at: Affine, mut value: Val) {
+        if self.factoring && self.section == Section::Add {
+            let (core, factors) = self.arena.factor_out(value, self.kept, usize::MAX);
+            self.factors.push((at.clone(), factors));
+            value = core;
+        }
+        self.actions.push(Action { space, at, value });
+    }
+    /// The results of a plain sum: the sums times the factors that were taken out of them.
+    pub fn factored_results(&mut self, sums: usize) -> Result<Stream, CompileError> {
+        self.section = Section::Row(Space::Result);
+        self.buffer = 0;
+        let all = std::mem::take(&mut self.factors);
+        // Components that nothing is emitted to stay zero.
+        if all.iter().map(|(at, _)| self.positions_of(at)).sum::<usize>() < sums {
+            let zero = self.arena.real(0.0);
+            for idx in self.positions(&[sums], sums) {
+                self.actions.push(Action { space: Some(Space::Result), at: idx, value: zero });
+            }
+        }
+        for (at, factors) in all {
+            let mut value = self.arena.load(Space::Sums, at.clone());
+            for f in factors {
+                value = self.arena.arith(Prim::Mul, &[value, f]);
+            }
+            self.actions.push(Action { space: Some(Space::Result), at, value });
+        }
+        self.finish(Section::Row(Space::Result))
+    }
+    /// Components that an affine index runs over.
+    fn positions_of(&self, at: &Affine) -> usize {
+        at.terms.iter().map(|t| self.arena.extents[t.0.0 as usize]).product()
     }
     /// Flat indices that together run over a vector of this shape: loops over long axes, constants
     /// over short ones.
@@ -359,8 +400,12 @@ impl<'a> Lowerer<'a> {
                 }
             }
             _ => {
+                let small = self.small.get(&id).cloned();
                 for idx in self.positions(&self.shape(id), dim) {
-                    let v = self.inline(id, &idx)?;
+                    let v = match &small {
+                        Some(c) => c[idx.offset as usize],
+                        None => self.inline(id, &idx)?,
+                    };
                     put(self, idx, v);
                 }
             }
@@ -512,13 +557,33 @@ impl<'a> Lowerer<'a> {
                 self.arena.define(Def::Op(Op::Table(op), args.to_vec()))
             }
             Code::Expand(_) if *op == ops::EXP && self.exp_may_be_cheap(args[0]) => {
-                // exp(x) = 2^(x log2 e): the factor merges with a constant factor of x.
-                let log2e = self.arena.real(std::f64::consts::LOG2_E);
-                let t = self.arena.arith(Prim::Mul, &[args[0], log2e]);
+                let t = self.times_log2e(args[0]);
                 vecmath::exp2_cheap(&mut self.arena, t)
             }
             Code::Expand(f) => f(&mut self.arena, args),
         }
+    }
+    /// `x log2(e)` with the constant merged into a factor of `x` that is not of the pair.
+    fn times_log2e(&mut self, x: Val) -> Val {
+        let a = &mut self.arena;
+        let log2e = a.real(std::f64::consts::LOG2_E);
+        let (core, factors) = a.factor_out(x, self.kept, 1);
+        if a.value(core).class != Dependence::IJ || factors.is_empty() {
+            return a.arith(Prim::Mul, &[x, log2e]);
+        }
+        let mut factor = log2e;
+        for &f in &factors {
+            let product = a.arith(Prim::Mul, &[f, factor]);
+            // A finite factor must not become infinite: 0 · inf is not 0.
+            factor = if a.value(product).class == Dependence::NONE && a.is_real(product) {
+                product
+            } else {
+                let (size, inf) = (a.prim(Prim::Abs, &[product]), a.real(f64::INFINITY));
+                let over = a.prim(Prim::Eq, &[size, inf]);
+                a.prim(Prim::Select, &[over, f, product])
+            };
+        }
+        a.arith(Prim::Mul, &[core, factor])
     }
     /// Inside a sum, the exponential of a computed argument: the error of the cheap form is of the
     /// order of what the rounding of the argument has done already.

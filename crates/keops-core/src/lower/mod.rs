@@ -24,10 +24,12 @@ pub const ROLL: usize = 16;
 pub const MAX_VALUES: usize = 1 << 21;
 
 /// What the target wants.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub struct LowerOptions {
     /// Expand table operations into primitives? (CUDA has its own mathematics.)
     pub expand: bool,
+    /// See [`crate::vecmath::PrimBuilder::scale_absorbs_nan`].
+    pub scale_absorbs_nan: bool,
 }
 
 /// Lowers a reduction.
@@ -84,9 +86,15 @@ pub fn lower(spec: &ReduceSpec, options: LowerOptions) -> Result<Program, Compil
     if mode == Mode::PivotSum {
         l.key_is(key);
     }
+    // Sums that are rounded at every addition keep their terms as they are.
+    l.factoring = mode == Mode::Sum && spec.options.accumulate != Some(DType::F16);
     let add_stream = stream(&mut l, add, Section::Add)?;
     let rebase_stream = stream(&mut l, rebase, Section::Row(Space::Sums))?;
-    let finalise_stream = stream(&mut l, finalise, Section::Row(Space::Result))?;
+    let finalise_stream = if l.factoring {
+        l.factored_results(dim(add))?
+    } else {
+        stream(&mut l, finalise, Section::Row(Space::Result))?
+    };
     let (per_kept, per_reduced, once) = l.derived_sections()?;
     let mut program = Program {
         precision,

@@ -45,17 +45,21 @@ pub fn schedule(
         k = end;
     }
     let (out, extra) = (s.out, s.extra);
-    let mut kinds: Vec<Kind> = l.arena.values.iter().map(|v| v.kind).collect();
-    kinds.extend(extra);
-    Ok(renumber(out, &kinds))
+    Ok(renumber(out, |v| match v.0.checked_sub(TEMPORARY) {
+        Some(k) => extra[k as usize],
+        None => l.arena.value(v).kind,
+    }))
 }
+
+/// Values beyond the arena, which grows while streams are scheduled.
+const TEMPORARY: u32 = 1 << 31;
 
 fn action_loops(a: &Action) -> Vec<Loop> {
     a.at.terms.iter().map(|t| t.0).collect()
 }
 
 /// Numbers values by appearance, so that a stream does not show what else was in the arena.
-fn renumber(mut insts: Vec<SInst>, kinds: &[Kind]) -> Stream {
+fn renumber(mut insts: Vec<SInst>, kind: impl Fn(Val) -> Kind) -> Stream {
     let mut place: HashMap<Val, Val> = HashMap::new();
     let mut new_kinds = vec![];
     for inst in &mut insts {
@@ -63,7 +67,7 @@ fn renumber(mut insts: Vec<SInst>, kinds: &[Kind]) -> Stream {
             let next = Val(place.len() as u32);
             let n = *place.entry(*v).or_insert(next);
             if n == next {
-                new_kinds.push(kinds[v.0 as usize]);
+                new_kinds.push(kind(*v));
             }
             *v = n;
         };
@@ -130,7 +134,7 @@ impl Scheduler<'_, '_> {
     }
     fn temp(&mut self, kind: Kind) -> Val {
         self.extra.push(kind);
-        Val((self.l.arena.values.len() + self.extra.len() - 1) as u32)
+        Val(TEMPORARY + self.extra.len() as u32 - 1)
     }
     /// Opens `loops` one after the other, computing at each level what belongs there, then runs
     /// `tail` inside.

@@ -50,6 +50,7 @@ pub struct Value {
 
 pub struct Arena {
     pub precision: Precision,
+    pub scale_absorbs_nan: bool,
     pub values: Vec<Value>,
     memo: HashMap<Key, Val>,
     /// Class of loads from the row spaces: kept, reduced.
@@ -63,6 +64,7 @@ impl Arena {
     pub fn new(precision: Precision, kept: Dependence, reduced: Dependence) -> Arena {
         Arena {
             precision,
+            scale_absorbs_nan: false,
             values: vec![],
             memo: HashMap::new(),
             classes: [kept, reduced],
@@ -219,10 +221,13 @@ impl Arena {
             }
             (Prim::Neg, &[a], _) => match self.as_prim(a) {
                 Some((Prim::Neg, &[x])) => return x,
-                Some((Prim::Mul, &[x, q])) => {
-                    if let Some(q) = self.constant(q) {
-                        let q = self.real(-q);
-                        return self.arith(Prim::Mul, &[x, q]);
+                Some((Prim::Mul, &[x, y])) => {
+                    // The sign goes where it costs least: into a constant or a hoisted factor.
+                    for (p, q) in [(x, y), (y, x)] {
+                        if self.value(q).class != self.value(a).class {
+                            let q = self.arith(Prim::Neg, &[q]);
+                            return self.arith(Prim::Mul, &[p, q]);
+                        }
                     }
                 }
                 _ => {}
@@ -256,6 +261,53 @@ impl Arena {
         }
         self.prim(op, args)
     }
+    /// Splits `v` into a product of a value and factors that belong to `class`, so that
+    /// `v = value · factors[0] · factors[1] · …` up to rounding; at most `most` factors that are
+    /// not constants, which are merged into one.
+    pub fn factor_out(&mut self, v: Val, class: Dependence, most: usize) -> (Val, Vec<Val>) {
+        let (mut rest, mut factors, mut scale) = (vec![v], vec![], 1.0);
+        let mut core: Option<Val> = None;
+        let mut steps = 0;
+        while let Some(x) = rest.pop() {
+            steps += 1;
+            let value = self.value(x);
+            if let Some(c) = self.constant(x)
+                && let Some(p) = self.product(scale, c)
+            {
+                scale = p;
+                continue;
+            }
+            if value.class.within(class) && factors.len() < most {
+                factors.push(x);
+                continue;
+            }
+            match self.as_prim(x) {
+                Some((Prim::Mul, &[a, b])) if steps < 32 => {
+                    rest.extend([b, a]);
+                    continue;
+                }
+                Some((Prim::Neg, &[a])) if steps < 32 => {
+                    scale = -scale;
+                    rest.push(a);
+                    continue;
+                }
+                Some((Prim::Add, &[a, b])) if a == b && steps < 32 => {
+                    scale *= 2.0;
+                    rest.push(a);
+                    continue;
+                }
+                _ => {}
+            }
+            core = Some(core.map_or(x, |c| self.arith(Prim::Mul, &[c, x])));
+        }
+        if scale != 1.0 {
+            factors.push(self.real(scale));
+        }
+        (core.unwrap_or_else(|| self.real(1.0)), factors)
+    }
+    pub fn is_real(&self, v: Val) -> bool {
+        self.constant(v).is_some()
+    }
     pub fn is_load(&self, v: Val) -> bool {
         matches!(self.value(v).def, Def::Op(Op::Load(..), _))
     }
@@ -275,5 +327,8 @@ impl PrimBuilder for Arena {
     }
     fn prim(&mut self, op: Prim, args: &[Val]) -> Val {
         self.define(Def::Op(Op::Prim(op), args.to_vec()))
+    }
+    fn scale_absorbs_nan(&self) -> bool {
+        self.scale_absorbs_nan
     }
 }

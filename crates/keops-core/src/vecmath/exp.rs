@@ -29,7 +29,8 @@ fn reduce(m: &Math, x: Val) -> (Val, Val) {
 fn exp2_with(m: &Math, t: Val, c: &[f64]) -> Val {
     let n = m.round(t);
     // Infinite t: the difference is NaN, the minimum 1/2, and the scale gives 0 or infinity.
-    let f = m.min(m.sub(t, n), m.c(0.5));
+    let f = m.sub(t, n);
+    let f = if m.scale_absorbs_nan() { f } else { m.min(f, m.c(0.5)) };
     m.scale(m.one_plus(f, c), n)
 }
 

@@ -24,6 +24,9 @@ macro_rules! operations {
 }
 
 impl<'a> Math<'a> {
+    pub fn scale_absorbs_nan(&self) -> bool {
+        self.builder.borrow().scale_absorbs_nan()
+    }
     pub fn new(builder: &'a mut dyn PrimBuilder) -> Self {
         Self { builder: RefCell::new(builder) }
     }

@@ -212,9 +212,7 @@ impl Asm {
             let gather_v = if matches!(rm, Rm::Mem(m) if m.index.is_some()) { v } else { 0 };
             let bcast = matches!(rm, Rm::Mem(m) if m.bcast) && o.size == Size::Full;
             self.byte(0x62);
-            self.byte(
-                ((reg >> 3 & 1) << 7 | x << 6 | b << 5 | (reg >> 4 & 1) << 4) ^ 0xF0 | o.map,
-            );
+            self.byte(((reg >> 3 & 1) << 7 | x << 6 | b << 5 | (reg >> 4 & 1) << 4) ^ 0xF0 | o.map);
             self.byte(o.w << 7 | (!src & 15) << 3 | 4 | o.pp);
             let v_high = (src >> 4 & 1) | gather_v;
             self.byte(2 << 5 | u8::from(bcast) << 4 | (v_high ^ 1) << 3 | k);

@@ -114,8 +114,8 @@ impl Gen<'_> {
         let magic = self.real(f.magic + f.bias + f64::from(c));
         self.load_to(t[0], lowest);
         self.max(t[0], t[0], Reg(b));
-        self.mul(t[1], a, Reg(a));
-        self.add(t[1], t[1], Reg(t[0]));
+        self.load_to(t[1], Reg(t[0]));
+        self.emit(Op::map2(self.ty(), 0xB8), t[1], a, Reg(a));
         self.compare(t[1], t[1], highest, NOT_LESS_EQUAL);
         self.emit(Op::classic(self.ty(), 0x50), RAX, 0, Reg(t[1]));
         self.asm.test32(RAX);

@@ -24,7 +24,13 @@ pub struct HeadVal {
     pub after: u32,
     /// Does the loop assign it?
     pub carried: bool,
+    /// Does the loop assign it before it reads it? Then the value at the head only matters if
+    /// there are no turns.
+    pub around: bool,
 }
+
+/// Index of loads beside the register classes.
+const LOADS: usize = 2;
 
 /// One loop.
 pub struct Loop {
@@ -42,6 +48,9 @@ pub struct Loop {
     assigned: Vec<VReg>,
     /// Peak number of registers that temporaries of the body need, by class.
     pub peak: [u32; 2],
+    /// Peak number of vector registers that temporaries, and loads that the body uses several
+    /// times, could use.
+    pub peak_with_loads: u32,
     /// Address terms that step with this loop, with their steps.
     pub steps: Vec<(usize, i32)>,
 }
@@ -235,6 +244,7 @@ impl Liveness {
                         head: Vec::new(),
                         assigned: Vec::new(),
                         peak: [0; 2],
+                        peak_with_loads: 0,
                         steps: Vec::new(),
                     });
                 }
@@ -270,9 +280,8 @@ impl Liveness {
                         break;
                     }
                     if is_use {
-                        lp.head.push(HeadVal { v, after: NONE, carried: false });
-                    } else if last_access[i] != NONE
-                        && matches!(lp.kind, LoopKind::Columns { .. })
+                        lp.head.push(HeadVal { v, after: NONE, carried: false, around: false });
+                    } else if last_access[i] != NONE && matches!(lp.kind, LoopKind::Columns { .. })
                     {
                         around[s].push(v);
                     }
@@ -370,11 +379,15 @@ impl Liveness {
         let mut next = vec![NONE; code.kinds.len()];
         // Last position at which the value that lives here is still needed.
         let mut last = vec![NONE; code.kinds.len()];
+        // Begin of the outermost loop below that changes the value: there, a lazy one needs a
+        // register at the latest.
+        let mut enters = vec![NONE; code.kinds.len()];
         let mut around_live: Vec<Vec<VReg>> = vec![Vec::new(); self.loops.len()];
         let mut assigned_by = vec![NONE; code.kinds.len()];
         let mut stores = [NONE; 6];
         let mut columns_end = NONE;
-        let mut change = [vec![0i32; n + 1], vec![0i32; n + 1]];
+        // Registers that become and cease to be needed: by class, then for loads alone.
+        let mut change = [vec![0i32; n], vec![0i32; n], vec![0i32; n]];
         let mut stack: Vec<usize> = Vec::new();
         let mut loop_at_end: Vec<usize> = (0..self.loops.len()).collect();
         loop_at_end.sort_by_key(|&l| self.loops[l].end);
@@ -404,7 +417,7 @@ impl Liveness {
                     for &v in &around[l] {
                         let after = next[v.0 as usize];
                         if after != NONE {
-                            lp.head.push(HeadVal { v, after, carried: true });
+                            lp.head.push(HeadVal { v, after, carried: true, around: true });
                             around_live[l].push(v);
                         }
                     }
@@ -412,6 +425,9 @@ impl Liveness {
                 }
                 Inst::Begin { .. } => {
                     let l = stack.pop().expect("verified: loops are balanced");
+                    for h in self.loops[l].head.iter().filter(|h| h.carried) {
+                        enters[h.v.0 as usize] = pos;
+                    }
                     for v in &around_live[l] {
                         next[v.0 as usize] = pos;
                         last[v.0 as usize] = pos;
@@ -443,23 +459,24 @@ impl Liveness {
                         }
                         _ => false,
                     };
-                    let from = if !self.lazy[p] {
-                        Some(p)
+                    let (kind, from) = if !self.lazy[p] {
+                        (class, p)
+                    } else if enters[i] != NONE {
+                        (class, enters[i] as usize)
                     } else if last[i] != next[i]
                         && !stack.is_empty()
                         && !matches!(code.insts[last[i] as usize], Inst::End { .. })
                     {
                         // Used several times in one body: worth a register from the first use.
-                        Some(next[i] as usize)
+                        (LOADS, next[i] as usize)
                     } else {
-                        None
+                        (LOADS, last[i] as usize)
                     };
-                    if let Some(from) = from {
-                        change[class][from] += 1;
-                        change[class][last[i] as usize] -= 1;
-                    }
+                    change[kind][from] += 1;
+                    change[kind][last[i] as usize] -= 1;
                     next[i] = NONE;
                 }
+                enters[i] = NONE;
             }
             for (k, v) in u[..nu].iter().enumerate() {
                 self.next[first + nd + k] = next[v.0 as usize];
@@ -472,23 +489,26 @@ impl Liveness {
                 next[i] = pos;
             }
         }
-        for (class, change) in change.iter().enumerate() {
-            let mut live = Vec::with_capacity(n);
-            let mut sum = 0;
-            for c in &change[..n] {
-                sum += c;
-                live.push(sum);
-            }
-            for l in &mut self.loops {
-                let body = l.begin as usize + 1..l.end as usize;
-                let extra = |p: usize| match &code.insts[p] {
-                    Inst::Op { op, .. } if class == 0 => scratch(*op) as i32,
-                    Inst::WideAdd { .. } if class == 0 => 1,
-                    _ => 0,
-                };
-                let peak = body.map(|p| live[p] + extra(p)).max().unwrap_or(0);
-                l.peak[class] = (peak - live[l.begin as usize]).max(0) as u32;
-            }
+        let live = change.map(|change| {
+            let sum = |sum: &mut i32, c: i32| {
+                *sum += c;
+                Some(*sum)
+            };
+            change.into_iter().scan(0, sum).collect::<Vec<i32>>()
+        });
+        let extra = |p: usize| match &code.insts[p] {
+            Inst::Op { op, .. } => scratch(*op) as i32,
+            Inst::WideAdd { .. } => 1,
+            _ => 0,
+        };
+        for l in &mut self.loops {
+            let begin = l.begin as usize;
+            let peak = |need: &dyn Fn(usize) -> i32| {
+                let most = (begin + 1..l.end as usize).map(need).max().unwrap_or(0);
+                (most - need(begin)).max(0) as u32
+            };
+            l.peak = [peak(&|p| live[0][p] + extra(p)), peak(&|p| live[1][p])];
+            l.peak_with_loads = peak(&|p| live[0][p] + live[LOADS][p] + extra(p));
         }
     }
 }

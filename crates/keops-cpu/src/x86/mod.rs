@@ -1,12 +1,14 @@
 //! Native x86-64 machine code for vector code, with AVX-512 or AVX2.
 //!
-//! `liveness` finds out when values are used next, `regalloc` holds them in registers, `select`
-//! (with `avx2` for what only AVX-512 has as instructions) chooses instructions, `asm` encodes
-//! them. Each is one pass, so that compiling takes time proportional to the length of the code.
+//! `liveness` finds out when values are used next, `regalloc` (with `loops`) holds them in
+//! registers, `select` (with `avx2` for what only AVX-512 has as instructions) chooses
+//! instructions, `asm` encodes them. Each is one pass, so that compiling takes time proportional
+//! to the length of the code.
 
 mod asm;
 mod avx2;
 mod liveness;
+mod loops;
 mod regalloc;
 mod select;
 #[cfg(test)]
@@ -101,7 +103,9 @@ pub enum CompileError {
     #[error(transparent)]
     Verify(#[from] VerifyError),
     /// A distance in memory does not fit the 31 bits of an address.
-    #[error("an address offset of {bytes} bytes exceeds the 2^31 - 1 that machine code can express")]
+    #[error(
+        "an address offset of {bytes} bytes exceeds the 2^31 - 1 that machine code can express"
+    )]
     TooLarge {
         /// The distance.
         bytes: i64,
@@ -119,9 +123,9 @@ pub enum CompileError {
     Exec(#[from] ExecError),
 }
 
-/// An instruction of at most a few hundred bytes each keeps routines below 2^31 bytes; a register
-/// of 64 bytes each keeps the spill area there too.
-const MAX_INSTS: usize = 1 << 22;
+/// At less than 1,000 bytes for the longest instruction (a conditional call), this keeps routines
+/// below 2^31 bytes, and at 64 bytes per register the spill area too.
+const MAX_INSTS: usize = 1 << 21;
 
 /// A compiled routine.
 #[derive(Debug)]

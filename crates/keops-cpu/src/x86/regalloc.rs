@@ -5,14 +5,12 @@
 //! When registers run out, the value with the furthest next use gives way (Belady 1966), clean
 //! values (lazy ones, or stored before) in preference to those that would have to be stored.
 //!
-//! The places of all values at the head of a loop are fixed when the loop is entered and restored
-//! before the jump back. Values that the loop changes come first, then those that its body reads
-//! most, as many as the peak pressure of the body leaves room for; the others are read from
-//! memory where they are used.
+//! See `loops` for what happens at the heads of loops.
 
-use super::asm::{Asm, Cond, Gpr, Mem, Op, Patch, RAX, RSP, Rm, Size, wide};
+use super::asm::{Asm, Gpr, Mem, Op, RAX, RSP, Rm, Size, wide};
 use super::liveness::{Liveness, NONE, Place};
-use crate::vcode::{Base, LoopKind, Ty, VCode, VReg};
+use super::loops::Open;
+use crate::vcode::{Base, Ty, VCode, VReg};
 use keops_core::prim::Kind;
 use std::collections::HashMap;
 
@@ -88,51 +86,29 @@ pub enum Loc {
 const K0: u8 = 32;
 const MASK_CLASS: u64 = 0xFE << K0;
 
+/// Where the value of a virtual register is.
 #[derive(Clone, Copy)]
-struct Val {
+pub struct Val {
     /// Register, or [`NO_REG`].
-    reg: u8,
+    pub reg: u8,
     /// Does the slot hold the value?
-    stored: bool,
+    pub stored: bool,
     /// Loops that need the slot to stay this value's.
-    held: u16,
+    pub held: u16,
     /// Register to prefer for the next assignment: where the loop wants the value.
-    hint: u8,
+    pub hint: u8,
     /// Spill slot or [`NONE`].
-    slot: u32,
+    pub slot: u32,
     /// Index in `sources` or [`NONE`].
-    lazy: u32,
+    pub lazy: u32,
     /// Next use or [`NONE`].
-    next: u32,
+    pub next: u32,
     /// Last loop that has looked at this value.
-    seen: u32,
+    pub seen: u32,
 }
 
-const NO_REG: u8 = u8::MAX;
-
-/// Place of a value at the head of an open loop.
-struct AtHead {
-    v: VReg,
-    /// Does the loop change it?
-    carried: bool,
-    /// Register, or [`NO_REG`] for a value that the loop changes in its slot.
-    reg: u8,
-    stored: bool,
-    hint: u8,
-}
-
-struct Candidate {
-    weight: f64,
-    v: VReg,
-    carried: bool,
-}
-
-struct Open {
-    number: usize,
-    head: Vec<AtHead>,
-    label: usize,
-    exit: Option<Patch>,
-}
+/// No register.
+pub const NO_REG: u8 = u8::MAX;
 
 /// Code that is jumped to in rare cases and lies behind the routine.
 type SlowPath = Box<dyn FnOnce(&mut Gen<'_>)>;
@@ -150,8 +126,10 @@ pub struct Gen<'a> {
     /// Position of the current instruction.
     pub pos: u32,
     slow_paths: Vec<SlowPath>,
-    vals: Vec<Val>,
-    file: [u32; 40],
+    /// Values by virtual register.
+    pub vals: Vec<Val>,
+    /// Virtual register by physical one.
+    pub file: [u32; 40],
     free: u64,
     temps: u64,
     pins: u64,
@@ -162,10 +140,14 @@ pub struct Gen<'a> {
     spill_stores: usize,
     pool: Vec<u64>,
     pool_index: HashMap<u64, i32>,
-    terms: Vec<Home>,
-    counters: Vec<Home>,
-    open: Vec<Open>,
-    loops_begun: usize,
+    /// Homes of address terms.
+    pub terms: Vec<Home>,
+    /// Homes of loop counters.
+    pub counters: Vec<Home>,
+    /// Open loops.
+    pub open: Vec<Open>,
+    /// Loops begun so far.
+    pub loops_begun: usize,
 }
 
 impl<'a> Gen<'a> {
@@ -256,11 +238,11 @@ impl<'a> Gen<'a> {
     }
 
     /// Register class of a value: 1 for mask registers, 0 for vectors.
-    fn class(&self, v: VReg) -> usize {
+    pub fn class(&self, v: VReg) -> usize {
         usize::from(self.evex && self.code.kinds[v.0 as usize] == Kind::Mask)
     }
 
-    fn val(&mut self, v: VReg) -> &mut Val {
+    pub fn val(&mut self, v: VReg) -> &mut Val {
         &mut self.vals[v.0 as usize]
     }
 
@@ -303,7 +285,7 @@ impl<'a> Gen<'a> {
         self.asm.vex(1, 0, 0, 0, 0x90 | u8::from(store), k & 7, 0, &rm);
     }
 
-    fn move_reg(&mut self, dst: u8, src: u8) {
+    pub fn move_reg(&mut self, dst: u8, src: u8) {
         if dst >= K0 {
             self.move_mask(false, dst, Rm::Reg(src & 7));
         } else {
@@ -423,7 +405,7 @@ impl<'a> Gen<'a> {
     }
 
     /// Can the instruction read this operand from memory?
-    fn foldable(&self, s: Source) -> bool {
+    pub fn foldable(&self, s: Source) -> bool {
         self.evex || !s.mem.bcast
     }
 
@@ -450,7 +432,7 @@ impl<'a> Gen<'a> {
     }
 
     /// Forgets the value of `v`.
-    fn release(&mut self, v: VReg) {
+    pub fn release(&mut self, v: VReg) {
         let val = self.val(v);
         let (reg, slot) = (val.reg, val.slot);
         val.reg = NO_REG;
@@ -474,7 +456,7 @@ impl<'a> Gen<'a> {
         self.file[reg as usize] = NONE;
     }
 
-    fn occupy(&mut self, v: VReg, reg: u8) {
+    pub fn occupy(&mut self, v: VReg, reg: u8) {
         self.free &= !(1 << reg);
         self.temps &= !(1 << reg);
         self.file[reg as usize] = v.0;
@@ -482,7 +464,7 @@ impl<'a> Gen<'a> {
     }
 
     /// A place of the value in memory, if it has one.
-    fn in_memory(&self, v: VReg) -> Option<Source> {
+    pub fn in_memory(&self, v: VReg) -> Option<Source> {
         let val = self.vals[v.0 as usize];
         if val.lazy != NONE {
             Some(self.sources[val.lazy as usize])
@@ -494,14 +476,14 @@ impl<'a> Gen<'a> {
     }
 
     /// Makes sure that the value survives the loss of its register.
-    fn save(&mut self, v: VReg) {
+    pub fn save(&mut self, v: VReg) {
         if self.in_memory(v).is_none() {
             self.save_to_slot(v);
         }
     }
 
     /// Makes sure that the value, which is in a register, is in its slot.
-    fn save_to_slot(&mut self, v: VReg) {
+    pub fn save_to_slot(&mut self, v: VReg) {
         let val = self.vals[v.0 as usize];
         if val.stored {
             return;
@@ -518,13 +500,13 @@ impl<'a> Gen<'a> {
     }
 
     /// Takes the register of `v` away.
-    fn drop_reg(&mut self, v: VReg) {
+    pub fn drop_reg(&mut self, v: VReg) {
         let reg = self.vals[v.0 as usize].reg;
         self.val(v).reg = NO_REG;
         self.vacate(reg);
     }
 
-    fn class_mask(&self, class: usize) -> u64 {
+    pub fn class_mask(&self, class: usize) -> u64 {
         match (class, self.evex) {
             (1, _) => MASK_CLASS,
             (_, true) => 0xFFFF_FFFF,
@@ -538,7 +520,7 @@ impl<'a> Gen<'a> {
     }
 
     /// A register for the current instruction, evicting a value if necessary.
-    fn take(&mut self, class: usize) -> u8 {
+    pub fn take(&mut self, class: usize) -> u8 {
         let mask = self.class_mask(class);
         if self.free & mask == 0 {
             self.evict(mask);
@@ -694,240 +676,6 @@ impl<'a> Gen<'a> {
                 self.save(v);
                 self.drop_reg(v);
             }
-        }
-    }
-
-    // ---- loops ----------------------------------------------------------------------------
-
-    /// Enters a loop: fixes the places at its head.
-    pub fn begin_loop(&mut self) {
-        let number = self.loops_begun;
-        self.loops_begun += 1;
-        let live = self.live;
-        let lp = &live.loops[number];
-        let in_regs = self.file.iter().filter(|&&v| v != NONE).map(|&v| (VReg(v), false));
-        let in_regs: Vec<_> = in_regs.collect();
-        let mut candidates: [Vec<Candidate>; 2] = [Vec::new(), Vec::new()];
-        for (v, carried) in lp.head.iter().map(|h| (h.v, h.carried)).chain(in_regs) {
-            let val = self.val(v);
-            if val.next == NONE || val.seen == number as u32 {
-                continue;
-            }
-            val.seen = number as u32;
-            let reads = live.weight(v, lp.begin, lp.end);
-            let weight = if carried {
-                1e18 + reads
-            } else if self.in_memory(v).is_some_and(|s| !self.foldable(s)) {
-                2.0 * reads
-            } else {
-                reads
-            };
-            if weight > 0.0 || self.is_in_reg(v) {
-                candidates[self.class(v)].push(Candidate { weight, v, carried });
-            }
-        }
-        let mut chosen = Vec::new();
-        let mut in_slots = Vec::new();
-        for (class, mut list) in candidates.into_iter().enumerate() {
-            list.sort_by(|a, b| b.weight.total_cmp(&a.weight).then(a.v.cmp(&b.v)));
-            let total = self.class_mask(class).count_ones();
-            // One register more than the peak: for an operand that cannot stay in memory.
-            let budget = total.saturating_sub(lp.peak[class] + 1) as usize;
-            let leave = list.split_off(budget.min(list.len()));
-            chosen.extend(list);
-            for c in leave {
-                if c.carried {
-                    in_slots.push(c.v);
-                } else if self.is_in_reg(c.v) {
-                    self.save(c.v);
-                    self.drop_reg(c.v);
-                }
-            }
-        }
-        for &v in &in_slots {
-            if !self.vals[v.0 as usize].stored {
-                self.in_reg(v);
-                self.save_to_slot(v);
-            }
-            if self.is_in_reg(v) {
-                self.drop_reg(v);
-            }
-            self.end_instruction();
-        }
-        for c in &chosen {
-            self.in_reg(c.v);
-        }
-        let mut head = Vec::with_capacity(chosen.len() + in_slots.len());
-        for &Candidate { v, carried, .. } in &chosen {
-            let val = self.val(v);
-            let hint = val.hint;
-            if carried {
-                val.stored = false;
-                val.lazy = NONE;
-                val.hint = val.reg;
-            }
-            head.push(AtHead { v, carried, reg: val.reg, stored: val.stored, hint });
-        }
-        for v in in_slots {
-            let val = self.val(v);
-            val.lazy = NONE;
-            val.held += 1;
-            head.push(AtHead { v, carried: true, reg: NO_REG, stored: true, hint: val.hint });
-        }
-        self.end_instruction();
-        let exit = match lp.kind {
-            LoopKind::Fixed(n) => {
-                if live.term_counter(number).is_none() {
-                    self.asm.set(self.counters[number].rm(), n as i32);
-                }
-                None
-            }
-            LoopKind::Columns { step } => {
-                self.asm.arith(7, Rm::Reg(REMAINING), step as i32);
-                Some(self.asm.jump_forward(Cond::Below))
-            }
-        };
-        if lp.innermost {
-            self.asm.align(64);
-        }
-        self.open.push(Open { number, head, label: self.asm.code.len(), exit });
-    }
-
-    /// Restores the places at the head and jumps back.
-    pub fn end_loop(&mut self) {
-        let Open { number, head, label, exit } = self.open.pop().expect("verified structure");
-        let live = self.live;
-        let lp = &live.loops[number];
-        let columns = matches!(lp.kind, LoopKind::Columns { .. });
-        for h in head.iter().filter(|h| h.reg == NO_REG) {
-            if self.is_in_reg(h.v) {
-                self.save_to_slot(h.v);
-                self.drop_reg(h.v);
-            } else if let (Some(from), false) =
-                (self.in_memory(h.v), self.vals[h.v.0 as usize].stored)
-            {
-                // A delayed load that was assigned last: through a register to the slot.
-                let reg = self.take(self.class(h.v));
-                self.load_to(reg, Loc::Mem(from));
-                self.occupy(h.v, reg);
-                self.val(h.v).lazy = NONE;
-                self.save_to_slot(h.v);
-                self.drop_reg(h.v);
-            }
-            self.val(h.v).held -= 1;
-        }
-        // What else is in registers gives way to the values of the head; after a loop over
-        // columns, which may not have run, nothing else may be in registers at all.
-        let mut target = [NONE; 40];
-        let mut stays = 0u64;
-        for h in head.iter().filter(|h| h.reg != NO_REG) {
-            target[h.reg as usize] = h.v.0;
-            let reg = self.vals[h.v.0 as usize].reg;
-            if reg != NO_REG {
-                stays |= 1 << reg;
-            }
-        }
-        for reg in 0..self.file.len() {
-            let v = self.file[reg];
-            if v != NONE && stays >> reg & 1 == 0 && (columns || target[reg] != NONE) {
-                self.save(VReg(v));
-                self.drop_reg(VReg(v));
-            }
-        }
-        // Moves first, those whose target is free; a cycle is broken through memory.
-        let mut moves: Vec<(VReg, u8)> = head
-            .iter()
-            .filter(|h| h.reg != NO_REG && self.is_in_reg(h.v))
-            .map(|h| (h.v, h.reg))
-            .filter(|&(v, r)| self.vals[v.0 as usize].reg != r)
-            .collect();
-        while !moves.is_empty() {
-            match moves.iter().position(|&(_, r)| self.file[r as usize] == NONE) {
-                Some(k) => {
-                    let (v, r) = moves.swap_remove(k);
-                    self.move_reg(r, self.vals[v.0 as usize].reg);
-                    self.drop_reg(v);
-                    self.occupy(v, r);
-                }
-                None => {
-                    let (v, _) = moves.swap_remove(0);
-                    self.save(v);
-                    self.drop_reg(v);
-                }
-            }
-        }
-        for h in head.iter().filter(|h| h.reg != NO_REG) {
-            if !self.is_in_reg(h.v) {
-                let from = self.in_memory(h.v).expect("a live value is somewhere");
-                self.load_to(h.reg, Loc::Mem(from));
-                self.occupy(h.v, h.reg);
-            }
-        }
-        for h in &head {
-            let val = self.val(h.v);
-            val.stored = h.stored;
-            val.hint = h.hint;
-            // A carried value comes out of the last turn: what it was before is no source of it.
-            if h.carried {
-                val.lazy = NONE;
-            }
-        }
-        for h in &lp.head {
-            if h.after == NONE {
-                self.release(h.v);
-            } else {
-                self.val(h.v).next = h.after;
-            }
-        }
-        self.end_instruction();
-        match lp.kind {
-            LoopKind::Fixed(n) => self.next_turn(number, n, label),
-            LoopKind::Columns { step } => self.next_columns(step, label),
-        }
-        if let Some(e) = exit {
-            self.asm.land(e);
-        }
-    }
-
-    fn next_turn(&mut self, number: usize, n: u32, label: usize) {
-        let live = self.live;
-        let lp = &live.loops[number];
-        for &(t, step) in &lp.steps {
-            self.asm.arith(0, self.terms[t].rm(), step);
-        }
-        match live.term_counter(number) {
-            Some((t, step)) => self.asm.arith(7, self.terms[t].rm(), step * n as i32),
-            None => self.asm.arith(5, self.counters[number].rm(), 1),
-        }
-        self.asm.jump_back(Cond::NotEqual, label);
-        for &(t, step) in &lp.steps {
-            self.asm.arith(5, self.terms[t].rm(), step * n as i32);
-        }
-    }
-
-    fn next_columns(&mut self, step: u32, label: usize) {
-        let size = self.ty().size() as i32;
-        let step = step as i32;
-        // The register of a pointer that the code does not use may serve another purpose.
-        let used = |b: Base| self.live.bases[b as usize];
-        let (reduced, out) = (Base::Reduced, Base::Out);
-        let moves = [
-            (used(reduced), Rm::Reg(pointer(reduced)), self.code.reduced_stride as i32 * size),
-            (used(out), Rm::Reg(pointer(out)), self.code.out_stride as i32 * size),
-            (self.live.stores_masks, Rm::Reg(MASKS), self.code.mask_stride as i32 * 4),
-            (self.live.numbers_columns, Rm::Mem(Mem::at(RSP, COLUMN_SLOT)), 1),
-        ];
-        for (used, what, by) in moves {
-            if used && by != 0 {
-                self.asm.arith(0, what, by * step);
-            }
-        }
-        self.asm.arith(5, Rm::Reg(REMAINING), step);
-        if step == 1 {
-            self.asm.jump_back(Cond::NotEqual, label);
-        } else {
-            self.asm.arith(7, Rm::Reg(REMAINING), step);
-            self.asm.jump_back(Cond::AboveEqual, label);
         }
     }
 }

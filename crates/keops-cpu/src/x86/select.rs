@@ -185,11 +185,13 @@ impl Gen<'_> {
             Le => self.compare_real(0x12, 0x1D, dst, next, args),
             Eq => self.compare_real(0x00, 0x00, dst, next, args),
             IntEq => {
-                let op = if ty == Ty::F32 { Op::new(1, 1, 0, 0x76) } else { Op::new(2, 1, 1, 0x29) };
+                let op =
+                    if ty == Ty::F32 { Op::new(1, 1, 0, 0x76) } else { Op::new(2, 1, 1, 0x29) };
                 self.binary(op, true, dst, next, args);
             }
             IntLt => {
-                let op = if ty == Ty::F32 { Op::new(1, 1, 0, 0x66) } else { Op::new(2, 1, 1, 0x37) };
+                let op =
+                    if ty == Ty::F32 { Op::new(1, 1, 0, 0x66) } else { Op::new(2, 1, 1, 0x37) };
                 self.binary(op, false, dst, next, &[args[1], args[0]]);
             }
             MaskAnd if masks => self.mask_binary(0x41, dst, next, args),
@@ -362,10 +364,10 @@ impl Gen<'_> {
             // The addend first: accumulators.
             let mut found = None;
             for k in [0, 1, 2] {
-                if let (Reg(r), true) = (l[k], dies(k)) {
-                    if found.is_none() || wanted == Some(r) || k == 2 && wanted.is_none() {
-                        found = Some((k, r));
-                    }
+                if let (Reg(r), true) = (l[k], dies(k))
+                    && (found.is_none() || wanted == Some(r) || k == 2 && wanted.is_none())
+                {
+                    found = Some((k, r));
                 }
             }
             found

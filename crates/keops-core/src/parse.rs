@@ -1,0 +1,840 @@
+//! Formulas as text, in the syntax of KeOps.
+//!
+//! ```
+//! use keops_core::parse::parse_formula;
+//!
+//! let aliases = ["x = Vi(3)", "y = Vj(3)", "b = Vj(2)", "g = Pm(1)"];
+//! let f = parse_formula("Exp(-g * SqDist(x, y)) * b", None, &aliases)?;
+//! assert_eq!(f.graph.dim(f.root), 2);
+//! assert_eq!(f.to_string(), "Exp(-(g * SqNorm2(x - y))) * b");
+//!
+//! let e = parse_formula("Exp(-g * SqDist(x, b)) * b", None, &aliases).unwrap_err();
+//! assert_eq!(
+//!     e.to_string(),
+//!     "SqDist: expected operands of one dimension, got dimensions [3, 2]
+//! where x has dimension 3 (Vi), b has dimension 2 (Vj)
+//!   | Exp(-g * SqDist(x, b)) * b
+//!   |          ^^^^^^^^^^^^"
+//! );
+//! # Ok::<(), keops_core::error::ParseError>(())
+//! ```
+//!
+//! # Grammar
+//! From the loosest to the tightest:
+//!
+//! | syntax | meaning |
+//! |---|---|
+//! | `d = …; e = …; formula` | definitions for use in what follows |
+//! | `a < b`, `<=`, `>`, `>=`, `==`, `!=` | 1 or 0; comparisons do not chain |
+//! | `a \| b` | scalar product |
+//! | `a + b`, `a - b` | |
+//! | `a * b`, `a / b` | |
+//! | `-a`, `+a` | so that `-x**2` is `-(x**2)` |
+//! | `a ** b` | from the right; `Square` or `Pow` for an integer `b`, `Sqrt` and `Rsqrt` for 0.5 and -0.5, else `Powf` |
+//! | `a[2]`, `a[1:3]`, `a[0:6:2]` | components, counted from 0 |
+//! | `(a)`, `[a, b]` | grouping; concatenation |
+//! | `Exp(a)`, `Pow(a, 3)`, `TensorDot(a, b, [2, 3], (3, 2), Ind(1), Ind(0))` | an operation of [`crate::ops::ALL`] or [`crate::composite::ALL`]: operands, then literal integers and lists |
+//! | `x` | a variable that an alias declares: `x = Vi(dim)` or `x = Vi(position, dim)` (one row for each i), `Vj` (for each j), `Pm` (a parameter), `Var(position, dim, category)` with category 0, 1 or 2 |
+//! | `Var(0, 3, 0)`, `Vi(0, 3)`, `Vi(3)` | the variable at a position (the next free one), declared on the spot |
+//! | `0.5`, `1e-3`, `2`, `Inf`, `NaN`, `IntCst(2)`, `RatCst(1, 3)`, `IntInv(3)`, `Zero(dim)` | constants, exact in the compute type |
+//! | `i`, `j` | the row and the column index, unless a variable has that name |
+//! | `Iota(d)`, `Put(a, start, step, d)`, `Einsum([2, 3], A, [0, 1], b, [1], [0])` | `0, …, d - 1`; zeros of dimension d with `out[start + k step] = a[k]`; a generalised product: extents of the indices, each operand with its indices, indices of the result |
+//!
+//! The k-th alias is argument k unless it says another position; positions must be `0, 1, …`
+//! without gaps. Variables that the formula does not use are arguments all the same.
+//!
+//! Any text gives a formula or a [`ParseError`] with the place; brackets, signs and powers nest to
+//! a depth of [`MAX_DEPTH`].
+
+mod constructors;
+mod lexer;
+mod raw;
+mod text;
+
+pub use raw::parse_reduction;
+pub use text::FormulaText;
+
+use crate::composite::{self, CompositeDef, Literal};
+use crate::error::{DimError, ParseError, Span};
+use crate::graph::{Builder, Category, Dependence, Ex, Graph, MAX_DIM, MAX_NODES, Node, Var};
+use crate::ops::{self, OpDef};
+use crate::outer::Formula;
+use lexer::{Token, words};
+use std::collections::{BTreeMap, HashMap};
+
+/// Deepest nesting of brackets, signs and powers.
+pub const MAX_DEPTH: usize = 128;
+/// Largest number of variables.
+const MAX_VARIABLES: usize = 1 << 12;
+
+/// Reads a formula, and for weighted reductions also the weight, of the variables that `aliases`
+/// declare. See the [module](self) for the syntax.
+///
+/// # Errors
+/// [`ParseError`] with the place in the formula or alias: unknown names, syntax, operands whose
+/// dimensions do not fit, contradictory positions.
+pub fn parse_formula(
+    text: &str,
+    weight: Option<&str>,
+    aliases: &[&str],
+) -> Result<Formula, ParseError> {
+    let builder = Builder::default();
+    let mut variables = Variables::from_aliases(aliases)?;
+    let root = Parser::new(&builder, text, &mut variables)?.whole()?.id;
+    let weight = match weight {
+        Some(w) => Some(Parser::new(&builder, w, &mut variables)?.whole()?.id),
+        None => None,
+    };
+    let (vars, names) = variables.in_order(text)?;
+    // Literals and everything that was simplified away stay behind.
+    let roots: Vec<_> = std::iter::once(root).chain(weight).collect();
+    let mut graph = Graph::default();
+    let roots = graph.import(&builder.into_graph(), &roots, |_, _| None);
+    Ok(Formula { graph: graph.into(), root: roots[0], weight: roots.get(1).copied(), vars, names })
+}
+
+/// What is declared so far.
+struct Variables {
+    by_position: BTreeMap<usize, (String, Var)>,
+    by_name: HashMap<String, Var>,
+}
+
+impl Variables {
+    fn from_aliases(aliases: &[&str]) -> Result<Variables, ParseError> {
+        let mut v = Variables { by_position: BTreeMap::new(), by_name: HashMap::new() };
+        for (k, alias) in aliases.iter().enumerate() {
+            v.alias(k, alias)?;
+        }
+        Ok(v)
+    }
+    fn alias(&mut self, number: usize, alias: &str) -> Result<(), ParseError> {
+        let builder = Builder::default();
+        let mut nothing = Variables { by_position: BTreeMap::new(), by_name: HashMap::new() };
+        let mut p = Parser::new(&builder, alias, &mut nothing)?;
+        let name = match p.tokens[..] {
+            [(Token::Name, name), (Token::Symbol("="), _), ..] => {
+                p.at = 2;
+                Some((p.slice(name).to_string(), name))
+            }
+            _ => None,
+        };
+        let start = p.span();
+        let hint = "an alias declares a variable: name = Vi(dim), Vj(dim) or Pm(dim), \
+                    or with its position, Vi(position, dim)";
+        let keyword = p.slice(start);
+        if p.peek() != Token::Name || p.ahead(1) != Token::Symbol("(") {
+            return Err(p.error(start, hint));
+        }
+        p.at += 2;
+        let arguments = p.arguments()?;
+        let span = Span { start: start.start, end: p.last_end() };
+        p.end()?;
+        let Some((position, dim, category)) = p.declaration(keyword, &arguments, span)? else {
+            return Err(p.error(start, hint));
+        };
+        let var = Var { index: position.unwrap_or(number) as u32, dim, category };
+        match name {
+            Some((name, at)) if self.by_name.contains_key(&name) => {
+                Err(p.error(at, &format!("a second variable is named `{name}`")))
+            }
+            Some((name, _)) => {
+                self.declare(var, Some(name)).map_err(|m| p.error(span, &m)).map(|_| ())
+            }
+            None => self.declare(var, None).map_err(|m| p.error(span, &m)).map(|_| ()),
+        }
+    }
+    /// Adds a variable, or finds it if it was declared in the same way.
+    fn declare(&mut self, var: Var, name: Option<String>) -> Result<Var, String> {
+        let position = var.index as usize;
+        if let Some((other, known)) = self.by_position.get(&position) {
+            if *known == var && name.is_none() {
+                return Ok(var);
+            }
+            return Err(format!(
+                "position {position} belongs to `{other}`, which is {}",
+                declaration_text(*known)
+            ));
+        }
+        let name = name.unwrap_or_else(|| inline_name(var));
+        self.by_name.insert(name.clone(), var);
+        self.by_position.insert(position, (name, var));
+        Ok(var)
+    }
+    fn next_position(&self) -> usize {
+        self.by_position.last_key_value().map_or(0, |(p, _)| p + 1)
+    }
+    /// Variables and names in the order of positions, which must have no gaps.
+    fn in_order(&self, text: &str) -> Result<(Vec<Var>, Vec<String>), ParseError> {
+        let gap = self.by_position.keys().enumerate().find(|(k, p)| k != *p);
+        if let Some((k, _)) = gap {
+            return Err(ParseError {
+                message: format!("no variable has position {k}: positions must have no gaps"),
+                text: text.into(),
+                span: Span { start: 0, end: text.len() },
+            });
+        }
+        Ok(self.by_position.values().map(|(name, v)| (*v, name.clone())).unzip())
+    }
+}
+
+fn declaration_text(v: Var) -> String {
+    format!("{}({}, {})", v.category.keyword(), v.index, v.dim)
+}
+/// How a variable is written on the spot.
+fn inline_name(v: Var) -> String {
+    format!("Var({}, {}, {})", v.index, v.dim, v.category as u8)
+}
+
+/// A piece of a formula.
+#[derive(Clone)]
+enum Value<'b> {
+    /// A formula.
+    Formula(Ex<'b>),
+    /// `[a, b]`: a concatenation, or a literal list.
+    Brackets(Vec<Located<'b>>),
+    /// `(1, 2)` or `Ind(1, 2)`: a literal list.
+    Tuple(Vec<Located<'b>>),
+}
+
+/// A piece of a formula with its place.
+#[derive(Clone)]
+struct Located<'b> {
+    value: Value<'b>,
+    span: Span,
+}
+
+impl Located<'_> {
+    /// As an integer literal. Beyond 2^53 a number is not exact, and no integer.
+    fn integer(&self) -> Option<i64> {
+        let Value::Formula(e) = &self.value else { return None };
+        let v = e.constant()?;
+        (v.fract() == 0.0 && v.abs() <= (1u64 << 53) as f64).then_some(v as i64)
+    }
+    fn literal(&self) -> Option<Literal> {
+        match &self.value {
+            Value::Formula(_) => self.integer().map(Literal::Int),
+            Value::Brackets(items) | Value::Tuple(items) => {
+                items.iter().map(Located::integer).collect::<Option<_>>().map(Literal::List)
+            }
+        }
+    }
+}
+
+/// Binding strength of an operator between two operands.
+fn strength(symbol: &str) -> Option<u8> {
+    Some(match symbol {
+        "<" | "<=" | ">" | ">=" | "==" | "!=" => COMPARISON,
+        "|" => 2,
+        "+" | "-" => 3,
+        "*" | "/" => 4,
+        "**" => 6,
+        _ => return None,
+    })
+}
+const COMPARISON: u8 = 1;
+const SIGN: u8 = 5;
+
+struct Parser<'b, 't> {
+    builder: &'b Builder,
+    text: &'t str,
+    tokens: Vec<(Token, Span)>,
+    at: usize,
+    depth: usize,
+    variables: &'t mut Variables,
+    definitions: HashMap<&'t str, Ex<'b>>,
+}
+
+impl<'b, 't> Parser<'b, 't> {
+    fn new(
+        builder: &'b Builder,
+        text: &'t str,
+        variables: &'t mut Variables,
+    ) -> Result<Parser<'b, 't>, ParseError> {
+        let tokens = words(text)?;
+        let definitions = HashMap::new();
+        Ok(Parser { builder, text, tokens, at: 0, depth: 0, variables, definitions })
+    }
+    fn ahead(&self, n: usize) -> Token {
+        self.tokens.get(self.at + n).map_or(Token::End, |(t, _)| *t)
+    }
+    fn peek(&self) -> Token {
+        self.ahead(0)
+    }
+    /// Place of the next word; the last word is [`Token::End`].
+    fn span(&self) -> Span {
+        self.tokens[self.at.min(self.tokens.len() - 1)].1
+    }
+    /// End of the word before.
+    fn last_end(&self) -> usize {
+        if self.at == 0 { 0 } else { self.tokens[self.at.min(self.tokens.len()) - 1].1.end }
+    }
+    fn slice(&self, span: Span) -> &'t str {
+        &self.text[span.start..span.end]
+    }
+    fn error(&self, span: Span, message: &str) -> ParseError {
+        ParseError { message: message.into(), text: self.text.into(), span }
+    }
+    /// The next word, which is not what it should be.
+    fn unexpected(&self, expected: &str) -> ParseError {
+        let got = match self.peek() {
+            Token::End => "the end".to_string(),
+            _ => format!("`{}`", self.slice(self.span())),
+        };
+        self.error(self.span(), &format!("expected {expected}, got {got}"))
+    }
+    fn eat(&mut self, symbol: &'static str) -> bool {
+        let yes = self.peek() == Token::Symbol(symbol);
+        self.at += yes as usize;
+        yes
+    }
+    fn expect(&mut self, symbol: &'static str, expected: &str) -> Result<(), ParseError> {
+        if self.eat(symbol) { Ok(()) } else { Err(self.unexpected(expected)) }
+    }
+    fn end(&self) -> Result<(), ParseError> {
+        if self.peek() == Token::End {
+            Ok(())
+        } else {
+            Err(self.unexpected("an operator or the end"))
+        }
+    }
+
+    /// `d = …; e = …; formula`
+    fn whole(&mut self) -> Result<Ex<'b>, ParseError> {
+        while self.peek() == Token::Name && self.ahead(1) == Token::Symbol("=") {
+            let (name, span) = (self.slice(self.span()), self.span());
+            if self.variables.by_name.contains_key(name) || self.definitions.contains_key(name) {
+                return Err(self.error(span, &format!("`{name}` is already defined")));
+            }
+            self.at += 2;
+            let value = self.formula(0)?;
+            self.definitions.insert(name, value);
+            self.expect(";", "an operator or `;` after the definition")?;
+        }
+        let value = self.formula(0)?;
+        self.end()?;
+        Ok(value)
+    }
+    fn formula(&mut self, least: u8) -> Result<Ex<'b>, ParseError> {
+        let value = self.expression(least)?;
+        self.as_formula(&value)
+    }
+    /// A sequence of operators that bind at least so strongly.
+    fn expression(&mut self, least: u8) -> Result<Located<'b>, ParseError> {
+        if self.depth == MAX_DEPTH {
+            let m = format!("brackets, signs and powers are nested more than {MAX_DEPTH} deep");
+            return Err(self.error(self.span(), &m));
+        }
+        self.depth += 1;
+        let mut left = self.operand()?;
+        while let Token::Symbol(symbol) = self.peek() {
+            let Some(s) = strength(symbol).filter(|s| *s >= least) else { break };
+            self.at += 1;
+            let right = self.expression(if symbol == "**" { SIGN } else { s + 1 })?;
+            left = self.infix(symbol, &left, &right)?;
+            let comparison = |t| matches!(t, Token::Symbol(c) if strength(c) == Some(COMPARISON));
+            if s == COMPARISON && comparison(self.peek()) {
+                let m = "comparisons do not chain: multiply two comparisons, or use parentheses";
+                return Err(self.error(self.span(), m));
+            }
+        }
+        self.depth -= 1;
+        Ok(left)
+    }
+    /// A sign and its operand, or a primary and what is selected of it.
+    fn operand(&mut self) -> Result<Located<'b>, ParseError> {
+        let start = self.span().start;
+        if self.eat("-") {
+            let x = self.formula(SIGN)?;
+            return self.made(start, x.un(&ops::MINUS));
+        }
+        if self.eat("+") {
+            let x = self.formula(SIGN)?;
+            return self.made(start, x);
+        }
+        let mut value = self.primary()?;
+        while self.eat("[") {
+            value = self.select(&value)?;
+        }
+        Ok(value)
+    }
+    fn primary(&mut self) -> Result<Located<'b>, ParseError> {
+        let (token, span) = (self.peek(), self.span());
+        match token {
+            Token::Number(v) => {
+                self.at += 1;
+                self.made(span.start, self.builder.lit(v))
+            }
+            Token::Name => {
+                self.at += 1;
+                if self.eat("(") { self.call(span) } else { self.name(span) }
+            }
+            Token::Symbol("(") => {
+                self.at += 1;
+                let comma_before = |p: &Self| p.tokens[p.at - 2].0 == Token::Symbol(",");
+                let mut items = self.arguments()?;
+                let span = Span { start: span.start, end: self.last_end() };
+                if items.len() == 1 && !comma_before(self) {
+                    return Ok(Located { span, ..items.remove(0) });
+                }
+                Ok(Located { value: Value::Tuple(items), span })
+            }
+            Token::Symbol("[") => {
+                self.at += 1;
+                let items = self.list("]")?;
+                let span = Span { start: span.start, end: self.last_end() };
+                Ok(Located { value: Value::Brackets(items), span })
+            }
+            _ => Err(self.unexpected("a formula")),
+        }
+    }
+    /// What comes after an opening parenthesis, up to the closing one.
+    fn arguments(&mut self) -> Result<Vec<Located<'b>>, ParseError> {
+        self.list(")")
+    }
+    fn list(&mut self, close: &'static str) -> Result<Vec<Located<'b>>, ParseError> {
+        let mut items = vec![];
+        while !self.eat(close) {
+            items.push(self.expression(0)?);
+            if !self.eat(",") && self.peek() != Token::Symbol(close) {
+                return Err(self.unexpected(&format!("an operator, `,` or `{close}`")));
+            }
+        }
+        Ok(items)
+    }
+    fn name(&mut self, span: Span) -> Result<Located<'b>, ParseError> {
+        let name = self.slice(span);
+        let b = self.builder;
+        let value = match name {
+            _ if self.definitions.contains_key(name) => self.definitions[name],
+            _ if self.variables.by_name.contains_key(name) => b.var(self.variables.by_name[name]),
+            "i" => b.node(Node::Index(Category::I)),
+            "j" => b.node(Node::Index(Category::J)),
+            "Inf" => b.lit(f64::INFINITY),
+            "NaN" => b.lit(f64::NAN),
+            _ => {
+                let names = self.variables.by_name.keys().map(String::as_str);
+                let near = closest(name, names.chain(self.definitions.keys().copied()));
+                let known: Vec<_> =
+                    self.variables.by_position.values().map(|(n, _)| n.as_str()).collect();
+                let hint = match near {
+                    _ if is_operation(name) => format!("the operation is written `{name}(…)`"),
+                    Some(n) => format!("did you mean `{n}`?"),
+                    None if known.is_empty() => "no variable is declared".into(),
+                    None => format!("the variables are {}", known.join(", ")),
+                };
+                return Err(self.error(span, &format!("unknown variable `{name}`; {hint}")));
+            }
+        };
+        self.made(span.start, value)
+    }
+    /// A formula that ends before the next word.
+    fn made(&self, start: usize, value: Ex<'b>) -> Result<Located<'b>, ParseError> {
+        let span = Span { start, end: self.last_end() };
+        if self.builder.graph().len() > MAX_NODES {
+            return Err(self.error(span, &format!("the formula has more than {MAX_NODES} nodes")));
+        }
+        Ok(Located { value: Value::Formula(value), span })
+    }
+    fn as_formula(&self, x: &Located<'b>) -> Result<Ex<'b>, ParseError> {
+        match &x.value {
+            Value::Formula(e) => Ok(*e),
+            Value::Tuple(_) => {
+                Err(self.error(x.span, "a list of numbers is no formula; [a, b] concatenates"))
+            }
+            Value::Brackets(items) if items.is_empty() => {
+                Err(self.error(x.span, "nothing to concatenate"))
+            }
+            Value::Brackets(items) => {
+                let parts = items.iter().map(|i| self.as_formula(i));
+                let parts = parts.collect::<Result<Vec<_>, _>>()?;
+                let total = parts.iter().map(|p| p.dim()).sum::<usize>();
+                if total > MAX_DIM {
+                    let m = format!(
+                        "concatenation: expected at most {MAX_DIM} components, got {total}"
+                    );
+                    return Err(self.error(x.span, &m));
+                }
+                Ok(Ex::concat(&parts))
+            }
+        }
+    }
+
+    fn infix(
+        &self,
+        symbol: &str,
+        left: &Located<'b>,
+        right: &Located<'b>,
+    ) -> Result<Located<'b>, ParseError> {
+        let operands = [left.clone(), right.clone()];
+        let swapped = || [right.clone(), left.clone()];
+        let start = left.span.start;
+        match symbol {
+            "+" => self.operation(&ops::ADD, &operands, start),
+            "-" => self.operation(&ops::SUBTRACT, &operands, start),
+            "*" => self.operation(&ops::MULT, &operands, start),
+            "/" => self.operation(&ops::DIVIDE, &operands, start),
+            "<" => self.operation(&ops::LESS_THAN, &operands, start),
+            "<=" => self.operation(&ops::LESS_OR_EQUAL, &operands, start),
+            ">" => self.operation(&ops::LESS_THAN, &swapped(), start),
+            ">=" => self.operation(&ops::LESS_OR_EQUAL, &swapped(), start),
+            "==" => self.operation(&ops::EQUAL, &operands, start),
+            "!=" => self.operation(&ops::NOT_EQUAL, &operands, start),
+            "|" => match composite::by_name("Scalprod") {
+                Some(c) => self.composite(c, &operands, start),
+                None => unreachable!("Scalprod is in the table"),
+            },
+            "**" => {
+                let (x, exponent) = (self.as_formula(left)?, self.as_formula(right)?);
+                match power(x, exponent) {
+                    Some(e) => self.made(start, e),
+                    None => self.operation(&ops::POWF, &operands, start),
+                }
+            }
+            _ => unreachable!("{symbol} is not between operands"),
+        }
+    }
+    fn operation(
+        &self,
+        op: &'static OpDef,
+        args: &[Located<'b>],
+        start: usize,
+    ) -> Result<Located<'b>, ParseError> {
+        let x = args.iter().map(|a| self.as_formula(a)).collect::<Result<Vec<_>, _>>()?;
+        let made = Ex::map(op, &x).map_err(|e| self.dim_error(e, &x, args, start))?;
+        self.made(start, made)
+    }
+    fn composite(
+        &self,
+        op: &CompositeDef,
+        args: &[Located<'b>],
+        start: usize,
+    ) -> Result<Located<'b>, ParseError> {
+        // As many operands as possible: what comes after them must be literals.
+        let (n, literal) = (args.len(), |a: &Located<'b>| a.literal());
+        let fits = |k: &usize| {
+            (op.literals.0..=op.literals.1).contains(&(n - k))
+                && (n - k == 0 || args[*k..].iter().all(|a| literal(a).is_some()))
+        };
+        let most = op.operands.1.min(n);
+        let Some(count) = (op.operands.0..=most).rev().find(fits) else {
+            let span = Span { start, end: self.last_end() };
+            return Err(self.error(span, &wrong_arguments(op, n)));
+        };
+        let (operands, literals) = args.split_at(count);
+        let x = operands.iter().map(|a| self.as_formula(a)).collect::<Result<Vec<_>, _>>()?;
+        let literals: Vec<Literal> = literals.iter().filter_map(literal).collect();
+        let made = (op.build)(&x, &literals).map_err(|e| self.dim_error(e, &x, operands, start))?;
+        self.made(start, made)
+    }
+    fn dim_error(
+        &self,
+        e: DimError,
+        x: &[Ex<'b>],
+        args: &[Located<'b>],
+        start: usize,
+    ) -> ParseError {
+        let describe = |(x, a): (&Ex<'b>, &Located<'b>)| {
+            let text: String = self.slice(a.span).chars().take(40).collect();
+            let of = match x.dependence() {
+                Dependence::I => "Vi",
+                Dependence::J => "Vj",
+                Dependence::NONE => "Pm",
+                _ => "Vi and Vj",
+            };
+            format!("{text} has dimension {} ({of})", x.dim())
+        };
+        let operands: Vec<_> = x.iter().zip(args).take(6).map(describe).collect();
+        let message = format!("{e}\nwhere {}", operands.join(", "));
+        self.error(Span { start, end: self.last_end() }, &message)
+    }
+
+    /// The selection after an opening `[`.
+    fn select(&mut self, x: &Located<'b>) -> Result<Located<'b>, ParseError> {
+        let e = self.as_formula(x)?;
+        let dim = e.dim();
+        let open = self.last_end() - 1;
+        let mut bounds = [None; 3];
+        let mut colons = 0;
+        loop {
+            if !matches!(self.peek(), Token::Symbol(":" | "]")) {
+                let value = self.expression(0)?;
+                let Some(v) = value.integer() else {
+                    return Err(
+                        self.error(value.span, "expected an integer; see Gather for tables")
+                    );
+                };
+                bounds[colons] = Some(v);
+            }
+            if colons == 2 || !self.eat(":") {
+                break;
+            }
+            colons += 1;
+        }
+        self.expect("]", "`:` or `]`")?;
+        let span = Span { start: open, end: self.last_end() };
+        let size = |v: i64, low: usize, high: usize| {
+            let ok = usize::try_from(v).ok().filter(|v| (low..=high).contains(v));
+            ok.ok_or_else(|| {
+                let name = self.slice(x.span);
+                self.error(
+                    span,
+                    &format!("{v} is not in {low}..={high}: {name} has {dim} components"),
+                )
+            })
+        };
+        let picked = match (colons, bounds) {
+            (0, [Some(at), ..]) => e.pick(size(at, 0, dim - 1)?, 1, 1),
+            (0, _) => return Err(self.error(span, "expected a component")),
+            (_, [start, stop, step]) => {
+                let start = size(start.unwrap_or(0), 0, dim - 1)?;
+                let stop = size(stop.unwrap_or(dim as i64), start + 1, dim)?;
+                let step = size(step.unwrap_or(1), 1, dim)?;
+                e.pick(start, step, (stop - start).div_ceil(step))
+            }
+        };
+        self.made(x.span.start, picked)
+    }
+
+    /// A call, after its opening parenthesis.
+    fn call(&mut self, name_span: Span) -> Result<Located<'b>, ParseError> {
+        let name = self.slice(name_span);
+        let args = self.arguments()?;
+        let start = name_span.start;
+        if let Some(op) = ops::by_name(name) {
+            return self.operation(op, &args, start);
+        }
+        if let Some(op) = composite::by_name(name) {
+            return self.composite(op, &args, start);
+        }
+        let span = Span { start, end: self.last_end() };
+        if let Some((position, dim, category)) = self.declaration(name, &args, span)? {
+            let index = position.unwrap_or(self.variables.next_position()) as u32;
+            let var = self.variables.declare(Var { index, dim, category }, None);
+            let var = var.map_err(|m| self.error(span, &m))?;
+            return self.made(start, self.builder.var(var));
+        }
+        if name == "Ind" {
+            return Ok(Located { value: Value::Tuple(args), span });
+        }
+        if let Some(value) = self.form(name, &args, span)? {
+            return self.made(start, value);
+        }
+        let tables = ops::ALL.iter().map(|o| o.name).chain(composite::ALL.iter().map(|c| c.name));
+        let hint = if self.variables.by_name.contains_key(name) {
+            "; it is a variable".into()
+        } else {
+            closest(name, tables.chain(FORMS))
+                .map_or(String::new(), |n| format!("; did you mean `{n}`?"))
+        };
+        Err(self.error(name_span, &format!("unknown operation `{name}`{hint}")))
+    }
+    /// Position, dimension and category if `keyword` declares a variable.
+    fn declaration(
+        &self,
+        keyword: &str,
+        args: &[Located<'b>],
+        span: Span,
+    ) -> Result<Option<(Option<usize>, usize, Category)>, ParseError> {
+        let category = match keyword {
+            "Vi" | "Vx" => Some(Category::I),
+            "Vj" | "Vy" => Some(Category::J),
+            "Pm" => Some(Category::Param),
+            "Var" => None,
+            _ => return Ok(None),
+        };
+        let usage = match category {
+            None => "Var(position, dim, category) with category 0 (Vi), 1 (Vj) or 2 (Pm)".into(),
+            Some(_) => format!("{keyword}(dim) or {keyword}(position, dim)"),
+        };
+        let fail = |got: &str| Err(self.error(span, &format!("expected {usage}{got}")));
+        let Some(v) = args.iter().map(Located::integer).collect::<Option<Vec<i64>>>() else {
+            return fail(" with integers");
+        };
+        let (position, dim, category) = match (category, &v[..]) {
+            (Some(c), [dim]) => (None, *dim, c),
+            (Some(c), [position, dim]) => (Some(*position), *dim, c),
+            (None, [position, dim, c @ 0..=2]) => {
+                let c = [Category::I, Category::J, Category::Param][*c as usize];
+                (Some(*position), *dim, c)
+            }
+            _ => return fail(""),
+        };
+        if dim < 1 || dim > MAX_DIM as i64 {
+            return fail(&format!(" with a dimension in 1..={MAX_DIM}, got {dim}"));
+        }
+        match position {
+            Some(p) if p < 0 || p >= MAX_VARIABLES as i64 => {
+                fail(&format!(" with a position in 0..{MAX_VARIABLES}, got {p}"))
+            }
+            p => Ok(Some((p.map(|p| p as usize), dim as usize, category))),
+        }
+    }
+    /// Constants and the structural forms; `None` if `name` is none of them.
+    fn form(
+        &self,
+        name: &str,
+        args: &[Located<'b>],
+        span: Span,
+    ) -> Result<Option<Ex<'b>>, ParseError> {
+        let b = self.builder;
+        let fail = |usage: &str| Err(self.error(span, &format!("expected {usage}")));
+        let ints: Option<Vec<i64>> = args.iter().map(Located::integer).collect();
+        let ints = ints.as_deref();
+        let dim = |v: i64| (1..=MAX_DIM as i64).contains(&v).then_some(v as usize);
+        Ok(Some(match name {
+            "IntCst" => match ints {
+                Some([v]) => b.lit(*v as f64),
+                _ => return fail("IntCst(integer)"),
+            },
+            "IntInv" => match ints {
+                Some([v]) if *v != 0 => b.lit(1.0 / *v as f64),
+                _ => return fail("IntInv(integer), not 0"),
+            },
+            "RatCst" => match ints {
+                Some([p, q]) if *q != 0 => b.lit(*p as f64 / *q as f64),
+                _ => return fail("RatCst(integer, integer), the second not 0"),
+            },
+            "Zero" => match ints {
+                Some([d]) if dim(*d).is_some() => b.lit(0.0).broadcast(*d as usize),
+                _ => return fail(&format!("Zero(dim) with 1 <= dim <= {MAX_DIM}")),
+            },
+            "Iota" => match ints {
+                Some([d]) if dim(*d).is_some() => b.node(Node::Iota(*d as usize)),
+                _ => return fail(&format!("Iota(dim) with 1 <= dim <= {MAX_DIM}")),
+            },
+            "Put" => {
+                let usage = "Put(a, start, step, dim) with every start + k step below dim";
+                let [a, rest @ ..] = args else { return fail(usage) };
+                let a = self.as_formula(a)?;
+                let rest: Option<Vec<i64>> = rest.iter().map(Located::integer).collect();
+                match rest.as_deref() {
+                    Some([start, step, d]) if *start >= 0 && *step >= 1 && dim(*d).is_some() => {
+                        let last =
+                            (a.dim() as i64 - 1).saturating_mul(*step).saturating_add(*start);
+                        if last >= *d {
+                            return fail(usage);
+                        }
+                        a.put(*start as usize, *step as usize, *d as usize)
+                    }
+                    _ => return fail(usage),
+                }
+            }
+            "Einsum" => self.einsum(args, span)?,
+            _ => return Ok(None),
+        }))
+    }
+    fn einsum(&self, args: &[Located<'b>], span: Span) -> Result<Ex<'b>, ParseError> {
+        let usage = "expected Einsum([extents], a, [indices of a], …, [indices of the result]) \
+                     with at most 16 indices";
+        let fail = |m: &str| Err(self.error(span, m));
+        let list = |a: &Located<'b>| match a.literal() {
+            Some(Literal::List(v)) => {
+                v.into_iter().map(usize::try_from).collect::<Result<Vec<_>, _>>().ok()
+            }
+            _ => None,
+        };
+        let [extents, operands @ .., out] = args else { return fail(usage) };
+        let (Some(extents), Some(out)) = (list(extents), list(out)) else { return fail(usage) };
+        if extents.len() > 16 || operands.is_empty() || operands.len() % 2 == 1 {
+            return fail(usage);
+        }
+        let size = |labels: &[usize]| -> Option<(usize, Vec<u8>)> {
+            let dims =
+                labels.iter().map(|&l| extents.get(l).copied()).collect::<Option<Vec<_>>>()?;
+            let total = dims.iter().try_fold(1usize, |a, &d| a.checked_mul(d))?;
+            Some((total, labels.iter().map(|&l| l as u8).collect()))
+        };
+        let distinct = |l: &[usize]| l.iter().enumerate().all(|(k, v)| !l[..k].contains(v));
+        let mut terms: Vec<(Ex<'b>, Vec<u8>)> = vec![];
+        for pair in operands.chunks_exact(2) {
+            let e = self.as_formula(&pair[0])?;
+            match list(&pair[1]).as_deref().and_then(size) {
+                Some((d, axes)) if d == e.dim() => terms.push((e, axes)),
+                Some((d, _)) => {
+                    let m = format!(
+                        "Einsum: an operand of dimension {} has indices of extent {d}",
+                        e.dim()
+                    );
+                    return Err(self.error(pair[0].span, &m));
+                }
+                None => return fail(usage),
+            }
+        }
+        let (Some((dim, axes)), Some((work, _))) =
+            (size(&out), size(&Vec::from_iter(0..extents.len())))
+        else {
+            return fail(usage);
+        };
+        if work == 0 || work > 1 << 40 || dim > MAX_DIM || !distinct(&out) {
+            return fail(&format!(
+                "Einsum: expected extents of at least 1, distinct indices of the result and at most \
+                 {MAX_DIM} components"
+            ));
+        }
+        let operands: Vec<(Ex<'b>, &[u8])> = terms.iter().map(|(e, a)| (*e, &a[..])).collect();
+        Ok(terms[0].0.contract(extents, &operands, &axes))
+    }
+}
+
+/// Names of calls that are in no table, as they have no operands or belong to the graph itself.
+const FORMS: [&str; 14] = [
+    "Vi", "Vj", "Pm", "Var", "Vx", "Vy", "IntCst", "IntInv", "RatCst", "Zero", "Ind", "Iota",
+    "Put", "Einsum",
+];
+
+fn is_operation(name: &str) -> bool {
+    ops::by_name(name).is_some() || composite::by_name(name).is_some() || FORMS.contains(&name)
+}
+
+/// `x ** exponent` for the constant exponents that have an expansion.
+pub(crate) fn power<'b>(x: Ex<'b>, exponent: Ex<'b>) -> Option<Ex<'b>> {
+    let e = exponent.constant()?;
+    if e == 0.5 {
+        return Some(x.un(&ops::SQRT));
+    }
+    if e == -0.5 {
+        return Some(x.un(&ops::RSQRT));
+    }
+    let integer = e.fract() == 0.0 && e.abs() <= f64::from(i32::MAX);
+    let pow = composite::by_name("Pow").filter(|_| integer)?;
+    (pow.build)(&[x], &[Literal::Int(e as i64)]).ok()
+}
+
+fn wrong_arguments(op: &CompositeDef, got: usize) -> String {
+    let range = |(a, b): (usize, usize)| match (a, b) {
+        (a, b) if a == b => a.to_string(),
+        (a, usize::MAX) => format!("at least {a}"),
+        (a, b) => format!("{a} to {b}"),
+    };
+    let literals = match op.literals {
+        (_, 0) => String::new(),
+        l => format!(" and then {} integers or lists", range(l)),
+    };
+    let operands = range(op.operands);
+    format!("{}: expected {operands} operands{literals}, got {got} arguments ({})", op.name, op.doc)
+}
+
+/// The name that differs least from a misspelt one: in case, or in at most two letters.
+fn closest<'n>(name: &str, names: impl Iterator<Item = &'n str>) -> Option<&'n str> {
+    let distance = |other: &str| {
+        if name.eq_ignore_ascii_case(other) {
+            return 0;
+        }
+        let (a, b): (Vec<char>, Vec<char>) = (name.chars().collect(), other.chars().collect());
+        if a.len().abs_diff(b.len()) > 2 {
+            return usize::MAX;
+        }
+        let mut row: Vec<usize> = (0..=b.len()).collect();
+        for (k, x) in a.iter().enumerate() {
+            let mut diagonal = std::mem::replace(&mut row[0], k + 1);
+            for (l, y) in b.iter().enumerate() {
+                let replace = diagonal + (x != y) as usize;
+                diagonal = row[l + 1];
+                row[l + 1] = replace.min(diagonal + 1).min(row[l] + 1);
+            }
+        }
+        row[b.len()]
+    };
+    let allowed = (name.chars().count() / 3).min(2);
+    names.map(|n| (distance(n), n)).filter(|(d, _)| *d <= allowed).min().map(|(_, n)| n)
+}

@@ -1,0 +1,154 @@
+//! Whole reductions as text, in the form that KeOps uses inside.
+
+use super::lexer::Token;
+use super::{Located, MAX_DEPTH, Parser, Variables};
+use crate::error::{Error, ParseError, Span};
+use crate::graph::{Builder, NodeId, Var};
+use crate::outer::{Computation, Formula, InputDef, OuterGraph, OutputDef, Port};
+use crate::reduce::{self, Family, ReductionDef, WeightRule};
+use crate::spec::Axis;
+use std::sync::Arc;
+
+/// What a reduction string says.
+enum Raw {
+    /// `Sum_Reduction(formula, tag)` and its like.
+    Reduce {
+        formula: NodeId,
+        weight: Option<NodeId>,
+        reduction: &'static ReductionDef,
+        k: usize,
+        axis: Axis,
+        span: Span,
+    },
+    /// `Grad_WithSavedForward(reduction, variable, cotangent, saved result)`.
+    Gradient { of: Box<Raw>, variable: Var, cotangent: Var, span: Span },
+}
+
+/// Reads a reduction in KeOps' internal form, such as `Sum_Reduction(Exp(-SqDist(x,y))*b,0)`:
+/// the formula, the number of winners of KMin and its like, the tag (0 reduces over j, 1 over i)
+/// and the weight of weighted reductions; or
+/// `Grad_WithSavedForward(reduction, variable, cotangent, saved)`, its gradient, in which
+/// cotangent and saved result are variables (the latter is not read: it is recomputed).
+/// Gradients with respect to parameters are summed over all rows.
+///
+/// # Errors
+/// [`Error::Parse`] with the place; [`Error::Grad`] where there is no derivative; [`Error::Input`]
+/// if formula and reduction do not fit.
+pub fn parse_reduction(text: &str, aliases: &[&str]) -> Result<Computation, Error> {
+    let builder = Builder::default();
+    let mut variables = Variables::from_aliases(aliases)?;
+    let mut parser = Parser::new(&builder, text, &mut variables)?;
+    let raw = parser.reduction()?;
+    parser.end()?;
+    let (vars, names) = variables.in_order(text)?;
+    let formula = Formula {
+        graph: Arc::new(builder.into_graph()),
+        root: NodeId(0),
+        weight: None,
+        vars,
+        names,
+    };
+    build(&raw, &formula, text)
+}
+
+fn build(raw: &Raw, all: &Formula, text: &str) -> Result<Computation, Error> {
+    let fail = |span: &Span, message: String| {
+        Err(Error::Parse(ParseError { message, text: text.into(), span: *span }))
+    };
+    match raw {
+        Raw::Reduce { formula, weight, reduction, k, axis, span } => {
+            let formula = Formula { root: *formula, weight: *weight, ..all.clone() };
+            Computation::reduction(formula, reduction, *k, *axis)
+                .or_else(|e| fail(span, e.to_string()))
+        }
+        Raw::Gradient { of, variable, cotangent, span } => {
+            let inner = build(of, all, text)?;
+            let [OutputDef { port, .. }] = inner.outputs() else {
+                return fail(span, "expected a reduction with one result to differentiate".into());
+            };
+            let mut graph: OuterGraph = inner.graph().clone();
+            let mut input = |v: &Var| graph.input(v.index as usize, v.dim, v.category);
+            let (x, e): (Port, Port) = (input(variable), input(cotangent));
+            let gradient = graph.vjp(&[(*port, e)], &[x])?[0];
+            let gradient = gradient.unwrap_or_else(|| graph.zeros(variable.dim, variable.category));
+            let inputs: Vec<InputDef> = inner.inputs().to_vec();
+            let output = OutputDef { port: gradient, row: vec![variable.dim] };
+            Ok(Computation::new(graph, inputs, vec![output])?)
+        }
+    }
+}
+
+impl<'b> Parser<'b, '_> {
+    fn reduction(&mut self) -> Result<Raw, ParseError> {
+        let start = self.span();
+        let name = self.slice(start);
+        let hint = "a reduction, as Sum_Reduction(formula, tag)";
+        if self.peek() != Token::Name || self.ahead(1) != Token::Symbol("(") {
+            return Err(self.unexpected(hint));
+        }
+        if self.depth == MAX_DEPTH {
+            let m = format!("gradients are nested more than {MAX_DEPTH} deep");
+            return Err(self.error(start, &m));
+        }
+        if name == "Grad_WithSavedForward" {
+            self.at += 2;
+            self.depth += 1;
+            let of = Box::new(self.reduction()?);
+            self.depth -= 1;
+            self.expect(",", "`,`")?;
+            let rest = self.arguments()?;
+            let span = Span { start: start.start, end: self.last_end() };
+            let [variable, cotangent, _saved] = &rest[..] else {
+                let m = "expected Grad_WithSavedForward(reduction, variable, cotangent, saved)";
+                return Err(self.error(span, m));
+            };
+            let (variable, cotangent) = (self.variable(variable)?, self.variable(cotangent)?);
+            return Ok(Raw::Gradient { of, variable, cotangent, span });
+        }
+        let Some(reduction) = name.strip_suffix("_Reduction") else {
+            return Err(self.unexpected(hint));
+        };
+        let Some(reduction) = reduce::by_name(reduction) else {
+            return Err(self.error(start, &format!("unknown reduction `{reduction}`")));
+        };
+        self.at += 2;
+        let args = self.arguments()?;
+        let span = Span { start: start.start, end: self.last_end() };
+        let many = matches!(&reduction.kind, Family::Select(s) if s.many);
+        let parameters = if many { "formula, K, tag" } else { "formula, tag" };
+        let usage = match reduction.weight {
+            WeightRule::Never => format!("expected {name}({parameters})"),
+            _ => format!("expected {name}({parameters}, weight)"),
+        };
+        let fail = |got: &str| Err(self.error(span, &format!("{usage}{got}")));
+        let (formula, rest) = match &args[..] {
+            [f, rest @ ..] => (self.as_formula(f)?.id, rest),
+            [] => return fail(""),
+        };
+        let (k, rest) = match rest {
+            [k, rest @ ..] if many => match k.integer().and_then(|k| usize::try_from(k).ok()) {
+                Some(k) => (k, rest),
+                None => return fail(" with a positive integer K"),
+            },
+            rest => (1, rest),
+        };
+        let (tag, weight) = match rest {
+            [tag] => (tag, None),
+            [tag, w] => (tag, Some(self.as_formula(w)?.id)),
+            _ => return fail(""),
+        };
+        let axis = match tag.integer() {
+            Some(0) => Axis::J,
+            Some(1) => Axis::I,
+            _ => return fail(" with tag 0 (over j) or 1 (over i)"),
+        };
+        Ok(Raw::Reduce { formula, weight, reduction, k, axis, span })
+    }
+    fn variable(&self, x: &Located<'b>) -> Result<Var, ParseError> {
+        let e = self.as_formula(x)?;
+        match *self.builder.graph().node(e.id) {
+            crate::graph::Node::Var(v) => Ok(v),
+            _ => Err(self.error(x.span, "expected a variable")),
+        }
+    }
+}

@@ -1,0 +1,25 @@
+//! Random formulas on every level of this machine against the reference interpreter.
+
+use keops_core::conformance::{Config, check_backend};
+use keops_core::spec::Device;
+use keops_cpu::{Cpu, Level};
+
+#[test]
+fn random_formulas_agree_with_the_interpreter() {
+    let count = |name: &str, default: usize| {
+        std::env::var(name).ok().and_then(|v| v.parse().ok()).unwrap_or(default)
+    };
+    let devices: Vec<(String, Device)> = Level::available()
+        .into_iter()
+        .map(|l| (l.name().to_string(), Device::new(Cpu::with_level(l).expect("available"))))
+        .collect();
+    let named: Vec<(&str, &Device)> = devices.iter().map(|(n, d)| (n.as_str(), d)).collect();
+    let config = Config {
+        cases: count("KEOPS_CONFORMANCE_CASES", 2000) as u32,
+        seed: count("KEOPS_CONFORMANCE_SEED", 1) as u64,
+        ..Config::default()
+    };
+    let report = check_backend(&named, config);
+    println!("{report}");
+    report.assert_passed();
+}

@@ -1,0 +1,283 @@
+//! The device: memory, transfers, launches. Everything that touches the driver is here.
+
+use crate::codegen::{Code, THREADS};
+use crate::layout::Tables;
+use cudarc::driver::{
+    CudaContext, CudaFunction, CudaSlice, CudaStream, DriverError, LaunchConfig, PushKernelArg, sys,
+};
+use keops_core::data::{ArgView, Buffer};
+use keops_core::error::{CompileError, RunError};
+use keops_core::spec::{CheckedArgs, Executable, ReduceSpec, Unavailable};
+use keops_core::with_view;
+use ndarray::ArrayViewD;
+use std::sync::Arc;
+
+/// Oldest driver interface that the bindings fit (CUDA 12.0).
+const OLDEST_DRIVER: i32 = 12000;
+
+/// An open device.
+#[derive(Debug)]
+pub struct Gpu {
+    context: Arc<CudaContext>,
+    architecture: String,
+}
+
+fn unavailable(reason: String) -> Unavailable {
+    Unavailable { backend: "cuda".into(), reason }
+}
+
+impl Gpu {
+    /// Opens a device.
+    pub fn open(ordinal: usize) -> Result<Gpu, Unavailable> {
+        // SAFETY: it only tries to load the driver's library, whose initialisers set up its own
+        // state. Without it every other call of the bindings would panic.
+        if !unsafe { sys::is_culib_present() } {
+            return Err(unavailable(
+                "no NVIDIA driver was found (libcuda); install the driver of the GPU, or use the CPU".into(),
+            ));
+        }
+        let mut version = 0;
+        // SAFETY: the pointer is valid; this call needs no initialisation.
+        let status = unsafe { sys::cuDriverGetVersion(&mut version) };
+        if status != sys::CUresult::CUDA_SUCCESS || version < OLDEST_DRIVER {
+            return Err(unavailable(format!(
+                "the NVIDIA driver supports CUDA {}.{}, at least {}.0 is needed: update the driver",
+                version / 1000,
+                version % 1000 / 10,
+                OLDEST_DRIVER / 1000
+            )));
+        }
+        let fail = |e: DriverError| {
+            unavailable(format!("device {ordinal} cannot be opened: {}", message(e)))
+        };
+        cudarc::driver::result::init().map_err(fail)?;
+        let count = CudaContext::device_count().map_err(fail)?;
+        if ordinal >= count.max(0) as usize {
+            return Err(unavailable(format!(
+                "there is no device {ordinal}; the driver sees {count} devices"
+            )));
+        }
+        let context = CudaContext::new(ordinal).map_err(fail)?;
+        let (major, minor) = context.compute_capability().map_err(fail)?;
+        Ok(Gpu { context, architecture: format!("sm_{major}{minor}") })
+    }
+    /// Architecture, as `sm_90`.
+    pub fn architecture(&self) -> &str {
+        &self.architecture
+    }
+    /// Loads machine code.
+    pub fn load(
+        &self,
+        spec: &ReduceSpec,
+        code: Code,
+        cubin: Vec<u8>,
+    ) -> Result<GpuExecutable, CompileError> {
+        let fail =
+            |e: DriverError| CompileError::Failed { backend: "cuda".into(), log: message(e) };
+        let module =
+            self.context.load_module(cudarc::nvrtc::Ptx::from_binary(cubin)).map_err(fail)?;
+        let function = |name: &str, there: bool| {
+            there.then(|| module.load_function(name).map_err(fail)).transpose()
+        };
+        let p = &code.program;
+        let param = function("keops_param", p.param.len > 0)?;
+        let kept = function("keops_kept", p.kept.len > 0)?;
+        let reduced = function("keops_reduced", p.reduced.len > 0)?;
+        let reduce = module.load_function("keops_reduce").map_err(fail)?;
+        let stream = self.context.default_stream();
+        Ok(GpuExecutable { spec: spec.clone(), code, stream, param, kept, reduced, reduce })
+    }
+}
+
+/// What the driver says, in its own words where it has some.
+fn message(e: DriverError) -> String {
+    let text = e.error_string().map(|s| s.to_string_lossy().into_owned());
+    text.unwrap_or_else(|_| format!("{:?}", e.0))
+}
+
+/// A compiled reduction on a device.
+pub struct GpuExecutable {
+    spec: ReduceSpec,
+    code: Code,
+    stream: Arc<CudaStream>,
+    param: Option<CudaFunction>,
+    kept: Option<CudaFunction>,
+    reduced: Option<CudaFunction>,
+    reduce: CudaFunction,
+}
+
+/// The bytes of numbers.
+fn bytes<T: Copy>(values: &[T]) -> &[u8] {
+    // SAFETY: it is only called with arrays of numbers, which have no padding; a byte may have any
+    // address.
+    unsafe { std::slice::from_raw_parts(values.as_ptr().cast(), size_of_val(values)) }
+}
+
+/// The bytes of numbers, to be written.
+fn bytes_mut<T: Copy>(values: &mut [T]) -> &mut [u8] {
+    // SAFETY: as in `bytes`; and every pattern of bytes is a number.
+    unsafe { std::slice::from_raw_parts_mut(values.as_mut_ptr().cast(), size_of_val(values)) }
+}
+
+impl GpuExecutable {
+    fn error(&self, e: DriverError, what: &str, bytes: usize) -> RunError {
+        if e.0 == sys::CUresult::CUDA_ERROR_OUT_OF_MEMORY {
+            let free = self.stream.context().mem_get_info().map_or(0, |m| m.0);
+            return RunError::OutOfMemory {
+                what: format!("{what} on the device ({free} free)"),
+                bytes,
+            };
+        }
+        RunError::Device { backend: "cuda".into(), message: format!("{what}: {}", message(e)) }
+    }
+    /// Memory for `n` elements of `size` bytes each.
+    fn alloc(&self, n: usize, size: usize, what: &str) -> Result<CudaSlice<u8>, RunError> {
+        let out = || RunError::OutOfMemory { what: what.into(), bytes: usize::MAX };
+        let total = n.checked_mul(size).ok_or_else(out)?.max(1);
+        // SAFETY: every buffer is written by a copy or a kernel before it is read.
+        unsafe { self.stream.alloc::<u8>(total) }.map_err(|e| self.error(e, what, total))
+    }
+    fn upload<T: Copy>(&self, values: &[T], what: &str) -> Result<CudaSlice<u8>, RunError> {
+        let mut memory = self.alloc(values.len(), size_of::<T>(), what)?;
+        let from = bytes(values);
+        if !from.is_empty() {
+            self.stream
+                .memcpy_htod(from, &mut memory)
+                .map_err(|e| self.error(e, what, from.len()))?;
+        }
+        Ok(memory)
+    }
+    fn upload_argument(&self, arg: &ArgView<'_>, name: &str) -> Result<CudaSlice<u8>, RunError> {
+        fn contiguous<T: Copy>(
+            exe: &GpuExecutable,
+            v: &ArrayViewD<'_, T>,
+            name: &str,
+        ) -> Result<CudaSlice<u8>, RunError> {
+            match v.as_slice() {
+                Some(s) => exe.upload(s, name),
+                None => exe.upload(&v.iter().copied().collect::<Vec<T>>(), name),
+            }
+        }
+        with_view!(arg, v => contiguous(self, v, &format!("argument `{name}`")))
+    }
+    /// Launches a kernel of `blocks` blocks; nothing if there are none.
+    fn launch(
+        &self,
+        function: &CudaFunction,
+        name: &str,
+        blocks: usize,
+        buffers: &[&CudaSlice<u8>],
+        numbers: &[i32],
+    ) -> Result<(), RunError> {
+        if blocks == 0 {
+            return Ok(());
+        }
+        let mut launch = self.stream.launch_builder(function);
+        for b in buffers {
+            launch.arg(*b);
+        }
+        for n in numbers {
+            launch.arg(n);
+        }
+        let config = LaunchConfig {
+            grid_dim: (blocks as u32, 1, 1),
+            block_dim: (THREADS as u32, 1, 1),
+            shared_mem_bytes: 0,
+        };
+        // SAFETY: callers pass what the kernel's signature in `codegen` has, in its order, with
+        // buffers of the sizes that it indexes. All work is on one stream, so kernels that read a
+        // buffer run after those that wrote it.
+        unsafe { launch.launch(config) }.map(|_| ()).map_err(|e| self.error(e, name, 0))
+    }
+}
+
+impl Executable for GpuExecutable {
+    fn run(&self, args: &CheckedArgs<'_>, out: &mut [Buffer]) -> Result<(), RunError> {
+        let (p, plan) = (&self.code.program, &self.code.plan);
+        let outputs = self.spec.outputs();
+        let wrong = || RunError::Device {
+            backend: "cuda".into(),
+            message: "result buffers do not fit the reduction".into(),
+        };
+        let per_batch = args.rows();
+        let sizes: Vec<usize> =
+            outputs.iter().map(|o| args.batches() * per_batch * o.dim).collect();
+        let fits = out.iter().zip(&sizes).all(|(b, n)| b.shape().iter().product::<usize>() == *n);
+        if out.len() != outputs.len() || !fits {
+            return Err(wrong());
+        }
+        let tables = Tables::new(&self.spec, plan, args)?;
+        let (rows, columns, batches) = (args.rows(), args.columns(), args.batches());
+        let blocks = tables.tiles.len() * batches;
+        if blocks == 0 {
+            return Ok(());
+        }
+        let size = if p.precision == keops_core::vecmath::Precision::F64 { 8 } else { 4 };
+        let arguments = args
+            .args()
+            .iter()
+            .zip(&self.spec.names)
+            .map(|(a, name)| self.upload_argument(a, name))
+            .collect::<Result<Vec<_>, _>>()?;
+        let offsets = self.upload(&tables.offsets, "offsets")?;
+        let tiles = self.upload(&tables.tiles, "tiles")?;
+        let ranges = self.upload(&tables.ranges, "ranges")?;
+        let param = self.alloc(batches * p.param.len, size, "parameters")?;
+        let records = |n: usize, len: usize, what: &str| {
+            self.alloc(batches.saturating_mul(n), len * size, what)
+        };
+        let kept = records(rows, p.kept.len, "kept records")?;
+        let reduced = records(columns, plan.stride, "reduced records")?;
+        let workspace = self.alloc(blocks * plan.tile_rows(), plan.workspace, "sums")?;
+        let element = |index: bool| {
+            if index || self.spec.dtype.compute() == keops_core::data::DType::F64 { 8 } else { 4 }
+        };
+        let mut values = self.alloc(1, 1, "results")?;
+        let mut indices = self.alloc(1, 1, "results")?;
+        for (o, n) in outputs.iter().zip(&sizes) {
+            let memory = self.alloc(*n, element(o.index), "results")?;
+            if o.index { indices = memory } else { values = memory }
+        }
+        let given: Vec<&CudaSlice<u8>> = arguments.iter().collect();
+        let prepare = |f: &Option<CudaFunction>, name: &str, n: usize, to: &CudaSlice<u8>| match f {
+            Some(f) => {
+                let mut buffers = given.clone();
+                buffers.extend([&param, to, &offsets]);
+                self.launch(f, name, n.div_ceil(THREADS) * batches, &buffers, &[n as i32])
+            }
+            None => Ok(()),
+        };
+        if let Some(f) = &self.param {
+            let mut buffers = given.clone();
+            buffers.extend([&param, &offsets]);
+            self.launch(f, "keops_param", batches, &buffers, &[])?;
+        }
+        prepare(&self.kept, "keops_kept", rows, &kept)?;
+        prepare(&self.reduced, "keops_reduced", columns, &reduced)?;
+        let buffers = [&param, &kept, &reduced, &workspace, &values, &indices, &tiles, &ranges];
+        let numbers = [tables.tiles.len() as i32, rows as i32, columns as i32];
+        self.launch(&self.reduce, "keops_reduce", blocks, &buffers, &numbers)?;
+        for (buffer, o) in out.iter_mut().zip(&outputs) {
+            let to = match buffer {
+                Buffer::F32(a) => a.as_slice_mut().map(bytes_mut),
+                Buffer::F64(a) => a.as_slice_mut().map(bytes_mut),
+                Buffer::I64(a) => a.as_slice_mut().map(bytes_mut),
+                Buffer::F16(_) | Buffer::BF16(_) => None,
+            };
+            let to = to.ok_or_else(wrong)?;
+            let from = if o.index { &indices } else { &values };
+            if to.is_empty() {
+                continue;
+            }
+            if from.len() != to.len() {
+                return Err(wrong());
+            }
+            self.stream.memcpy_dtoh(from, to).map_err(|e| self.error(e, "results", to.len()))?;
+        }
+        // Failures of the kernels are reported here.
+        self.stream.synchronize().map_err(|e| self.error(e, "the reduction", 0))
+    }
+    fn source(&self) -> Option<String> {
+        Some(self.code.text())
+    }
+}

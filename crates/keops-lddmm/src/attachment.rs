@@ -1,0 +1,445 @@
+//! Attachments: how far a deformed shape is from its target, with gradients in its vertices.
+//!
+//! Currents (Vaillant & Glaunès 2005), varifolds (Charon & Trouvé 2013; Kaltenmark, Charlier &
+//! Charon 2017) and measures are squared distances ⟨S,S⟩ + ⟨T,T⟩ − 2⟨S,T⟩ for
+//! ⟨S,T⟩ = Σ_ij k(|c_i − c_j|²) φ over cells with centres c, normals (tangents) n, sizes l = |n|
+//! and directions u = n/l. All are one formula of features of cells: the centre c, a vector e and
+//! a weight w. Value and gradient come from one reduction.
+
+use keops_core::autodiff::vjp;
+use keops_core::graph::{Category, Ex};
+use keops_core::ops::EXP;
+use keops_core::spec::{Axis, Device};
+use ndarray::{Array2, ArrayView2, s};
+
+use crate::error::LddmmError;
+use crate::kernel::Kernel;
+use crate::shape::{CellGeometry, Cells, Shape, cell_geometry};
+use crate::sum::{Real, Sum, narrow, narrowed};
+
+/// A squared distance between shapes.
+#[derive(Clone, Debug)]
+pub enum Attachment {
+    /// Σ_i |x_i − y_i|² of vertices in correspondence.
+    Landmarks,
+    /// k l l': shapes as measures, sizes at centres (points have size 1).
+    Measure {
+        /// The kernel k of centres.
+        kernel: Kernel,
+    },
+    /// k ⟨n, n'⟩: orientation matters, thin parts cancel.
+    Current {
+        /// The kernel k of centres.
+        kernel: Kernel,
+    },
+    /// k l l' ⟨u, u'⟩² (Cauchy–Binet): orientation does not matter.
+    Varifold {
+        /// The kernel k of centres.
+        kernel: Kernel,
+    },
+    /// k l l' exp(2(⟨u, u'⟩ − 1)/σ_n²): a Gaussian of |u − u'|, orientation matters.
+    OrientedVarifold {
+        /// The kernel k of centres.
+        kernel: Kernel,
+        /// σ_n, without unit.
+        normal_sigma: f64,
+    },
+    /// k l l' exp(2(⟨u, u'⟩² − 1)/σ_n²): as [`Attachment::OrientedVarifold`], but orientation does
+    /// not matter.
+    UnorientedVarifold {
+        /// The kernel k of centres.
+        kernel: Kernel,
+        /// σ_n, without unit.
+        normal_sigma: f64,
+    },
+}
+
+impl std::fmt::Display for Attachment {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        match self {
+            Attachment::Landmarks => f.write_str("landmarks"),
+            Attachment::Measure { kernel } => write!(f, "measure, {kernel}"),
+            Attachment::Current { kernel } => write!(f, "current, {kernel}"),
+            Attachment::Varifold { kernel } => write!(f, "varifold, {kernel}"),
+            Attachment::OrientedVarifold { kernel, normal_sigma } => {
+                write!(f, "oriented varifold, {kernel}, normals {normal_sigma}")
+            }
+            Attachment::UnorientedVarifold { kernel, normal_sigma } => {
+                write!(f, "unoriented Gaussian varifold, {kernel}, normals {normal_sigma}")
+            }
+        }
+    }
+}
+
+/// The features of cells that a formula reads.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+enum Features {
+    /// c, w = l.
+    Sizes,
+    /// c, e = n.
+    Normals,
+    /// c, e = n/√l, so that ⟨e, e'⟩² = l l' ⟨u, u'⟩².
+    Roots,
+    /// c, e = u, w = l.
+    Directions,
+}
+
+impl Features {
+    fn has_vector(self) -> bool {
+        self != Features::Sizes
+    }
+    fn has_weight(self) -> bool {
+        matches!(self, Features::Sizes | Features::Directions)
+    }
+    fn width(self, d: usize) -> usize {
+        d + if self.has_vector() { d } else { 0 } + usize::from(self.has_weight())
+    }
+    /// c, e, w of a row.
+    fn parts<'g>(self, row: Ex<'g>, d: usize) -> (Ex<'g>, Option<Ex<'g>>, Option<Ex<'g>>) {
+        let vector = self.has_vector().then(|| row.pick(d, 1, d));
+        let weight = self.has_weight().then(|| row.pick(self.width(d) - 1, 1, 1));
+        (row.pick(0, 1, d), vector, weight)
+    }
+    /// Rows (c, e, w) of cells; e = 0 for cells without extent.
+    fn rows<F: Real>(self, g: &CellGeometry<F>) -> Array2<F> {
+        let (m, d) = g.centres.dim();
+        let mut rows = Array2::zeros((m, self.width(d)));
+        rows.slice_mut(s![.., ..d]).assign(&g.centres);
+        if let (true, Some(normals)) = (self.has_vector(), &g.normals) {
+            let mut e = rows.slice_mut(s![.., d..2 * d]);
+            e.assign(normals);
+            for (mut e, &l) in e.outer_iter_mut().zip(&g.measures) {
+                match self {
+                    Features::Roots if l > F::zero() => e /= l.sqrt(),
+                    Features::Directions if l > F::zero() => e /= l,
+                    _ => {}
+                }
+            }
+        }
+        if self.has_weight() {
+            rows.column_mut(self.width(d) - 1).assign(&g.measures);
+        }
+        rows
+    }
+    /// From cotangents of the rows those of centres and normals; zero for the normals of cells
+    /// without extent, where features other than [`Features::Normals`] have no derivative.
+    fn pull_back<F: Real>(self, g: &CellGeometry<F>, bars: &Array2<F>) -> (Array2<F>, Array2<F>) {
+        let d = g.centres.ncols();
+        let centres = bars.slice(s![.., ..d]).to_owned();
+        let mut normals = Array2::zeros((bars.nrows(), d));
+        let Some(n) = &g.normals else { return (centres, normals) };
+        for (i, mut out) in normals.outer_iter_mut().enumerate() {
+            let l = g.measures[i];
+            let bar = bars.row(i);
+            let e_bar = bar.slice(s![d..if self.has_vector() { 2 * d } else { d }]);
+            if self == Features::Normals {
+                out.assign(&e_bar);
+                continue;
+            }
+            if l <= F::zero() {
+                continue;
+            }
+            let u = n.row(i).mapv(|x| x / l);
+            // dl = ⟨u, dn⟩; d(n/√l) = (dn − u dl/2)/√l; du = (dn − u dl)/l.
+            let along = if self.has_vector() { u.dot(&e_bar) } else { F::zero() };
+            let (scale, part) = match self {
+                Features::Roots => (F::one() / l.sqrt(), narrow::<F>(0.5)),
+                _ => (F::one() / l, F::one()),
+            };
+            let w_bar = if self.has_weight() { bar[self.width(d) - 1] } else { F::zero() };
+            if self.has_vector() {
+                out.scaled_add(scale, &e_bar);
+            }
+            out.scaled_add(w_bar - scale * part * along, &u);
+        }
+        (centres, normals)
+    }
+}
+
+/// From cotangents of the centres and normals of cells (see [`cell_geometry`]), of shape
+/// (cells, d), those of the vertices, of shape (n, d).
+///
+/// # Panics
+/// As [`cell_geometry`], and when there are fewer rows of cotangents than cells.
+pub fn cell_geometry_adjoint<F: Real>(
+    vertices: ArrayView2<'_, F>,
+    cells: &Cells,
+    centres: ArrayView2<'_, F>,
+    normals: ArrayView2<'_, F>,
+) -> Array2<F> {
+    let mut out = Array2::zeros(vertices.raw_dim());
+    let half = narrow::<F>(0.5);
+    let third = narrow::<F>(1.0 / 3.0);
+    match cells {
+        Cells::Points => out.assign(&centres),
+        Cells::Segments(segments) => {
+            for (i, &[a, b]) in segments.iter().enumerate() {
+                for k in 0..vertices.ncols() {
+                    let (c, n) = (half * centres[[i, k]], normals[[i, k]]);
+                    out[[a, k]] += c - n;
+                    out[[b, k]] += c + n;
+                }
+            }
+        }
+        Cells::Triangles(triangles) => {
+            let row = |m: &ArrayView2<'_, F>, i: usize| [m[[i, 0]], m[[i, 1]], m[[i, 2]]];
+            for (i, &corners) in triangles.iter().enumerate() {
+                let [a, b, c] = corners.map(|v| row(&vertices, v));
+                let (gc, gn) = (row(&centres, i), row(&normals, i));
+                for (vertex, from, to) in [(0, c, b), (1, a, c), (2, b, a)] {
+                    // ∂⟨g, n⟩/∂a = ½ (b − c) × g, and so on round the triangle.
+                    let g = crate::shape::cross(crate::shape::sub(to, from), gn);
+                    for k in 0..3 {
+                        out[[corners[vertex], k]] += third * gc[k] + half * g[k];
+                    }
+                }
+            }
+        }
+    }
+    out
+}
+
+/// A product ⟨S,T⟩ of shapes, with its gradient in S.
+struct Product {
+    features: Features,
+    sum: Sum,
+}
+
+impl Product {
+    fn new<F: Real>(
+        attachment: &Attachment,
+        d: usize,
+        device: &Device,
+    ) -> Result<Option<Product>, LddmmError> {
+        use Attachment::*;
+        let spread = |sigma: f64| {
+            if (1e-20..=1e20).contains(&sigma) {
+                return Ok(2.0 / (sigma * sigma));
+            }
+            Err(LddmmError::parameter("normal_sigma", "a number between 1e-20 and 1e20", sigma))
+        };
+        let (kernel, features, exponent) = match attachment {
+            Landmarks => return Ok(None),
+            Measure { kernel } => (kernel, Features::Sizes, 0.0),
+            Current { kernel } => (kernel, Features::Normals, 0.0),
+            Varifold { kernel } => (kernel, Features::Roots, 0.0),
+            OrientedVarifold { kernel, normal_sigma }
+            | UnorientedVarifold { kernel, normal_sigma } => {
+                (kernel, Features::Directions, spread(*normal_sigma)?)
+            }
+        };
+        let squared = matches!(attachment, Varifold { .. } | UnorientedVarifold { .. });
+        let width = features.width(d);
+        let vars = [("cells", Category::I, width), ("cells (columns)", Category::J, width)];
+        let sum = Sum::new::<F>(device, Axis::J, &vars, |v| {
+            let (c, e, w) = features.parts(v[0], d);
+            let (c_j, e_j, w_j) = features.parts(v[1], d);
+            let r = c - c_j;
+            let mut value = kernel.formula(r.dot(r));
+            if let (Some(e), Some(e_j)) = (e, e_j) {
+                let s = e.dot(e_j);
+                let s = if squared { s * s } else { s };
+                let directions = features == Features::Directions;
+                value = value * if directions { ((s - 1.0) * exponent).un(&EXP) } else { s };
+            }
+            if let (Some(w), Some(w_j)) = (w, w_j) {
+                value = value * (w * w_j);
+            }
+            let wrt: Vec<Ex<'_>> = std::iter::once(c).chain(e).chain(w).collect();
+            let gradients = vjp(value, value.lit(1.0), &wrt);
+            let gradients = gradients.iter().zip(&wrt).map(|(g, &x)| g.unwrap_or(x * 0.0));
+            Ex::concat(&std::iter::once(value).chain(gradients).collect::<Vec<_>>())
+        });
+        Ok(Some(Product { features, sum }))
+    }
+    /// ⟨S,T⟩, added in double precision, and the gradient in the rows of S for T fixed.
+    fn call<F: Real>(
+        &self,
+        s: ArrayView2<'_, F>,
+        t: ArrayView2<'_, F>,
+    ) -> Result<(f64, Array2<F>), LddmmError> {
+        let out = self.sum.call(&[s, t])?;
+        let value = out.column(0).iter().map(|&v| keops_core::data::Element::to_f64(v)).sum();
+        Ok((value, out.slice(s![.., 1..]).to_owned()))
+    }
+}
+
+/// An attachment to a given target, for deformed shapes with given cells.
+pub struct Matching<F> {
+    cells: Cells,
+    vertices: (usize, usize),
+    target: Target<F>,
+}
+
+enum Target<F> {
+    Landmarks(Array2<F>),
+    Cells { product: Product, rows: Array2<F>, norm: f64 },
+}
+
+impl<F: Real> Matching<F> {
+    /// Prepares the attachment of shapes with the cells of `source` to `target`; computes ⟨T,T⟩.
+    ///
+    /// # Errors
+    /// [`LddmmError::Mismatch`] when dimensions differ, landmarks are not in correspondence, or a
+    /// point cloud meets an attachment that needs normals; [`LddmmError::Parameter`] for a bad
+    /// σ_n; [`LddmmError::Device`].
+    pub fn new(
+        attachment: &Attachment,
+        source: &Shape,
+        target: &Shape,
+        device: &Device,
+    ) -> Result<Matching<F>, LddmmError> {
+        if source.dim() != target.dim() {
+            return Err(LddmmError::mismatch(
+                "the target",
+                format!("{} coordinates, as the source has", source.dim()),
+                target.dim(),
+            ));
+        }
+        let vertices = narrowed::<F>(target.vertices());
+        let target = match Product::new::<F>(attachment, source.dim(), device)? {
+            None => {
+                if source.vertex_count() != target.vertex_count() {
+                    return Err(LddmmError::mismatch(
+                        "landmarks",
+                        format!(
+                            "{} vertices in the target, as in the source",
+                            source.vertex_count()
+                        ),
+                        target.vertex_count(),
+                    ));
+                }
+                Target::Landmarks(vertices)
+            }
+            Some(product) => {
+                for (what, shape) in [("the source", source), ("the target", target)] {
+                    if product.features.has_vector() && *shape.cells() == Cells::Points {
+                        return Err(LddmmError::mismatch(
+                            what,
+                            format!("segments or triangles (attachment: {attachment})"),
+                            "a point cloud",
+                        ));
+                    }
+                }
+                let of = |s: &Shape| std::mem::discriminant(s.cells());
+                if product.features.has_vector() && of(source) != of(target) {
+                    return Err(LddmmError::mismatch(
+                        "the target",
+                        format!("{}s, as the source has", source.cells().name()),
+                        format!("{}s", target.cells().name()),
+                    ));
+                }
+                let rows = product.features.rows(&cell_geometry(vertices.view(), target.cells()));
+                let norm = product.call(rows.view(), rows.view())?.0;
+                Target::Cells { product, rows, norm }
+            }
+        };
+        let cells = source.cells().clone();
+        Ok(Matching { cells, vertices: source.vertices().dim(), target })
+    }
+
+    /// The squared distance of the shape with the given vertices, of shape (n, d), and its
+    /// gradient in them. The value is added in double precision. Cells without extent count with
+    /// size 0, and have no part in the gradient where it does not exist.
+    ///
+    /// # Errors
+    /// When there are not as many vertices as in the source, or the device fails.
+    pub fn value_and_gradient(
+        &self,
+        vertices: ArrayView2<'_, F>,
+    ) -> Result<(f64, Array2<F>), LddmmError> {
+        let (n, d) = self.vertices;
+        LddmmError::check_array("vertices", vertices, Some(n), d)?;
+        match &self.target {
+            Target::Landmarks(target) => {
+                let r = &vertices - target;
+                let value = crate::sum::dot(r.view(), r.view());
+                Ok((value, r.mapv(|x| x + x)))
+            }
+            Target::Cells { product, rows, norm } => {
+                let geometry = cell_geometry(vertices, &self.cells);
+                let own = product.features.rows(&geometry);
+                let (self_norm, self_gradient) = product.call(own.view(), own.view())?;
+                let (inner, cross_gradient) = product.call(own.view(), rows.view())?;
+                let two = narrow::<F>(2.0);
+                // ⟨S,S⟩ is symmetric: its gradient is twice that of its first argument.
+                let bars = (self_gradient - cross_gradient).mapv_into(|x| two * x);
+                let (centres, normals) = product.features.pull_back(&geometry, &bars);
+                let gradient =
+                    cell_geometry_adjoint(vertices, &self.cells, centres.view(), normals.view());
+                Ok((self_norm + norm - 2.0 * inner, gradient))
+            }
+        }
+    }
+    /// The squared distance alone.
+    ///
+    /// # Errors
+    /// As [`Matching::value_and_gradient`].
+    pub fn value(&self, vertices: ArrayView2<'_, F>) -> Result<f64, LddmmError> {
+        Ok(self.value_and_gradient(vertices)?.0)
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::builtin::{closed_curve, surface_pair};
+    use ndarray::array;
+
+    /// ⟨(c̄, n̄), d(c, n)⟩ = ⟨adjoint, dx⟩, the right-hand derivative by central differences (exact
+    /// for these polynomials of degree at most two).
+    #[test]
+    fn adjoint_of_cell_geometry() {
+        let curve = closed_curve(6, |t| [t.cos(), 0.5 * (2.0 * t).sin()]).unwrap();
+        let surface = surface_pair(1).unwrap().1;
+        let cloud = Shape::new(curve.vertices().to_owned(), Cells::Points).unwrap();
+        for shape in [curve.clone(), curve.to_spatial(), surface, cloud] {
+            let wave = |rows: usize, phase: f64| {
+                Array2::from_shape_fn((rows, shape.dim()), |(i, k)| {
+                    (1.7 * i as f64 + 2.9 * k as f64 + phase).sin()
+                })
+            };
+            let m = shape.cell_count();
+            let (cc, nn, dx) = (wave(m, 0.0), wave(m, 1.0), wave(shape.vertex_count(), 2.0));
+            let inner = |h: f64| {
+                let moved = &shape.vertices() + &(&dx * h);
+                let g = cell_geometry(moved.view(), shape.cells());
+                (&cc * &g.centres).sum() + g.normals.map_or(0.0, |n| (&nn * &n).sum())
+            };
+            let expected = (inner(0.5) - inner(-0.5)) / 1.0;
+            let bar = cell_geometry_adjoint(shape.vertices(), shape.cells(), cc.view(), nn.view());
+            let got = (&bar * &dx).sum();
+            assert!((got - expected).abs() < 1e-13 * m as f64, "{got} {expected}");
+        }
+    }
+
+    #[test]
+    fn features_pull_back_and_leave_degenerate_cells_alone() {
+        let normals = array![[0.3, -0.4, 1.2], [0.0, 0.0, 0.0]];
+        let geometry = |n: &Array2<f64>| CellGeometry {
+            centres: Array2::zeros((2, 3)),
+            measures: n.map_axis(ndarray::Axis(1), |r| r.dot(&r).sqrt()),
+            normals: Some(n.clone()),
+        };
+        for features in [Features::Sizes, Features::Normals, Features::Roots, Features::Directions]
+        {
+            let bars = Array2::from_shape_fn((2, features.width(3)), |(i, k)| {
+                (1.0 + 0.7 * i as f64 + 1.3 * k as f64).sin()
+            });
+            let (_, pulled) = features.pull_back(&geometry(&normals), &bars);
+            for k in 0..3 {
+                let h = 1e-6;
+                let at = |h: f64| {
+                    let mut n = normals.clone();
+                    n[[0, k]] += h;
+                    (&features.rows(&geometry(&n)) * &bars).sum()
+                };
+                let expected = (at(h) - at(-h)) / (2.0 * h);
+                assert!((pulled[[0, k]] - expected).abs() < 1e-9, "{features:?} {k}");
+                let of_degenerate =
+                    if features == Features::Normals { bars[[1, 3 + k]] } else { 0.0 };
+                assert_eq!(pulled[[1, k]], of_degenerate);
+            }
+        }
+    }
+}

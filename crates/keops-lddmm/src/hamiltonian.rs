@@ -1,0 +1,417 @@
+//! Hamiltonian dynamics of landmarks and of the points that they carry.
+//!
+//! Landmarks q with momenta p have the energy H(q, p) = ½ Σ_ij k(|q_i − q_j|²) ⟨p_i, p_j⟩ and
+//! follow q̇ = ∂H/∂p, ṗ = −∂H/∂q; silent points follow ẋ = Σ_j k(|x − q_j|²) p_j (Miller, Trouvé &
+//! Younes 2006). Only the pair energy f = k ⟨p_i, p_j⟩ is written down here; right-hand side and
+//! adjoint are its derivatives as formulas, each one reduction that evaluates the kernel once per
+//! pair. As f is symmetric in i and j, the derivative of H = ½ Σ_ij f_ij in a row is Σ_j ∂_1 f_ij.
+
+use keops_core::autodiff::{jvp, vjp};
+use keops_core::graph::{Category, Ex};
+use keops_core::spec::{Axis, Device};
+use ndarray::{Array2, ArrayView2, ArrayViewMut2, s};
+
+use crate::error::LddmmError;
+use crate::kernel::Kernel;
+use crate::sum::{Real, Sum, dot};
+
+/// Largest dimension of the space.
+pub const MAX_SPACE: usize = 64;
+
+/// Landmarks, their momenta and silent points; also cotangents of these.
+#[derive(Clone, Debug, PartialEq)]
+pub struct State<F> {
+    /// Rows (q_i, p_i), shape (n, 2d).
+    pub(crate) landmarks: Array2<F>,
+    /// Shape (m, d).
+    pub(crate) silent: Array2<F>,
+}
+
+impl<F: Real> State<F> {
+    /// Landmarks `q` and momenta `p`, both of shape (n, d), without silent points.
+    ///
+    /// # Errors
+    /// When the shapes differ or an array is empty.
+    pub fn new(q: ArrayView2<'_, F>, p: ArrayView2<'_, F>) -> Result<State<F>, LddmmError> {
+        let (n, d) = q.dim();
+        if n == 0 || d == 0 || d > MAX_SPACE {
+            return Err(LddmmError::Array {
+                name: "q".into(),
+                expected: format!("shape (n, d) with n >= 1 and d in 1..={MAX_SPACE}"),
+                got: q.shape().to_vec(),
+            });
+        }
+        LddmmError::check_array("p", p, Some(n), d)?;
+        let landmarks = match ndarray::concatenate(ndarray::Axis(1), &[q, p]) {
+            Ok(a) => a,
+            Err(_) => unreachable!("both have {n} rows"),
+        };
+        Ok(State { landmarks, silent: Array2::zeros((0, d)) })
+    }
+    /// The same landmarks with silent points `x` of shape (m, d).
+    ///
+    /// # Errors
+    /// When `x` has another number of columns than the landmarks.
+    pub fn with_silent(self, x: ArrayView2<'_, F>) -> Result<State<F>, LddmmError> {
+        LddmmError::check_array("x", x, None, self.dim())?;
+        Ok(State { silent: x.to_owned(), ..self })
+    }
+    /// Zeros of the same shapes.
+    pub fn zeros_like(&self) -> State<F> {
+        let zeros = |a: &Array2<F>| Array2::zeros(a.raw_dim());
+        State { landmarks: zeros(&self.landmarks), silent: zeros(&self.silent) }
+    }
+    /// Dimension d of the space.
+    pub fn dim(&self) -> usize {
+        self.silent.ncols()
+    }
+    /// Positions of the landmarks, shape (n, d).
+    pub fn q(&self) -> ArrayView2<'_, F> {
+        self.landmarks.slice(s![.., ..self.dim()])
+    }
+    /// Momenta, shape (n, d).
+    pub fn p(&self) -> ArrayView2<'_, F> {
+        self.landmarks.slice(s![.., self.dim()..])
+    }
+    /// Silent points, shape (m, d).
+    pub fn x(&self) -> ArrayView2<'_, F> {
+        self.silent.view()
+    }
+    /// Positions, to be changed.
+    pub fn q_mut(&mut self) -> ArrayViewMut2<'_, F> {
+        let d = self.dim();
+        self.landmarks.slice_mut(s![.., ..d])
+    }
+    /// Momenta, to be changed.
+    pub fn p_mut(&mut self) -> ArrayViewMut2<'_, F> {
+        let d = self.dim();
+        self.landmarks.slice_mut(s![.., d..])
+    }
+    /// Silent points, to be changed.
+    pub fn x_mut(&mut self) -> ArrayViewMut2<'_, F> {
+        self.silent.view_mut()
+    }
+    /// `self += factor · other`.
+    pub(crate) fn add_scaled(&mut self, factor: F, other: &State<F>) {
+        self.landmarks.scaled_add(factor, &other.landmarks);
+        self.silent.scaled_add(factor, &other.silent);
+    }
+    /// Are all entries finite?
+    pub(crate) fn is_finite(&self) -> bool {
+        self.landmarks.iter().chain(&self.silent).all(|v| v.is_finite())
+    }
+}
+
+/// The vector field of landmarks and silent points under one kernel, with its adjoint, on a
+/// device. Cheap to clone.
+#[derive(Clone, Debug)]
+pub struct Dynamics<F> {
+    dim: usize,
+    /// (q̇, ṗ) of the landmarks.
+    rates: Sum,
+    /// Adjoint of `rates`.
+    pull: Sum,
+    /// ẋ of silent points.
+    velocity: Sum,
+    /// Adjoint of `velocity`, to the silent points and to the landmarks.
+    pull_silent: Sum,
+    pull_carriers: Sum,
+    /// (ẋ, Ṁ) of points and Jacobians.
+    jacobian: Sum,
+    precision: std::marker::PhantomData<F>,
+}
+
+/// Halves of a row (q, p) or (a, b).
+fn halves(row: Ex<'_>) -> (Ex<'_>, Ex<'_>) {
+    let d = row.dim() / 2;
+    (row.pick(0, 1, d), row.pick(d, 1, d))
+}
+
+impl<F: Real> Dynamics<F> {
+    /// Landmarks in dimension `dim` under a kernel.
+    ///
+    /// # Errors
+    /// When `dim` is not in 1..=64.
+    pub fn new(kernel: &Kernel, dim: usize, device: &Device) -> Result<Dynamics<F>, LddmmError> {
+        if dim == 0 || dim > MAX_SPACE {
+            return Err(LddmmError::parameter("dim", format!("1..={MAX_SPACE}"), dim));
+        }
+        let (i, j) = (Category::I, Category::J);
+        let k = |x: Ex<'_>, y: Ex<'_>| -> keops_core::graph::NodeId {
+            let r = x - y;
+            kernel.formula(r.dot(r)).id
+        };
+        // f = k ⟨p_i, p_j⟩ of the rows (q_i, p_i) and (q_j, p_j).
+        let energy = |x: Ex<'_>, y: Ex<'_>| -> keops_core::graph::NodeId {
+            let ((qi, pi), (qj, pj)) = (halves(x), halves(y));
+            (x.b.ex(k(qi, qj)) * pi.dot(pj)).id
+        };
+        let velocity = |x: Ex<'_>, y: Ex<'_>| -> keops_core::graph::NodeId {
+            let (q, p) = halves(y);
+            (x.b.ex(k(x, q)) * p).id
+        };
+        let sum =
+            |axis, vars: &[(&str, Category, usize)], f: &dyn for<'g> Fn(&[Ex<'g>]) -> Ex<'g>| {
+                Sum::new::<F>(device, axis, vars, f)
+            };
+        let rows = [("landmarks", i, 2 * dim), ("landmarks (columns)", j, 2 * dim)];
+        let tangents = [("cotangent", i, 2 * dim), ("cotangent (columns)", j, 2 * dim)];
+        let rates = sum(Axis::J, &rows, &|v| {
+            let f = v[0].b.ex(energy(v[0], v[1]));
+            let (q, p) = halves(v[0]);
+            let [along_q, along_p] = gradient(f, v[0].lit(1.0), [q, p]);
+            Ex::concat(&[along_p, -along_q])
+        });
+        // With a on q̇ and b on ṗ, ⟨a, q̇⟩ + ⟨b, ṗ⟩ = d/dε H(q − εb, p + εa); its gradient in a
+        // row is the derivative of Σ_j df along (−b, a).
+        let pull = sum(Axis::J, &[rows, tangents].concat(), &|v| {
+            let f = v[0].b.ex(energy(v[0], v[1]));
+            let along: Vec<(Ex<'_>, Ex<'_>)> = [(v[0], v[2]), (v[1], v[3])]
+                .into_iter()
+                .flat_map(|(row, cotangent)| {
+                    let ((q, p), (a, b)) = (halves(row), halves(cotangent));
+                    [(q, -b), (p, a)]
+                })
+                .collect();
+            let (q, p) = halves(v[0]);
+            match jvp(f, &along) {
+                Some(g) => Ex::concat(&gradient(g, v[0].lit(1.0), [q, p])),
+                None => v[0] * 0.0,
+            }
+        });
+        let points = [("points", i, dim), ("landmarks", j, 2 * dim)];
+        let with_cotangent = [points[0], points[1], ("cotangent", i, dim)];
+        Ok(Dynamics {
+            dim,
+            rates,
+            pull,
+            velocity: sum(Axis::J, &points, &|v| v[0].b.ex(velocity(v[0], v[1]))),
+            pull_silent: sum(Axis::J, &with_cotangent, &|v| {
+                let [g] = gradient(v[0].b.ex(velocity(v[0], v[1])), v[2], [v[0]]);
+                g
+            }),
+            pull_carriers: sum(Axis::I, &with_cotangent, &|v| {
+                let (q, p) = halves(v[1]);
+                Ex::concat(&gradient(v[0].b.ex(velocity(v[0], v[1])), v[2], [q, p]))
+            }),
+            jacobian: sum(
+                Axis::J,
+                &[("points and Jacobians", i, dim + dim * dim), points[1]],
+                &|v| {
+                    let x = v[0].pick(0, 1, dim);
+                    let rate = v[0].b.ex(velocity(x, v[1]));
+                    let column = |c: usize| {
+                        jvp(rate, &[(x, v[0].pick(dim + c * dim, 1, dim))]).unwrap_or(x * 0.0)
+                    };
+                    let columns = (0..dim).map(column);
+                    Ex::concat(&std::iter::once(rate).chain(columns).collect::<Vec<_>>())
+                },
+            ),
+            precision: std::marker::PhantomData,
+        })
+    }
+    /// Dimension d of the space.
+    pub fn dim(&self) -> usize {
+        self.dim
+    }
+
+    fn check(&self, state: &State<F>) -> Result<(), LddmmError> {
+        LddmmError::check_array("q", state.q(), None, self.dim)
+    }
+    /// H(q, p), added in double precision.
+    ///
+    /// # Errors
+    /// When the state has another dimension, or the device fails.
+    pub fn energy(&self, state: &State<F>) -> Result<f64, LddmmError> {
+        Ok(0.5 * dot(state.p(), self.velocity(state, state.q())?.view()))
+    }
+    /// Velocities Σ_j k(|x − q_j|²) p_j of points `x`, shape (m, d).
+    ///
+    /// # Errors
+    /// As [`Dynamics::energy`].
+    pub fn velocity(
+        &self,
+        state: &State<F>,
+        x: ArrayView2<'_, F>,
+    ) -> Result<Array2<F>, LddmmError> {
+        self.check(state)?;
+        if x.nrows() == 0 {
+            return Ok(Array2::zeros((0, self.dim)));
+        }
+        Ok(self.velocity.call(&[x, state.landmarks.view()])?)
+    }
+    /// Time derivatives (q̇, ṗ, ẋ).
+    ///
+    /// # Errors
+    /// As [`Dynamics::energy`].
+    pub fn rates(&self, state: &State<F>) -> Result<State<F>, LddmmError> {
+        self.check(state)?;
+        let rows = state.landmarks.view();
+        let landmarks = self.rates.call(&[rows, rows])?;
+        Ok(State { landmarks, silent: self.velocity(state, state.x())? })
+    }
+    /// The product of the transposed Jacobian of [`Dynamics::rates`] with cotangents of
+    /// (q̇, ṗ, ẋ): cotangents of (q, p, x).
+    ///
+    /// # Errors
+    /// As [`Dynamics::energy`], and when the cotangent has another shape than the state.
+    pub fn pull_back(
+        &self,
+        state: &State<F>,
+        cotangent: &State<F>,
+    ) -> Result<State<F>, LddmmError> {
+        self.check(state)?;
+        let (n, m) = (state.landmarks.nrows(), state.silent.nrows());
+        LddmmError::check_array("cotangent of q", cotangent.q(), Some(n), self.dim)?;
+        LddmmError::check_array("cotangent of x", cotangent.x(), Some(m), self.dim)?;
+        let (rows, c) = (state.landmarks.view(), cotangent.landmarks.view());
+        let mut pulled = State {
+            landmarks: self.pull.call(&[rows, rows, c, c])?,
+            silent: Array2::zeros((m, self.dim)),
+        };
+        if m > 0 {
+            let args = [state.x(), rows, cotangent.x()];
+            pulled.silent = self.pull_silent.call(&args)?;
+            pulled.landmarks += &self.pull_carriers.call(&args)?;
+        }
+        Ok(pulled)
+    }
+    /// Time derivatives of points x and of the columns of matrices M with Ṁ = Dv(x) M; rows
+    /// (x, M) with M column by column, shape (m, d + d²).
+    pub(crate) fn jacobian_rates(
+        &self,
+        state: &State<F>,
+        rows: ArrayView2<'_, F>,
+    ) -> Result<Array2<F>, LddmmError> {
+        Ok(self.jacobian.call(&[rows, state.landmarks.view()])?)
+    }
+}
+
+/// The gradients of ⟨seed, f⟩, zeros where f does not depend on a node.
+fn gradient<'g, const N: usize>(f: Ex<'g>, seed: Ex<'g>, wrt: [Ex<'g>; N]) -> [Ex<'g>; N] {
+    let all = vjp(f, seed, &wrt);
+    std::array::from_fn(|k| all[k].unwrap_or(wrt[k] * 0.0))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use keops_core::interp::Interpreter;
+    use keops_core::ops::EXP;
+
+    /// Reproducible numbers in (-1, 1).
+    fn noise(rows: usize, columns: usize, seed: f64) -> Array2<f64> {
+        Array2::from_shape_fn((rows, columns), |(i, k)| {
+            2.0 * ((1.0 + i as f64 * 12.9898 + k as f64 * 78.233 + seed).sin() * 43758.5453)
+                .rem_euclid(1.0)
+                - 1.0
+        })
+    }
+
+    #[test]
+    fn each_reduction_evaluates_the_kernel_once() {
+        let device = Device::new(Interpreter::new());
+        let kernel = Kernel::gaussian(0.7).unwrap();
+        let d = Dynamics::<f64>::new(&kernel, 3, &device).unwrap();
+        for sum in [&d.rates, &d.pull, &d.velocity, &d.pull_silent, &d.pull_carriers, &d.jacobian] {
+            assert_eq!(sum.count(&EXP), 1, "{sum:?}");
+        }
+    }
+
+    /// The formulas for a Gaussian written out: with r = q_i − q_j, k' = −k/σ², k'' = k/σ⁴,
+    /// β = ⟨b_i − b_j, r⟩,
+    /// dG/dp_i = Σ_j k a_j − 2k'β p_j,
+    /// dG/dq_i = Σ_j 2k'(⟨a_i, p_j⟩ + ⟨a_j, p_i⟩) r − 2⟨p_i, p_j⟩ (2k''β r + k'(b_i − b_j)).
+    #[test]
+    fn rates_and_adjoint_are_the_closed_forms() {
+        let (n, sigma) = (7, 0.8);
+        for d in 1..=3 {
+            let (q, p) = (noise(n, d, 0.0), noise(n, d, 1.0));
+            let (a, b) = (noise(n, d, 2.0), noise(n, d, 3.0));
+            let state = State::new(q.view(), p.view()).unwrap();
+            let cotangent = State::new(a.view(), b.view()).unwrap();
+            let device = Device::new(Interpreter::new());
+            let dynamics = Dynamics::new(&Kernel::gaussian(sigma).unwrap(), d, &device).unwrap();
+            let mut rates = state.zeros_like();
+            let mut pulled = state.zeros_like();
+            let mut energy = 0.0;
+            for i in 0..n {
+                for j in 0..n {
+                    let r = &q.row(i) - &q.row(j);
+                    let k = (-r.dot(&r) / (sigma * sigma)).exp();
+                    let (k1, k2) = (-k / (sigma * sigma), k / sigma.powi(4));
+                    let pp = p.row(i).dot(&p.row(j));
+                    energy += 0.5 * k * pp;
+                    rates.q_mut().row_mut(i).scaled_add(k, &p.row(j));
+                    rates.p_mut().row_mut(i).scaled_add(-2.0 * k1 * pp, &r);
+                    let db = &b.row(i) - &b.row(j);
+                    let beta = db.dot(&r);
+                    let mut gp = pulled.p_mut();
+                    gp.row_mut(i).scaled_add(k, &a.row(j));
+                    gp.row_mut(i).scaled_add(-2.0 * k1 * beta, &p.row(j));
+                    let ap = a.row(i).dot(&p.row(j)) + a.row(j).dot(&p.row(i));
+                    let mut gq = pulled.q_mut();
+                    gq.row_mut(i).scaled_add(2.0 * k1 * ap - 4.0 * pp * k2 * beta, &r);
+                    gq.row_mut(i).scaled_add(-2.0 * pp * k1, &db);
+                }
+            }
+            let near = |x: &State<f64>, y: &State<f64>| {
+                let gap = (&x.landmarks - &y.landmarks).fold(0.0, |m: f64, v| m.max(v.abs()));
+                assert!(gap < 1e-13, "d = {d}: {gap:e}");
+            };
+            near(&dynamics.rates(&state).unwrap(), &rates);
+            near(&dynamics.pull_back(&state, &cotangent).unwrap(), &pulled);
+            assert!((dynamics.energy(&state).unwrap() - energy).abs() < 1e-13);
+        }
+    }
+
+    /// ⟨c, J w⟩ = ⟨Jᵀ c, w⟩ with silent points, J w by central differences.
+    #[test]
+    fn adjoint_with_silent_points_is_the_transpose() {
+        let device = Device::new(Interpreter::new());
+        for kernel in [
+            Kernel::sum_of_gaussians(&[(1.0, 0.9), (0.5, 0.4)]).unwrap(),
+            Kernel::cauchy(0.6).unwrap(),
+            Kernel::inverse_multiquadric(0.8).unwrap(),
+        ] {
+            let dynamics = Dynamics::<f64>::new(&kernel, 2, &device).unwrap();
+            let random = |seed: f64| {
+                let s = State::new(noise(5, 2, seed).view(), noise(5, 2, seed + 0.5).view());
+                s.unwrap().with_silent(noise(4, 2, seed + 0.7).view()).unwrap()
+            };
+            let (state, w, c) = (random(0.0), random(10.0), random(20.0));
+            let h = 1e-5;
+            let moved = |h: f64| {
+                let mut s = state.clone();
+                s.add_scaled(h, &w);
+                dynamics.rates(&s).unwrap()
+            };
+            let mut jw = moved(h);
+            jw.add_scaled(-1.0, &moved(-h));
+            let inner = |x: &State<f64>, y: &State<f64>| {
+                (&x.landmarks * &y.landmarks).sum() + (&x.silent * &y.silent).sum()
+            };
+            let left = inner(&c, &jw) / (2.0 * h);
+            let right = inner(&dynamics.pull_back(&state, &c).unwrap(), &w);
+            assert!((left - right).abs() < 1e-8 * right.abs().max(1.0), "{left} {right}");
+        }
+    }
+
+    #[test]
+    fn shapes_are_checked() {
+        let device = Device::new(Interpreter::new());
+        let kernel = Kernel::gaussian(1.0).unwrap();
+        assert!(Dynamics::<f64>::new(&kernel, 0, &device).is_err());
+        let (q, p) = (noise(3, 2, 0.0), noise(3, 2, 1.0));
+        assert!(State::new(q.view(), p.slice(s![..2, ..])).is_err());
+        assert!(State::new(q.slice(s![..0, ..]), p.slice(s![..0, ..])).is_err());
+        let state = State::new(q.view(), p.view()).unwrap();
+        assert!(state.clone().with_silent(noise(3, 3, 0.0).view()).is_err());
+        let spatial = Dynamics::<f64>::new(&kernel, 3, &device).unwrap();
+        let e = spatial.rates(&state).unwrap_err().to_string();
+        assert_eq!(e, "`q`: expected shape (n, 3), got shape [3, 2]");
+        let planar = Dynamics::<f64>::new(&kernel, 2, &device).unwrap();
+        let other = State::new(q.slice(s![..2, ..]), p.slice(s![..2, ..])).unwrap();
+        assert!(planar.pull_back(&state, &other).is_err());
+    }
+}

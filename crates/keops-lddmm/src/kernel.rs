@@ -1,0 +1,174 @@
+//! Radial kernels k(D), D = |x − y|².
+//!
+//! Authors disagree about σ: KeOps and Deformetrica write a Gaussian as exp(−D/σ²), IMODAL and
+//! scikit-shapes as exp(−D/(2σ²)). Both are here, under names that say which.
+
+use std::fmt;
+use std::sync::Arc;
+
+use keops_core::graph::{Builder, Category, Ex, Var};
+use keops_core::ops::{EXP, RSQRT};
+
+use crate::error::LddmmError;
+
+/// A radial kernel.
+#[derive(Clone)]
+pub struct Kernel(Profile);
+
+/// A profile given as a formula of D.
+type Custom = dyn for<'g> Fn(Ex<'g>) -> Ex<'g> + Send + Sync;
+
+#[derive(Clone)]
+enum Profile {
+    Gaussians(Vec<(f64, f64)>),
+    Cauchy(f64),
+    InverseMultiquadric(f64),
+    Custom(String, Arc<Custom>),
+}
+
+/// Scales that leave 1/σ² and squared distances finite.
+fn scale(name: &str, sigma: f64) -> Result<f64, LddmmError> {
+    if (1e-50..=1e50).contains(&sigma) {
+        Ok(sigma)
+    } else {
+        Err(LddmmError::parameter(name, "a number between 1e-50 and 1e50", sigma))
+    }
+}
+
+impl Kernel {
+    /// exp(−D/σ²), the convention of KeOps and Deformetrica.
+    ///
+    /// # Errors
+    /// When σ is not in 1e-50..=1e50.
+    pub fn gaussian(sigma: f64) -> Result<Kernel, LddmmError> {
+        Kernel::sum_of_gaussians(&[(1.0, sigma)])
+    }
+    /// exp(−D/(2σ²)), the convention of statistics, IMODAL and scikit-shapes.
+    ///
+    /// # Errors
+    /// As [`Kernel::gaussian`].
+    pub fn gaussian_of_deviation(sigma: f64) -> Result<Kernel, LddmmError> {
+        Kernel::gaussian(scale("sigma", sigma)? * std::f64::consts::SQRT_2)
+    }
+    /// Σ_m w_m exp(−D/σ_m²) for pairs (w_m, σ_m).
+    ///
+    /// # Errors
+    /// When there is no pair, a weight is not positive and finite, or a σ is not in 1e-50..=1e50.
+    pub fn sum_of_gaussians(terms: &[(f64, f64)]) -> Result<Kernel, LddmmError> {
+        if terms.is_empty() {
+            return Err(LddmmError::parameter("terms", "at least one (weight, sigma)", "none"));
+        }
+        for (weight, sigma) in terms {
+            scale("sigma", *sigma)?;
+            if !(*weight > 0.0 && weight.is_finite()) {
+                return Err(LddmmError::parameter("weight", "a positive number", weight));
+            }
+        }
+        Ok(Kernel(Profile::Gaussians(terms.to_vec())))
+    }
+    /// 1/(1 + D/σ²).
+    ///
+    /// # Errors
+    /// When σ is not in 1e-50..=1e50.
+    pub fn cauchy(sigma: f64) -> Result<Kernel, LddmmError> {
+        Ok(Kernel(Profile::Cauchy(scale("sigma", sigma)?)))
+    }
+    /// 1/√(1 + D/σ²).
+    ///
+    /// # Errors
+    /// When σ is not in 1e-50..=1e50.
+    pub fn inverse_multiquadric(sigma: f64) -> Result<Kernel, LddmmError> {
+        Ok(Kernel(Profile::InverseMultiquadric(scale("sigma", sigma)?)))
+    }
+    /// Any formula of D that depends on nothing else, twice differentiable at D = 0 and positive
+    /// definite (which is not checked); `name` stands for it in reports.
+    ///
+    /// # Errors
+    /// When the formula has not dimension 1.
+    pub fn custom(
+        name: &str,
+        formula: impl for<'g> Fn(Ex<'g>) -> Ex<'g> + Send + Sync + 'static,
+    ) -> Result<Kernel, LddmmError> {
+        let b = Builder::default();
+        let dim = formula(b.var(Var { index: 0, dim: 1, category: Category::I })).dim();
+        if dim != 1 {
+            return Err(LddmmError::parameter("formula", "a formula of dimension 1", dim));
+        }
+        Ok(Kernel(Profile::Custom(name.into(), Arc::new(formula))))
+    }
+
+    /// The kernel as a formula of the squared distance.
+    pub fn formula<'g>(&self, squared_distance: Ex<'g>) -> Ex<'g> {
+        let d = squared_distance;
+        match &self.0 {
+            Profile::Gaussians(terms) => {
+                let term = |&(w, s): &(f64, f64)| (d * (-1.0 / (s * s))).un(&EXP) * w;
+                terms[1..].iter().fold(term(&terms[0]), |sum, t| sum + term(t))
+            }
+            Profile::Cauchy(s) => d.lit(1.0) / (d * (1.0 / (s * s)) + 1.0),
+            Profile::InverseMultiquadric(s) => (d * (1.0 / (s * s)) + 1.0).un(&RSQRT),
+            Profile::Custom(_, f) => f(d),
+        }
+    }
+}
+
+impl fmt::Display for Kernel {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match &self.0 {
+            Profile::Gaussians(terms) => {
+                for (k, (w, s)) in terms.iter().enumerate() {
+                    if k > 0 {
+                        f.write_str(" + ")?;
+                    }
+                    if *w != 1.0 {
+                        write!(f, "{w} ")?;
+                    }
+                    write!(f, "exp(-|x-y|²/{s}²)")?;
+                }
+                Ok(())
+            }
+            Profile::Cauchy(s) => write!(f, "1/(1 + |x-y|²/{s}²)"),
+            Profile::InverseMultiquadric(s) => write!(f, "1/sqrt(1 + |x-y|²/{s}²)"),
+            Profile::Custom(name, _) => f.write_str(name),
+        }
+    }
+}
+
+impl fmt::Debug for Kernel {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(f, "Kernel({self})")
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn conventions_and_domains() {
+        let name = |k: Result<Kernel, LddmmError>| k.unwrap().to_string();
+        assert_eq!(name(Kernel::gaussian(2.5)), "exp(-|x-y|²/2.5²)");
+        assert_eq!(name(Kernel::cauchy(3.0)), "1/(1 + |x-y|²/3²)");
+        let sum = Kernel::sum_of_gaussians(&[(1.0, 4.0), (0.5, 2.0)]);
+        assert_eq!(name(sum), "exp(-|x-y|²/4²) + 0.5 exp(-|x-y|²/2²)");
+        let b = Builder::default();
+        let at = |k: &Kernel, d: f64| k.formula(b.lit(d)).constant().unwrap();
+        let close = |a: f64, b: f64| assert!((a - b).abs() < 1e-15, "{a} {b}");
+        close(at(&Kernel::gaussian(2.0).unwrap(), 3.0), (-0.75f64).exp());
+        close(at(&Kernel::gaussian_of_deviation(2.0).unwrap(), 3.0), (-0.375f64).exp());
+        close(at(&Kernel::cauchy(2.0).unwrap(), 3.0), 1.0 / 1.75);
+        close(at(&Kernel::inverse_multiquadric(2.0).unwrap(), 3.0), 1.75f64.powf(-0.5));
+        let both = Kernel::sum_of_gaussians(&[(1.0, 2.0), (0.5, 1.0)]).unwrap();
+        close(at(&both, 3.0), (-0.75f64).exp() + 0.5 * (-3f64).exp());
+        close(at(&Kernel::custom("1 - D", |d| d.lit(1.0) - d).unwrap(), 3.0), -2.0);
+        for bad in [0.0, -1.0, f64::NAN, f64::INFINITY, 1e-60] {
+            let e = Kernel::gaussian(bad).unwrap_err().to_string();
+            assert!(e.starts_with("sigma: expected a number between"), "{e}");
+            assert!(Kernel::cauchy(bad).is_err() && Kernel::inverse_multiquadric(bad).is_err());
+            assert!(Kernel::gaussian_of_deviation(bad).is_err());
+        }
+        assert!(Kernel::sum_of_gaussians(&[]).is_err());
+        assert!(Kernel::sum_of_gaussians(&[(-1.0, 1.0)]).is_err());
+        assert!(Kernel::custom("two", |d| Ex::concat(&[d, d])).is_err());
+    }
+}

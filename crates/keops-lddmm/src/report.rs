@@ -1,0 +1,303 @@
+//! The evidence that a registration leaves: costs, conserved quantities, Jacobians, distances.
+
+use ndarray::{Array2, Axis};
+use serde::{Deserialize, Serialize};
+
+use crate::distance::{Distances, distances};
+use crate::error::LddmmError;
+use crate::hamiltonian::State;
+use crate::optimise::{Limits, Minimum, Stop, Value};
+use crate::registration::Registration;
+use crate::shape::Shape;
+use crate::shooting::{Scheme, Trajectory};
+use crate::sum::{Real, narrowed, widened};
+
+/// A shape in figures.
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+pub struct ShapeSummary {
+    /// Number of vertices.
+    pub vertices: usize,
+    /// Number of cells.
+    pub cells: usize,
+    /// `"point"`, `"segment"` or `"triangle"`.
+    pub cell: String,
+}
+
+impl ShapeSummary {
+    fn of(shape: &Shape) -> ShapeSummary {
+        ShapeSummary {
+            vertices: shape.vertex_count(),
+            cells: shape.cell_count(),
+            cell: shape.cells().name().into(),
+        }
+    }
+}
+
+/// What was asked for.
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+pub struct Settings {
+    /// Kernel of the deformations, D = |x − y|².
+    pub kernel: String,
+    /// The attachment with its kernel.
+    pub attachment: String,
+    /// Weight of the energy.
+    pub gamma: f64,
+    /// Scheme of the flow.
+    pub scheme: Scheme,
+    /// Steps of the flow.
+    pub steps: usize,
+    /// Number of landmarks that carry the shape.
+    pub landmarks: usize,
+    /// Are the landmarks control points rather than the vertices?
+    pub control_points: bool,
+    /// Precision of flow and attachment, `"f32"` or `"f64"`.
+    pub precision: String,
+    /// What the reductions ran on.
+    pub device: String,
+    /// Limits of the minimisation.
+    pub limits: Limits,
+}
+
+/// A cost in its parts.
+#[derive(Clone, Copy, Debug, PartialEq, Serialize, Deserialize)]
+pub struct CostSplit {
+    /// γH + A.
+    pub cost: f64,
+    /// γH.
+    pub energy: f64,
+    /// A.
+    pub attachment: f64,
+    /// Euclidean norm of the gradient in the momenta.
+    pub gradient_norm: f64,
+}
+
+impl CostSplit {
+    fn of(v: &Value) -> CostSplit {
+        CostSplit {
+            cost: v.cost,
+            energy: v.energy,
+            attachment: v.attachment,
+            gradient_norm: v.gradient.dot(&v.gradient).sqrt(),
+        }
+    }
+}
+
+/// How well the discrete flow keeps what the exact flow conserves.
+#[derive(Clone, Copy, Debug, PartialEq, Serialize, Deserialize)]
+pub struct Conservation {
+    /// H(q0, p0).
+    pub hamiltonian: f64,
+    /// Largest |H(t) − H(0)| over H(0).
+    pub hamiltonian_drift: f64,
+    /// Largest |Σ p(t) − Σ p(0)| over Σ |p(0)|: rounding for every Runge–Kutta scheme.
+    pub linear_momentum_drift: f64,
+    /// Largest |L(t) − L(0)| over Σ |q(0)| |p(0)|, L = Σ q ∧ p about the centre of the source.
+    pub angular_momentum_drift: f64,
+    /// Largest distance of a landmark from its start after shooting back, in units of the
+    /// coordinates.
+    pub reversal_error: f64,
+}
+
+/// Determinants of the Jacobian of the deformation over a grid.
+#[derive(Clone, Copy, Debug, PartialEq, Serialize, Deserialize)]
+pub struct Jacobians {
+    /// Number of grid points: a box a tenth larger than the source on each side.
+    pub points: usize,
+    /// Smallest determinant; positive for a deformation without folds.
+    pub min: f64,
+    /// Largest determinant.
+    pub max: f64,
+}
+
+/// Everything about a registration but its shapes.
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+pub struct Report {
+    /// The source.
+    pub source: ShapeSummary,
+    /// The target.
+    pub target: ShapeSummary,
+    /// What was asked for.
+    pub settings: Settings,
+    /// The cost at the start.
+    pub before: CostSplit,
+    /// The cost at the end.
+    pub after: CostSplit,
+    /// Iterations made.
+    pub iterations: usize,
+    /// Evaluations of cost and gradient.
+    pub evaluations: usize,
+    /// Why it ended.
+    pub stop: Stop,
+    /// Time of the minimisation.
+    pub seconds: f64,
+    /// Conserved quantities.
+    pub conservation: Conservation,
+    /// Jacobians of the deformation.
+    pub jacobian: Jacobians,
+    /// Source to target.
+    pub distances_before: Distances,
+    /// Result to target.
+    pub distances_after: Distances,
+}
+
+impl std::fmt::Display for Report {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        let shape = |s: &ShapeSummary| match s.cell.as_str() {
+            "point" => format!("{} points", s.vertices),
+            cell => format!("{} vertices, {} {cell}s", s.vertices, s.cells),
+        };
+        let Report { settings: s, before, after, conservation: c, jacobian: j, .. } = self;
+        writeln!(f, "source             {}", shape(&self.source))?;
+        writeln!(f, "target             {}", shape(&self.target))?;
+        let what = if s.control_points { "control points" } else { "landmarks (vertices)" };
+        writeln!(f, "deformation        {}, {} {what}", s.kernel, s.landmarks)?;
+        writeln!(f, "attachment         {}, gamma {}", s.attachment, s.gamma)?;
+        writeln!(
+            f,
+            "flow               {}, {} steps, {}, {}",
+            s.scheme, s.steps, s.precision, s.device
+        )?;
+        for (name, v) in [("cost before", before), ("cost after", after)] {
+            writeln!(
+                f,
+                "{name:18} {:.6} = energy {:.6} + attachment {:.6}, |gradient| {:.2e}",
+                v.cost, v.energy, v.attachment, v.gradient_norm
+            )?;
+        }
+        writeln!(
+            f,
+            "minimisation       {} iterations, {} evaluations, {:.2} s ({:.2} ms each): {}",
+            self.iterations,
+            self.evaluations,
+            self.seconds,
+            1e3 * self.seconds / self.evaluations as f64,
+            self.stop
+        )?;
+        let (a, b) = (&self.distances_before, &self.distances_after);
+        writeln!(f, "mean distance      {:.4} before, {:.4} after", a.mean(), b.mean())?;
+        writeln!(f, "Hausdorff distance {:.4} before, {:.4} after", a.hausdorff(), b.hausdorff())?;
+        writeln!(f, "det of Jacobian    {:.3} to {:.3} on {} points", j.min, j.max, j.points)?;
+        write!(
+            f,
+            "drifts             energy {:.1e}, linear momentum {:.1e}, angular momentum {:.1e}, \
+             reversal {:.1e}",
+            c.hamiltonian_drift,
+            c.linear_momentum_drift,
+            c.angular_momentum_drift,
+            c.reversal_error
+        )
+    }
+}
+
+/// Largest of some numbers; NaN if one is.
+fn largest(all: impl Iterator<Item = f64>) -> f64 {
+    all.fold(0.0, |m, v| if m.is_nan() || v <= m { m } else { v })
+}
+/// `a / b`, 0 if both are 0.
+fn ratio(a: f64, b: f64) -> f64 {
+    if a == 0.0 { 0.0 } else { a / b }
+}
+fn norm(v: ndarray::ArrayView1<'_, f64>) -> f64 {
+    v.dot(&v).sqrt()
+}
+
+/// Collects the report of a finished minimisation.
+pub(crate) fn evidence<F: Real>(
+    registration: &Registration<F>,
+    trajectory: &Trajectory<F>,
+    result: &Shape,
+    before: &Value,
+    reached: &Minimum,
+    seconds: f64,
+) -> Result<Report, LddmmError> {
+    let Registration { source, target, options, device, .. } = registration;
+    let distance = |shape: &Shape| {
+        distances(shape, target).map_err(|e| LddmmError::mismatch("the target", "one dimension", e))
+    };
+    Ok(Report {
+        source: ShapeSummary::of(source),
+        target: ShapeSummary::of(target),
+        settings: Settings {
+            kernel: options.kernel.to_string(),
+            attachment: options.attachment.to_string(),
+            gamma: options.gamma,
+            scheme: options.scheme,
+            steps: options.steps,
+            landmarks: trajectory.end().q().nrows(),
+            control_points: options.control_points.is_some(),
+            precision: F::DTYPE.name().into(),
+            device: device.clone(),
+            limits: options.limits,
+        },
+        before: CostSplit::of(before),
+        after: CostSplit::of(&reached.value),
+        iterations: reached.iterations,
+        evaluations: reached.evaluations,
+        stop: reached.stop,
+        seconds,
+        conservation: conservation(registration, trajectory)?,
+        jacobian: jacobians(registration, trajectory)?,
+        distances_before: distance(source)?,
+        distances_after: distance(result)?,
+    })
+}
+
+fn conservation<F: Real>(
+    registration: &Registration<F>,
+    trajectory: &Trajectory<F>,
+) -> Result<Conservation, LddmmError> {
+    let shooting = &registration.shooting;
+    let states = trajectory.states();
+    let mut hamiltonian = Vec::with_capacity(states.len());
+    for state in states {
+        hamiltonian.push(shooting.dynamics().energy(state)?);
+    }
+    let wide = |s: &State<F>| (widened(s.q()), widened(s.p()));
+    let (q0, p0) = wide(&states[0]);
+    let lengths = |a: &Array2<f64>| a.map_axis(Axis(1), norm);
+    let angular = |q: &Array2<f64>, p: &Array2<f64>| {
+        let m = q.t().dot(p);
+        &m - &m.t()
+    };
+    let (linear0, angular0) = (p0.sum_axis(Axis(0)), angular(&q0, &p0));
+    let drift = |of: &dyn Fn(&State<F>) -> f64| largest(states.iter().map(of));
+    let linear = drift(&|s| norm((widened(s.p()).sum_axis(Axis(0)) - &linear0).view()));
+    let turned = drift(&|s| {
+        let (q, p) = wide(s);
+        largest((angular(&q, &p) - &angular0).iter().map(|v| v.abs()))
+    });
+    let end = trajectory.end();
+    let back = shooting.shoot(State::new(end.q(), end.p().mapv(|v| -v).view())?)?;
+    let returned = lengths(&(widened(back.end().q()) - &q0));
+    let h0 = hamiltonian[0];
+    Ok(Conservation {
+        hamiltonian: h0,
+        hamiltonian_drift: ratio(largest(hamiltonian.iter().map(|h| (h - h0).abs())), h0.abs()),
+        linear_momentum_drift: ratio(linear, lengths(&p0).sum()),
+        angular_momentum_drift: ratio(turned, lengths(&q0).dot(&lengths(&p0))),
+        reversal_error: largest(returned.iter().copied()),
+    })
+}
+
+fn jacobians<F: Real>(
+    registration: &Registration<F>,
+    trajectory: &Trajectory<F>,
+) -> Result<Jacobians, LddmmError> {
+    let (low, high) = registration.source.bounding_box();
+    let margin = 0.1 * norm((&high - &low).view());
+    let d = low.len();
+    let along: usize = if d == 2 { 40 } else { 12 };
+    let points = Array2::from_shape_fn((along.pow(d as u32), d), |(i, k)| {
+        let t = (i / along.pow(k as u32) % along) as f64 / (along - 1) as f64;
+        (1.0 - t) * (low[k] - margin) + t * (high[k] + margin) - registration.centre()[k]
+    });
+    let (_, det) = registration
+        .shooting
+        .carry_with_jacobian(trajectory, narrowed::<F>(points.view()).view())?;
+    let fold = |init: f64, op: fn(f64, f64) -> f64| det.iter().copied().fold(init, op);
+    Ok(Jacobians {
+        points: det.len(),
+        min: fold(f64::INFINITY, f64::min),
+        max: fold(f64::NEG_INFINITY, f64::max),
+    })
+}

@@ -1,0 +1,113 @@
+//! Sums Σ_j F(rows_i, rows_j) over arrays of one precision, compiled once.
+
+use std::sync::{Arc, OnceLock};
+
+use keops_core::data::Element;
+use keops_core::error::Error;
+use keops_core::graph::{Builder, Category, Ex, Var};
+use keops_core::reduce;
+use keops_core::spec::{Axis, CheckedArgs, Device, Executable, ReduceOptions, ReduceSpec};
+use ndarray::{Array2, ArrayView2, Ix2, NdFloat};
+
+/// The precisions of this crate: f32 and f64.
+pub trait Real: Element + NdFloat {}
+impl Real for f32 {}
+impl Real for f64 {}
+
+/// Rounds to the precision `F`.
+pub(crate) fn narrow<F: Real>(x: f64) -> F {
+    F::of_f64(x)
+}
+/// Rounds every entry to the precision `F`.
+pub(crate) fn narrowed<F: Real>(x: ArrayView2<'_, f64>) -> Array2<F> {
+    x.mapv(F::of_f64)
+}
+/// Widens every entry.
+pub(crate) fn widened<F: Real>(x: ArrayView2<'_, F>) -> Array2<f64> {
+    x.mapv(Element::to_f64)
+}
+/// Σ x_k y_k, added in double precision.
+pub(crate) fn dot<F: Real>(x: ArrayView2<'_, F>, y: ArrayView2<'_, F>) -> f64 {
+    ndarray::Zip::from(&x)
+        .and(&y)
+        .fold(0.0, |s, &a, &b| s + Element::to_f64(a) * Element::to_f64(b))
+}
+
+/// A sum over the rows of one category of a formula, one result for each row of the other.
+/// It is compiled at the first call.
+#[derive(Clone)]
+pub(crate) struct Sum {
+    spec: ReduceSpec,
+    device: Device,
+    executable: OnceLock<Arc<dyn Executable>>,
+}
+
+impl Sum {
+    /// `vars` are the names, categories and dimensions of the arguments; `formula` gets them in
+    /// this order.
+    pub(crate) fn new<F: Real>(
+        device: &Device,
+        axis: Axis,
+        vars: &[(&str, Category, usize)],
+        formula: impl for<'g> FnOnce(&[Ex<'g>]) -> Ex<'g>,
+    ) -> Sum {
+        let b = Builder::default();
+        let names = vars.iter().map(|v| v.0.to_string()).collect();
+        let vars: Vec<Var> = (0..)
+            .zip(vars)
+            .map(|(index, &(_, category, dim))| Var { index, dim, category })
+            .collect();
+        let root = {
+            let x: Vec<Ex<'_>> = vars.iter().map(|v| b.var(*v)).collect();
+            formula(&x).id
+        };
+        let spec = ReduceSpec {
+            graph: Arc::new(b.into_graph()),
+            formula: root,
+            weight: None,
+            reduction: &reduce::SUM,
+            k: 1,
+            axis,
+            vars,
+            names,
+            dtype: F::DTYPE,
+            options: ReduceOptions::default(),
+        };
+        Sum { spec, device: device.clone(), executable: OnceLock::new() }
+    }
+
+    /// The sums, one row for each row of the category that is kept.
+    pub(crate) fn call<F: Real>(&self, args: &[ArrayView2<'_, F>]) -> Result<Array2<F>, Error> {
+        let args = args.iter().map(|a| F::erase(a.view().into_dyn())).collect();
+        let checked = CheckedArgs::new(&self.spec, args, None, None, None)?;
+        let mut out = checked.allocate(&self.spec)?;
+        let executable = match self.executable.get() {
+            Some(e) => e,
+            None => {
+                let compiled = self.device.compile(&self.spec)?;
+                self.executable.get_or_init(|| compiled)
+            }
+        };
+        executable.run(&checked, &mut out)?;
+        match out.pop().map(|b| F::take(b).into_dimensionality::<Ix2>()) {
+            Some(Ok(sums)) => Ok(sums),
+            _ => unreachable!("a sum has one result, of rows and columns"),
+        }
+    }
+
+    /// How often the operation `op` is applied to values of each pair.
+    #[cfg(test)]
+    pub(crate) fn count(&self, op: &'static keops_core::ops::OpDef) -> usize {
+        let graph = &self.spec.graph;
+        let live = graph.live(&[self.spec.formula]);
+        let is =
+            |id| matches!(graph.node(id), keops_core::graph::Node::Map { op: o, .. } if *o == op);
+        live.into_iter().filter(|&id| is(id)).count()
+    }
+}
+
+impl std::fmt::Debug for Sum {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.debug_struct("Sum").field("arguments", &self.spec.names).finish_non_exhaustive()
+    }
+}

@@ -1,0 +1,594 @@
+//! Laws that shootings, attachments and registrations obey, on generated shapes.
+
+use std::ops::ControlFlow;
+
+use keops_core::spec::Device;
+use keops_cpu::Cpu;
+use keops_lddmm::attachment::{Attachment, Matching};
+use keops_lddmm::builtin::{curve_pair, surface_pair};
+use keops_lddmm::hamiltonian::State;
+use keops_lddmm::kernel::Kernel;
+use keops_lddmm::registration::{Limits, Observer, Options, Progress, Registration, Stop};
+use keops_lddmm::shape::{Cells, Shape};
+use keops_lddmm::shooting::{Scheme, Shooting};
+use keops_lddmm::{LddmmError, Real};
+use ndarray::{Array2, ArrayView2, Axis, array, concatenate, s};
+
+fn device() -> Device {
+    Device::new(Cpu::new())
+}
+/// Reproducible numbers in (-1, 1).
+fn noise(rows: usize, columns: usize, seed: u64) -> Array2<f64> {
+    let mut x = 0x9e37_79b9_7f4a_7c15u64 ^ seed.wrapping_mul(0xd134_2543_de82_ef95);
+    Array2::from_shape_simple_fn((rows, columns), || {
+        x ^= x << 13;
+        x ^= x >> 7;
+        x ^= x << 17;
+        (x >> 11) as f64 / (1u64 << 52) as f64 - 1.0
+    })
+}
+fn gap(a: ArrayView2<'_, f64>, b: ArrayView2<'_, f64>) -> f64 {
+    (&a - &b).fold(0.0, |m, v| if v.abs() <= m { m } else { v.abs() })
+}
+fn shooting<F: Real>(d: usize, scheme: Scheme, steps: usize) -> Shooting<F> {
+    Shooting::new(&Kernel::gaussian(0.8).unwrap(), d, scheme, steps, &device()).unwrap()
+}
+/// Landmarks about 1 apart with momenta that move them by about 1.
+fn landmarks(n: usize, d: usize, seed: u64) -> State<f64> {
+    let (q, p) = (noise(n, d, seed) * 2.0, noise(n, d, seed + 100));
+    State::new(q.view(), p.view()).unwrap()
+}
+fn end(s: &Shooting<f64>, start: State<f64>) -> State<f64> {
+    s.shoot(start).unwrap().end().clone()
+}
+fn far(a: &State<f64>, b: &State<f64>) -> f64 {
+    gap(a.q(), b.q()).max(gap(a.p(), b.p())).max(gap(a.x(), b.x()))
+}
+
+#[test]
+fn orders_of_the_schemes() {
+    let start = landmarks(8, 3, 1).with_silent(noise(5, 3, 9).view()).unwrap();
+    let exact = end(&shooting(3, Scheme::Rk4, 640), start.clone());
+    for (scheme, order) in Scheme::ALL.into_iter().zip([1.0, 2.0, 2.0, 2.0, 4.0]) {
+        let error = |steps| far(&end(&shooting(3, scheme, steps), start.clone()), &exact);
+        let seen = (error(40) / error(80)).log2();
+        assert!((seen - order).abs() < 0.15, "{scheme}: order {seen}");
+        // Energy and angular momentum drift at least at the order of the scheme.
+        let drift = |steps| {
+            let s = shooting(3, scheme, steps);
+            let e = end(&s, start.clone());
+            let h = |x: &State<f64>| s.dynamics().energy(x).unwrap();
+            let l = |x: &State<f64>| {
+                let m = x.q().t().dot(&x.p());
+                &m - &m.t()
+            };
+            ((h(&e) - h(&start)).abs(), gap(l(&e).view(), l(&start).view()))
+        };
+        let (coarse, fine) = (drift(40), drift(80));
+        for (a, b) in [(coarse.0, fine.0), (coarse.1, fine.1)] {
+            assert!(b < 1e-13 || (a / b).log2() > order - 0.3, "{scheme}: {a:e} {b:e}");
+        }
+        // Shooting back returns, up to the error of the scheme.
+        let back = |steps| {
+            let s = shooting(3, scheme, steps);
+            let mut turned = end(&s, start.clone());
+            turned.p_mut().mapv_inplace(|v| -v);
+            gap(end(&s, turned).q(), start.q())
+        };
+        assert!((back(40) / back(80)).log2() > order - 0.3, "{scheme}");
+    }
+}
+
+#[test]
+fn linear_momentum_is_exact() {
+    for (seed, scheme) in (0..).zip(Scheme::ALL) {
+        let start = landmarks(30, 3, seed);
+        let sum = |s: &State<f64>| s.p().sum_axis(Axis(0));
+        let e = end(&shooting(3, scheme, 10), start.clone());
+        let drift = (sum(&e) - sum(&start)).fold(0.0, |m: f64, v| m.max(v.abs()));
+        let size = start.p().fold(0.0, |t, v| t + v.abs());
+        assert!(drift < 1e-14 * size, "{scheme}: {drift:e} of {size}");
+    }
+}
+
+#[test]
+fn one_landmark_moves_straight() {
+    let (q, p) = (array![[0.3, -0.2]], array![[1.5, 0.7]]);
+    for scheme in Scheme::ALL {
+        let e = end(&shooting(2, scheme, 10), State::new(q.view(), p.view()).unwrap());
+        assert!(gap(e.q(), (&q + &p).view()) < 1e-15 && gap(e.p(), p.view()) == 0.0);
+    }
+}
+
+/// On a line, with u = q_1 − q_2 and w = p_1 − p_2: H = ¼(P²(1 + k) + w²(1 − k)), u̇ = w(1 − k), so
+/// that the time to come from u(0) to u(1), an integral over u, is 1.
+#[test]
+fn two_landmarks_take_the_time_of_the_closed_form() {
+    for (q, p) in [([0.0, 1.2], [0.5, -0.1]), ([0.0, 0.9], [0.2, 0.9])] {
+        let column = |v: [f64; 2]| array![[v[0]], [v[1]]];
+        let start = State::new(column(q).view(), column(p).view()).unwrap();
+        let s = shooting::<f64>(1, Scheme::Rk4, 400);
+        let e = end(&s, start.clone());
+        let k = |u: f64| (-u * u / 0.64).exp();
+        let total = p[0] + p[1];
+        let h = s.dynamics().energy(&start).unwrap();
+        let (from, to) = (q[0] - q[1], e.q()[[0, 0]] - e.q()[[1, 0]]);
+        let sign = (p[0] - p[1]).signum();
+        // Simpson's rule; w keeps its sign in these cases.
+        let rate = |u: f64| sign / ((1.0 - k(u)) * (4.0 * h - total * total * (1.0 + k(u)))).sqrt();
+        let n = 2000;
+        let step = (to - from) / n as f64;
+        let time: f64 = (0..=n)
+            .map(|i| {
+                let weight = if i == 0 || i == n { 1.0 } else { 2.0 + 2.0 * (i % 2) as f64 };
+                weight * rate(from + i as f64 * step) * step / 3.0
+            })
+            .sum();
+        assert!((time - 1.0).abs() < 1e-9, "{time}");
+    }
+}
+
+/// What holds to rounding for every Runge–Kutta scheme.
+#[test]
+fn exact_symmetries() {
+    for (seed, scheme) in (10..).zip(Scheme::ALL) {
+        let start = landmarks(9, 2, seed).with_silent(noise(4, 2, seed).view()).unwrap();
+        let s = shooting(2, scheme, 10);
+        let e = end(&s, start.clone());
+        let near = |a: ArrayView2<'_, f64>, b: ArrayView2<'_, f64>| {
+            assert!(gap(a, b) < 1e-13, "{scheme}: {:e}", gap(a, b));
+        };
+        // Rotation and translation.
+        let (sin, cos) = (0.7f64.sin(), 0.7f64.cos());
+        let turn = array![[cos, sin], [-sin, cos]];
+        let shift = array![[0.3, -1.1]];
+        let state = State::new((start.q().dot(&turn) + &shift).view(), start.p().dot(&turn).view());
+        let x = start.x().dot(&turn) + &shift;
+        let moved = end(&s, state.unwrap().with_silent(x.view()).unwrap());
+        near(moved.q(), (e.q().dot(&turn) + &shift).view());
+        near(moved.p(), e.p().dot(&turn).view());
+        near(moved.x(), (e.x().dot(&turn) + &shift).view());
+        // Permutation.
+        let order: Vec<usize> = (0..9).rev().collect();
+        let pick = |a: ArrayView2<'_, f64>| a.select(Axis(0), &order);
+        let permuted = end(&s, State::new(pick(start.q()).view(), pick(start.p()).view()).unwrap());
+        near(permuted.q(), pick(e.q()).view());
+        // A silent point at a landmark follows it.
+        let followed = end(&s, start.clone().with_silent(start.q()).unwrap());
+        near(followed.x(), followed.q());
+        // A landmark split in two at its place.
+        let both = |a: ArrayView2<'_, f64>, share: f64| {
+            let mut all = concatenate(Axis(0), &[a, a.slice(s![..1, ..])]).unwrap();
+            all.row_mut(0).mapv_inplace(|v| v * share);
+            all.row_mut(9).mapv_inplace(|v| v * if share == 1.0 { 1.0 } else { 1.0 - share });
+            all
+        };
+        let split = State::new(both(start.q(), 1.0).view(), both(start.p(), 0.3).view()).unwrap();
+        let split = end(&s, split);
+        near(split.q().slice(s![..9, ..]), e.q());
+        near(split.q().slice(s![9.., ..]), e.q().slice(s![..1, ..]));
+        // Momenta halved, twice: half of the time, then the rest.
+        let half = |state: State<f64>| {
+            let mut state = state;
+            state.p_mut().mapv_inplace(|v| 0.5 * v);
+            let mut e = end(&shooting(2, scheme, 5), state);
+            e.p_mut().mapv_inplace(|v| 2.0 * v);
+            e
+        };
+        assert!(far(&half(half(start.clone())), &e) < 1e-13, "{scheme}");
+    }
+}
+
+/// ⟨c, J w⟩ = ⟨Jᵀ c, w⟩ for the flow, J w by central differences.
+#[test]
+fn adjoint_of_the_flow() {
+    for (seed, scheme) in (20..).zip(Scheme::ALL) {
+        for d in 1..=3 {
+            let s = shooting(d, scheme, 6);
+            let state = |seed| landmarks(7, d, seed).with_silent(noise(4, d, seed).view()).unwrap();
+            let (start, w, c) = (state(seed), state(seed + 50), state(seed + 70));
+            let moved = |h: f64| {
+                let mut m = start.clone();
+                m.q_mut().scaled_add(h, &w.q());
+                m.p_mut().scaled_add(h, &w.p());
+                m.x_mut().scaled_add(h, &w.x());
+                end(&s, m)
+            };
+            let inner = |a: &State<f64>, b: &State<f64>| {
+                (&a.q() * &b.q()).sum() + (&a.p() * &b.p()).sum() + (&a.x() * &b.x()).sum()
+            };
+            let h = 1e-5;
+            let expected = (inner(&c, &moved(h)) - inner(&c, &moved(-h))) / (2.0 * h);
+            let trajectory = s.shoot(start.clone()).unwrap();
+            let got = inner(&s.pull_back(&trajectory, c).unwrap(), &w);
+            let error = (got - expected).abs() / expected.abs().max(1.0);
+            assert!(error < 1e-8, "{scheme} d = {d}: {got} {expected}");
+        }
+    }
+}
+
+/// Determinants of the carried Jacobians against central differences of the carried points.
+#[test]
+fn jacobians_of_the_flow() {
+    for d in 2..=3 {
+        let s = shooting(d, Scheme::Heun, 8);
+        let trajectory = s.shoot(landmarks(10, d, 30)).unwrap();
+        let points = noise(12, d, 31) * 2.0;
+        let (places, det) = s.carry_with_jacobian(&trajectory, points.view()).unwrap();
+        let carried = s.carry(&trajectory, points.view()).unwrap();
+        assert!(gap(places.view(), carried[8].view()) < 1e-14);
+        let h = 1e-5;
+        let columns: Vec<Array2<f64>> = (0..d)
+            .map(|k| {
+                let at = |h: f64| {
+                    let mut p = points.clone();
+                    p.column_mut(k).mapv_inplace(|v| v + h);
+                    s.carry(&trajectory, p.view()).unwrap().pop().unwrap()
+                };
+                (at(h) - at(-h)) / (2.0 * h)
+            })
+            .collect();
+        for i in 0..12 {
+            let c: Vec<Vec<f64>> = columns.iter().map(|m| m.row(i).to_vec()).collect();
+            let expected = if d == 2 {
+                c[0][0] * c[1][1] - c[0][1] * c[1][0]
+            } else {
+                (0..3)
+                    .map(|k| {
+                        let (l, m) = ((k + 1) % 3, (k + 2) % 3);
+                        c[0][k] * (c[1][l] * c[2][m] - c[1][m] * c[2][l])
+                    })
+                    .sum()
+            };
+            assert!((det[i] - expected).abs() < 1e-8 * expected.abs().max(1.0));
+            assert!(det[i] > 0.0);
+        }
+    }
+}
+
+#[test]
+fn a_flow_that_breaks_down_says_where() {
+    let start = State::new(
+        array![[0.0, 0.0], [0.1, 0.0]].view(),
+        array![[1e200, 0.0], [-1e200, 1.0]].view(),
+    );
+    let e = shooting::<f64>(2, Scheme::Euler, 4).shoot(start.unwrap()).unwrap_err();
+    assert!(matches!(e, LddmmError::Breakdown { steps: 4, .. }), "{e}");
+    let bad = State::new(array![[0.0, f64::NAN]].view(), array![[1.0, 0.0]].view()).unwrap();
+    let e = shooting::<f64>(2, Scheme::Rk4, 4).shoot(bad).unwrap_err();
+    assert_eq!(e, LddmmError::Breakdown { step: 1, steps: 4 });
+    let kernel = Kernel::gaussian(1.0).unwrap();
+    for steps in [0, usize::MAX] {
+        assert!(Shooting::<f64>::new(&kernel, 2, Scheme::Rk4, steps, &device()).is_err());
+    }
+    // A trajectory of another number of steps.
+    let t = shooting::<f64>(2, Scheme::Heun, 4).shoot(landmarks(3, 2, 0)).unwrap();
+    assert!(shooting(2, Scheme::Heun, 5).pull_back(&t, landmarks(3, 2, 0)).is_err());
+    assert!(shooting(2, Scheme::Heun, 5).carry(&t, noise(2, 2, 0).view()).is_err());
+}
+
+fn families(sigma: f64) -> Vec<Attachment> {
+    let kernel = Kernel::gaussian(sigma).unwrap();
+    let sum = Kernel::sum_of_gaussians(&[(1.0, sigma), (0.5, 0.5 * sigma)]).unwrap();
+    vec![
+        Attachment::Measure { kernel: kernel.clone() },
+        Attachment::Current { kernel: kernel.clone() },
+        Attachment::Varifold { kernel: kernel.clone() },
+        Attachment::OrientedVarifold { kernel: kernel.clone(), normal_sigma: 0.7 },
+        Attachment::UnorientedVarifold { kernel, normal_sigma: 0.6 },
+        Attachment::Varifold { kernel: sum },
+        Attachment::Current { kernel: Kernel::cauchy(sigma).unwrap() },
+    ]
+}
+fn pairs() -> Vec<(Shape, Shape)> {
+    let (a, b) = curve_pair(30).unwrap();
+    vec![(a.to_spatial(), b.to_spatial()), (a, b), surface_pair(1).unwrap()]
+}
+fn value(a: &Attachment, source: &Shape, target: &Shape) -> f64 {
+    let m = Matching::<f64>::new(a, source, target, &device()).unwrap();
+    m.value(source.vertices()).unwrap()
+}
+
+#[test]
+fn attachments_are_distances() {
+    for (source, target) in pairs() {
+        for a in families(0.8) {
+            let v = value(&a, &source, &target);
+            assert_eq!(value(&a, &source, &source), 0.0, "{a}");
+            assert!(v > 1e-3, "{a}: {v}");
+            let close = |w: f64, what: &str| {
+                assert!((w - v).abs() < 1e-12 * v.max(1.0), "{a}, {what}: {w} {v}");
+            };
+            close(value(&a, &target, &source), "symmetry");
+            // A rigid motion of both.
+            let (sin, cos) = (0.4f64.sin(), 0.4f64.cos());
+            let rigid = |s: &Shape| {
+                let mut m = s.vertices().to_owned();
+                for mut r in m.outer_iter_mut() {
+                    let (x, y) = (r[0], r[1]);
+                    (r[0], r[1]) = (cos * x - sin * y + 0.3, sin * x + cos * y - 2.0);
+                }
+                s.with_vertices(m).unwrap()
+            };
+            close(value(&a, &rigid(&source), &rigid(&target)), "rigid motion");
+            // Cells in another order, and each turned round.
+            let change = |s: &Shape, turn: bool| {
+                let cells = match s.cells().clone() {
+                    Cells::Points => Cells::Points,
+                    Cells::Segments(mut c) => {
+                        c.reverse();
+                        c.iter_mut().filter(|_| turn).for_each(|c| c.reverse());
+                        Cells::Segments(c)
+                    }
+                    Cells::Triangles(mut c) => {
+                        c.reverse();
+                        c.iter_mut().filter(|_| turn).for_each(|c| c.reverse());
+                        Cells::Triangles(c)
+                    }
+                };
+                Shape::new(s.vertices().to_owned(), cells).unwrap()
+            };
+            close(value(&a, &change(&source, false), &target), "order of cells");
+            let turned = value(&a, &change(&source, true), &target);
+            match a {
+                Attachment::Current { .. } | Attachment::OrientedVarifold { .. } => {
+                    assert!(turned > v + 0.1, "{a}: {turned} {v}");
+                    close(value(&a, &change(&source, true), &change(&target, true)), "both turned");
+                }
+                _ => close(turned, "orientation"),
+            }
+        }
+    }
+}
+
+/// The distance of a shape from a finer version of itself falls with the size of its cells.
+#[test]
+fn attachments_are_consistent_under_refinement() {
+    for a in families(0.8) {
+        let far = |n: usize| {
+            let (coarse, fine) = (curve_pair(n).unwrap().0, curve_pair(2 * n).unwrap().0);
+            value(&a, &coarse, &fine) / value(&a, &fine, &curve_pair(2 * n).unwrap().1)
+        };
+        assert!(far(80) < 0.1 * far(20) && far(80) < 1e-3, "{a}: {:e} {:e}", far(20), far(80));
+    }
+}
+
+#[test]
+fn gradients_of_attachments() {
+    let cloud = |s: &Shape| Shape::new(s.vertices().to_owned(), Cells::Points).unwrap();
+    let mut cases: Vec<(Attachment, Shape, Shape)> = vec![];
+    for (source, target) in pairs() {
+        cases.extend(families(0.8).into_iter().map(|a| (a, source.clone(), target.clone())));
+        cases.push((Attachment::Landmarks, source.clone(), target.clone()));
+        let measure = families(0.8).swap_remove(0);
+        cases.push((measure.clone(), cloud(&source), cloud(&target)));
+        cases.push((measure, source.clone(), cloud(&target)));
+    }
+    for (a, source, target) in cases {
+        let m = Matching::<f64>::new(&a, &source, &target, &device()).unwrap();
+        let (_, g) = m.value_and_gradient(source.vertices()).unwrap();
+        let w = noise(source.vertex_count(), source.dim(), 3);
+        // Central differences of order 4.
+        let h = 7e-5;
+        let at = |h: f64| m.value((&source.vertices() + &(&w * h)).view()).unwrap();
+        let expected = (8.0 * (at(h) - at(-h)) - (at(2.0 * h) - at(-2.0 * h))) / (12.0 * h);
+        let got = (&g * &w).sum();
+        assert!((got - expected).abs() < 2e-9 * expected.abs().max(1.0), "{a}: {got} {expected}");
+    }
+}
+
+#[test]
+fn shapes_that_do_not_fit_an_attachment() {
+    let (curve, other) = curve_pair(10).unwrap();
+    let surface = surface_pair(0).unwrap().0;
+    let cloud = Shape::new(noise(5, 2, 0), Cells::Points).unwrap();
+    let message =
+        |a: &Attachment, s: &Shape, t: &Shape| match Matching::<f64>::new(a, s, t, &device()) {
+            Err(e @ LddmmError::Mismatch { .. }) => e.to_string(),
+            other => panic!("{:?}", other.map(|_| ())),
+        };
+    let varifold = families(1.0).swap_remove(2);
+    assert_eq!(
+        message(&varifold, &curve, &surface),
+        "the target: expected 2 coordinates, as the source has, got 3"
+    );
+    assert!(message(&varifold, &curve, &cloud).contains("got a point cloud"));
+    assert!(message(&varifold, &surface, &curve.to_spatial()).contains("got segments"));
+    assert_eq!(
+        message(&Attachment::Landmarks, &curve, &curve_pair(11).unwrap().0),
+        "landmarks: expected 10 vertices in the target, as in the source, got 11"
+    );
+    let kernel = Kernel::gaussian(1.0).unwrap();
+    let bad = Attachment::OrientedVarifold { kernel, normal_sigma: 0.0 };
+    assert!(Matching::<f64>::new(&bad, &curve, &other, &device()).is_err());
+    let m = Matching::<f64>::new(&varifold, &curve, &other, &device()).unwrap();
+    assert!(m.value(noise(9, 2, 0).view()).is_err());
+}
+
+fn options() -> Options {
+    Options {
+        kernel: Kernel::gaussian(0.7).unwrap(),
+        attachment: Attachment::Varifold { kernel: Kernel::gaussian(0.6).unwrap() },
+        gamma: 0.01,
+        scheme: Scheme::Ralston,
+        steps: 6,
+        control_points: None,
+        limits: Limits { iterations: 60, ..Limits::default() },
+    }
+}
+fn go_on(_: &Progress<'_>) -> ControlFlow<()> {
+    ControlFlow::Continue(())
+}
+
+#[test]
+fn gradients_of_the_cost() {
+    for (source, target) in pairs() {
+        for control in [false, true] {
+            let points = noise(6, source.dim(), 40);
+            let o = Options { control_points: control.then(|| points.clone()), ..options() };
+            let r = Registration::<f64>::new(&source, &target, &o, &device()).unwrap();
+            let n = r.landmarks().nrows();
+            let p = noise(n, source.dim(), 41) * 0.2;
+            let w = noise(n, source.dim(), 42);
+            let e = r.evaluate(p.view()).unwrap();
+            let h = 1e-5;
+            let at = |h: f64| r.evaluate((&p + &(&w * h)).view()).unwrap().cost;
+            let check = |got: f64, plus: f64, minus: f64| {
+                let expected = (plus - minus) / (2.0 * h);
+                assert!(
+                    (got - expected).abs() < 1e-7 * expected.abs().max(1.0),
+                    "{got} {expected}"
+                );
+            };
+            check((&e.momenta * &w).sum(), at(h), at(-h));
+            // The gradient in the landmarks, by moving them.
+            let moved = |h: f64| {
+                let (s, o) = if control {
+                    let points = &points + &(&w * h);
+                    (source.clone(), Options { control_points: Some(points), ..o.clone() })
+                } else {
+                    let v = &source.vertices() + &(&w * h);
+                    (source.with_vertices(v).unwrap(), o.clone())
+                };
+                let r = Registration::<f64>::new(&s, &target, &o, &device()).unwrap();
+                r.evaluate(p.view()).unwrap().cost
+            };
+            check((&e.positions * &w).sum(), moved(h), moved(-h));
+            if let Some(g) = &e.vertices {
+                let w = noise(source.vertex_count(), source.dim(), 43);
+                let moved = |h: f64| {
+                    let s = source.with_vertices(&source.vertices() + &(&w * h)).unwrap();
+                    let r = Registration::<f64>::new(&s, &target, &o, &device()).unwrap();
+                    r.evaluate(p.view()).unwrap().cost
+                };
+                check((g * &w).sum(), moved(h), moved(-h));
+            }
+        }
+    }
+}
+
+#[test]
+fn registrations_end_with_evidence() {
+    let (source, target) = curve_pair(60).unwrap();
+    let r = Registration::<f64>::new(&source, &target, &options(), &device()).unwrap();
+    let (mut costs, mut lines) = (vec![], 0);
+    let mut watch = |p: &Progress<'_>| {
+        costs.push(p.cost);
+        assert_eq!(p.cost, p.energy + p.attachment);
+        lines += usize::from(p.to_string().contains("evaluations"));
+        ControlFlow::Continue(())
+    };
+    let o = r.run(None, &mut watch).unwrap();
+    let report = &o.report;
+    assert!(costs.windows(2).all(|w| w[1] < w[0]) && lines == report.iterations);
+    assert!(report.after.cost < 0.03 * report.before.cost, "{report}");
+    assert!(report.distances_after.mean() < 0.2 * report.distances_before.mean(), "{report}");
+    assert!(report.jacobian.min > 0.0 && report.jacobian.min < 1.0 && report.jacobian.max > 1.0);
+    assert!(report.conservation.linear_momentum_drift < 1e-14);
+    assert!(report.conservation.hamiltonian_drift < 1e-2);
+    let again = r.evaluate(o.momenta.view()).unwrap();
+    assert_eq!(again.cost, report.after.cost);
+    assert_eq!(again.hamiltonian, report.conservation.hamiltonian);
+    // It goes through JSON and back.
+    let text = serde_json::to_string(report).unwrap();
+    assert_eq!(&serde_json::from_str::<keops_lddmm::report::Report>(&text).unwrap(), report);
+    // Going on from where it stopped does not go back.
+    let more = r.run(Some(o.momenta.view()), &mut go_on).unwrap();
+    assert!(more.report.before.cost == report.after.cost);
+    assert!(more.report.after.cost <= report.after.cost);
+    // Repeating it gives the same bits.
+    let same = r.run(None, &mut go_on).unwrap();
+    assert_eq!(same.momenta, o.momenta);
+}
+
+#[test]
+fn the_same_registration_elsewhere_and_in_single_precision() {
+    let (source, target) = curve_pair(40).unwrap();
+    let o = Options { limits: Limits { iterations: 15, ..Limits::default() }, ..options() };
+    let r = Registration::<f64>::new(&source, &target, &o, &device()).unwrap();
+    let here = r.run(None, &mut go_on).unwrap();
+    // Far from the origin f32 would lose all digits if shapes were not centred.
+    let away = |s: &Shape| s.with_vertices(&s.vertices() + 1000.0).unwrap();
+    let r = Registration::<f32>::new(&away(&source), &away(&target), &o, &device()).unwrap();
+    let there = r.run(None, &mut go_on).unwrap();
+    let (a, b) = (here.report.after.cost, there.report.after.cost);
+    assert!((a - b).abs() < 0.05 * here.report.before.cost, "{a} {b}");
+    assert!(there.report.distances_after.mean() < 0.5 * there.report.distances_before.mean());
+    assert!(gap(there.result.vertices(), away(&here.result).vertices()) < 0.1);
+}
+
+#[test]
+fn control_points_carry_the_shape() {
+    let (source, target) = surface_pair(1).unwrap();
+    let points = source.vertices().slice(s![..;3, ..]).to_owned();
+    let o = Options {
+        control_points: Some(points),
+        kernel: Kernel::gaussian(1.2).unwrap(),
+        ..options()
+    };
+    let r = Registration::<f64>::new(&source, &target, &o, &device()).unwrap();
+    let o = r.run(None, &mut go_on).unwrap();
+    assert!(o.report.after.attachment < 0.1 * o.report.before.attachment, "{}", o.report);
+    assert!(o.report.settings.control_points && o.report.settings.landmarks == 14);
+}
+
+#[test]
+fn interruption_keeps_the_best() {
+    struct Stopper;
+    impl Observer for Stopper {
+        fn iteration(&mut self, _: &Progress<'_>) -> ControlFlow<()> {
+            ControlFlow::Continue(())
+        }
+        fn evaluation(&mut self, made: usize) -> ControlFlow<()> {
+            if made >= 8 { ControlFlow::Break(()) } else { ControlFlow::Continue(()) }
+        }
+    }
+    let (source, target) = curve_pair(40).unwrap();
+    let r = Registration::<f64>::new(&source, &target, &options(), &device()).unwrap();
+    let o = r.run(None, &mut Stopper).unwrap();
+    assert_eq!((o.report.stop, o.report.evaluations), (Stop::Interrupted, 8));
+    assert!(o.report.after.cost < o.report.before.cost);
+    let mut first = |_: &Progress<'_>| ControlFlow::Break(());
+    let o = r.run(None, &mut first).unwrap();
+    assert_eq!((o.report.stop, o.report.iterations), (Stop::Interrupted, 1));
+}
+
+#[test]
+fn bad_input_to_a_registration() {
+    let (source, target) = curve_pair(12).unwrap();
+    let new = |o: &Options| Registration::<f64>::new(&source, &target, o, &device()).map(|_| ());
+    let parameter = |o: Options, name: &str| match new(&o) {
+        Err(LddmmError::Parameter { name: n, .. }) => assert_eq!(n, name),
+        other => panic!("{name}: {other:?}"),
+    };
+    for gamma in [-1.0, f64::NAN, f64::INFINITY] {
+        parameter(Options { gamma, ..options() }, "gamma");
+    }
+    parameter(Options { steps: 0, ..options() }, "steps");
+    let limits = Limits { memory: 0, ..Limits::default() };
+    parameter(Options { limits, ..options() }, "memory");
+    let limits = Limits { cost_tolerance: f64::NAN, ..Limits::default() };
+    parameter(Options { limits, ..options() }, "cost_tolerance");
+    let points = Some(array![[0.0, f64::NAN]]);
+    parameter(Options { control_points: points, ..options() }, "control_points");
+    for points in [Array2::zeros((0, 2)), Array2::zeros((3, 3))] {
+        let e = new(&Options { control_points: Some(points), ..options() });
+        assert!(matches!(e, Err(LddmmError::Array { .. })), "{e:?}");
+    }
+    let r = Registration::<f64>::new(&source, &target, &options(), &device()).unwrap();
+    let wrong = Array2::zeros((3, 2));
+    assert!(matches!(r.evaluate(wrong.view()), Err(LddmmError::Array { .. })));
+    let absurd = Array2::from_elem((12, 2), 1e300);
+    let e = r.run(Some(absurd.view()), &mut go_on).map(|_| ()).unwrap_err();
+    assert!(matches!(e.error, LddmmError::Breakdown { .. }) && e.reached.is_none(), "{e}");
+    // Coordinates that single precision does not hold.
+    let huge = |s: &Shape| s.with_vertices(&s.vertices() * 1e40).unwrap();
+    let r =
+        Registration::<f32>::new(&huge(&source), &huge(&target), &options(), &device()).unwrap();
+    assert!(r.run(None, &mut go_on).is_err());
+    // A shape that is where it should be.
+    let r = Registration::<f64>::new(&source, &source, &options(), &device()).unwrap();
+    let o = r.run(None, &mut go_on).unwrap();
+    assert_eq!((o.report.after.cost, o.report.distances_after.hausdorff()), (0.0, 0.0));
+    assert!(o.report.jacobian.min == 1.0 && o.report.conservation.hamiltonian_drift == 0.0);
+}

@@ -1,0 +1,210 @@
+//! Errors of operators and solvers.
+
+use crate::info::{SolveInfo, SystemId};
+use keops_core::error::{Error, GradError, InputError};
+use ndarray::ArrayD;
+
+/// A reduction cannot be seen as a matrix.
+#[derive(Clone, PartialEq, Eq, Debug, thiserror::Error)]
+pub enum OperatorError {
+    /// No variable of that name.
+    #[error("no variable named `{name}`; the variables are {known}")]
+    UnknownVariable {
+        /// Name asked for.
+        name: String,
+        /// Names there are.
+        known: String,
+    },
+    /// Only a plain sum of a formula of the arguments is linear.
+    #[error("a linear operator is a Sum of one formula of its arguments, got {got}")]
+    NotASum {
+        /// What it is instead.
+        got: String,
+    },
+    /// The variable does not run over the reduced index.
+    #[error(
+        "`{variable}` must be indexed by what is reduced: expected {expected}, got {got} \
+         (the axis of the reduction may be the other one)"
+    )]
+    Category {
+        /// Variable.
+        variable: String,
+        /// Keyword of the reduced index.
+        expected: &'static str,
+        /// Keyword of the variable.
+        got: &'static str,
+    },
+    /// The formula is not linear in the variable.
+    #[error("the formula is not linear in `{variable}`: {operation} {reason}")]
+    NotLinear {
+        /// Variable.
+        variable: String,
+        /// Operation where linearity is lost.
+        operation: String,
+        /// Why.
+        reason: String,
+    },
+    /// The formula cannot be read, or an argument does not fit.
+    #[error(transparent)]
+    Core(#[from] Error),
+}
+
+impl From<InputError> for OperatorError {
+    fn from(e: InputError) -> OperatorError {
+        OperatorError::Core(e.into())
+    }
+}
+
+/// What a solver that did not reach its tolerance leaves behind.
+#[derive(Clone, PartialEq, Debug)]
+pub struct Partial {
+    /// The last iterate, of the shape of the right-hand side. Conjugate gradients decrease the
+    /// error in the energy norm with each iteration; of stagnating systems it is the iterate with
+    /// the smallest residual. Systems that did converge hold their solution.
+    pub solution: ArrayD<f64>,
+    /// Iterations, residuals and the reason for each system.
+    pub info: SolveInfo,
+}
+
+/// A linear system was not solved.
+///
+/// With several right-hand sides, a failing one does not stop the others: the variant tells about
+/// the gravest failure, [`SolveError::partial`] holds everything.
+#[derive(Clone, PartialEq, Debug, thiserror::Error)]
+#[non_exhaustive]
+pub enum SolveError {
+    /// Only square systems have a solution.
+    #[error(
+        "the operator is not square: it maps {columns} rows of dimension {column_dim} to {rows} \
+         rows of dimension {row_dim}"
+    )]
+    NotSquare {
+        /// Rows of results.
+        rows: usize,
+        /// Components of each.
+        row_dim: usize,
+        /// Rows of arguments.
+        columns: usize,
+        /// Components of each.
+        column_dim: usize,
+    },
+    /// NaN or infinity in the right-hand side, in the first guess (both at iteration 0) or in a
+    /// product with the operator.
+    #[error(
+        "{system}: NaN or infinity at iteration {iteration} (check the arguments of the kernel, the right-hand side and the first guess)"
+    )]
+    NotFinite {
+        /// Which right-hand side.
+        system: SystemId,
+        /// Iterations completed before.
+        iteration: usize,
+        /// What there is.
+        partial: Box<Partial>,
+    },
+    /// `<u, Kv>` differs from `<Ku, v>` by more than rounding.
+    #[error(
+        "{system}: the operator is not symmetric (relative asymmetry {asymmetry:.1e}, seen at \
+         iteration {iteration}); conjugate gradients need a symmetric one"
+    )]
+    NotSymmetric {
+        /// Which right-hand side.
+        system: SystemId,
+        /// Iterations completed before.
+        iteration: usize,
+        /// `|<u, Kv> - <Ku, v>|` relative to the norms, for random u, v.
+        asymmetry: f64,
+        /// What there is.
+        partial: Box<Partial>,
+    },
+    /// A direction of negative curvature.
+    #[error(
+        "{system}: the operator is indefinite: <p, (K + ridge) p> / <p, p> = {curvature:.3e} at \
+         iteration {iteration} (a larger ridge makes it definite)"
+    )]
+    Indefinite {
+        /// Which right-hand side.
+        system: SystemId,
+        /// Iterations completed before.
+        iteration: usize,
+        /// Rayleigh quotient of the direction, the ridge included.
+        curvature: f64,
+        /// What there is.
+        partial: Box<Partial>,
+    },
+    /// The residual does not fall any more: rounding errors of the operator limit it.
+    #[error(
+        "{system}: the residual stagnates at {residual:.1e} of the right-hand side after \
+         {iteration} iterations, where rounding in {precision} limits it (condition about \
+         {condition:.0e}); raise the tolerance or the ridge, or use a wider type"
+    )]
+    Stagnated {
+        /// Which right-hand side.
+        system: SystemId,
+        /// Iterations completed.
+        iteration: usize,
+        /// Recomputed residual relative to the right-hand side.
+        residual: f64,
+        /// Type in which the operator computes.
+        precision: &'static str,
+        /// Estimate of the condition number.
+        condition: f64,
+        /// What there is.
+        partial: Box<Partial>,
+    },
+    /// The iteration limit was reached.
+    #[error(
+        "{system}: the residual is {residual:.1e} of the right-hand side after the limit of \
+         {limit} iterations (condition about {condition:.0e})"
+    )]
+    IterationLimit {
+        /// Which right-hand side.
+        system: SystemId,
+        /// The limit.
+        limit: usize,
+        /// Recomputed residual relative to the right-hand side.
+        residual: f64,
+        /// Estimate of the condition number.
+        condition: f64,
+        /// What there is.
+        partial: Box<Partial>,
+    },
+    /// An argument or option does not fit, or the device failed.
+    #[error(transparent)]
+    Core(#[from] Error),
+}
+
+impl SolveError {
+    /// Iterates and residuals, where the iteration had begun.
+    pub fn partial(&self) -> Option<&Partial> {
+        match self {
+            SolveError::NotFinite { partial, .. }
+            | SolveError::NotSymmetric { partial, .. }
+            | SolveError::Indefinite { partial, .. }
+            | SolveError::Stagnated { partial, .. }
+            | SolveError::IterationLimit { partial, .. } => Some(partial),
+            SolveError::NotSquare { .. } | SolveError::Core(_) => None,
+        }
+    }
+    /// As [`SolveError::partial`], to change the shape of the iterate.
+    pub(crate) fn partial_mut(&mut self) -> Option<&mut Partial> {
+        match self {
+            SolveError::NotFinite { partial, .. }
+            | SolveError::NotSymmetric { partial, .. }
+            | SolveError::Indefinite { partial, .. }
+            | SolveError::Stagnated { partial, .. }
+            | SolveError::IterationLimit { partial, .. } => Some(partial),
+            SolveError::NotSquare { .. } | SolveError::Core(_) => None,
+        }
+    }
+}
+
+impl From<InputError> for SolveError {
+    fn from(e: InputError) -> SolveError {
+        SolveError::Core(e.into())
+    }
+}
+impl From<GradError> for SolveError {
+    fn from(e: GradError) -> SolveError {
+        SolveError::Core(e.into())
+    }
+}

@@ -1,0 +1,274 @@
+//! Linear systems of kernel matrices: `(K + αI) a = b`, and their derivatives.
+
+use crate::cg::conjugate_gradients;
+use crate::error::{OperatorError, SolveError};
+use crate::info::{SolveInfo, SolveOptions};
+use crate::linear::Linear;
+use crate::operator::{KernelOperator, to_f64};
+use keops_core::data::{ArgView, Buffer, Element};
+use keops_core::error::InputError;
+use keops_core::genred::{AsArg, Genred, IntoArgs, Place, Reference};
+use keops_core::outer::Formula;
+use keops_core::reduce::SUM;
+use keops_core::spec::Axis;
+use ndarray::{Array3, ArrayD, Axis as NdAxis, IxDyn};
+
+/// The solution of linear systems.
+#[derive(Clone, PartialEq, Debug)]
+pub struct Solution<T> {
+    /// The solution, of the shape of the right-hand side, broadcast to the batch shape of the
+    /// kernel.
+    pub value: ArrayD<T>,
+    /// How it was found.
+    pub info: SolveInfo,
+}
+
+/// The gradient of `<a, e>` for the solution `a` of a system and a cotangent `e`.
+#[derive(Clone, PartialEq, Debug)]
+pub struct SolveGradient<T> {
+    /// For each argument asked for, of its shape; for the variable, with respect to the
+    /// right-hand side.
+    pub arguments: Vec<ArrayD<T>>,
+    /// With respect to the ridge.
+    pub ridge: f64,
+    /// Report of the solve for the cotangent.
+    pub info: SolveInfo,
+}
+
+/// Solves `(K + αI) a = b`, where `K v` is a sum of a formula that is linear in the variable `v`:
+/// kernel times `v`, or a matrix-valued kernel times the vectors of `v`.
+///
+/// Arguments come in the order of the formula, with the right-hand side `b` in the place of the
+/// variable, as in KeOps; `α` is [`SolveOptions::ridge`]. `K + αI` has to be symmetric positive
+/// definite. Each column of `b` is a system of its own where the formula keeps columns apart
+/// (kernel times variable), else a whole `b` is one; batch elements are systems of their own. All
+/// share each product with `K`.
+///
+/// ```
+/// use keops_core::spec::Axis;
+/// use keops_linalg::{KernelSolve, SolveOptions};
+/// use ndarray::array;
+///
+/// let aliases = ["x = Vi(1)", "y = Vj(1)", "b = Vj(1)"];
+/// let solve: KernelSolve = KernelSolve::new("Exp(-SqDist(x, y)) * b", aliases, "b", Axis::J)?;
+/// let (x, b) = (array![[0.0], [1.0]], array![[1.0], [0.0]]);
+/// let a = solve.call((&x, &x, &b), &SolveOptions::ridge(1.0))?.value;
+/// let e = (-1f64).exp(); // [2 e; e 2] a = [1; 0]
+/// assert!((a[[0, 0]] - 2.0 / (4.0 - e * e)).abs() < 1e-12);
+/// assert!((a[[1, 0]] + e / (4.0 - e * e)).abs() < 1e-12);
+/// # Ok::<(), Box<dyn std::error::Error>>(())
+/// ```
+#[derive(Clone, Debug)]
+pub struct KernelSolve<P = Reference> {
+    sum: Genred<P>,
+    linear: Linear,
+}
+
+impl<P: Place + Default> KernelSolve<P> {
+    /// Systems of the sum of a formula, given as text, over an index. Aliases declare the
+    /// variables in the order of arguments; `variable` is the one to solve for (KeOps'
+    /// `varinvalias`).
+    ///
+    /// # Errors
+    /// As [`KernelSolve::from_sum`]; [`OperatorError::Core`] if the text cannot be read.
+    pub fn new(
+        formula: &str,
+        aliases: impl IntoIterator<Item = impl AsRef<str>>,
+        variable: &str,
+        axis: Axis,
+    ) -> Result<KernelSolve<P>, OperatorError> {
+        KernelSolve::from_sum(Genred::new(formula, aliases, &SUM, axis)?, variable)
+    }
+    /// As [`KernelSolve::new`], from a formula that is already a graph.
+    ///
+    /// # Errors
+    /// As [`KernelSolve::from_sum`]; [`OperatorError::Core`] if the formula is inconsistent.
+    pub fn from_formula(
+        formula: Formula,
+        variable: &str,
+        axis: Axis,
+    ) -> Result<KernelSolve<P>, OperatorError> {
+        KernelSolve::from_sum(Genred::from_formula(formula, &SUM, axis)?, variable)
+    }
+}
+
+impl<P: Place> KernelSolve<P> {
+    /// Systems of a sum, which may have a place, options and ranges; `variable` is the argument
+    /// to solve for.
+    ///
+    /// # Errors
+    /// [`OperatorError`] if the reduction is not a sum that is linear in the variable, or if the
+    /// variable is not indexed by the reduced index.
+    pub fn from_sum(sum: Genred<P>, variable: &str) -> Result<KernelSolve<P>, OperatorError> {
+        let linear = Linear::of(sum.computation(), variable)?;
+        Ok(KernelSolve { sum, linear })
+    }
+    /// The sum.
+    pub fn sum(&self) -> &Genred<P> {
+        &self.sum
+    }
+
+    /// Solves; the right-hand side stands in the place of the variable. f16 and bf16 data are
+    /// computed in f32 and the solution is rounded once, at the end (the residuals reported are
+    /// those before; [`KernelOperator::solve`] takes and returns wider vectors).
+    ///
+    /// # Errors
+    /// [`SolveError`], with the last iterate in it where there is one.
+    pub fn call<'a, A: IntoArgs<'a>>(
+        &self,
+        args: A,
+        options: &SolveOptions,
+    ) -> Result<Solution<A::Elem>, SolveError> {
+        let (operator, b) = self.bind(args.into_args())?;
+        let (value, info) = block(&operator, &b, None, options)?;
+        Ok(Solution { value: A::Elem::take(Buffer::F64(value)), info })
+    }
+    /// As [`KernelSolve::call`], from a first guess of the shape of the solution.
+    ///
+    /// # Errors
+    /// As [`KernelSolve::call`].
+    pub fn call_from<'a, A: IntoArgs<'a>, G: AsArg + ?Sized>(
+        &self,
+        args: A,
+        guess: &G,
+        options: &SolveOptions,
+    ) -> Result<Solution<A::Elem>, SolveError> {
+        let (operator, b) = self.bind(args.into_args())?;
+        let (value, info) = block(&operator, &b, Some(&guess.as_arg()), options)?;
+        Ok(Solution { value: A::Elem::take(Buffer::F64(value)), info })
+    }
+
+    /// The gradient of `<a, e>` with respect to the arguments named in `wrt` (the name of the
+    /// variable means the right-hand side) and to the ridge, where `a` is the solution that
+    /// [`KernelSolve::call`] returned for these arguments.
+    ///
+    /// By the implicit function theorem `da = (K + αI)⁻¹ (db - dK a - dα a)`: one more solve,
+    /// `λ = (K + αI)⁻¹ e`, gives `λ` for b, `-<λ, a>` for α, and for all others the gradient of
+    /// `-<K a, λ>` with `a` and `λ` held fixed. It is as accurate as both solves are.
+    ///
+    /// # Errors
+    /// As [`KernelSolve::call`]; a [`keops_core::error::GradError`] for an unknown name.
+    pub fn vjp<'a, A: IntoArgs<'a>, S: AsArg + ?Sized, E: AsArg + ?Sized>(
+        &self,
+        args: A,
+        solution: &S,
+        cotangent: &E,
+        wrt: &[&str],
+        options: &SolveOptions,
+    ) -> Result<SolveGradient<A::Elem>, SolveError> {
+        let (operator, b) = self.bind(args.into_args())?;
+        let (solution, cotangent) = (solution.as_arg(), cotangent.as_arg());
+        let batch = operator.full_batch(b.shape())?;
+        let full = [&batch[..], &[operator.columns(), operator.domain_dim()]].concat();
+        for (name, arg) in [("the solution", &solution), ("the cotangent", &cotangent)] {
+            if arg.shape() != full {
+                let (name, expected) = (name.into(), format!("shape {full:?} of the solution"));
+                return Err(InputError::Shape { name, expected, got: arg.shape().to_vec() }.into());
+            }
+        }
+        let others: Vec<&str> =
+            wrt.iter().copied().filter(|&n| n != self.linear.variable).collect();
+        // Unknown names are found before the work begins.
+        let gradient = self.sum.vjp_of(&others)?;
+        let (lambda, info) = block(&operator, &cotangent, None, options)?;
+        let a = to_f64(&solution);
+        let ridge = -lambda.iter().zip(&a).map(|(l, a)| l * a).sum::<f64>();
+        let mut made = vec![];
+        if !others.is_empty() {
+            let (a, weight) = (operator.vector(&a), operator.vector(&-&lambda));
+            let mut args = operator.arguments(&a);
+            args.extend(weight.view());
+            made = gradient.run(&args).map_err(SolveError::Core)?;
+        }
+        let mut made = made.into_iter();
+        let rhs = |lambda: &ArrayD<f64>| Buffer::F64(sum_to(lambda.clone(), b.shape()));
+        let arguments = wrt
+            .iter()
+            .filter_map(
+                |&n| if n == self.linear.variable { Some(rhs(&lambda)) } else { made.next() },
+            )
+            .map(A::Elem::take)
+            .collect();
+        Ok(SolveGradient { arguments, ridge, info })
+    }
+
+    fn bind<'a>(
+        &self,
+        mut args: Vec<ArgView<'a>>,
+    ) -> Result<(KernelOperator<'a, P>, ArgView<'a>), SolveError> {
+        let inputs = self.sum.computation().inputs();
+        if args.len() != inputs.len() {
+            let names: Vec<_> = inputs.iter().map(|i| i.name.as_str()).collect();
+            let (expected, names, got) = (inputs.len(), names.join(", "), args.len());
+            return Err(InputError::Count { expected, names, got }.into());
+        }
+        let b = args.remove(self.linear.slot);
+        let rows = b.shape().iter().rev().nth(1).copied();
+        match KernelOperator::bind(&self.sum, self.linear.clone(), args, rows) {
+            Ok(operator) => Ok((operator, b)),
+            Err(OperatorError::Core(e)) => Err(e.into()),
+            Err(e) => unreachable!("linearity was checked: {e}"),
+        }
+    }
+}
+
+/// Solves for right-hand sides of any batch shape.
+pub(crate) fn block<P: Place>(
+    operator: &KernelOperator<'_, P>,
+    b: &ArgView<'_>,
+    guess: Option<&ArgView<'_>>,
+    options: &SolveOptions,
+) -> Result<(ArrayD<f64>, SolveInfo), SolveError> {
+    let (rows, row_dim) = (operator.rows(), operator.range_dim());
+    let (columns, column_dim) = (operator.columns(), operator.domain_dim());
+    if (rows, row_dim) != (columns, column_dim) {
+        return Err(SolveError::NotSquare { rows, row_dim, columns, column_dim });
+    }
+    let batch = operator.full_batch(b.shape())?;
+    let full = [&batch[..], &[rows, row_dim]].concat();
+    let count = batch.iter().try_fold(1usize, |a, &b| a.checked_mul(b));
+    let Some(count) = count.filter(|c| c.checked_mul(rows.saturating_mul(row_dim)).is_some())
+    else {
+        let (what, detail) = ("the solution".into(), format!("{full:?}"));
+        return Err(InputError::TooLarge { what, detail }.into());
+    };
+    let wide = |name: &str, arg: &ArgView<'_>| {
+        let values = to_f64(arg);
+        let spread = values.broadcast(IxDyn(&full)).map(|v| v.as_standard_layout().into_owned());
+        let block = spread.and_then(|v| v.into_shape_with_order((count, rows, row_dim)).ok());
+        block.ok_or_else(|| InputError::Shape {
+            name: name.into(),
+            expected: format!("shape {full:?} of the solution"),
+            got: arg.shape().to_vec(),
+        })
+    };
+    let b = wide("the right-hand side", b)?;
+    let guess = guess.map(|g| wide("the first guess", g)).transpose()?;
+    let back = |x: ArrayD<f64>| match x.into_shape_with_order(IxDyn(&full)) {
+        Ok(x) => x,
+        Err(_) => unreachable!("the solution has the size of the right-hand side"),
+    };
+    let over = operator.over(batch.clone());
+    match conjugate_gradients(&over, &b, guess.as_ref(), options) {
+        Ok((x, info)) => Ok((back(Array3::into_dyn(x)), info)),
+        Err(mut e) => {
+            if let Some(partial) = e.partial_mut() {
+                partial.solution = back(std::mem::take(&mut partial.solution));
+            }
+            Err(e)
+        }
+    }
+}
+
+/// Sums over the batch axes along which `shape` was broadcast.
+fn sum_to(mut v: ArrayD<f64>, shape: &[usize]) -> ArrayD<f64> {
+    while v.ndim() > shape.len() {
+        v = v.sum_axis(NdAxis(0));
+    }
+    for (k, &extent) in shape.iter().enumerate() {
+        if extent != v.shape()[k] {
+            v = v.sum_axis(NdAxis(k)).insert_axis(NdAxis(k));
+        }
+    }
+    v
+}

@@ -1,0 +1,38 @@
+//! One error for programs that use several parts.
+
+use keops_core::error as core;
+
+/// Any error of this crate: what `?` turns the errors of its parts into.
+#[derive(Debug, thiserror::Error)]
+#[non_exhaustive]
+pub enum Error {
+    /// A formula, its arguments, its compilation or its run.
+    #[error(transparent)]
+    Formula(#[from] core::Error),
+    /// A backend that is not available.
+    #[error(transparent)]
+    Unavailable(#[from] keops_core::spec::Unavailable),
+    /// A linear operator that could not be made.
+    #[cfg(feature = "linalg")]
+    #[error(transparent)]
+    Operator(#[from] keops_linalg::OperatorError),
+    /// A system that was not solved.
+    #[cfg(feature = "linalg")]
+    #[error(transparent)]
+    Solve(#[from] keops_linalg::SolveError),
+    /// Shooting and registration.
+    #[cfg(feature = "lddmm")]
+    #[error(transparent)]
+    Lddmm(#[from] keops_lddmm::LddmmError),
+}
+
+macro_rules! narrow {
+    ($($t:ident)*) => {$(
+        impl From<core::$t> for Error {
+            fn from(e: core::$t) -> Error {
+                Error::Formula(e.into())
+            }
+        }
+    )*};
+}
+narrow!(ParseError DimError GradError InputError CompileError RunError);
