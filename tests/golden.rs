@@ -1,6 +1,8 @@
 //! Reductions of formula strings against golden cases: through the reference interpreter, and
 //! through every level of the CPU backend that this machine has.
 
+#![cfg(feature = "cpu")]
+
 #[path = "support/golden.rs"]
 mod golden;
 

@@ -187,6 +187,18 @@ impl<P: Place> Genred<P> {
         Genred { computation: self.computation.with_options(options), ..self }
     }
     /// Restricts every reduction, also in derivatives, to block-sparse ranges.
+    ///
+    /// ```
+    /// use keops_core::{genred::Genred, ranges::Ranges, reduce::SUM, spec::Axis};
+    /// use ndarray::array;
+    ///
+    /// // Two clusters of rows each: the first meets the first, the second meets both.
+    /// let ranges = Ranges::from_clusters(&[1, 2], &[2, 3], &[true, false, true, true])?;
+    /// let sum: Genred = Genred::new("x * y", ["x = Vi(1)", "y = Vj(1)"], &SUM, Axis::J)?;
+    /// let (x, y) = (array![[1.0], [10.0]], array![[1.0], [2.0], [4.0]]);
+    /// assert_eq!(sum.ranges(ranges).call((&x, &y))?, array![[3.0], [70.0]].into_dyn());
+    /// # Ok::<(), keops_core::error::Error>(())
+    /// ```
     pub fn ranges(self, ranges: impl Into<Arc<Ranges>>) -> Genred<P> {
         Genred { ranges: Some(ranges.into()), ..self }
     }
@@ -229,6 +241,18 @@ impl<P: Place> Genred<P> {
     /// The derivative of the result along a tangent of one argument, a function of the same
     /// arguments and of the tangent, `d_` and the name, which has the shape of that argument.
     ///
+    /// ```
+    /// use keops_core::{genred::Genred, reduce::MIN, spec::Axis};
+    /// use ndarray::array;
+    ///
+    /// let least: Genred = Genred::new("x * y", ["x = Vi(1)", "y = Vj(1)"], &MIN, Axis::J)?;
+    /// let (x, y) = (array![[1.0], [-1.0]], array![[3.0], [5.0]]);
+    /// let d_y = array![[0.1], [0.2]]; // moves y_0, the winner of row 0, and y_1, that of row 1
+    /// let along = least.jvp("y")?.call((&x, &y, &d_y))?;
+    /// assert_eq!(along, array![[0.1], [-0.2]].into_dyn());
+    /// # Ok::<(), keops_core::error::Error>(())
+    /// ```
+    ///
     /// # Errors
     /// As [`Genred::vjp`].
     pub fn jvp(&self, name: &str) -> Result<Genred<P>, GradError> {
@@ -243,6 +267,19 @@ impl<P: Place> Genred<P> {
     }
     /// After the results of a derivative, also those of what was derived: a value and its
     /// gradient from one evaluation.
+    ///
+    /// ```
+    /// use keops_core::{genred::Genred, reduce::LOG_SUM_EXP, spec::Axis};
+    /// use ndarray::array;
+    ///
+    /// let aliases = ["x = Vi(1)", "y = Vj(1)"];
+    /// let lse: Genred = Genred::new("x * y", aliases, &LOG_SUM_EXP, Axis::J)?;
+    /// let (x, y, e) = (array![[0.0]], array![[1.0], [3.0]], array![[1.0]]);
+    /// let both = lse.vjp("x")?.with_primal().call_all((&x, &y, &e))?;
+    /// assert_eq!(both[0], array![[2.0]].into_dyn()); // the mean of y
+    /// assert_eq!(both[1], array![[2f64.ln()]].into_dyn());
+    /// # Ok::<(), keops_core::error::Error>(())
+    /// ```
     pub fn with_primal(self) -> Genred<P> {
         Genred { computation: self.computation.with_primal(), ..self }
     }
@@ -277,6 +314,17 @@ impl<P: Place> Genred<P> {
         Ok(buffers.into_iter().filter(|b| b.indices().is_none()).map(Element::take).collect())
     }
     /// The result that is indices: rows of the reduced index, -1 where there is none.
+    ///
+    /// ```
+    /// use keops_core::{genred::Genred, reduce::ARG_K_MIN, spec::Axis};
+    /// use ndarray::array;
+    ///
+    /// let aliases = ["x = Vi(1)", "y = Vj(1)"];
+    /// let nearest: Genred = Genred::new("SqDist(x, y)", aliases, (&ARG_K_MIN, 3), Axis::J)?;
+    /// let found = nearest.call_indices((&array![[0.0]], &array![[5.0], [1.0]]))?;
+    /// assert_eq!(found, array![[1, 0, -1]].into_dyn());
+    /// # Ok::<(), keops_core::error::Error>(())
+    /// ```
     ///
     /// # Errors
     /// As [`Genred::call`].

@@ -6,7 +6,7 @@
 //! let aliases = ["x = Vi(3)", "y = Vj(3)", "b = Vj(2)", "g = Pm(1)"];
 //! let f = parse_formula("Exp(-g * SqDist(x, y)) * b", None, &aliases)?;
 //! assert_eq!(f.graph.dim(f.root), 2);
-//! assert_eq!(f.to_string(), "Exp(-(g * SqNorm2(x - y))) * b");
+//! assert_eq!(f.to_string(), "Exp(-g * SqNorm2(x - y)) * b");
 //!
 //! let e = parse_formula("Exp(-g * SqDist(x, b)) * b", None, &aliases).unwrap_err();
 //! assert_eq!(

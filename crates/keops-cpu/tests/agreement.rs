@@ -300,3 +300,23 @@ fn sizes() {
         }
     }
 }
+
+#[test]
+fn values_of_lower_classes() {
+    for d in [3, 17] {
+        let b = Builder::default();
+        let c = var(&b, 8, d, Category::Param);
+        let e = var(&b, 11, d, Category::I);
+        let y = var(&b, 12, d, Category::J);
+        let s = c * c;
+        let u = s / (s + 1.0);
+        let l = (u * 2.9 + 0.1).un(&keops_core::ops::LOG) + 1.0;
+        for root in [l, e * l * c, y * l * c, e * l * y, e * l + y * c] {
+            let id = root.id;
+            Case::new(Builder::from_graph(b.graph().clone()), id, None, &reduce::SUM, 1)
+                .check("lower classes", 300.0);
+            let (kept, other) = (root.sum().id, Builder::from_graph(b.graph().clone()));
+            Case::new(other, kept, None, &reduce::LOG_SUM_EXP, 1).check("lower classes", 300.0);
+        }
+    }
+}

@@ -126,7 +126,7 @@ pub struct RegistrationError {
     #[source]
     pub error: LddmmError,
     /// The best momenta that were reached, shape (n, d), if the start could be evaluated.
-    pub reached: Option<Array2<f64>>,
+    pub reached: Option<Box<Array2<f64>>>,
 }
 
 impl From<LddmmError> for RegistrationError {
@@ -366,7 +366,7 @@ impl<F: Real> Registration<F> {
         let reached =
             minimise(begin, first_step, limits, &mut evaluate, &mut before_each, &mut after);
         let momenta = shaped(&reached.point);
-        let failed = |error| RegistrationError { error, reached: Some(momenta.clone()) };
+        let failed = |error| RegistrationError { error, reached: Some(Box::new(momenta.clone())) };
         if let Some(error) = reached.failure {
             return Err(failed(error));
         }

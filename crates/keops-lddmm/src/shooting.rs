@@ -84,6 +84,12 @@ struct Tableau {
     b: &'static [f64],
 }
 
+/// Stages of a step and the rates at some of them.
+struct Stages<F> {
+    states: Vec<State<F>>,
+    slopes: Vec<State<F>>,
+}
+
 /// The states at all steps of a shooting, from time 0 to time 1.
 #[derive(Clone, Debug, PartialEq)]
 pub struct Trajectory<F> {
@@ -148,24 +154,20 @@ impl<F: Real> Shooting<F> {
 
     /// Stages of one step and the rates at the first `rates` of them; `rates` is the number of
     /// stages or one less.
-    fn stages(
-        &self,
-        start: &State<F>,
-        rates: usize,
-    ) -> Result<(Vec<State<F>>, Vec<State<F>>), LddmmError> {
+    fn stages(&self, start: &State<F>, rates: usize) -> Result<Stages<F>, LddmmError> {
         let tableau = self.scheme.tableau();
-        let (mut stages, mut slopes) = (Vec::new(), Vec::new());
+        let mut all = Stages { states: vec![], slopes: vec![] };
         for row in tableau.a {
             let mut stage = start.clone();
-            for (&a, slope) in row.iter().zip(&slopes).filter(|(a, _)| **a != 0.0) {
+            for (&a, slope) in row.iter().zip(&all.slopes).filter(|(a, _)| **a != 0.0) {
                 stage.add_scaled(self.weight(a), slope);
             }
-            if slopes.len() < rates {
-                slopes.push(self.dynamics.rates(&stage)?);
+            if all.slopes.len() < rates {
+                all.slopes.push(self.dynamics.rates(&stage)?);
             }
-            stages.push(stage);
+            all.states.push(stage);
         }
-        Ok((stages, slopes))
+        Ok(all)
     }
 
     /// Shoots.
@@ -182,7 +184,7 @@ impl<F: Real> Shooting<F> {
         let mut states = vec![start];
         for step in 0..self.steps {
             let mut next = states[step].clone();
-            let (_, slopes) = self.stages(&states[step], tableau.b.len())?;
+            let slopes = self.stages(&states[step], tableau.b.len())?.slopes;
             for (&b, slope) in tableau.b.iter().zip(&slopes).filter(|(b, _)| **b != 0.0) {
                 next.add_scaled(self.weight(b), slope);
             }
@@ -212,22 +214,18 @@ impl<F: Real> Shooting<F> {
         for start in trajectory.states[..self.steps].iter().rev() {
             // With Y_s the stages, K̄_s = h b_s ȳ + h Σ_{t>s} a_ts Ȳ_t, Ȳ_s = J(Y_s)ᵀ K̄_s and
             // ȳ += Σ_s Ȳ_s.
-            let (stages, _) = self.stages(start, count - 1)?;
-            let mut stage_bars: Vec<Option<State<F>>> = vec![None; count];
+            let stages = self.stages(start, count - 1)?.states;
+            let mut later: Vec<(usize, State<F>)> = Vec::with_capacity(count);
             for s in (0..count).rev() {
                 let mut slope_bar = bar.zeros_like();
                 slope_bar.add_scaled(self.weight(tableau.b[s]), &bar);
-                for t in s + 1..count {
-                    if let (Some(b), a) = (&stage_bars[t], tableau.a[t][s])
-                        && a != 0.0
-                    {
-                        slope_bar.add_scaled(self.weight(a), b);
-                    }
+                for (t, stage_bar) in later.iter().filter(|(t, _)| tableau.a[*t][s] != 0.0) {
+                    slope_bar.add_scaled(self.weight(tableau.a[*t][s]), stage_bar);
                 }
-                stage_bars[s] = Some(self.dynamics.pull_back(&stages[s], &slope_bar)?);
+                later.push((s, self.dynamics.pull_back(&stages[s], &slope_bar)?));
             }
-            for b in stage_bars.iter().flatten() {
-                bar.add_scaled(F::one(), b);
+            for (_, stage_bar) in &later {
+                bar.add_scaled(F::one(), stage_bar);
             }
         }
         Ok(bar)
@@ -302,7 +300,7 @@ impl<F: Real> Shooting<F> {
         self.check(trajectory)?;
         let tableau = self.scheme.tableau();
         for (step, start) in trajectory.states[..self.steps].iter().enumerate() {
-            let (stages, _) = self.stages(start, tableau.b.len() - 1)?;
+            let stages = self.stages(start, tableau.b.len() - 1)?.states;
             let mut slopes: Vec<Array2<F>> = Vec::new();
             for (stage, row) in stages.iter().zip(tableau.a) {
                 let mut at = rows.clone();

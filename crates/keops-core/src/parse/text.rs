@@ -91,7 +91,12 @@ impl Writer<'_> {
         let live = self.graph.live(&[root]);
         let mut uses: HashMap<NodeId, usize> = HashMap::new();
         for &id in &live {
-            for_each_arg(self.graph.node(id), |a| *uses.entry(a).or_default() += 1);
+            let node = self.graph.node(id);
+            let mut add = |a| *uses.entry(a).or_default() += 1;
+            match squared(node) {
+                Some(a) => add(a),
+                None => for_each_arg(node, add),
+            }
         }
         let taken: HashSet<&str> = self.names.values().copied().collect();
         let mut fresh = (0..).map(|k| format!("t{k}")).filter(|n| !taken.contains(n.as_str()));
@@ -156,8 +161,8 @@ impl Writer<'_> {
             Node::Contract { extents, operands, out } => match (&operands[..], &out[..]) {
                 ([a], []) if a.axes == [0] && extents.len() == 1 => call("Sum", &[a.node]),
                 ([a, b], []) if a.axes == [0] && b.axes == [0] && extents.len() == 1 => {
-                    if a.node == b.node {
-                        return call("SqNorm2", &[a.node]);
+                    if let Some(x) = squared(node) {
+                        return call("SqNorm2", &[x]);
                     }
                     made(2, format!("{} | {}", tight(&a.node, 2), tight(&b.node, 3)))
                 }
@@ -198,6 +203,15 @@ impl Writer<'_> {
             }
             Node::Gather { table, index } => call("Gather", &[*table, *index]),
         }
+    }
+}
+
+/// The vector of which a node is the scalar product with itself.
+fn squared(node: &Node) -> Option<NodeId> {
+    let Node::Contract { extents, operands, out } = node else { return None };
+    match &operands[..] {
+        [a, b] if a == b && a.axes == [0] && extents.len() == 1 && out.is_empty() => Some(a.node),
+        _ => None,
     }
 }
 

@@ -97,8 +97,7 @@ fn search(
     start: Trial,
     mut evaluate: impl FnMut(f64) -> Result<Trial, Error>,
 ) -> Result<(), Error> {
-    // Also for a slope that is not a number.
-    if !(start.slope < 0.0) {
+    if start.slope.is_nan() || start.slope >= 0.0 {
         return Err(Error::msg("not a direction of descent"));
     }
     let test = DECREASE * start.slope;
