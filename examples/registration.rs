@@ -25,7 +25,7 @@ use keops_lddmm::distance::distances;
 use keops_lddmm::export::export;
 use keops_lddmm::io::read_shape;
 use keops_lddmm::kernel::Kernel;
-use keops_lddmm::registration::{Limits, Observer, Options, Progress, Registration};
+use keops_lddmm::registration::{Limits, Observer, Options, Progress, Registration, Stop};
 use keops_lddmm::shape::Shape;
 use keops_lddmm::shooting::Scheme;
 
@@ -48,17 +48,17 @@ struct Arguments {
     #[arg(long, default_value_t = 3, conflicts_with = "source", value_parser = clap::value_parser!(u8).range(0..=6))]
     level: u8,
     /// Scale σ of the deformations [default: 0.2 of the size of the source]
-    #[arg(long)]
+    #[arg(long, allow_negative_numbers = true)]
     sigma: Option<f64>,
     /// Distance between shapes
     #[arg(long, value_enum, default_value_t = Family::Varifold)]
     attachment: Family,
     /// Scale σ of the attachment [default: 0.2 of the size of the source]
-    #[arg(long)]
+    #[arg(long, allow_negative_numbers = true)]
     varifold_sigma: Option<f64>,
     /// Weight of the energy [default: 1e-4 A(0)/m², with the attachment and the mean distance m
     /// before]
-    #[arg(long)]
+    #[arg(long, allow_negative_numbers = true)]
     gamma: Option<f64>,
     /// Steps of the flow
     #[arg(long, default_value_t = 10)]
@@ -98,7 +98,9 @@ fn main() -> ExitCode {
     let arguments = Arguments::parse();
     let done = if arguments.f32 { run::<f32>(&arguments) } else { run::<f64>(&arguments) };
     match done {
-        Ok(()) => ExitCode::SUCCESS,
+        // As a shell reports a program that Ctrl-C ended.
+        Ok(Stop::Interrupted) => ExitCode::from(130),
+        Ok(_) => ExitCode::SUCCESS,
         Err(e) => {
             eprintln!("error: {e}");
             ExitCode::FAILURE
@@ -106,14 +108,17 @@ fn main() -> ExitCode {
     }
 }
 
-fn run<F: Real>(a: &Arguments) -> Result<(), Box<dyn Error>> {
+fn run<F: Real>(a: &Arguments) -> Result<Stop, Box<dyn Error>> {
+    // Before the work, not after it.
+    std::fs::create_dir_all(&a.out).map_err(|e| format!("{}: {e}", a.out.display()))?;
     let (source, target, title) = shapes(a)?;
     let device = Device::new(keops_cpu::Cpu::new());
     let (low, high) = source.bounding_box();
     let edge = high - low;
     let size = edge.dot(&edge).sqrt();
     let scale = |given: Option<f64>| given.unwrap_or_else(|| round(0.2 * size));
-    let kernel = Kernel::gaussian(scale(a.varifold_sigma))?;
+    let kernel =
+        Kernel::gaussian(scale(a.varifold_sigma)).map_err(|e| format!("attachment: {e}"))?;
     let attachment = match a.attachment {
         Family::Varifold => Attachment::Varifold { kernel },
         Family::Oriented => Attachment::OrientedVarifold { kernel, normal_sigma: 0.5 },
@@ -131,7 +136,7 @@ fn run<F: Real>(a: &Arguments) -> Result<(), Box<dyn Error>> {
         }
     };
     let options = Options {
-        kernel: Kernel::gaussian(scale(a.sigma))?,
+        kernel: Kernel::gaussian(scale(a.sigma)).map_err(|e| format!("deformation: {e}"))?,
         attachment,
         gamma,
         scheme: a.scheme,
@@ -150,7 +155,7 @@ fn run<F: Real>(a: &Arguments) -> Result<(), Box<dyn Error>> {
     println!("{}", outcome.report);
     let files = export(&a.out, &title, &registration, &outcome)?;
     println!("results            {}: {}", a.out.display(), files.join(", "));
-    Ok(())
+    Ok(outcome.report.stop)
 }
 
 /// Source, target and a title.
@@ -163,7 +168,9 @@ fn shapes(a: &Arguments) -> Result<(Shape, Shape, String), Box<dyn Error>> {
     let read = |path: &PathBuf| -> Result<Shape, Box<dyn Error>> {
         let (shape, report) = read_shape(path)?;
         println!("{}: {report}", path.display());
-        let (shape, left_out) = shape.cleaned().map_err(|e| format!("{}: {e}", path.display()))?;
+        let (shape, left_out) = shape
+            .cleaned()
+            .map_err(|e| format!("{}: without degenerate cells {e}", path.display()))?;
         if !left_out.is_empty() {
             println!("{}: {left_out}", path.display());
         }

@@ -34,7 +34,11 @@ pub struct CompositeDef {
     pub build: Build,
 }
 
-fn fail<T>(op: &str, expected: impl Into<String>, got: impl std::fmt::Display) -> Result<T, DimError> {
+fn fail<T>(
+    op: &str,
+    expected: impl Into<String>,
+    got: impl std::fmt::Display,
+) -> Result<T, DimError> {
     Err(DimError::new(op, expected, got))
 }
 fn dims(x: &[Ex<'_>]) -> String {
@@ -49,7 +53,11 @@ fn size(op: &str, l: &Literal, low: usize, high: usize) -> Result<usize, DimErro
     }
 }
 fn scalar(op: &str, x: Ex<'_>) -> Result<(), DimError> {
-    if x.dim() == 1 { Ok(()) } else { fail(op, "an operand of dimension 1", format!("dimension {}", x.dim())) }
+    if x.dim() == 1 {
+        Ok(())
+    } else {
+        fail(op, "an operand of dimension 1", format!("dimension {}", x.dim()))
+    }
 }
 fn variable(op: &str, x: Ex<'_>) -> Result<(), DimError> {
     if matches!(x.b.graph().node(x.id), Node::Var(_)) {
@@ -98,11 +106,17 @@ fn weighted_sq_norm<'g>(op: &str, s: Ex<'g>, x: Ex<'g>) -> Result<Ex<'g>, DimErr
         1 => Ok(s * sq_norm(x)),
         n if n == d => Ok(s.dot(x * x)),
         n if n == d * d => Ok(quadratic(s, x)),
-        n => fail(op, format!("weights of dimension 1, {d} or {}", d * d), format!("dimension {n}")),
+        n => {
+            fail(op, format!("weights of dimension 1, {d} or {}", d * d), format!("dimension {n}"))
+        }
     }
 }
 fn same<'g>(op: &str, x: &[Ex<'g>]) -> Result<(), DimError> {
-    if x.iter().all(|e| e.dim() == x[0].dim()) { Ok(()) } else { fail(op, "operands of one dimension", dims(x)) }
+    if x.iter().all(|e| e.dim() == x[0].dim()) {
+        Ok(())
+    } else {
+        fail(op, "operands of one dimension", dims(x))
+    }
 }
 fn difference<'g>(op: &str, x: Ex<'g>, y: Ex<'g>) -> Result<Ex<'g>, DimError> {
     same(op, &[x, y])?;
@@ -330,9 +344,8 @@ composites! {
 
 fn divergence<'g>(f: Ex<'g>, v: Ex<'g>) -> Ex<'g> {
     let d = v.dim();
-    let term = |k: usize| {
-        autodiff::jvp(f, &[(v, f.lit(1.0).put(k, 1, d))]).map(|t| t.pick(k, 1, 1))
-    };
+    let term =
+        |k: usize| autodiff::jvp(f, &[(v, f.lit(1.0).put(k, 1, d))]).map(|t| t.pick(k, 1, 1));
     (0..d).filter_map(term).reduce(|a, b| a + b).unwrap_or(f.lit(0.0))
 }
 

@@ -45,7 +45,8 @@ impl fmt::Display for ParseError {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         writeln!(f, "{}", self.message)?;
         // Long texts are cut around the place; columns are counted in characters.
-        let line_start = self.text[..self.span.start.min(self.text.len())].rfind('\n').map_or(0, |p| p + 1);
+        let line_start =
+            self.text[..self.span.start.min(self.text.len())].rfind('\n').map_or(0, |p| p + 1);
         let line = self.text[line_start..].lines().next().unwrap_or("");
         let before = self.text.get(line_start..self.span.start).unwrap_or("").chars().count();
         let width = self.text.get(self.span.start..self.span.end).unwrap_or("").chars().count();

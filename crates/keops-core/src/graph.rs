@@ -478,12 +478,7 @@ impl<'g> Ex<'g> {
         if self.dim() == d { self } else { self.contract(vec![d], &[(self, &[])], &[0]) }
     }
     /// A generalised product, see [`Node::Contract`].
-    pub fn contract(
-        self,
-        extents: Vec<usize>,
-        operands: &[(Ex<'g>, &[u8])],
-        out: &[u8],
-    ) -> Ex<'g> {
+    pub fn contract(self, extents: Vec<usize>, operands: &[(Ex<'g>, &[u8])], out: &[u8]) -> Ex<'g> {
         let operands =
             operands.iter().map(|(e, a)| Operand { node: e.id, axes: a.to_vec() }).collect();
         crate::simplify::contract(self.b, extents, operands, out.to_vec())

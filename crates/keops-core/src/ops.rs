@@ -105,7 +105,15 @@ pub static ADD: OpDef = OpDef {
     arity: 2,
     value: value!(|a, b| a + b),
     derivative: |_, _, t| vec![t, t],
-    simplify: |x| if is(x[0], 0.0) && x[0].dim() <= x[1].dim() { Some(x[1]) } else if is(x[1], 0.0) { Some(x[0]) } else { None },
+    simplify: |x| {
+        if is(x[0], 0.0) && x[0].dim() <= x[1].dim() {
+            Some(x[1])
+        } else if is(x[1], 0.0) {
+            Some(x[0])
+        } else {
+            None
+        }
+    },
     cuda: "({0} + {1})",
     code: Code::Prim(Prim::Add),
     domain: (-2.0, 2.0),
@@ -300,7 +308,13 @@ pub static SIGN: OpDef = OpDef {
     name: "Sign",
     doc: "-1, 0 or 1",
     arity: 1,
-    value: value!(|a| if a > 0.0 { 1.0 } else if a < 0.0 { -1.0 } else { 0.0 }),
+    value: value!(|a| if a > 0.0 {
+        1.0
+    } else if a < 0.0 {
+        -1.0
+    } else {
+        0.0
+    }),
     derivative: |_, _, t| vec![t.lit(0.0)],
     simplify: keep,
     cuda: "(T({0} > T(0)) - T({0} < T(0)))",
@@ -393,7 +407,7 @@ macro_rules! comparison {
             name: $name,
             doc: $doc,
             arity: 2,
-            value: value!(|a, b| if a $test b { 1.0 } else { 0.0 }),
+    value: value!(|a, b| if a $test b { 1.0 } else { 0.0 }),
             derivative: |_, _, t| vec![t.lit(0.0), t.lit(0.0)],
             simplify: keep,
             cuda: concat!("T({0} ", stringify!($test), " {1})"),
@@ -448,7 +462,16 @@ pub static SIN_X_DIV_X: OpDef = OpDef {
     derivative: |x, _, t| {
         // (cos a - sin(a) / a) / a cancels near 0: there its series, Σ (-1)^k 2k a^(2k-1) / (2k+1)!,
         // of which eight terms are exact to f64 for |a| <= 1/2.
-        let series = [3.0, -30.0, 840.0, -45360.0, 3991680.0, -518918400.0, 93405312000.0, -22230464256000.0];
+        let series = [
+            3.0,
+            -30.0,
+            840.0,
+            -45360.0,
+            3991680.0,
+            -518918400.0,
+            93405312000.0,
+            -22230464256000.0,
+        ];
         let (near, square) = (-x[0].un(&ABS) + 0.5, x[0] * x[0]);
         let sum = series.iter().rev().fold(x[0].lit(0.0), |s, d| s * square - 1.0 / d);
         let safe = Ex::apply(&IF_ELSE, &[near, x[0].lit(1.0), x[0]]);
@@ -531,9 +554,34 @@ pub static POWF: OpDef = OpDef {
 
 /// Every element-wise operation.
 pub static ALL: &[&OpDef] = &[
-    &ADD, &SUBTRACT, &MULT, &DIVIDE, &MINUS, &EXP, &LOG, &SIN, &COS, &ATAN, &SQRT, &RSQRT, &ABS, &SIGN,
-    &STEP, &RELU, &FLOOR, &IF_ELSE, &EQUAL, &NOT_EQUAL, &LESS_THAN, &LESS_OR_EQUAL, &X_LOG_X,
-    &SIN_X_DIV_X, &ASIN, &ACOS, &ATAN2, &POWF,
+    &ADD,
+    &SUBTRACT,
+    &MULT,
+    &DIVIDE,
+    &MINUS,
+    &EXP,
+    &LOG,
+    &SIN,
+    &COS,
+    &ATAN,
+    &SQRT,
+    &RSQRT,
+    &ABS,
+    &SIGN,
+    &STEP,
+    &RELU,
+    &FLOOR,
+    &IF_ELSE,
+    &EQUAL,
+    &NOT_EQUAL,
+    &LESS_THAN,
+    &LESS_OR_EQUAL,
+    &X_LOG_X,
+    &SIN_X_DIV_X,
+    &ASIN,
+    &ACOS,
+    &ATAN2,
+    &POWF,
 ];
 
 /// The operation of that name.

@@ -255,6 +255,10 @@ pub struct Program {
     pub rebase: Stream,
     /// Kept rows: sums and pivot to results.
     pub finalise: Stream,
+    /// Were factors taken out of sums? See [`crate::lower::LowerOptions::factor_sums`].
+    pub factored: bool,
+    /// Arguments among those factors.
+    pub tame: Vec<usize>,
 }
 
 impl fmt::Display for Affine {
@@ -316,7 +320,8 @@ impl fmt::Display for Program {
             "program {:?} {:?} keys {} sums {} results {}",
             self.precision, self.mode, self.keys, self.sums, self.results
         )?;
-        for (name, r) in [("param", &self.param), ("kept", &self.kept), ("reduced", &self.reduced)] {
+        for (name, r) in [("param", &self.param), ("kept", &self.kept), ("reduced", &self.reduced)]
+        {
             write!(f, "{name} {}", r.len)?;
             for (mark, fields) in [("", &r.fields), ("input ", &r.input_fields)] {
                 for x in fields {

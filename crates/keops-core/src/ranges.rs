@@ -25,13 +25,20 @@ impl Pattern {
         if self.slices.len() != self.blocks.len() {
             return fail(format!(
                 "{} has {} entries, {} has {} blocks: they must agree",
-                names[1], self.slices.len(), names[0], self.blocks.len()
+                names[1],
+                self.slices.len(),
+                names[0],
+                self.blocks.len()
             ));
         }
-        for (list, name, limit) in [(&self.blocks, names[0], kept), (&self.reduced, names[2], reduced)] {
+        for (list, name, limit) in
+            [(&self.blocks, names[0], kept), (&self.reduced, names[2], reduced)]
+        {
             for (k, [a, b]) in list.iter().enumerate() {
                 if a > b || *b > limit {
-                    return fail(format!("{name}[{k}] = [{a}, {b}) is not within the {limit} rows"));
+                    return fail(format!(
+                        "{name}[{k}] = [{a}, {b}) is not within the {limit} rows"
+                    ));
                 }
             }
         }
@@ -40,7 +47,9 @@ impl Pattern {
             if s < last || s > self.reduced.len() {
                 return fail(format!(
                     "{}[{k}] = {s} must lie between {last} and the {} entries of {}",
-                    names[1], self.reduced.len(), names[2]
+                    names[1],
+                    self.reduced.len(),
+                    names[2]
                 ));
             }
             last = s;
@@ -83,28 +92,42 @@ impl Ranges {
         let size = |v: i64| {
             usize::try_from(v).map_err(|_| InputError::Ranges(format!("negative entry {v}")))
         };
-        let pattern = |(r, s, q): (&[[i64; 2]], &[i64], &[[i64; 2]])| -> Result<Pattern, InputError> {
-            let pairs = |v: &[[i64; 2]]| -> Result<Vec<[usize; 2]>, InputError> {
-                v.iter().map(|[a, b]| Ok([size(*a)?, size(*b)?])).collect()
+        let pattern =
+            |(r, s, q): (&[[i64; 2]], &[i64], &[[i64; 2]])| -> Result<Pattern, InputError> {
+                let pairs = |v: &[[i64; 2]]| -> Result<Vec<[usize; 2]>, InputError> {
+                    v.iter().map(|[a, b]| Ok([size(*a)?, size(*b)?])).collect()
+                };
+                Ok(Pattern {
+                    blocks: pairs(r)?,
+                    slices: s.iter().map(|&v| size(v)).collect::<Result<_, _>>()?,
+                    reduced: pairs(q)?,
+                })
             };
-            Ok(Pattern {
-                blocks: pairs(r)?,
-                slices: s.iter().map(|&v| size(v)).collect::<Result<_, _>>()?,
-                reduced: pairs(q)?,
-            })
-        };
         Ok(Ranges { over_j: pattern(over_j)?, over_i: pattern(over_i)? })
     }
     /// From contiguous clusters of rows (given by their ends) and the mask of pairs of clusters
     /// that meet, row-major.
-    pub fn from_clusters(ends_i: &[usize], ends_j: &[usize], mask: &[bool]) -> Result<Ranges, InputError> {
+    pub fn from_clusters(
+        ends_i: &[usize],
+        ends_j: &[usize],
+        mask: &[bool],
+    ) -> Result<Ranges, InputError> {
         if mask.len() != ends_i.len() * ends_j.len() {
             return Err(InputError::Ranges(format!(
-                "the mask has {} entries, expected {} x {}", mask.len(), ends_i.len(), ends_j.len()
+                "the mask has {} entries, expected {} x {}",
+                mask.len(),
+                ends_i.len(),
+                ends_j.len()
             )));
         }
         let blocks = |ends: &[usize]| -> Vec<[usize; 2]> {
-            ends.iter().scan(0, |a, &b| { let s = *a; *a = b; Some([s, b]) }).collect()
+            ends.iter()
+                .scan(0, |a, &b| {
+                    let s = *a;
+                    *a = b;
+                    Some([s, b])
+                })
+                .collect()
         };
         let (bi, bj) = (blocks(ends_i), blocks(ends_j));
         let (ni, nj) = (bi.len(), bj.len());
@@ -126,9 +149,7 @@ impl Ranges {
     pub fn pairs_of(&self, axis: Axis) -> Ranges {
         match axis {
             Axis::J => Ranges::from_pattern(self.over_j.clone()),
-            Axis::I => {
-                Ranges { over_j: transpose(&self.over_i), over_i: self.over_i.clone() }
-            }
+            Axis::I => Ranges { over_j: transpose(&self.over_i), over_i: self.over_i.clone() },
         }
     }
     /// The pattern that a reduction over `axis` uses.

@@ -181,11 +181,56 @@ select!(MIN, "Min", [], "smallest f; +inf over nothing", Min, false, true, false
 select!(MAX, "Max", [], "largest f; -inf over nothing", Max, false, true, false);
 select!(ARG_MIN, "ArgMin", [], "index of the smallest f; -1 over nothing", Min, false, false, true);
 select!(ARG_MAX, "ArgMax", [], "index of the largest f; -1 over nothing", Max, false, false, true);
-select!(MIN_ARG_MIN, "Min_ArgMin", ["MinArgMin"], "smallest f and its index", Min, false, true, true);
-select!(MAX_ARG_MAX, "Max_ArgMax", ["MaxArgMax"], "largest f and its index", Max, false, true, true);
-select!(K_MIN, "KMin", ["Kmin"], "the K smallest f in order; +inf where there are fewer", Min, true, true, false);
-select!(ARG_K_MIN, "ArgKMin", ["ArgKmin"], "indices of the K smallest f in order; -1 where there are fewer", Min, true, false, true);
-select!(K_MIN_ARG_K_MIN, "KMin_ArgKMin", ["KMinArgKMin", "Kmin_ArgKmin"], "the K smallest f and their indices", Min, true, true, true);
+select!(
+    MIN_ARG_MIN,
+    "Min_ArgMin",
+    ["MinArgMin"],
+    "smallest f and its index",
+    Min,
+    false,
+    true,
+    true
+);
+select!(
+    MAX_ARG_MAX,
+    "Max_ArgMax",
+    ["MaxArgMax"],
+    "largest f and its index",
+    Max,
+    false,
+    true,
+    true
+);
+select!(
+    K_MIN,
+    "KMin",
+    ["Kmin"],
+    "the K smallest f in order; +inf where there are fewer",
+    Min,
+    true,
+    true,
+    false
+);
+select!(
+    ARG_K_MIN,
+    "ArgKMin",
+    ["ArgKmin"],
+    "indices of the K smallest f in order; -1 where there are fewer",
+    Min,
+    true,
+    false,
+    true
+);
+select!(
+    K_MIN_ARG_K_MIN,
+    "KMin_ArgKMin",
+    ["KMinArgKMin", "Kmin_ArgKmin"],
+    "the K smallest f and their indices",
+    Min,
+    true,
+    true,
+    true
+);
 
 /// Every reduction.
 pub static ALL: &[&ReductionDef] = &[

@@ -21,17 +21,18 @@ pub fn contract<'g>(
             Node::Contract { extents: ie, operands: io, out: iout }
                 if iout.len() == ie.len()
                     && iout.len() == op.axes.len()
-                    && iout.iter().zip(&op.axes).all(|(&a, &b)| ie[a as usize] == extents[b as usize]) =>
+                    && iout
+                        .iter()
+                        .zip(&op.axes)
+                        .all(|(&a, &b)| ie[a as usize] == extents[b as usize]) =>
             {
                 let relabel = |l: &u8| {
                     let at = iout.iter().position(|o| o == l).unwrap_or(0);
                     op.axes[at]
                 };
                 for o in io {
-                    merged.push(Operand {
-                        node: o.node,
-                        axes: o.axes.iter().map(relabel).collect(),
-                    });
+                    merged
+                        .push(Operand { node: o.node, axes: o.axes.iter().map(relabel).collect() });
                 }
             }
             _ => merged.push(op),
@@ -56,7 +57,8 @@ pub fn contract<'g>(
         extents.retain(|&e| e != 1);
     }
     if merged.len() == 1 && merged[0].axes == out {
-        let full = out.len() == extents.len() && out.iter().enumerate().all(|(k, &l)| l as usize == k);
+        let full =
+            out.len() == extents.len() && out.iter().enumerate().all(|(k, &l)| l as usize == k);
         if full {
             return b.ex(merged[0].node);
         }

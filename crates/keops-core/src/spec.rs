@@ -128,7 +128,9 @@ impl ReduceSpec {
         match &self.reduction.kind {
             Family::Accumulate(a) => {
                 if a.pivot.is_some() && d != 1 {
-                    return fail(format!("{name} takes a formula of dimension 1, got dimension {d}"));
+                    return fail(format!(
+                        "{name} takes a formula of dimension 1, got dimension {d}"
+                    ));
                 }
             }
             Family::Select(s) => {
@@ -136,10 +138,15 @@ impl ReduceSpec {
                     return fail(format!("{name} needs a positive number of winners, got 0"));
                 }
                 if self.k.saturating_mul(d) > crate::graph::MAX_DIM {
-                    return fail(format!("{name}: {} winners of dimension {d} are too many", self.k));
+                    return fail(format!(
+                        "{name}: {} winners of dimension {d} are too many",
+                        self.k
+                    ));
                 }
                 if self.options != ReduceOptions::default() {
-                    return fail(format!("{name} has no sum inside: it takes neither an accumulation type nor a scheme"));
+                    return fail(format!(
+                        "{name} has no sum inside: it takes neither an accumulation type nor a scheme"
+                    ));
                 }
             }
         }
@@ -212,7 +219,11 @@ impl<'a> CheckedArgs<'a> {
                     Category::I => format!("shape (M, {d}) or (batches…, M, {d})"),
                     Category::J => format!("shape (N, {d}) or (batches…, N, {d})"),
                 };
-                return Err(InputError::Shape { name: name.clone(), expected, got: shape.to_vec() });
+                return Err(InputError::Shape {
+                    name: name.clone(),
+                    expected,
+                    got: shape.to_vec(),
+                });
             }
             if own == 2 {
                 let n = shape[shape.len() - 2];
@@ -261,7 +272,8 @@ impl<'a> CheckedArgs<'a> {
             });
         }
         let per_row: usize = spec.outputs().iter().map(|o| o.dim).sum();
-        let total = batch.iter().chain([&rows, &per_row]).try_fold(8usize, |a, &b| a.checked_mul(b));
+        let total =
+            batch.iter().chain([&rows, &per_row]).try_fold(8usize, |a, &b| a.checked_mul(b));
         if total.is_none_or(|t| t > isize::MAX as usize) {
             return Err(InputError::TooLarge {
                 what: "result".into(),
@@ -352,11 +364,14 @@ pub trait Executable: Send + Sync {
     fn source(&self) -> Option<String>;
 }
 
+/// Compiled reductions by their canonical bytes, which are compared on a hit.
+type Cache = std::collections::HashMap<Vec<u8>, Arc<dyn Executable>>;
+
 /// A backend with its cache of compiled reductions. Cheap to clone; clones share the cache.
 #[derive(Clone)]
 pub struct Device {
     backend: Arc<dyn Backend>,
-    cache: Arc<std::sync::RwLock<std::collections::HashMap<Vec<u8>, Arc<dyn Executable>>>>,
+    cache: Arc<std::sync::RwLock<Cache>>,
 }
 
 impl std::fmt::Debug for Device {

@@ -117,7 +117,8 @@ pub fn plan(p: &Program, machine: Machine, accumulation: Accumulation) -> Plan {
     };
     let chunk = columns * 32usize.div_ceil(columns);
     let budget = if wide { 12 } else { 6 };
-    let registers = !rolled && (slots * rows * per_slot <= budget || accumulation == Accumulation::Wide);
+    let registers =
+        !rolled && (slots * rows * per_slot <= budget || accumulation == Accumulation::Wide);
     Plan { ty, lanes, rows, columns, interleave, chunk, accumulation, registers }
 }
 
@@ -161,7 +162,12 @@ impl Plan {
     }
     /// First element of the pivot.
     pub fn pivot_at(&self, p: &Program) -> usize {
-        (3 * Self::slots(p)) * self.width() + if self.accumulation == Accumulation::Wide { Self::slots(p) * self.width() } else { 0 }
+        (3 * Self::slots(p)) * self.width()
+            + if self.accumulation == Accumulation::Wide {
+                Self::slots(p) * self.width()
+            } else {
+                0
+            }
     }
     fn tile(&self, columns: usize) -> Tile {
         Tile { rows: self.rows, columns, lanes: self.lanes, interleave: self.interleave }
@@ -244,9 +250,17 @@ impl<'p> Accumulators<'p> {
         if self.plan.registers {
             for (s, r) in self.each() {
                 if self.persistent() {
-                    w.push(Inst::Load { dst: self.sums[s][r], addr: self.state(0, s, r), broadcast: false });
+                    w.push(Inst::Load {
+                        dst: self.sums[s][r],
+                        addr: self.state(0, s, r),
+                        broadcast: false,
+                    });
                     if !self.second.is_empty() {
-                        w.push(Inst::Load { dst: self.second[s][r], addr: self.state(1, s, r), broadcast: false });
+                        w.push(Inst::Load {
+                            dst: self.second[s][r],
+                            addr: self.state(1, s, r),
+                            broadcast: false,
+                        });
                     }
                 } else {
                     w.push(Inst::Const { dst: self.sums[s][r], value: 0.0 });
@@ -261,7 +275,11 @@ impl<'p> Accumulators<'p> {
         }
     }
     /// Runs over all slots and rows in memory, by a loop where there are many.
-    fn each_in_memory(&self, w: &mut Writer, mut f: impl FnMut(&mut Writer, &dyn Fn(usize) -> Addr)) {
+    fn each_in_memory(
+        &self,
+        w: &mut Writer,
+        mut f: impl FnMut(&mut Writer, &dyn Fn(usize) -> Addr),
+    ) {
         let (n, lanes, vectors) = (self.n, self.plan.lanes, self.n * self.plan.rows);
         let section = n * self.plan.width();
         if vectors <= 8 {
@@ -271,7 +289,11 @@ impl<'p> Accumulators<'p> {
             return;
         }
         let l = w.begin(LoopKind::Fixed(vectors as u32));
-        f(w, &|k| Addr { base: Base::State, offset: (k * section) as i32, terms: vec![(l, lanes as i32)] });
+        f(w, &|k| Addr {
+            base: Base::State,
+            offset: (k * section) as i32,
+            terms: vec![(l, lanes as i32)],
+        });
         w.end(l);
     }
     fn add(&mut self, w: &mut Writer, e: Emission, columns: usize) {
@@ -287,7 +309,8 @@ impl<'p> Accumulators<'p> {
             let width = plan.width();
             let place = |section: usize| Addr {
                 base: Base::State,
-                offset: ((section * self.n + e.slot.offset as usize) * width + r * plan.lanes) as i32,
+                offset: ((section * self.n + e.slot.offset as usize) * width + r * plan.lanes)
+                    as i32,
                 terms: e.slot.terms.iter().map(|&(l, s)| (l, s * width as i32)).collect(),
             };
             let section = if self.persistent() { 0 } else { 2 };
@@ -332,7 +355,10 @@ impl<'p> Accumulators<'p> {
                 let y = w.op(Prim::Sub, &[p, c]);
                 let t = w.op(Prim::Add, &[sum, y]);
                 let d = w.op(Prim::Sub, &[t, sum]);
-                w.set(c, Prim::Sub, &[d, y]);
+                let e = w.op(Prim::Sub, &[d, y]);
+                // NaN where the sum is not finite: an infinite sum stays infinite.
+                let (ok, zero) = (w.op(Prim::Eq, &[e, e]), w.real(0.0));
+                w.set(c, Prim::Select, &[ok, e, zero]);
                 w.copy(sum, t);
             }
             (Accumulation::Wide, Some(high)) => {
@@ -348,7 +374,8 @@ impl<'p> Accumulators<'p> {
             (Accumulation::Wide, _) => {
                 for (s, r) in self.each() {
                     // The address counts f32: an f64 vector is two of them.
-                    let place = (2 * self.n * self.plan.width()) + 2 * (s * self.plan.width() + r * self.plan.lanes);
+                    let place = (2 * self.n * self.plan.width())
+                        + 2 * (s * self.plan.width() + r * self.plan.lanes);
                     let src = [self.sums[s][r], self.second[s][r]];
                     w.push(Inst::WideStore { addr: at(Base::State, place), src });
                 }
@@ -453,30 +480,33 @@ pub fn pivot_code(p: &Program, plan: &Plan) -> VCode {
     let keys = w.scratch(plan.chunk * plan.width());
     let most = w.real(finite_max(plan.ty));
     for (chunk, columns) in [(plan.chunk, plan.columns), (1, 1)] {
-        let buffer = buffers(&mut w, plan, columns, &p.key).max(buffers(&mut w, plan, columns, &p.add));
+        let buffer =
+            buffers(&mut w, plan, columns, &p.key).max(buffers(&mut w, plan, columns, &p.add));
         let turns = chunk / columns;
         let l = w.begin(LoopKind::Columns { step: chunk as u32 });
         for r in 0..rows {
             w.copy(old[r], pivot[r]);
         }
         let inner = (turns > 1).then(|| w.begin(LoopKind::Fixed(turns as u32)));
-        let ctx = Context { column_loop: inner, buffer, keys, ..context(plan, columns, Sums::Memory(0)) };
+        let ctx =
+            Context { column_loop: inner, buffer, keys, ..context(plan, columns, Sums::Memory(0)) };
         translate(&mut w, &p.key, &ctx, &mut |w, e| {
-            for r in 0..rows {
+            for (r, &running) in pivot.iter().enumerate() {
                 let key = value(w, &e, r);
-                let mut place = at(Base::Scratch, keys as usize + (e.column * rows + r) * plan.lanes);
+                let mut place =
+                    at(Base::Scratch, keys as usize + (e.column * rows + r) * plan.lanes);
                 if let Some(l) = inner {
                     place.terms.push((l, (columns * plan.width()) as i32));
                 }
                 w.push(Inst::Store { addr: place, src: key });
-                w.set(pivot[r], Prim::Max, &[key, pivot[r]]);
+                w.set(running, Prim::Max, &[key, running]);
             }
         });
         if let Some(l) = inner {
             w.end(l);
         }
-        for r in 0..rows {
-            w.set(pivot[r], Prim::Min, &[pivot[r], most]);
+        for &m in &pivot {
+            w.set(m, Prim::Min, &[m, most]);
         }
         rebase(&mut w, p, plan, &pivot, &old, &acc);
         let inner = (turns > 1).then(|| w.begin(LoopKind::Fixed(turns as u32)));
@@ -501,13 +531,20 @@ pub fn pivot_code(p: &Program, plan: &Plan) -> VCode {
         }
     }
     acc.finish(&mut w);
-    for r in 0..rows {
-        w.push(Inst::Store { addr: pivot_place(r), src: pivot[r] });
+    for (r, &src) in pivot.iter().enumerate() {
+        w.push(Inst::Store { addr: pivot_place(r), src });
     }
     w.finish()
 }
 
-fn rebase(w: &mut Writer, p: &Program, plan: &Plan, new: &[VReg], old: &[VReg], acc: &Accumulators<'_>) {
+fn rebase(
+    w: &mut Writer,
+    p: &Program,
+    plan: &Plan,
+    new: &[VReg],
+    old: &[VReg],
+    acc: &Accumulators<'_>,
+) {
     rebase_sums(w, p, plan, new, old, acc.place());
     if plan.accumulation == Accumulation::Kahan {
         let second = if plan.registers {
@@ -519,14 +556,25 @@ fn rebase(w: &mut Writer, p: &Program, plan: &Plan, new: &[VReg], old: &[VReg], 
     }
 }
 
-fn rebase_sums(w: &mut Writer, p: &Program, plan: &Plan, new: &[VReg], old: &[VReg], sums: Sums<'_>) {
+fn rebase_sums(
+    w: &mut Writer,
+    p: &Program,
+    plan: &Plan,
+    new: &[VReg],
+    old: &[VReg],
+    sums: Sums<'_>,
+) {
     let buffer = buffers(w, plan, 1, &p.rebase);
     let ctx = Context { pivot: [new, old], buffer, ..context(plan, 1, sums) };
     translate(w, &p.rebase, &ctx, &mut |_, _| unreachable!("rows emit nothing"));
 }
 
 fn value(w: &mut Writer, e: &Emission, r: usize) -> VReg {
-    if e.factors.len() == 2 { w.op(Prim::Mul, &[e.factors[0][r], e.factors[1][r]]) } else { e.factors[0][r] }
+    if e.factors.len() == 2 {
+        w.op(Prim::Mul, &[e.factors[0][r], e.factors[1][r]])
+    } else {
+        e.factors[0][r]
+    }
 }
 
 /// The routine that takes columns into the best key of every slot and, with `index`, the first
@@ -633,7 +681,8 @@ pub const GROUP: usize = 16;
 pub fn extremes_code(p: &Program, plan: &Plan) -> Option<VCode> {
     let Mode::Select { select, .. } = p.mode else { unreachable!("a selection") };
     let (rows, n, width) = (plan.rows, p.keys, plan.width());
-    if !plan.registers || GROUP % plan.columns != 0 || (n * width) % GROUP != 0 {
+    if !plan.registers || !GROUP.is_multiple_of(plan.columns) || !(n * width).is_multiple_of(GROUP)
+    {
         return None;
     }
     let (pick, worst) = match select.order {
@@ -692,7 +741,8 @@ pub fn keys_code(p: &Program, plan: &Plan, masks: bool) -> VCode {
                 let key = value(w, &e, r);
                 let addr = Addr {
                     base: Base::Out,
-                    offset: ((e.column * n + e.slot.offset as usize) * width + r * plan.lanes) as i32,
+                    offset: ((e.column * n + e.slot.offset as usize) * width + r * plan.lanes)
+                        as i32,
                     terms: e.slot.terms.iter().map(|&(l, s)| (l, s * width as i32)).collect(),
                 };
                 w.push(Inst::Store { addr, src: key });

@@ -68,9 +68,19 @@ impl Cpu {
     /// # Errors
     /// [`CompileError`] if the formula is too large or executable memory is denied.
     pub fn compile_executable(&self, spec: &ReduceSpec) -> Result<CpuExecutable, CompileError> {
+        self.compile_with(spec, true)
+    }
+    fn compile_with(
+        &self,
+        spec: &ReduceSpec,
+        factor_sums: bool,
+    ) -> Result<CpuExecutable, CompileError> {
         let wide = spec.options.accumulate == Some(DType::F64) && spec.dtype != DType::F64;
-        let options =
-            LowerOptions { expand: true, scale_absorbs_nan: self.level == Level::Avx512 };
+        let options = LowerOptions {
+            expand: true,
+            scale_absorbs_nan: self.level == Level::Avx512,
+            factor_sums,
+        };
         let mut program = lower(spec, options)?;
         let mut accumulation = match (spec.options.accumulate, spec.options.scheme) {
             (Some(DType::F16), _) => Accumulation::Half,

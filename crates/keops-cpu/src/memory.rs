@@ -80,7 +80,12 @@ fn convert<S: Element, T: Lane>(v: S) -> T {
 
 /// Packs rows `first .. end` of an argument into a tile `[component][row]` of `width` rows; rows
 /// beyond `end` repeat the last one.
-fn pack_tile<S: Element, T: Lane>(m: ArrayView2<'_, S>, rows: (usize, usize), width: usize, tile: &mut [T]) {
+fn pack_tile<S: Element, T: Lane>(
+    m: ArrayView2<'_, S>,
+    rows: (usize, usize),
+    width: usize,
+    tile: &mut [T],
+) {
     let (first, end) = rows;
     let dim = m.ncols();
     if let Some(all) = m.as_slice() {

@@ -87,8 +87,12 @@ impl Routine {
                 Body::Native(crate::x86::compile(code, x).map_err(|e| failed(e.to_string()))?)
             }
             #[cfg(not(target_arch = "x86_64"))]
-            Level::Avx512 | Level::Avx2 => return Err(failed("this is not an x86-64 processor".into())),
-            Level::Portable => Body::Portable(VmCode::new(code, lanes).map_err(|e| failed(e.to_string()))?),
+            Level::Avx512 | Level::Avx2 => {
+                return Err(failed("this is not an x86-64 processor".into()));
+            }
+            Level::Portable => {
+                Body::Portable(VmCode::new(code, lanes).map_err(|e| failed(e.to_string()))?)
+            }
         };
         Ok(Routine { body, scratch: code.scratch, text: String::new() })
     }

@@ -1,15 +1,17 @@
 //! Runs compiled reductions: packing, tiles, blocks of columns, threads, results.
 
+use crate::Cpu;
 use crate::frame::Frame;
 use crate::kernels::{self, Accumulation, BLOCK, GROUP, Plan};
 use crate::memory::{Aligned, Lane, pack_kept, pack_param, pack_reduced};
 use crate::routine::{Level, Routine};
 use crate::vcode::Ty;
-use keops_core::data::Buffer;
+use keops_core::data::{Buffer, Element};
 use keops_core::error::{CompileError, RunError};
 use keops_core::program::{Mode, Program, Stream};
 use keops_core::reduce::{Order, Select};
 use keops_core::spec::{CheckedArgs, Executable, ReduceSpec};
+use keops_core::with_view;
 use rayon::prelude::*;
 use std::mem::MaybeUninit;
 use std::sync::OnceLock;
@@ -41,9 +43,14 @@ pub struct CpuExecutable {
     single: OnceLock<Result<Routines, CompileError>>,
     per_reduced: Option<(Plan, Routine)>,
     once: Option<(Plan, Routine)>,
+    /// The same without factors taken out of sums; made when first needed.
+    plain: OnceLock<Result<Box<CpuExecutable>, CompileError>>,
     /// Instructions per pair, to guess the work.
     cost: usize,
 }
+
+/// Arguments up to this size are harmless as factors of sums.
+const TAME: f64 = 1e4;
 
 fn row_routine(plan: &Plan, s: &Stream, level: Level) -> Result<Option<Routine>, CompileError> {
     if s.insts.is_empty() {
@@ -74,10 +81,20 @@ impl Routines {
             finalise = Some(make(kernels::finalise_code(p, &plan))?);
         }
         let per_kept = row_routine(&plan, &p.per_kept, level)?;
-        Ok(Routines { plan, main, keys, extremes, per_kept, finalise, initial: kernels::initial_state(p, &plan) })
+        Ok(Routines {
+            plan,
+            main,
+            keys,
+            extremes,
+            per_kept,
+            finalise,
+            initial: kernels::initial_state(p, &plan),
+        })
     }
     fn all(&self) -> impl Iterator<Item = &Routine> {
-        [&self.main, &self.keys, &self.extremes, &self.per_kept, &self.finalise].into_iter().flatten()
+        [&self.main, &self.keys, &self.extremes, &self.per_kept, &self.finalise]
+            .into_iter()
+            .flatten()
     }
 }
 
@@ -107,6 +124,7 @@ impl CpuExecutable {
             single: OnceLock::new(),
             per_reduced: per_reduced.map(|r| (row_plan, r)),
             once: once.map(|r| (row_plan, r)),
+            plain: OnceLock::new(),
             cost,
         })
     }
@@ -122,7 +140,8 @@ impl CpuExecutable {
         let made = self.single.get_or_init(|| {
             Routines::new(&self.program, Plan { rows: 1, ..self.full.plan }, self.level)
         });
-        made.as_ref().map_err(|e| RunError::Device { backend: "cpu".into(), message: e.to_string() })
+        made.as_ref()
+            .map_err(|e| RunError::Device { backend: "cpu".into(), message: e.to_string() })
     }
     fn run_typed<T: Lane>(
         &self,
@@ -176,7 +195,9 @@ impl CpuExecutable {
         }
         let pairs: usize = blocks
             .iter()
-            .map(|b| (b.rows.1 - b.rows.0).saturating_mul(b.columns.iter().map(|c| c.1 - c.0).sum()))
+            .map(|b| {
+                (b.rows.1 - b.rows.0).saturating_mul(b.columns.iter().map(|c| c.1 - c.0).sum())
+            })
             .fold(0, usize::saturating_add);
         let work = pairs.saturating_mul(self.cost).saturating_mul(batches);
         let run = |w: &mut Option<Worker<T>>, job: Job<'_, T>| -> Result<(), RunError> {
@@ -195,7 +216,12 @@ impl CpuExecutable {
         jobs.into_par_iter().map_init(|| None, run).collect()
     }
     /// Packed parameters and columns of one batch element.
-    fn inputs<T: Lane>(&self, args: &CheckedArgs<'_>, batch: usize, columns: usize) -> Result<Inputs<T>, RunError> {
+    fn inputs<T: Lane>(
+        &self,
+        args: &CheckedArgs<'_>,
+        batch: usize,
+        columns: usize,
+    ) -> Result<Inputs<T>, RunError> {
         let p = &self.program;
         let index = args.batch_index(batch);
         let mut param = Aligned::new(p.param.len.max(1), "parameters")?;
@@ -234,7 +260,14 @@ impl CpuExecutable {
             let mut start = 0;
             while start < columns {
                 let end = (start + lanes).min(columns);
-                pack_kept(&p.reduced.input_fields, args.args(), &index, (start, end), lanes, &mut tile);
+                pack_kept(
+                    &p.reduced.input_fields,
+                    args.args(),
+                    &index,
+                    (start, end),
+                    lanes,
+                    &mut tile,
+                );
                 let mut frame = w.frame(&tile, &param, 0, 0);
                 frame.state = derived.as_mut_ptr().cast();
                 // SAFETY: the code reads the input record's tile and writes `reduced.len` vectors
@@ -274,7 +307,14 @@ impl CpuExecutable {
             pack_kept(&p.kept.fields, args.args(), &inputs.index, job.tile.rows, width, tile);
             if let Some(r) = &routines.per_kept {
                 let input = &mut w.input[..p.kept.input_len.max(1) * width];
-                pack_kept(&p.kept.input_fields, args.args(), &inputs.index, job.tile.rows, width, input);
+                pack_kept(
+                    &p.kept.input_fields,
+                    args.args(),
+                    &inputs.index,
+                    job.tile.rows,
+                    width,
+                    input,
+                );
                 let mut frame = w.frame(&[], &inputs.param, 0, 0);
                 frame.kept = w.input.as_ptr().cast();
                 frame.state = w.kept.as_mut_ptr().cast();
@@ -370,7 +410,8 @@ impl CpuExecutable {
             }
         }
         let (Some(indices), Some(keys)) = (&mut job.indices, &routines.keys) else { return Ok(()) };
-        let worst = T::round(if select.order == Order::Min { f64::INFINITY } else { f64::NEG_INFINITY });
+        let worst =
+            T::round(if select.order == Order::Min { f64::INFINITY } else { f64::NEG_INFINITY });
         // The state knows the turn of the loop in which the winner was found: find the column.
         let mut wanted: Vec<(usize, usize, usize)> = vec![];
         let mut unknown: Vec<(usize, usize)> = vec![];
@@ -406,7 +447,8 @@ impl CpuExecutable {
                 let next = end.min(j + turn);
                 w.columns(keys, p, &inputs.param, &inputs.reduced, j, next);
                 unknown.retain(|&(s, row)| {
-                    let found = (0..next - j).find(|c| w.out.data[(c * n + s) * width + row] == worst);
+                    let found =
+                        (0..next - j).find(|c| w.out.data[(c * n + s) * width + row] == worst);
                     if let Some(c) = found {
                         indices[row * n + s] = (j + c) as i64;
                     }
@@ -574,7 +616,9 @@ impl CpuExecutable {
         while g < groups {
             let hit = |g: usize| {
                 let e = &w.extremes.data[g * lists..(g + 1) * lists];
-                e.iter().zip(&w.bound.data[..lists]).fold(false, |any, (e, b)| any | !better(*b, *e))
+                e.iter()
+                    .zip(&w.bound.data[..lists])
+                    .fold(false, |any, (e, b)| any | !better(*b, *e))
             };
             let first = g;
             while g < groups && (g - first) * GROUP < step && hit(g) {
@@ -661,7 +705,15 @@ impl CpuExecutable {
                         *s = winners.keys[l * winners.k + winners.k - 1];
                     }
                 }
-                self.offer(routines, keys, inputs, (j, next), full && routines.plan.registers, winners, w)?;
+                self.offer(
+                    routines,
+                    keys,
+                    inputs,
+                    (j, next),
+                    full && routines.plan.registers,
+                    winners,
+                    w,
+                )?;
                 full = full || winners.count.iter().all(|&c| c >= winners.k);
                 j = next;
             }
@@ -755,7 +807,9 @@ fn blocks(args: &CheckedArgs<'_>, spec: &ReduceSpec) -> Vec<Block> {
         return vec![Block { rows: (0, rows), columns: all }];
     };
     let pattern = ranges.pattern(spec.axis);
-    let mut order: Vec<usize> = (0..pattern.blocks.len()).filter(|&k| pattern.blocks[k][0] < pattern.blocks[k][1]).collect();
+    let mut order: Vec<usize> = (0..pattern.blocks.len())
+        .filter(|&k| pattern.blocks[k][0] < pattern.blocks[k][1])
+        .collect();
     order.sort_unstable_by_key(|&k| pattern.blocks[k][0]);
     let mut out = vec![];
     let mut at = 0;
@@ -842,7 +896,11 @@ struct Worker<T> {
 }
 
 impl<T: Lane> Worker<T> {
-    fn new<'r>(p: &Program, plan: &Plan, routines: impl Iterator<Item = &'r Routine>) -> Result<Self, RunError> {
+    fn new<'r>(
+        p: &Program,
+        plan: &Plan,
+        routines: impl Iterator<Item = &'r Routine>,
+    ) -> Result<Self, RunError> {
         let (mut scratch, mut bytes) = (0, 0);
         for r in routines {
             scratch = scratch.max(r.scratch);
@@ -886,7 +944,15 @@ impl<T: Lane> Worker<T> {
         }
     }
     /// Runs a routine over columns `start .. end`.
-    fn columns(&mut self, r: &Routine, p: &Program, param: &[T], reduced: &[T], start: usize, end: usize) {
+    fn columns(
+        &mut self,
+        r: &Routine,
+        p: &Program,
+        param: &[T],
+        reduced: &[T],
+        start: usize,
+        end: usize,
+    ) {
         let mut frame = self.frame(&[], param, end - start, start);
         frame.reduced = reduced[start * p.reduced.len..end * p.reduced.len].as_ptr().cast();
         // SAFETY: the slice above shows that the columns are there; tile, state, scratch, results
@@ -895,9 +961,25 @@ impl<T: Lane> Worker<T> {
     }
 }
 
-impl Executable for CpuExecutable {
-    fn run(&self, args: &CheckedArgs<'_>, out: &mut [Buffer]) -> Result<(), RunError> {
-        let wrong = || RunError::Device { backend: "cpu".into(), message: "result buffers do not fit the reduction".into() };
+impl CpuExecutable {
+    /// Runs the same reduction with all factors inside the sums.
+    fn run_plain(&self, args: &CheckedArgs<'_>, out: &mut [Buffer]) -> Result<(), RunError> {
+        let made = self.plain.get_or_init(|| {
+            let cpu = Cpu::with_level(self.level).map_err(|e| CompileError::Unsupported {
+                backend: "cpu".into(),
+                reason: e.reason,
+            })?;
+            cpu.compile_with(&self.spec, false).map(Box::new)
+        });
+        let device =
+            |e: &CompileError| RunError::Device { backend: "cpu".into(), message: e.to_string() };
+        made.as_ref().map_err(device)?.run_code(args, out)
+    }
+    fn run_code(&self, args: &CheckedArgs<'_>, out: &mut [Buffer]) -> Result<(), RunError> {
+        let wrong = || RunError::Device {
+            backend: "cpu".into(),
+            message: "result buffers do not fit the reduction".into(),
+        };
         let mut f32s = None;
         let mut f64s = None;
         let mut indices = None;
@@ -926,11 +1008,34 @@ impl Executable for CpuExecutable {
             }
         }
     }
+}
+
+impl Executable for CpuExecutable {
+    fn run(&self, args: &CheckedArgs<'_>, out: &mut [Buffer]) -> Result<(), RunError> {
+        let tame = |k: &usize| with_view!(&args.args()[*k], v => v.iter().all(|v| v.to_f64().abs() <= TAME));
+        if !self.program.tame.iter().all(tame) {
+            return self.run_plain(args, out);
+        }
+        self.run_code(args, out)?;
+        let finite = |b: &Buffer| match b {
+            Buffer::F32(a) => a.iter().all(|v| v.is_finite()),
+            Buffer::F64(a) => a.iter().all(|v| v.is_finite()),
+            _ => true,
+        };
+        if self.program.factored && !out.iter().all(finite) {
+            return self.run_plain(args, out);
+        }
+        Ok(())
+    }
     fn source(&self) -> Option<String> {
         Some(format!(
             "{}\n{}",
             self.program,
-            self.full.main.as_ref().or(self.full.keys.as_ref()).map_or(String::new(), |r| r.listing())
+            self.full
+                .main
+                .as_ref()
+                .or(self.full.keys.as_ref())
+                .map_or(String::new(), |r| r.listing())
         ))
     }
 }

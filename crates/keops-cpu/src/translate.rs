@@ -218,13 +218,19 @@ impl<'t, 'c> Translation<'t, 'c> {
                     SInst::Def { dst, op, args } => {
                         let own = match op {
                             Op::Load(space, _) => match space {
-                                Space::Kept | Space::KeptInput | Space::Sums | Space::Pivot | Space::Result => {
-                                    Class { kept: true, reduced: false }
-                                }
-                                Space::Reduced | Space::ReducedInput if self.ctx.row_space.is_none() => {
+                                Space::Kept
+                                | Space::KeptInput
+                                | Space::Sums
+                                | Space::Pivot
+                                | Space::Result => Class { kept: true, reduced: false },
+                                Space::Reduced | Space::ReducedInput
+                                    if self.ctx.row_space.is_none() =>
+                                {
                                     Class { kept: false, reduced: true }
                                 }
-                                Space::Reduced | Space::ReducedInput => Class { kept: true, reduced: false },
+                                Space::Reduced | Space::ReducedInput => {
+                                    Class { kept: true, reduced: false }
+                                }
                                 Space::Key | Space::Buffer => {
                                     Class { kept: true, reduced: self.ctx.row_space.is_none() }
                                 }
@@ -265,7 +271,8 @@ impl<'t, 'c> Translation<'t, 'c> {
         }
     }
     fn count(&self, c: Class) -> usize {
-        (if c.kept { self.ctx.tile.rows } else { 1 }) * (if c.reduced { self.ctx.tile.columns } else { 1 })
+        (if c.kept { self.ctx.tile.rows } else { 1 })
+            * (if c.reduced { self.ctx.tile.columns } else { 1 })
     }
     fn index(&self, c: Class, r: usize, col: usize) -> usize {
         let columns = if c.reduced { self.ctx.tile.columns } else { 1 };
@@ -288,7 +295,14 @@ impl<'t, 'c> Translation<'t, 'c> {
         let terms = a.terms.iter().map(|&(l, s)| (self.loops[&l], (s * scale) as i32)).collect();
         Addr { base, offset: (offset + a.offset * scale) as i32, terms }
     }
-    fn memory(&self, space: Space, a: &Affine, r: usize, col: usize, storing: bool) -> (Addr, bool) {
+    fn memory(
+        &self,
+        space: Space,
+        a: &Affine,
+        r: usize,
+        col: usize,
+        storing: bool,
+    ) -> (Addr, bool) {
         let Tile { rows, columns, lanes, .. } = self.ctx.tile;
         let row = (rows * lanes) as i64;
         match space {
@@ -385,7 +399,9 @@ impl<'t, 'c> Translation<'t, 'c> {
         for k in 0..insts.len() {
             match &insts[k] {
                 SInst::Update { acc, value } if self.uses[value.0 as usize] == 1 => {
-                    let defined = insts[..k].iter().rposition(|i| matches!(i, SInst::Def { dst, .. } if dst == value));
+                    let defined = insts[..k]
+                        .iter()
+                        .rposition(|i| matches!(i, SInst::Def { dst, .. } if dst == value));
                     // No other use of the accumulator between its new value and the update.
                     let clear = defined.is_some_and(|d| {
                         insts[d + 1..k].iter().all(|i| match i {
@@ -439,13 +455,15 @@ impl<'t, 'c> Translation<'t, 'c> {
                 match inst {
                     SInst::Def { dst, op, args } => {
                         let into = direct.get(dst).copied().unwrap_or(*dst);
-                        let rows = if self.class[dst.0 as usize].kept { self.ctx.tile.rows } else { 1 };
+                        let rows =
+                            if self.class[dst.0 as usize].kept { self.ctx.tile.rows } else { 1 };
                         for r in 0..rows {
                             self.define(into, op, args, r, col);
                         }
                     }
                     SInst::Start { acc, value } | SInst::Update { acc, value } => {
-                        let rows = if self.class[acc.0 as usize].kept { self.ctx.tile.rows } else { 1 };
+                        let rows =
+                            if self.class[acc.0 as usize].kept { self.ctx.tile.rows } else { 1 };
                         for r in 0..rows {
                             let (a, v) = (self.reg_of(*acc, r, col), self.reg_of(*value, r, col));
                             self.w.copy(a, v);
@@ -458,7 +476,9 @@ impl<'t, 'c> Translation<'t, 'c> {
                         };
                         let factors = factors
                             .into_iter()
-                            .map(|f| (0..self.ctx.tile.rows).map(|r| self.reg_of(f, r, col)).collect())
+                            .map(|f| {
+                                (0..self.ctx.tile.rows).map(|r| self.reg_of(f, r, col)).collect()
+                            })
                             .collect();
                         let slot = self.address(Base::State, 0, 1, slot);
                         emit(self.w, Emission { slot, factors, column: col, number: start + k });

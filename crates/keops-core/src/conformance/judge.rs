@@ -22,6 +22,14 @@ pub struct Judgement {
     pub wrong: Option<String>,
 }
 
+/// Backends may merge constant factors or take factors out of sums: among subnormal numbers that
+/// shows as some units of the smallest for each term.
+const UNDERFLOW: f64 = 4096.0;
+
+/// Roundings, in units of the result, that are free: backends may multiply a sum by a factor
+/// instead of every term.
+const AFTER: f64 = 3.0;
+
 /// Compares an output with the reference.
 ///
 /// A finite reference wants `|got - reference| <= bound`. Where the reference is certain (bound 0)
@@ -36,6 +44,11 @@ pub fn judge(reference: &Bounded, got: &Buffer, ranks: usize) -> Judgement {
         return j;
     }
     let index = got.indices().is_some();
+    let (least, unit) = match got {
+        Buffer::F64(_) => (f64::from_bits(1), f64::EPSILON / 2.0),
+        Buffer::I64(_) => (0.0, 0.0),
+        _ => (f64::from(f32::from_bits(1)), f64::from(f32::EPSILON / 2.0)),
+    };
     for (at, &got) in found.iter().enumerate() {
         let (expected, bound) = (reference.values[at], reference.bounds[at]);
         if let Some(alternatives) = reference.alternatives.get(&at) {
@@ -53,6 +66,9 @@ pub fn judge(reference: &Bounded, got: &Buffer, ranks: usize) -> Judgement {
         } else {
             (got - expected).abs()
         };
+        let error = if error <= UNDERFLOW * least { 0.0 } else { error };
+        let free = AFTER * unit * expected.abs();
+        let error = if error.is_finite() { (error - free).max(0.0) } else { error };
         let ratio = match error {
             0.0 => 0.0,
             _ if bound == 0.0 || !error.is_finite() => f64::INFINITY,

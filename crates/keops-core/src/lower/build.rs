@@ -40,6 +40,9 @@ pub struct Lowerer<'a> {
     memo: HashMap<(NodeId, Affine), Val>,
     /// Large nodes that were stored, by space and first element.
     stored: HashMap<NodeId, (Space, i64)>,
+    /// Dependence of the nodes of the current stream: what is loaded as the pair's key depends on
+    /// both indices, whatever it is made of.
+    classes: HashMap<NodeId, Dependence>,
     /// Large nodes that have to be stored.
     store_wanted: HashMap<NodeId, bool>,
     /// The stream being built.
@@ -53,6 +56,8 @@ pub struct Lowerer<'a> {
     pub factors: Vec<(Affine, Vec<Val>)>,
     /// Are such factors taken out?
     pub factoring: bool,
+    /// Was there one?
+    pub factored: bool,
 }
 
 fn class_slot(class: Dependence, kept: Dependence) -> usize {
@@ -90,6 +95,7 @@ impl<'a> Lowerer<'a> {
             small: HashMap::new(),
             memo: HashMap::new(),
             stored: HashMap::new(),
+            classes: HashMap::new(),
             store_wanted: HashMap::new(),
             section: Section::Key,
             actions: vec![],
@@ -97,6 +103,7 @@ impl<'a> Lowerer<'a> {
             cheap_exp: false,
             factors: vec![],
             factoring: false,
+            factored: false,
         };
         // Addresses of arguments.
         for (slot, space) in [Space::Param, Space::Kept, Space::Reduced].into_iter().enumerate() {
@@ -104,11 +111,15 @@ impl<'a> Lowerer<'a> {
                 let id = match piece.source {
                     Source::Argument(k) => {
                         let var = spec.vars[k];
-                        (0..graph.len() as u32).map(NodeId).find(|&n| *graph.node(n) == Node::Var(var))
+                        (0..graph.len() as u32)
+                            .map(NodeId)
+                            .find(|&n| *graph.node(n) == Node::Var(var))
                     }
                     Source::RowNumber => {
                         let c = [Category::Param, spec.axis.kept(), spec.axis.reduced()][slot];
-                        (0..graph.len() as u32).map(NodeId).find(|&n| *graph.node(n) == Node::Index(c))
+                        (0..graph.len() as u32)
+                            .map(NodeId)
+                            .find(|&n| *graph.node(n) == Node::Index(c))
                     }
                 };
                 if let Some(id) = id {
@@ -121,8 +132,9 @@ impl<'a> Lowerer<'a> {
         }
         Ok(l)
     }
-    /// From now on the formula of the pair's key is loaded, not computed.
+    /// From now on the formula of the pair's key is loaded, not computed (or computed again).
     pub fn key_is(&mut self, key: Option<NodeId>) {
+        self.fixed.clear();
         if let Some(k) = key {
             let v = self.arena.load(Space::Key, Affine::constant(0));
             self.fixed.insert(k, v);
@@ -190,6 +202,18 @@ impl<'a> Lowerer<'a> {
         self.store_wanted.clear();
         let hoists = !matches!(section, Section::Row(_));
         let nodes = self.live(root);
+        self.classes.clear();
+        for &id in &nodes {
+            let mut class = self.graph.dependence(id);
+            if self.fixed.contains_key(&id) {
+                class = Dependence::IJ;
+            } else if !self.given(id) {
+                crate::graph::for_each_arg(self.graph.node(id), |a| {
+                    class = class.union(self.class(a));
+                });
+            }
+            self.classes.insert(id, class);
+        }
         let mut depth: HashMap<NodeId, usize> = HashMap::new();
         for &id in &nodes {
             let node = self.graph.node(id);
@@ -197,22 +221,29 @@ impl<'a> Lowerer<'a> {
                 continue;
             }
             let mut d = 0;
-            crate::graph::for_each_arg(node, |a| d = d.max(depth.get(&a).copied().unwrap_or(0) + 1));
+            crate::graph::for_each_arg(node, |a| {
+                d = d.max(depth.get(&a).copied().unwrap_or(0) + 1)
+            });
             let trivial = match node {
-                Node::Var(_) | Node::Const(_) | Node::Index(_) | Node::Iota(_) | Node::Pick { .. } => true,
+                Node::Var(_)
+                | Node::Const(_)
+                | Node::Index(_)
+                | Node::Iota(_)
+                | Node::Pick { .. } => true,
                 // A broadcast or an outer product is recomputed where it is used.
                 Node::Contract { extents, out, operands } => {
                     out.len() == extents.len() && operands.len() == 1
                 }
                 _ => false,
             };
-            let sums = matches!(node, Node::Contract { extents, out, .. } if out.len() < extents.len());
+            let sums =
+                matches!(node, Node::Contract { extents, out, .. } if out.len() < extents.len());
             let pieces = id != root && matches!(node, Node::Concat(_) | Node::Put { .. });
-            let class = self.graph.dependence(id);
+            let class = self.class(id);
             let used_higher = nodes.iter().any(|&u| {
                 let mut uses = false;
                 crate::graph::for_each_arg(self.graph.node(u), |a| uses |= a == id);
-                uses && self.graph.dependence(u) != class
+                uses && self.class(u) != class
             }) || id == root;
             let hoisted = hoists && class != Dependence::IJ && !trivial && used_higher;
             let want = sums || pieces || hoisted || d > MAX_INLINE_DEPTH;
@@ -234,6 +265,9 @@ impl<'a> Lowerer<'a> {
             }
         }
         Ok(())
+    }
+    fn class(&self, id: NodeId) -> Dependence {
+        self.classes.get(&id).copied().unwrap_or(self.graph.dependence(id))
     }
     /// Is the value of a node loaded?
     fn given(&self, id: NodeId) -> bool {
@@ -288,7 +322,12 @@ impl<'a> Lowerer<'a> {
     }
     fn put(&mut self, space: Option<Space>, at: Affine, mut value: Val) {
         if self.factoring && self.section == Section::Add {
-            let (core, factors) = self.arena.factor_out(value, self.kept, usize::MAX);
+            // Only arguments themselves: the target can tell whether they are harmless.
+            let kept = self.kept;
+            let accept =
+                |a: &Arena, v: Val, _: &[Val]| a.is_load(v) && a.value(v).class.within(kept);
+            let (core, factors) = self.arena.factor_out(value, accept);
+            self.factored |= !factors.is_empty();
             self.factors.push((at.clone(), factors));
             value = core;
         }
@@ -366,7 +405,7 @@ impl<'a> Lowerer<'a> {
         vec![dim]
     }
     fn store(&mut self, id: NodeId) -> Result<(), CompileError> {
-        let (dim, class) = (self.graph.dim(id), self.graph.dependence(id));
+        let (dim, class) = (self.graph.dim(id), self.class(id));
         let derive = class != Dependence::IJ && !matches!(self.section, Section::Row(_));
         let (space, base) = if derive {
             self.reserve(class, dim)
@@ -505,7 +544,11 @@ impl<'a> Lowerer<'a> {
             parts[k] = parts[k].plus(&Affine::counter(l).scaled(c / strides[k], 0));
         }
         let top = |p: &Affine| -> i64 {
-            p.terms.iter().map(|&(l, c)| c * (self.arena.extents[l.0 as usize] as i64 - 1)).sum::<i64>() + p.offset
+            p.terms
+                .iter()
+                .map(|&(l, c)| c * (self.arena.extents[l.0 as usize] as i64 - 1))
+                .sum::<i64>()
+                + p.offset
         };
         parts.iter().zip(shape).all(|(p, &e)| top(p) < e as i64).then_some(parts)
     }
@@ -567,7 +610,9 @@ impl<'a> Lowerer<'a> {
     fn times_log2e(&mut self, x: Val) -> Val {
         let a = &mut self.arena;
         let log2e = a.real(std::f64::consts::LOG2_E);
-        let (core, factors) = a.factor_out(x, self.kept, 1);
+        let kept = self.kept;
+        let (core, factors) =
+            a.factor_out(x, |a, v, have| have.is_empty() && a.value(v).class.within(kept));
         if a.value(core).class != Dependence::IJ || factors.is_empty() {
             return a.arith(Prim::Mul, &[x, log2e]);
         }
@@ -706,7 +751,12 @@ impl<'a> Lowerer<'a> {
             }
             let Some(mut sum) = sum else { unreachable!("labels have positive extents") };
             if !loops.is_empty() {
-                sum = self.arena.define(Def::Fold { loops, kind: FoldKind::Sum, x: sum, position: None });
+                sum = self.arena.define(Def::Fold {
+                    loops,
+                    kind: FoldKind::Sum,
+                    x: sum,
+                    position: None,
+                });
             }
             product = Some(sum);
         }

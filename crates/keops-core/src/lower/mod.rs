@@ -30,6 +30,12 @@ pub struct LowerOptions {
     pub expand: bool,
     /// See [`crate::vecmath::PrimBuilder::scale_absorbs_nan`].
     pub scale_absorbs_nan: bool,
+    /// Take factors that no reduced row changes out of sums? Only constants and arguments
+    /// themselves are taken out. The finalise section then reads the kept record; where such an
+    /// argument ([`Program::tame`]) is not finite or large, or a result is not finite, the target
+    /// must run a program without this: `inf · Σ` is not `Σ inf ·`, and a sum can overflow that
+    /// its factor would have kept small.
+    pub factor_sums: bool,
 }
 
 /// Lowers a reduction.
@@ -87,8 +93,10 @@ pub fn lower(spec: &ReduceSpec, options: LowerOptions) -> Result<Program, Compil
         l.key_is(key);
     }
     // Sums that are rounded at every addition keep their terms as they are.
-    l.factoring = mode == Mode::Sum && spec.options.accumulate != Some(DType::F16);
+    l.factoring =
+        options.factor_sums && mode == Mode::Sum && spec.options.accumulate != Some(DType::F16);
     let add_stream = stream(&mut l, add, Section::Add)?;
+    l.key_is(None);
     let rebase_stream = stream(&mut l, rebase, Section::Row(Space::Sums))?;
     let finalise_stream = if l.factoring {
         l.factored_results(dim(add))?
@@ -112,8 +120,23 @@ pub fn lower(spec: &ReduceSpec, options: LowerOptions) -> Result<Program, Compil
         add: add_stream,
         rebase: rebase_stream,
         finalise: finalise_stream,
+        factored: l.factored,
+        tame: vec![],
     };
     lay_out(&mut program, &l, spec);
+    let sources = |fields: &[Field], space: Space, p: &Program| -> Vec<usize> {
+        let used = |f: &&Field| {
+            let range = f.offset as i64..(f.offset + f.dim) as i64;
+            reads(&p.finalise, space, &range)
+        };
+        fields
+            .iter()
+            .filter(used)
+            .filter_map(|f| if let Source::Argument(k) = f.source { Some(k) } else { None })
+            .collect()
+    };
+    program.tame = sources(&program.kept.fields, Space::Kept, &program);
+    program.tame.extend(sources(&program.param.fields, Space::Param, &program));
     Ok(program)
 }
 
@@ -144,8 +167,8 @@ fn lay_out(p: &mut Program, l: &Lowerer<'_>, spec: &ReduceSpec) {
         let place = |streams: &[&Stream], fields: &mut Vec<Field>, len: &mut usize| {
             for piece in &pieces {
                 let range = piece.offset as i64..(piece.offset + piece.dim) as i64;
-                let used = category == Category::Param
-                    || streams.iter().any(|s| reads(s, space, &range));
+                let used =
+                    category == Category::Param || streams.iter().any(|s| reads(s, space, &range));
                 if used {
                     fields.push(Field { offset: *len, ..*piece });
                     *len += piece.dim;
@@ -161,7 +184,9 @@ fn lay_out(p: &mut Program, l: &Lowerer<'_>, spec: &ReduceSpec) {
             place(&[cold], &mut record.input_fields, &mut record.input_len);
         }
         let target = |fields: &[Field], at: i64| -> Option<i64> {
-            let piece = pieces.iter().find(|x| (x.offset as i64..(x.offset + x.dim) as i64).contains(&at))?;
+            let piece = pieces
+                .iter()
+                .find(|x| (x.offset as i64..(x.offset + x.dim) as i64).contains(&at))?;
             let field = fields.iter().find(|f| f.source == piece.source)?;
             Some(at - piece.offset as i64 + field.offset as i64)
         };
@@ -224,9 +249,8 @@ fn pieces(graph: &Graph, spec: &ReduceSpec, category: Category) -> Vec<Field> {
         out.push(Field { source: Source::Argument(k), dim: v.dim, offset });
         offset += v.dim;
     }
-    let numbered = (0..graph.len() as u32).any(|k| {
-        matches!(graph.node(NodeId(k)), crate::graph::Node::Index(c) if *c == category)
-    });
+    let numbered = (0..graph.len() as u32)
+        .any(|k| matches!(graph.node(NodeId(k)), crate::graph::Node::Index(c) if *c == category));
     if numbered {
         out.push(Field { source: Source::RowNumber, dim: 1, offset });
     }

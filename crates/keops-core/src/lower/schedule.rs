@@ -17,18 +17,24 @@ pub fn schedule(
     actions: &[Action],
     hoist: Option<Dependence>,
 ) -> Result<Stream, CompileError> {
-    let mut s =
-        Scheduler { l, hoist, out: vec![], done: HashSet::new(), moved: HashMap::new(), origin: HashMap::new(), extra: vec![] };
+    let mut s = Scheduler {
+        l,
+        hoist,
+        out: vec![],
+        done: HashSet::new(),
+        moved: HashMap::new(),
+        origin: HashMap::new(),
+        extra: vec![],
+    };
     let mut k = 0;
     while k < actions.len() {
-        // Neighbours inside the same loops share them. What stores cannot share a nest with what
-        // loads it, so stores stay alone unless they go to the same vector.
+        // Neighbours inside the same loops share them, unless one could load what another stores.
         let loops = action_loops(&actions[k]);
+        let shares = |a: &Action| {
+            matches!(a.space, None | Some(Space::Result | Space::Sums)) && action_loops(a) == loops
+        };
         let mut end = k + 1;
-        while end < actions.len()
-            && action_loops(&actions[end]) == loops
-            && (loops.is_empty() || actions[end].space == actions[k].space && actions[k].space != Some(Space::Buffer))
-        {
+        while end < actions.len() && shares(&actions[k]) && shares(&actions[end]) {
             end += 1;
         }
         let group = &actions[k..end];
@@ -121,7 +127,8 @@ impl Scheduler<'_, '_> {
             return v;
         }
         let class = value.class;
-        if class == Dependence::NONE && constant_tree(self.l, v) {
+        // (Every section can have its own constants.)
+        if value.constant {
             return v;
         }
         let (space, at) = self.l.reserve(class, 1);
@@ -311,14 +318,5 @@ impl Scheduler<'_, '_> {
                 s.out.push(SInst::Update { acc: p.key, value: new });
             }
         });
-    }
-}
-
-/// Is a value made of constants only (so that every section can have its own)?
-fn constant_tree(l: &Lowerer<'_>, v: Val) -> bool {
-    match &l.arena.value(v).def {
-        Def::Op(Op::Real(_) | Op::Int(_), _) => true,
-        Def::Op(Op::Prim(_) | Op::Table(_), args) => args.iter().all(|&a| constant_tree(l, a)),
-        _ => false,
     }
 }

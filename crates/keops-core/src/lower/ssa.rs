@@ -22,7 +22,12 @@ pub enum FoldKind {
 pub enum Def {
     Op(Op, Vec<Val>),
     /// `kind` of `x` over `loops` (outermost first); `position` is the flat index, for Arg*.
-    Fold { loops: Vec<Loop>, kind: FoldKind, x: Val, position: Option<Val> },
+    Fold {
+        loops: Vec<Loop>,
+        kind: FoldKind,
+        x: Val,
+        position: Option<Val>,
+    },
 }
 
 /// Hash key of a definition: floating-point constants by their bits.
@@ -46,6 +51,8 @@ pub struct Value {
     /// Loops whose counters it depends on, sorted.
     pub loops: Vec<Loop>,
     pub kind: Kind,
+    /// Is it made of constants only?
+    pub constant: bool,
 }
 
 pub struct Arena {
@@ -88,7 +95,9 @@ impl Arena {
     fn load_class(&self, s: Space) -> Dependence {
         match s {
             Space::Param => Dependence::NONE,
-            Space::Kept | Space::KeptInput | Space::Sums | Space::Pivot | Space::Result => self.classes[0],
+            Space::Kept | Space::KeptInput | Space::Sums | Space::Pivot | Space::Result => {
+                self.classes[0]
+            }
             Space::Reduced | Space::ReducedInput => self.classes[1],
             Space::Key | Space::Buffer => Dependence::IJ,
         }
@@ -110,7 +119,10 @@ impl Arena {
             return v;
         }
         let (mut class, mut loops) = (Dependence::NONE, vec![]);
+        let mut constant =
+            matches!(def, Def::Op(Op::Real(_) | Op::Int(_) | Op::Prim(_) | Op::Table(_), _));
         let mut from = |v: &Value| {
+            constant &= v.constant;
             class = class.union(v.class);
             loops.extend_from_slice(&v.loops);
         };
@@ -145,7 +157,7 @@ impl Arena {
         loops.sort();
         loops.dedup();
         let v = Val(self.values.len() as u32);
-        self.values.push(Value { def, class, loops, kind });
+        self.values.push(Value { def, class, loops, kind, constant });
         self.memo.insert(key, v);
         v
     }
@@ -175,7 +187,8 @@ impl Arena {
     /// The operands of a product that may be contracted into a fused operation of class `class`.
     fn product_of(&self, v: Val, other: Val) -> Option<(Val, Val)> {
         let (x, o) = (self.value(v), self.value(other));
-        let same_place = x.class == x.class.union(o.class) && o.loops.iter().all(|l| x.loops.contains(l));
+        let same_place =
+            x.class == x.class.union(o.class) && o.loops.iter().all(|l| x.loops.contains(l));
         match self.as_prim(v) {
             Some((Prim::Mul, &[a, b])) if v != other && same_place => Some((a, b)),
             _ => None,
@@ -212,12 +225,12 @@ impl Arena {
                 }
                 _ => {}
             },
-            (Prim::Div, &[a, _], [None, Some(y)]) => {
-                // Exact for powers of two, one more rounding otherwise.
-                if self.product(1.0 / *y, 1.0).is_some() && self.product(*y, 1.0).is_some() {
-                    let r = self.real(1.0 / *y);
-                    return self.arith(Prim::Mul, &[a, r]);
-                }
+            // Exact for powers of two, one more rounding otherwise.
+            (Prim::Div, &[a, _], [None, Some(y)])
+                if self.product(1.0 / *y, 1.0).is_some() && self.product(*y, 1.0).is_some() =>
+            {
+                let r = self.real(1.0 / *y);
+                return self.arith(Prim::Mul, &[a, r]);
             }
             (Prim::Neg, &[a], _) => match self.as_prim(a) {
                 Some((Prim::Neg, &[x])) => return x,
@@ -261,23 +274,25 @@ impl Arena {
         }
         self.prim(op, args)
     }
-    /// Splits `v` into a product of a value and factors that belong to `class`, so that
-    /// `v = value · factors[0] · factors[1] · …` up to rounding; at most `most` factors that are
-    /// not constants, which are merged into one.
-    pub fn factor_out(&mut self, v: Val, class: Dependence, most: usize) -> (Val, Vec<Val>) {
+    /// Splits `v` into a product of a value and factors that `accept` takes, so that
+    /// `v = value · factors[0] · factors[1] · …` up to rounding; constants are merged into one.
+    pub fn factor_out(
+        &mut self,
+        v: Val,
+        accept: impl Fn(&Arena, Val, &[Val]) -> bool,
+    ) -> (Val, Vec<Val>) {
         let (mut rest, mut factors, mut scale) = (vec![v], vec![], 1.0);
         let mut core: Option<Val> = None;
         let mut steps = 0;
         while let Some(x) = rest.pop() {
             steps += 1;
-            let value = self.value(x);
             if let Some(c) = self.constant(x)
                 && let Some(p) = self.product(scale, c)
             {
                 scale = p;
                 continue;
             }
-            if value.class.within(class) && factors.len() < most {
+            if accept(self, x, &factors) {
                 factors.push(x);
                 continue;
             }
