@@ -196,7 +196,17 @@ impl Running {
             worst = worst.max(moved);
             // Next combination of samples.
             let Some(k) = (0..x.len()).find(|&k| place[k] + 1 < samples[k].len()) else {
-                return worst;
+                // An oscillating operation moves further between the points of a wide interval, and
+                // at random where the interval holds many periods.
+                let widest = x.iter().map(|a| a.e).fold(0.0, f64::max);
+                let more = if widest > 1.0 {
+                    8.0
+                } else if widest > WIDE {
+                    2.0
+                } else {
+                    1.0
+                };
+                return more * worst;
             };
             for q in 0..k {
                 place[q] = 0;
@@ -239,6 +249,9 @@ impl Running {
     }
 }
 
+/// Half width from which an interval counts as wide.
+const WIDE: f64 = 0.1;
+
 /// Points of an operand's interval at which an operation is tried; the first is the centre.
 fn samples(op: &OpDef, a: Approx) -> Vec<f64> {
     let mut s = vec![a.v];
@@ -253,7 +266,7 @@ fn samples(op: &OpDef, a: Approx) -> Vec<f64> {
         s.extend([f64::NEG_INFINITY, f64::INFINITY, f64::NAN]);
     } else {
         s.extend([a.low(), a.high()]);
-        if a.e > 0.1 {
+        if a.e > WIDE {
             // The extremum of a wide interval may be inside.
             s.extend([0.25, 0.5, 0.75].iter().flat_map(|t| [a.v - t * a.e, a.v + t * a.e]));
         }
