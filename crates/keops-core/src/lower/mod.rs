@@ -3,7 +3,7 @@
 //! Nodes of small dimension are unrolled into scalars; nodes of dimension [`ROLL`] and more are
 //! lowered to loops, so that the program of a formula in dimension 4,096 is as large as in
 //! dimension 50. Scalars live in one hash-consed arena whatever their section; the
-//! [scheduler](schedule) then puts each where its dependence class belongs.
+//! scheduler then puts each where its dependence class belongs.
 
 mod build;
 mod schedule;
