@@ -25,11 +25,11 @@ fn operators_and_text_agree_on_the_witnesses() -> Result<(), Error> {
         let (x, y) = (points(7, d, 0.1) * scale, points(9, d, 0.5) * scale);
         let b = points(9, 1, 0.3);
         let aliases = [format!("x = Vi({d})"), format!("y = Vj({d})"), "b = Vj(1)".to_string()];
-        let k = (-vi(&x).sqdist(&vj(&y))).exp() * vj(&b);
+        let k = (-vi(&x).sqdist(vj(&y))).exp() * vj(&b);
         let text = Genred::new("Exp(-SqDist(x, y)) * b", &aliases, Sum, Axis::J)?;
         close("Gaussian", &k.sum(Axis::J)?, &text.call((&x, &y, &b))?);
 
-        let f = -vi(&x).sqdist(&vj(&y));
+        let f = -vi(&x).sqdist(vj(&y));
         let aliases = [format!("x = Vi({d})"), format!("y = Vj({d})")];
         let lse = Genred::new("-SqDist(x, y)", &aliases, LogSumExp, Axis::J)?;
         close("log-sum-exp", &f.logsumexp(Axis::J)?, &lse.call((&x, &y))?);
@@ -37,19 +37,19 @@ fn operators_and_text_agree_on_the_witnesses() -> Result<(), Error> {
     let (x, y) = (points(20, 3, 0.1), points(130, 3, 0.5));
     for k in [10, 100] {
         let arg = Genred::new("SqDist(x, y)", ["x = Vi(3)", "y = Vj(3)"], ArgKMin(k), Axis::J)?;
-        let nearest = vi(&x).sqdist(&vj(&y)).argkmin(k, Axis::J)?;
+        let nearest = vi(&x).sqdist(vj(&y)).argkmin(k, Axis::J)?;
         assert_eq!(nearest, arg.call_indices((&x, &y))?);
     }
     let options = ReduceOptions { scheme: Scheme::Kahan, ..Default::default() };
     let text = Genred::new("Exp(-SqDist(x, y))", ["x = Vi(3)", "y = Vj(3)"], Sum, Axis::J)?;
-    let k = (-vi(&x).sqdist(&vj(&y))).exp();
+    let k = (-vi(&x).sqdist(vj(&y))).exp();
     let kahan = k.clone().options(options).sum(Axis::J)?;
     close("Kahan", &kahan, &text.clone().options(options).call((&x, &y))?);
 
     let ranges =
         Ranges::from_clusters(&[5, 12, 20], &[30, 130], &[true, false, false, true, false, false])?;
     let (bx, by) = (Array3::from_shape_fn((2, 20, 3), |(b, i, k)| x[[i, k]] + b as f64), y.clone());
-    let sparse = (-vi(&bx).sqdist(&vj(&by))).exp().ranges(ranges.clone()).sum(Axis::J)?;
+    let sparse = (-vi(&bx).sqdist(vj(&by))).exp().ranges(ranges.clone()).sum(Axis::J)?;
     close("ranges", &sparse, &text.ranges(ranges).call((&bx, &by))?);
     Ok(())
 }

@@ -28,3 +28,4 @@ pub mod reduce;
 pub mod simplify;
 pub mod spec;
 pub mod vecmath;
+pub mod verify;

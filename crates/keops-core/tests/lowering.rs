@@ -4,9 +4,10 @@ use keops_core::autodiff;
 use keops_core::data::DType;
 use keops_core::graph::{Builder, Category, Ex, NodeId, Var};
 use keops_core::lower::{LowerOptions, lower};
-use keops_core::program::Program;
+use keops_core::program::{Program, SInst};
 use keops_core::reduce::{self, ReductionDef};
 use keops_core::spec::{Axis, ReduceOptions, ReduceSpec};
+use keops_core::verify::verify;
 use std::sync::Arc;
 
 fn var(b: &Builder, index: u32, dim: usize, category: Category) -> Ex<'_> {
@@ -49,22 +50,36 @@ fn programs_do_not_grow_with_the_dimension() {
         let u = var(&b, 4, d, Category::I);
         let h = autodiff::vjp(g.dot(u), b.lit(1.0), &[x])[0].unwrap().id;
         let p = program(b, h, &reduce::SUM, 1);
-        println!("{p}");
         p.add.insts.len()
     };
     assert_eq!(size(50), size(4096));
 }
 
 #[test]
-fn shows() {
+fn programs_pass_the_verifier_and_broken_ones_do_not() {
     for d in [3, 50] {
-        let b = Builder::default();
-        let (f, x) = gaussian(&b, d);
-        let g = autodiff::vjp(f, var(&b, 3, 1, Category::I), &[x])[0].unwrap().id;
-        println!("{}", program(b, g, &reduce::SUM, 1));
+        for reduction in reduce::ALL {
+            if reduction.weight == reduce::WeightRule::Required {
+                continue;
+            }
+            let b = Builder::default();
+            let id = gaussian(&b, d).0.id;
+            let good = program(b, id, reduction, 3);
+            assert_eq!(verify(&good), Ok(()), "{good}");
+            let stream = |p: &mut Program| std::mem::take(&mut p.key.insts);
+            // An instruction that is missing leaves a value undefined or a loop open.
+            let whole = stream(&mut good.clone());
+            for k in 0..whole.len().saturating_sub(1) {
+                if matches!(whole[k], SInst::Emit { .. } | SInst::Update { .. }) {
+                    continue;
+                }
+                let mut bad = good.clone();
+                bad.key.insts.remove(k);
+                assert!(verify(&bad).is_err(), "without {:?}", whole[k]);
+            }
+            let mut short = good.clone();
+            short.reduced.len -= 1;
+            assert!(verify(&short).is_err(), "a record that is too short");
+        }
     }
-    let b = Builder::default();
-    let (f, _) = gaussian(&b, 3);
-    let id = f.id;
-    println!("{}", program(b, id, &reduce::LOG_SUM_EXP, 1));
 }

@@ -137,6 +137,7 @@ pub fn lower(spec: &ReduceSpec, options: LowerOptions) -> Result<Program, Compil
     };
     program.tame = sources(&program.kept.fields, Space::Kept, &program);
     program.tame.extend(sources(&program.param.fields, Space::Param, &program));
+    debug_assert_eq!(crate::verify::verify(&program), Ok(()));
     Ok(program)
 }
 
