@@ -69,13 +69,13 @@ fn programs_pass_the_verifier_and_broken_ones_do_not() {
             let stream = |p: &mut Program| std::mem::take(&mut p.key.insts);
             // An instruction that is missing leaves a value undefined or a loop open.
             let whole = stream(&mut good.clone());
-            for k in 0..whole.len().saturating_sub(1) {
-                if matches!(whole[k], SInst::Emit { .. } | SInst::Update { .. }) {
+            for (k, inst) in whole.iter().enumerate().take(whole.len().saturating_sub(1)) {
+                if matches!(inst, SInst::Emit { .. } | SInst::Update { .. }) {
                     continue;
                 }
                 let mut bad = good.clone();
                 bad.key.insts.remove(k);
-                assert!(verify(&bad).is_err(), "without {:?}", whole[k]);
+                assert!(verify(&bad).is_err(), "without {inst:?}");
             }
             let mut short = good.clone();
             short.reduced.len -= 1;
