@@ -49,9 +49,22 @@ impl std::fmt::Debug for ScalarFn {
     }
 }
 
-/// A primitive operation on lanes. `a`, `b`, `c` name the arguments in order.
-#[derive(Clone, Copy, PartialEq, Eq, Hash, Debug)]
-pub enum Prim {
+/// Writes the enumeration with a list of the primitives that have no parameter.
+macro_rules! prims {
+    ($($(#[$plain:meta])* $name:ident,)* ; $($(#[$doc:meta])* $with:ident($parameter:ty),)*) => {
+        /// A primitive operation on lanes. `a`, `b`, `c` name the arguments in order.
+        #[derive(Clone, Copy, PartialEq, Eq, Hash, Debug)]
+        pub enum Prim {
+            $($(#[$plain])* $name,)*
+            $($(#[$doc])* $with($parameter),)*
+        }
+        impl Prim {
+            /// Every primitive without a parameter.
+            pub const PLAIN: &[Prim] = &[$(Prim::$name),*];
+        }
+    };
+}
+prims! {
     /// `a + b`
     Add,
     /// `a - b`
@@ -128,14 +141,15 @@ pub enum Prim {
     IntOr,
     /// Integer bitwise exclusive or.
     IntXor,
-    /// Integer shift left by a constant.
-    IntShl(u8),
-    /// Integer logical shift right by a constant.
-    IntShr(u8),
     /// Mask: integer `a == b`.
     IntEq,
     /// Mask: signed integer `a < b`.
     IntLt,
+    ;
+    /// Integer shift left by a constant.
+    IntShl(u8),
+    /// Integer logical shift right by a constant.
+    IntShr(u8),
     /// The scalar function applied to every lane.
     Call(&'static ScalarFn),
     /// `a ? f(c, …) : b` with a mask `a` and reals: the scalar function in the lanes whose mask is

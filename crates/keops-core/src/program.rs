@@ -6,12 +6,18 @@
 //! over; from here on nothing depends on which of them was `i`. A value of a lower dependence
 //! class is computed in the section of that class and loaded by the others: loop-invariant code
 //! motion without a pass.
+//!
+//! A program prints and parses (`to_string`, [`str::parse`]); the text gives back an equal program,
+//! and what is parsed is verified (see [`crate::verify`]).
+
+mod text;
+
+pub use text::TextError;
 
 use crate::ops::OpDef;
 use crate::prim::{Kind, Prim};
 use crate::reduce::Select;
 use crate::vecmath::{Precision, Val};
-use std::fmt::{self, Write};
 
 /// A loop over components; loops are numbered per stream.
 #[derive(Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash, Debug)]
@@ -83,8 +89,24 @@ pub enum Space {
     Result,
 }
 
+impl Space {
+    /// Every space.
+    pub const ALL: [Space; 10] = [
+        Space::Param,
+        Space::Kept,
+        Space::Reduced,
+        Space::KeptInput,
+        Space::ReducedInput,
+        Space::Sums,
+        Space::Pivot,
+        Space::Key,
+        Space::Buffer,
+        Space::Result,
+    ];
+}
+
 /// How a value is computed.
-#[derive(Clone, PartialEq, Debug)]
+#[derive(Clone, Debug)]
 pub enum Op {
     /// A primitive.
     Prim(Prim),
@@ -106,6 +128,36 @@ pub enum Op {
     },
     /// A loop counter combination as an integer.
     Counter(Affine),
+}
+
+/// Real constants are compared by their bits, so that a program with a NaN in it equals itself.
+impl PartialEq for Op {
+    fn eq(&self, other: &Op) -> bool {
+        match (self, other) {
+            (Op::Prim(a), Op::Prim(b)) => a == b,
+            (Op::Table(a), Op::Table(b)) => a == b,
+            (Op::Real(a), Op::Real(b)) => a.to_bits() == b.to_bits(),
+            (Op::Int(a), Op::Int(b)) => a == b,
+            (Op::Load(s, a), Op::Load(t, b)) => (s, a) == (t, b),
+            (Op::Gather { offset, len }, Op::Gather { offset: o, len: l }) => {
+                (offset, len) == (o, l)
+            }
+            (Op::Counter(a), Op::Counter(b)) => a == b,
+            _ => false,
+        }
+    }
+}
+impl Eq for Op {}
+
+impl Op {
+    /// Kind of the value.
+    pub fn kind(&self) -> Kind {
+        match self {
+            Op::Prim(p) => p.signature().1,
+            Op::Int(_) | Op::Counter(_) => Kind::Int,
+            Op::Table(_) | Op::Real(_) | Op::Load(..) | Op::Gather { .. } => Kind::Real,
+        }
+    }
 }
 
 /// An instruction of a stream.
@@ -192,6 +244,13 @@ pub struct Field {
     pub offset: usize,
 }
 
+impl Field {
+    /// Elements of the record.
+    pub fn range(&self) -> std::ops::Range<usize> {
+        self.offset..self.offset + self.dim
+    }
+}
+
 /// Layout of a record: fields copied from arguments, then derived values.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub struct Record {
@@ -261,76 +320,10 @@ pub struct Program {
     pub tame: Vec<usize>,
 }
 
-impl fmt::Display for Affine {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        write!(f, "{}", self.offset)?;
-        for (l, s) in &self.terms {
-            write!(f, " + {s}·l{}", l.0)?;
-        }
-        Ok(())
-    }
-}
-
-impl fmt::Display for Stream {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        let mut depth = 1;
-        for inst in &self.insts {
-            if matches!(inst, SInst::End(_)) {
-                depth -= 1;
-            }
-            write!(f, "{:1$}", "", 2 * depth)?;
-            match inst {
-                SInst::Def { dst, op, args } => {
-                    write!(f, "%{} = ", dst.0)?;
-                    match op {
-                        Op::Prim(p) => write!(f, "{p:?}")?,
-                        Op::Table(o) => f.write_str(o.name)?,
-                        Op::Real(v) => write!(f, "{v:?}")?,
-                        Op::Int(v) => write!(f, "int {v}")?,
-                        Op::Load(s, at) => write!(f, "{s:?}[{at}]")?,
-                        Op::Gather { offset, len } => write!(f, "Gather {offset} of {len}")?,
-                        Op::Counter(a) => write!(f, "counter {a}")?,
-                    }
-                    for a in args {
-                        write!(f, " %{}", a.0)?;
-                    }
-                }
-                SInst::Begin { id, extent } => {
-                    write!(f, "loop l{} < {extent}", id.0)?;
-                    depth += 1;
-                }
-                SInst::End(_) => f.write_str("end")?,
-                SInst::Start { acc, value } => write!(f, "acc %{} = %{}", acc.0, value.0)?,
-                SInst::Update { acc, value } => write!(f, "acc %{} := %{}", acc.0, value.0)?,
-                SInst::Emit { slot, value } => write!(f, "emit [{slot}] %{}", value.0)?,
-                SInst::Store { space, at, value } => {
-                    write!(f, "{space:?}[{at}] = %{}", value.0)?;
-                }
-            }
-            f.write_char('\n')?;
-        }
-        Ok(())
-    }
-}
-
-impl fmt::Display for Program {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        writeln!(
-            f,
-            "program {:?} {:?} keys {} sums {} results {}",
-            self.precision, self.mode, self.keys, self.sums, self.results
-        )?;
-        for (name, r) in [("param", &self.param), ("kept", &self.kept), ("reduced", &self.reduced)]
-        {
-            write!(f, "{name} {}", r.len)?;
-            for (mark, fields) in [("", &r.fields), ("input ", &r.input_fields)] {
-                for x in fields {
-                    write!(f, " | {mark}{:?} {}..{}", x.source, x.offset, x.offset + x.dim)?;
-                }
-            }
-            f.write_char('\n')?;
-        }
-        for (name, s) in [
+impl Program {
+    /// The sections in the order in which they run, with their names.
+    pub fn sections(&self) -> [(&'static str, &Stream); 7] {
+        [
             ("once", &self.once),
             ("per kept", &self.per_kept),
             ("per reduced", &self.per_reduced),
@@ -338,11 +331,18 @@ impl fmt::Display for Program {
             ("add", &self.add),
             ("rebase", &self.rebase),
             ("finalise", &self.finalise),
-        ] {
-            if !s.insts.is_empty() {
-                write!(f, "{name}:\n{s}")?;
-            }
-        }
-        Ok(())
+        ]
+    }
+    /// The same, to be changed.
+    pub fn sections_mut(&mut self) -> [(&'static str, &mut Stream); 7] {
+        [
+            ("once", &mut self.once),
+            ("per kept", &mut self.per_kept),
+            ("per reduced", &mut self.per_reduced),
+            ("key", &mut self.key),
+            ("add", &mut self.add),
+            ("rebase", &mut self.rebase),
+            ("finalise", &mut self.finalise),
+        ]
     }
 }

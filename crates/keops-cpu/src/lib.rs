@@ -27,9 +27,10 @@ pub use runner::CpuExecutable;
 use keops_core::data::DType;
 use keops_core::error::CompileError;
 use keops_core::lower::{LowerOptions, lower};
-use keops_core::program::Mode;
+use keops_core::program::{Mode, Op, Program, SInst};
 use keops_core::spec::{Backend, Executable, ReduceSpec, Scheme, Unavailable};
 use keops_core::vecmath::Precision;
+use keops_core::verify::{verify, verify_for};
 use kernels::Accumulation;
 use std::sync::Arc;
 
@@ -70,26 +71,46 @@ impl Cpu {
     pub fn compile_executable(&self, spec: &ReduceSpec) -> Result<CpuExecutable, CompileError> {
         self.compile_with(spec, true)
     }
+    /// Compiles a program that was parsed or changed, in place of the one that `spec` is lowered
+    /// to. The wide accumulation in f64 of f32 data is not to be had here.
+    ///
+    /// # Errors
+    /// [`CompileError::Failed`] if the program breaks a rule of [`mod@keops_core::verify`] or does not
+    /// fit `spec`; [`CompileError::Unsupported`] if it contains operations that are not expanded;
+    /// else as [`Cpu::compile_executable`].
+    pub fn compile_program(
+        &self,
+        spec: &ReduceSpec,
+        program: Program,
+    ) -> Result<CpuExecutable, CompileError> {
+        let unsupported = |reason: &str| {
+            Err(CompileError::Unsupported { backend: "cpu".into(), reason: reason.into() })
+        };
+        verify(&program)
+            .and_then(|()| verify_for(&program, spec))
+            .map_err(|e| CompileError::Failed { backend: "cpu".into(), log: e.to_string() })?;
+        let table = |i: &SInst| matches!(i, SInst::Def { op: Op::Table(_), .. });
+        if program.sections().iter().any(|(_, s)| s.insts.iter().any(table)) {
+            return unsupported("the program contains operations that are not expanded");
+        }
+        match accumulation(spec) {
+            Accumulation::Wide => unsupported("a program by hand is not accumulated in f64"),
+            a => CpuExecutable::new(spec, program, a, self.level),
+        }
+    }
     fn compile_with(
         &self,
         spec: &ReduceSpec,
         factor_sums: bool,
     ) -> Result<CpuExecutable, CompileError> {
-        let wide = spec.options.accumulate == Some(DType::F64) && spec.dtype != DType::F64;
         let options = LowerOptions {
             expand: true,
             scale_absorbs_nan: self.level == Level::Avx512,
             factor_sums,
         };
         let mut program = lower(spec, options)?;
-        let mut accumulation = match (spec.options.accumulate, spec.options.scheme) {
-            (Some(DType::F16), _) => Accumulation::Half,
-            (_, Scheme::Kahan) => Accumulation::Kahan,
-            (_, Scheme::Direct) => Accumulation::Direct,
-            (_, Scheme::Block) => Accumulation::Block,
-        };
-        if wide {
-            accumulation = Accumulation::Wide;
+        let mut accumulation = accumulation(spec);
+        if accumulation == Accumulation::Wide {
             let plan = kernels::plan(&program, self.level.machine(), accumulation);
             // Where f64 sums of f32 values are not to be had in registers, everything is f64.
             if program.mode != Mode::Sum || !plan.registers || self.level == Level::Portable {
@@ -100,6 +121,17 @@ impl Cpu {
             }
         }
         CpuExecutable::new(spec, program, accumulation, self.level)
+    }
+}
+
+/// How a reduction adds up.
+fn accumulation(spec: &ReduceSpec) -> Accumulation {
+    match (spec.options.accumulate, spec.options.scheme) {
+        (Some(DType::F64), _) if spec.dtype != DType::F64 => Accumulation::Wide,
+        (Some(DType::F16), _) => Accumulation::Half,
+        (_, Scheme::Kahan) => Accumulation::Kahan,
+        (_, Scheme::Direct) => Accumulation::Direct,
+        (_, Scheme::Block) => Accumulation::Block,
     }
 }
 
