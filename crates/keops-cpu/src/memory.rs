@@ -4,7 +4,7 @@ use keops_core::data::{ArgView, Element, batch_matrix};
 use keops_core::error::RunError;
 use keops_core::program::{Field, Source};
 use keops_core::with_view;
-use ndarray::ArrayView2;
+use ndarray::{ArrayView2, s};
 
 /// A compute type: f32 or f64.
 pub trait Lane: Element + Default + PartialOrd {
@@ -128,16 +128,23 @@ pub fn pack_kept<T: Lane>(
     }
 }
 
-/// Packs the fields of all reduced rows, record after record.
+/// Packs the fields of reduced rows `first .. end`, record after record.
 pub fn pack_reduced<T: Lane>(
     fields: &[Field],
     args: &[ArgView<'_>],
     batch: &[usize],
-    columns: usize,
+    (first, end): (usize, usize),
     stride: usize,
     records: &mut [T],
 ) {
-    fn put<S: Element, T: Lane>(m: ArrayView2<'_, S>, offset: usize, stride: usize, out: &mut [T]) {
+    fn put<S: Element, T: Lane>(
+        m: ArrayView2<'_, S>,
+        (first, end): (usize, usize),
+        offset: usize,
+        stride: usize,
+        out: &mut [T],
+    ) {
+        let m = m.slice_move(s![first..end, ..]);
         let dim = m.ncols();
         match m.as_slice() {
             Some(all) if dim > 0 => {
@@ -159,11 +166,67 @@ pub fn pack_reduced<T: Lane>(
     for f in fields {
         match f.source {
             Source::Argument(k) => {
-                with_view!(&args[k], v => put(batch_matrix(v, batch, true), f.offset, stride, records));
+                with_view!(&args[k], v => {
+                    let m = batch_matrix(v, batch, true);
+                    put(m, (first, end), f.offset, stride, records)
+                });
             }
             Source::RowNumber => {
-                for (j, r) in records.chunks_exact_mut(stride).take(columns).enumerate() {
-                    r[f.offset] = T::round(j as f64);
+                let numbered = (first..end).zip(records.chunks_exact_mut(stride));
+                numbered.for_each(|(j, r)| r[f.offset] = T::round(j as f64));
+            }
+        }
+    }
+}
+
+/// Packs the fields of reduced rows `first .. end` into panels of `lanes` of them, `[panel]
+/// [component][row]` with `stride` components; rows beyond `end` repeat the last one.
+pub fn pack_panels<T: Lane>(
+    fields: &[Field],
+    args: &[ArgView<'_>],
+    batch: &[usize],
+    (first, end): (usize, usize),
+    (stride, lanes): (usize, usize),
+    panels: &mut [T],
+) {
+    fn put<S: Element, T: Lane>(
+        m: ArrayView2<'_, S>,
+        (first, end): (usize, usize),
+        offset: usize,
+        (stride, lanes): (usize, usize),
+        panels: &mut [T],
+    ) {
+        let dim = m.ncols();
+        let mut start = first;
+        for panel in panels.chunks_exact_mut(stride * lanes) {
+            let part = &mut panel[offset * lanes..(offset + dim) * lanes];
+            match m.as_slice() {
+                Some(all) if start + lanes <= end => {
+                    let rows = &all[start * dim..(start + lanes) * dim];
+                    for (c, line) in part.chunks_exact_mut(lanes).enumerate() {
+                        for (l, o) in line.iter_mut().enumerate() {
+                            *o = convert(rows[l * dim + c]);
+                        }
+                    }
+                }
+                _ => pack_tile(m, (start.min(end - 1), end), lanes, part),
+            }
+            start += lanes;
+        }
+    }
+    for f in fields {
+        match f.source {
+            Source::Argument(k) => {
+                with_view!(&args[k], v => {
+                    let m = batch_matrix(v, batch, true);
+                    put(m, (first, end), f.offset, (stride, lanes), panels)
+                });
+            }
+            Source::RowNumber => {
+                for (p, panel) in panels.chunks_exact_mut(stride * lanes).enumerate() {
+                    for (l, o) in panel[f.offset * lanes..][..lanes].iter_mut().enumerate() {
+                        *o = T::round((first + p * lanes + l).min(end - 1) as f64);
+                    }
                 }
             }
         }

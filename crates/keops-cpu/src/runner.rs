@@ -1,11 +1,12 @@
 //! Runs compiled reductions: packing, tiles, blocks of columns, threads, results.
 
 use crate::Cpu;
+mod few;
 mod select;
 
 use crate::frame::Frame;
 use crate::kernels::{self, Accumulation, BLOCK, Plan};
-use crate::memory::{Aligned, Lane, pack_kept, pack_param, pack_reduced};
+use crate::memory::{Aligned, Lane, pack_kept, pack_panels, pack_param, pack_reduced};
 use crate::routine::{Level, Routine};
 use crate::vcode::Ty;
 use keops_core::data::{Buffer, Element};
@@ -29,6 +30,10 @@ struct Routines {
     keys: Option<Routine>,
     /// Writes the best keys of groups of columns.
     extremes: Option<Routine>,
+    /// Compares those with bounds.
+    hits: Option<Routine>,
+    /// Writes the keys of one row.
+    find: Option<Routine>,
     per_kept: Option<Routine>,
     finalise: Option<Routine>,
     initial: Vec<f64>,
@@ -42,6 +47,8 @@ pub struct CpuExecutable {
     full: Routines,
     /// Tiles of one row vector, for the rest of rows; made when first needed.
     single: OnceLock<Result<Routines, CompileError>>,
+    /// Lanes along the columns, for one row and for several; made when first needed.
+    across: [OnceLock<Result<few::Across, CompileError>>; 2],
     per_reduced: Option<(Plan, Routine)>,
     once: Option<(Plan, Routine)>,
     /// The same without factors taken out of sums; made when first needed.
@@ -64,6 +71,7 @@ impl Routines {
     fn new(p: &Program, plan: Plan, level: Level) -> Result<Routines, CompileError> {
         let make = |code| Routine::new(&code, level, plan.lanes);
         let (main, mut keys, mut extremes, mut finalise);
+        let (mut hits, mut find) = (None, None);
         (keys, extremes, finalise) = (None, None, None);
         match p.mode {
             Mode::Sum => main = Some(make(kernels::sum_code(p, &plan))?),
@@ -71,6 +79,13 @@ impl Routines {
             Mode::Select { select, .. } => {
                 if select.many {
                     extremes = kernels::extremes_code(p, &plan).map(make).transpose()?;
+                }
+                if extremes.is_some() {
+                    hits = Some(make(kernels::hits_code(p, &plan))?);
+                }
+                // Several winners of long keys are found by looking at all of them.
+                if extremes.is_some() || select.index && !select.many && plan.rows == 1 {
+                    find = Some(make(kernels::find_code(p, &plan))?);
                 }
                 main = Some(make(kernels::best_code(p, &plan, select.index && !select.many))?);
                 if select.many || select.index {
@@ -87,15 +102,17 @@ impl Routines {
             main,
             keys,
             extremes,
+            hits,
+            find,
             per_kept,
             finalise,
             initial: kernels::initial_state(p, &plan),
         })
     }
     fn all(&self) -> impl Iterator<Item = &Routine> {
-        [&self.main, &self.keys, &self.extremes, &self.per_kept, &self.finalise]
-            .into_iter()
-            .flatten()
+        let selecting = [&self.keys, &self.extremes, &self.hits, &self.find];
+        let others = [&self.main, &self.per_kept, &self.finalise];
+        selecting.into_iter().chain(others).flatten()
     }
 }
 
@@ -123,6 +140,7 @@ impl CpuExecutable {
             spec: spec.clone(),
             full,
             single: OnceLock::new(),
+            across: [OnceLock::new(), OnceLock::new()],
             per_reduced: per_reduced.map(|r| (row_plan, r)),
             once: once.map(|r| (row_plan, r)),
             plain: OnceLock::new(),
@@ -150,6 +168,9 @@ impl CpuExecutable {
         values: Option<(&mut [T], usize)>,
         indices: Option<(&mut [i64], usize)>,
     ) -> Result<(), RunError> {
+        if self.is_few(args) {
+            return self.few(args, values, indices);
+        }
         let (rows, columns) = (args.rows(), args.columns());
         let blocks = blocks(args, &self.spec);
         // Cut every block into tiles.
@@ -223,10 +244,25 @@ impl CpuExecutable {
         batch: usize,
         columns: usize,
     ) -> Result<Inputs<T>, RunError> {
-        let p = &self.program;
         let index = args.batch_index(batch);
+        let param = self.parameters(args, &index)?;
+        let reduced = self.columns(args, &index, &param, (0, columns), false)?;
+        let panels = if self.full.extremes.is_some() && columns >= kernels::COARSE {
+            self.columns(args, &index, &param, (0, columns), true)?
+        } else {
+            Aligned::new(0, "the packed columns")?
+        };
+        Ok(Inputs { param, reduced, panels, index })
+    }
+    /// Packed parameters, derived values included.
+    fn parameters<T: Lane>(
+        &self,
+        args: &CheckedArgs<'_>,
+        index: &[usize],
+    ) -> Result<Aligned<T>, RunError> {
+        let p = &self.program;
         let mut param = Aligned::new(p.param.len.max(1), "parameters")?;
-        pack_param(&p.param.fields, args.args(), &index, &mut param);
+        pack_param(&p.param.fields, args.args(), index, &mut param);
         let mut worker: Option<Worker<T>> = None;
         if let Some((plan, r)) = &self.once {
             // Twice where tables are read: the second time they are there.
@@ -246,43 +282,63 @@ impl CpuExecutable {
                 }
             }
         }
-        let stride = p.reduced.len;
-        let total = stride.checked_mul(columns).unwrap_or(usize::MAX / 16);
-        let mut reduced = Aligned::new(total, "the packed columns")?;
-        if stride > 0 {
-            pack_reduced(&p.reduced.fields, args.args(), &index, columns, stride, &mut reduced);
+        Ok(param)
+    }
+    /// Packs columns `start .. end`, derived values included: record after record, or in panels
+    /// of as many columns as a vector has lanes (then `end - start` is filled up to whole turns of
+    /// the code that reads them).
+    fn columns<T: Lane>(
+        &self,
+        args: &CheckedArgs<'_>,
+        index: &[usize],
+        param: &[T],
+        (start, end): (usize, usize),
+        panels: bool,
+    ) -> Result<Aligned<T>, RunError> {
+        let p = &self.program;
+        let (stride, lanes) = (p.reduced.len, self.full.plan.lanes);
+        let count = if panels {
+            (end - start).next_multiple_of(kernels::find_turn(lanes))
+        } else {
+            end - start
+        };
+        let total = stride.checked_mul(count).unwrap_or(usize::MAX / 16);
+        let mut packed = Aligned::new(total, "the packed columns")?;
+        if stride == 0 || start == end {
+            return Ok(packed);
         }
-        if let Some((plan, r)) = &self.per_reduced {
-            let mut w: Worker<T> = self.row_worker(plan, r)?;
-            let lanes = plan.lanes;
-            let raw: usize = p.reduced.fields.iter().map(|f| f.dim).sum();
-            let mut tile = Aligned::new(p.reduced.input_len.max(1) * lanes, "a tile")?;
-            let mut derived: Aligned<T> = Aligned::new(p.reduced.len * lanes, "a tile")?;
-            let mut start = 0;
-            while start < columns {
-                let end = (start + lanes).min(columns);
-                pack_kept(
-                    &p.reduced.input_fields,
-                    args.args(),
-                    &index,
-                    (start, end),
-                    lanes,
-                    &mut tile,
-                );
-                let mut frame = w.frame(&tile, &param, 0, 0);
-                frame.state = derived.as_mut_ptr().cast();
-                // SAFETY: the code reads the input record's tile and writes `reduced.len` vectors
-                // to the state.
-                unsafe { r.call(&frame, &mut w.workspace) };
-                for (k, j) in (start..end).enumerate() {
-                    for c in raw..p.reduced.len {
-                        reduced[j * stride + c] = derived[c * lanes + k];
-                    }
+        let fields = &p.reduced.fields;
+        if panels {
+            pack_panels(fields, args.args(), index, (start, end), (stride, lanes), &mut packed);
+        } else {
+            pack_reduced(fields, args.args(), index, (start, end), stride, &mut packed);
+        }
+        let Some((plan, r)) = &self.per_reduced else { return Ok(packed) };
+        let mut w: Worker<T> = self.row_worker(plan, r)?;
+        let raw: usize = fields.iter().map(|f| f.dim).sum();
+        let mut tile = Aligned::new(p.reduced.input_len.max(1) * lanes, "a tile")?;
+        let mut derived: Aligned<T> = Aligned::new(stride * lanes, "a tile")?;
+        for j in (0..count).step_by(lanes) {
+            let rows = ((start + j).min(end - 1), end.min(start + j + lanes));
+            pack_kept(&p.reduced.input_fields, args.args(), index, rows, lanes, &mut tile);
+            let mut frame = w.frame(&tile, param, 0, 0);
+            frame.state = derived.as_mut_ptr().cast();
+            // SAFETY: the code reads the input record's tile and writes `reduced.len` vectors to
+            // the state.
+            unsafe { r.call(&frame, &mut w.workspace) };
+            if panels {
+                let panel = &mut packed[j * stride..(j + lanes) * stride];
+                panel[raw * lanes..].copy_from_slice(&derived[raw * lanes..]);
+                continue;
+            }
+            for (k, record) in packed[j * stride..].chunks_exact_mut(stride).take(lanes).enumerate()
+            {
+                for c in raw..stride {
+                    record[c] = derived[c * lanes + k];
                 }
-                start = end;
             }
         }
-        Ok(Inputs { param, reduced, index })
+        Ok(packed)
     }
     fn row_worker<T: Lane>(&self, plan: &Plan, r: &Routine) -> Result<Worker<T>, RunError> {
         Worker::new(&self.program, plan, std::iter::once(r))
@@ -304,25 +360,7 @@ impl CpuExecutable {
         let plan = &routines.plan;
         let width = plan.width();
         if !block.columns.is_empty() {
-            let tile = &mut w.kept[..p.kept.len * width];
-            pack_kept(&p.kept.fields, args.args(), &inputs.index, job.tile.rows, width, tile);
-            if let Some(r) = &routines.per_kept {
-                let input = &mut w.input[..p.kept.input_len.max(1) * width];
-                pack_kept(
-                    &p.kept.input_fields,
-                    args.args(),
-                    &inputs.index,
-                    job.tile.rows,
-                    width,
-                    input,
-                );
-                let mut frame = w.frame(&[], &inputs.param, 0, 0);
-                frame.kept = w.input.as_ptr().cast();
-                frame.state = w.kept.as_mut_ptr().cast();
-                // SAFETY: the code reads the input record's tile and writes derived values into
-                // the tile, whose record has room for them.
-                unsafe { r.call(&frame, &mut w.workspace) };
-            }
+            self.pack_rows(routines, args, &inputs.index, &inputs.param, job.tile.rows, w);
         }
         for (s, v) in w.state.iter_mut().zip(&routines.initial) {
             *s = T::round(*v);
@@ -351,7 +389,7 @@ impl CpuExecutable {
                     let mut j = start;
                     while j < end {
                         let next = end.min(j.saturating_add(step));
-                        w.columns(main, p, &inputs.param, &inputs.reduced, j, next);
+                        w.columns(main, p, inputs, (j, next));
                         if plan.accumulation == Accumulation::Wide {
                             for k in 0..n {
                                 let (lo, hi) = (w.state[2 * n + 2 * k], w.state[2 * n + 2 * k + 1]);
@@ -366,25 +404,62 @@ impl CpuExecutable {
                         w.state[k] = T::round(w.wide[k]);
                     }
                 }
-                let Some(finalise) = &routines.finalise else { unreachable!("sums have results") };
-                w.out.resize(p.results * width, "results")?;
-                let frame = w.frame(&[], &inputs.param, 0, 0);
-                // SAFETY: the code reads and writes the state and writes `results` vectors.
-                unsafe { finalise.call(&frame, &mut w.workspace) };
-                if let Some(values) = &mut job.values {
-                    for (row, out) in values.chunks_exact_mut(p.results.max(1)).enumerate() {
-                        for (k, o) in out.iter_mut().enumerate() {
-                            *o = w.out.data[k * width + row];
-                        }
-                    }
-                }
-                Ok(())
+                self.finalise(routines, &inputs.param, job.values, w)
             }
             Mode::Select { select, k } if select.many => {
                 self.many(routines, select, k, inputs, block, job, w)
             }
             Mode::Select { select, .. } => self.best(routines, select, inputs, block, job, w),
         }
+    }
+}
+
+impl CpuExecutable {
+    /// Packs the rows of a tile, derived values included.
+    fn pack_rows<T: Lane>(
+        &self,
+        routines: &Routines,
+        args: &CheckedArgs<'_>,
+        index: &[usize],
+        param: &[T],
+        rows: (usize, usize),
+        w: &mut Worker<T>,
+    ) {
+        let record = &self.program.kept;
+        let width = routines.plan.width();
+        let tile = &mut w.kept[..record.len * width];
+        pack_kept(&record.fields, args.args(), index, rows, width, tile);
+        let Some(r) = &routines.per_kept else { return };
+        let input = &mut w.input[..record.input_len.max(1) * width];
+        pack_kept(&record.input_fields, args.args(), index, rows, width, input);
+        let mut frame = w.frame(&[], param, 0, 0);
+        frame.kept = w.input.as_ptr().cast();
+        frame.state = w.kept.as_mut_ptr().cast();
+        // SAFETY: the code reads the input record's tile and writes derived values into the tile,
+        // whose record has room for them.
+        unsafe { r.call(&frame, &mut w.workspace) };
+    }
+    /// Writes the results of the sums in the state.
+    fn finalise<T: Lane>(
+        &self,
+        routines: &Routines,
+        param: &[T],
+        values: Option<&mut [T]>,
+        w: &mut Worker<T>,
+    ) -> Result<(), RunError> {
+        let (results, width) = (self.program.results, routines.plan.width());
+        let Some(finalise) = &routines.finalise else { unreachable!("sums have results") };
+        w.out.resize(results * width, "results")?;
+        let frame = w.frame(&[], param, 0, 0);
+        // SAFETY: the code reads and writes the state and writes `results` vectors.
+        unsafe { finalise.call(&frame, &mut w.workspace) };
+        let Some(values) = values else { return Ok(()) };
+        for (row, out) in values.chunks_exact_mut(results.max(1)).enumerate() {
+            for (k, o) in out.iter_mut().enumerate() {
+                *o = w.out.data[k * width + row];
+            }
+        }
+        Ok(())
     }
 }
 
@@ -464,6 +539,8 @@ fn take<'o, T>(all: &mut Option<(&'o mut [T], usize)>, rows: usize) -> Option<&'
 struct Inputs<T> {
     param: Aligned<T>,
     reduced: Aligned<T>,
+    /// The columns again in panels, where rows are searched one by one.
+    panels: Aligned<T>,
     index: Vec<usize>,
 }
 
@@ -489,11 +566,12 @@ struct Worker<T> {
     workspace: Vec<MaybeUninit<u8>>,
     out: Growing<T>,
     masks: Vec<u32>,
+    hits: Vec<u32>,
     wide: Vec<f64>,
-    best: Growing<T>,
     bound: Growing<T>,
     extremes: Growing<T>,
-    coarse: Growing<T>,
+    /// First columns of the groups of a pass.
+    groups: Vec<u32>,
     winners: (Vec<T>, Vec<u32>, Vec<usize>),
 }
 
@@ -522,11 +600,11 @@ impl<T: Lane> Worker<T> {
             workspace,
             out: Growing { data: Aligned::new(1, "results")? },
             masks: vec![],
+            hits: vec![],
             wide: vec![],
-            best: Growing { data: Aligned::new(1, "bounds")? },
             bound: Growing { data: Aligned::new(1, "bounds")? },
             extremes: Growing { data: Aligned::new(1, "extremes")? },
-            coarse: Growing { data: Aligned::new(1, "extremes")? },
+            groups: vec![],
             winners: Default::default(),
         })
     }
@@ -545,20 +623,29 @@ impl<T: Lane> Worker<T> {
             first_column: first as i64,
         }
     }
+    /// A frame over columns `start .. end`.
+    fn columns_frame(
+        &mut self,
+        p: &Program,
+        inputs: &Inputs<T>,
+        (start, end): (usize, usize),
+    ) -> Frame {
+        let mut frame = self.frame(&[], &inputs.param, end - start, start);
+        let len = p.reduced.len;
+        frame.reduced = inputs.reduced[start * len..end * len].as_ptr().cast();
+        frame
+    }
     /// Runs a routine over columns `start .. end`.
     fn columns(
         &mut self,
         r: &Routine,
         p: &Program,
-        param: &[T],
-        reduced: &[T],
-        start: usize,
-        end: usize,
+        inputs: &Inputs<T>,
+        (start, end): (usize, usize),
     ) {
-        let mut frame = self.frame(&[], param, end - start, start);
-        frame.reduced = reduced[start * p.reduced.len..end * p.reduced.len].as_ptr().cast();
-        // SAFETY: the slice above shows that the columns are there; tile, state, scratch, results
-        // and masks have the sizes that the routine's plan gives (see `Worker::new` and callers).
+        let frame = self.columns_frame(p, inputs, (start, end));
+        // SAFETY: the frame shows that the columns are there; tile, state, scratch, results and
+        // masks have the sizes that the routine's plan gives (see `Worker::new` and callers).
         unsafe { r.call(&frame, &mut self.workspace) };
     }
 }

@@ -133,8 +133,11 @@ pub enum Sums<'c> {
 /// What a translation asks of its surroundings.
 pub struct Context<'c> {
     pub tile: Tile,
-    /// Fixed loop around the turn that counts tiles of columns, if any.
-    pub column_loop: Option<LoopId>,
+    /// Fixed loops around the tile, each with the columns that its turn takes.
+    pub column_loops: Vec<(LoopId, usize)>,
+    /// Lanes along the columns, `columns` of the tile counting vectors of them: then kept rows are
+    /// broadcast from a tile of so many.
+    pub across: Option<usize>,
     /// First element of the pair buffers in scratch memory.
     pub buffer: i32,
     /// First element of the keys saved in scratch memory, if any: key of column `c` and row
@@ -324,17 +327,20 @@ impl<'t, 'c> Translation<'t, 'c> {
                     Some((from, _)) => from,
                     None => Base::Kept,
                 };
-                (self.address(base, (r * lanes) as i64, row, a), false)
+                match (self.ctx.row_space, self.ctx.across) {
+                    (None, Some(width)) => (self.address(base, r as i64, width as i64, a), true),
+                    _ => (self.address(base, (r * lanes) as i64, row, a), false),
+                }
             }
             Space::Reduced => match self.ctx.row_space {
                 Some((_, out)) => (self.address(out, (r * lanes) as i64, row, a), false),
                 None => {
-                    let stride = self.w.code.reduced_stride as i64;
-                    let mut addr = self.address(Base::Reduced, col as i64 * stride, 1, a);
-                    if let Some(l) = self.ctx.column_loop {
-                        addr.terms.push((l, (columns as i64 * stride) as i32));
-                    }
-                    (addr, true)
+                    let one = if self.ctx.across.is_some() { lanes as i64 } else { 1 };
+                    let stride = self.w.code.reduced_stride as i64 * one;
+                    let mut addr = self.address(Base::Reduced, col as i64 * stride, one, a);
+                    let loops = self.ctx.column_loops.iter();
+                    addr.terms.extend(loops.map(|&(l, n)| (l, (n as i64 * stride) as i32)));
+                    (addr, one == 1)
                 }
             },
             Space::Buffer => {
@@ -345,9 +351,8 @@ impl<'t, 'c> Translation<'t, 'c> {
             Space::Key => {
                 let place = self.ctx.keys as i64 + ((col * rows + r) * lanes) as i64;
                 let mut addr = self.address(Base::Scratch, place, 0, &Affine::default());
-                if let Some(l) = self.ctx.column_loop {
-                    addr.terms.push((l, columns as i32 * row as i32));
-                }
+                let loops = self.ctx.column_loops.iter();
+                addr.terms.extend(loops.map(|&(l, n)| (l, n as i32 * row as i32)));
                 (addr, false)
             }
             Space::Pivot => unreachable!("pivots are in registers"),

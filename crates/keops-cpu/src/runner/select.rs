@@ -1,7 +1,7 @@
 //! Selections: the best keys of a tile, one or several.
 
 use super::{Block, CpuExecutable, Inputs, Job, Routines, Worker, job_columns, mask_words};
-use crate::kernels::GROUP;
+use crate::kernels::{self, COARSE, GROUP, NETWORK};
 use crate::memory::Lane;
 use crate::routine::Routine;
 use keops_core::error::RunError;
@@ -22,7 +22,7 @@ impl CpuExecutable {
         let (n, width) = (p.keys, routines.plan.width());
         let Some(main) = &routines.main else { unreachable!("selections have a routine") };
         for &(start, end) in &block.columns {
-            w.columns(main, p, &inputs.param, &inputs.reduced, start, end);
+            w.columns(main, p, inputs, (start, end));
         }
         let rows = job.tile.rows.1 - job.tile.rows.0;
         if let Some(values) = &mut job.values {
@@ -56,7 +56,7 @@ impl CpuExecutable {
         for same in wanted.chunk_by(|a, b| a.0 == b.0) {
             let start = same[0].0;
             let end = (start + turn).min(columns);
-            w.columns(keys, p, &inputs.param, &inputs.reduced, start, end);
+            w.columns(keys, p, inputs, (start, end));
             for &(_, s, row) in same {
                 let best = w.state[s * width + row];
                 let at = (0..end - start).find(|c| w.out.data[(c * n + s) * width + row] == best);
@@ -68,7 +68,7 @@ impl CpuExecutable {
             let mut j = start;
             while j < end && !unknown.is_empty() {
                 let next = end.min(j + turn);
-                w.columns(keys, p, &inputs.param, &inputs.reduced, j, next);
+                w.columns(keys, p, inputs, (j, next));
                 unknown.retain(|&(s, row)| {
                     let found =
                         (0..next - j).find(|c| w.out.data[(c * n + s) * width + row] == worst);
@@ -101,158 +101,205 @@ impl CpuExecutable {
         let p = &self.program;
         let (n, width) = (p.keys, routines.plan.width());
         let lists = n * width;
-        let mut winners = Winners::new(w, select.order, k, lists)?;
-        let total: usize = block.columns.iter().map(|c| c.1 - c.0).sum();
-        let mut done = false;
-        // Coarse groups (several of the routine's) bound the k-th best; there have to be enough.
-        let coarse = (total / (6 * k * GROUP)).clamp(1, 8);
-        if let Some(extremes) = &routines.extremes
-            && total >= 4 * k * GROUP
-        {
-            for &(start, end) in &block.columns {
-                let mut j = start;
-                while j < end {
-                    let next = end.min(j + coarse * GROUP * GROUPS.max(2 * k));
-                    self.pass(routines, extremes, coarse, inputs, (j, next), &mut winners, w)?;
-                    j = next;
-                }
-            }
-            // Rows with fewer finite keys than winners may have infinite ones.
-            done = winners.count.iter().all(|&c| c >= k);
-        }
-        if !done {
-            winners.restart();
-            self.scan(routines, inputs, block, &mut winners, w)?;
-        }
         let rows = job.tile.rows.1 - job.tile.rows.0;
-        for row in 0..rows {
-            for s in 0..n {
-                let list = s * width + row;
-                for q in 0..k {
-                    let place = row * k * n + q * n + s;
-                    let there = q < winners.count[list];
-                    if let Some(v) = &mut job.values {
-                        v[place] = if there { winners.keys[list * k + q] } else { winners.worst };
-                    }
-                    if let Some(i) = &mut job.indices {
-                        i[place] = if there { winners.columns[list * k + q] as i64 } else { -1 };
-                    }
-                }
+        let mut winners = Winners::new(w, select.order, k, lists)?;
+        match Passes::of(routines) {
+            Some(passes) if passes.pay(block, k) => {
+                self.passes(&passes, inputs, block, rows, &mut winners, w)?;
             }
+            _ => self.scan(routines, inputs, block, &mut winners, w)?,
         }
+        winners.write(rows, width, job.values.as_deref_mut(), job.indices.as_deref_mut());
         winners.give_back(w);
         Ok(())
     }
-    /// One pass of [`Self::many`] over columns.
-    #[allow(clippy::too_many_arguments)]
+    /// All columns, in passes over so many groups that their extremes stay in the cache.
+    fn passes<T: Lane>(
+        &self,
+        passes: &Passes<'_>,
+        inputs: &Inputs<T>,
+        block: &Block,
+        rows: usize,
+        winners: &mut Winners<T>,
+        w: &mut Worker<T>,
+    ) -> Result<(), RunError> {
+        let lists = winners.count.len();
+        let stride = kernels::extremes_stride(lists);
+        let most = PASS.max(4 * winners.k).next_multiple_of(COARSE / GROUP);
+        w.extremes.resize(most * stride, "the extremes of groups")?;
+        let mut loose = vec![];
+        w.groups.clear();
+        for &(start, end) in &block.columns {
+            let mut j = start;
+            while j < end {
+                if w.groups.is_empty() {
+                    w.state.fill(winners.worst);
+                }
+                let done = w.groups.len();
+                let take = ((end - j) / COARSE * COARSE).min((most - done) * GROUP);
+                if take > 0 {
+                    let r = passes.extremes;
+                    let mut frame = w.columns_frame(&self.program, inputs, (j, j + take));
+                    frame.out = w.extremes.data[done * stride..].as_mut_ptr().cast();
+                    // SAFETY: as in `Worker::columns`; the routine writes `stride` keys for each of
+                    // `take / GROUP` groups, for which there is room.
+                    unsafe { r.call(&frame, &mut w.workspace) };
+                    w.groups.extend((j..j + take).step_by(GROUP).map(|g| g as u32));
+                    j += take;
+                }
+                if end - j < COARSE && j < end {
+                    loose.push((j, end));
+                    j = end;
+                }
+                if w.groups.len() == most {
+                    self.pass(passes, inputs, rows, winners, w)?;
+                    w.groups.clear();
+                }
+            }
+        }
+        if !w.groups.is_empty() {
+            self.pass(passes, inputs, rows, winners, w)?;
+        }
+        // What is left of each range are a few columns.
+        let known = winners.count.iter().all(|&c| c >= winners.k);
+        if known {
+            for (list, s) in w.state[..lists].iter_mut().enumerate() {
+                let min = winners.order == Order::Min;
+                *s = winners.keys[list * winners.k + winners.k - 1].beyond(min);
+            }
+        }
+        for range in loose {
+            self.offer(passes.routines, passes.keys, inputs, range, known, winners, w)?;
+        }
+        Ok(())
+    }
+    /// Offers the columns of the groups whose extremes have been found.
     fn pass<T: Lane>(
         &self,
-        routines: &Routines,
-        extremes: &Routine,
-        coarse: usize,
+        passes: &Passes<'_>,
         inputs: &Inputs<T>,
-        (start, end): (usize, usize),
+        rows: usize,
         winners: &mut Winners<T>,
         w: &mut Worker<T>,
     ) -> Result<(), RunError> {
         let p = &self.program;
-        let (Some(main), Some(keys)) = (&routines.main, &routines.keys) else {
-            unreachable!("selections have routines")
-        };
-        let (k, lists) = (winners.k, p.keys * routines.plan.width());
-        let min = winners.order == Order::Min;
-        let better = |a: T, b: T| if min { a < b } else { a > b };
-        let groups = (end - start).div_ceil(GROUP);
-        w.extremes.resize(groups * lists, "the extremes of groups")?;
-        let whole = start + (end - start) / GROUP * GROUP;
-        std::mem::swap(&mut w.out, &mut w.extremes);
-        w.columns(extremes, p, &inputs.param, &inputs.reduced, start, whole);
-        std::mem::swap(&mut w.out, &mut w.extremes);
-        if whole < end {
+        let plan = &passes.routines.plan;
+        let (k, lists, groups) = (winners.k, winners.count.len(), w.groups.len());
+        let stride = kernels::extremes_stride(lists);
+        let (width, vectors, words) = (plan.width(), p.keys * plan.rows, mask_words(plan));
+        let order = winners.order;
+        let better = |a: T, b: T| if order == Order::Min { a < b } else { a > b };
+        // The k-th best extreme bounds each list, and so does the k-th best key so far.
+        if k <= NETWORK {
+            w.state.copy_within((k - 1) * lists..k * lists, 0);
+        } else if groups < k {
             w.state[..lists].fill(winners.worst);
-            w.columns(main, p, &inputs.param, &inputs.reduced, whole, end);
-            let last = groups - 1;
-            w.extremes.data[last * lists..groups * lists].copy_from_slice(&w.state[..lists]);
-        }
-        // The k-th best extreme of coarse groups bounds each list, and so does the k-th best key
-        // so far.
-        let coarse_groups = groups.div_ceil(coarse);
-        w.bound.resize(lists, "bounds")?;
-        w.coarse.resize(coarse_groups * lists, "the extremes of groups")?;
-        let all = &w.extremes.data[..groups * lists];
-        for (c, fine) in w.coarse.data.chunks_exact_mut(lists).zip(all.chunks(coarse * lists)) {
-            c.copy_from_slice(&fine[..lists]);
-            for f in fine[lists..].chunks_exact(lists) {
-                for (c, f) in c.iter_mut().zip(f) {
-                    *c = if better(*f, *c) { *f } else { *c };
+        } else {
+            w.bound.resize(groups, "bounds")?;
+            let ascending = |a: &T, b: &T| {
+                let natural = a.partial_cmp(b).unwrap_or(std::cmp::Ordering::Equal);
+                if order == Order::Min { natural } else { natural.reverse() }
+            };
+            let all = &w.extremes.data[..groups * stride];
+            for (l, s) in w.state[..lists].iter_mut().enumerate() {
+                let column = &mut w.bound.data[..groups];
+                for (c, e) in column.iter_mut().zip(all[l..].iter().step_by(stride)) {
+                    *c = *e;
                 }
+                *s = *column.select_nth_unstable_by(k - 1, ascending).1;
             }
         }
-        let all = &w.coarse.data[..coarse_groups * lists];
-        if coarse_groups < k {
-            w.bound.data[..lists].fill(winners.worst);
-        } else if k <= NETWORK {
-            w.best.resize(k * lists, "bounds")?;
-            let best = &mut w.best.data[..k * lists];
-            best.fill(winners.worst);
-            for e in all.chunks_exact(lists) {
-                let value = &mut w.bound.data[..lists];
-                value.copy_from_slice(e);
-                for row in best.chunks_exact_mut(lists) {
-                    for (r, v) in row.iter_mut().zip(value.iter_mut()) {
-                        let (a, b) = (*r, *v);
-                        let swap = better(b, a);
-                        *r = if swap { b } else { a };
-                        *v = if swap { a } else { b };
+        for (l, s) in w.state[..lists].iter_mut().enumerate() {
+            if let Some((kth, _)) = winners.last(l)
+                && better(kth, *s)
+            {
+                *s = kth;
+            }
+        }
+        let need = groups * vectors * words;
+        if w.hits.len() < need {
+            w.hits.resize(need, 0);
+        }
+        let mut frame = w.frame(&[], &inputs.param, groups, 0);
+        frame.reduced = w.extremes.data.as_ptr().cast();
+        frame.masks = w.hits.as_mut_ptr();
+        // SAFETY: the code reads `stride` extremes and writes `vectors` masks for each group.
+        unsafe { passes.hits.call(&frame, &mut w.workspace) };
+        let panels = Panels { data: &inputs.panels, range: (0, usize::MAX) };
+        for g in 0..groups {
+            let start = w.groups[g] as usize;
+            for v in 0..vectors {
+                for word in 0..words {
+                    let mut m = w.hits[(g * vectors + v) * words + word];
+                    while m != 0 {
+                        let list = v * plan.lanes + word * 32 + m.trailing_zeros() as usize;
+                        m &= m - 1;
+                        if list % width >= rows {
+                            continue;
+                        }
+                        if let Some((kth, column)) = winners.last(list) {
+                            let best = w.extremes.data[g * stride + list];
+                            if !better(best, kth) && (best != kth || start > column as usize) {
+                                continue;
+                            }
+                            if better(kth, w.state[list]) {
+                                w.state[list] = kth;
+                            }
+                        }
+                        let range = (start, start + GROUP);
+                        self.search(passes, &inputs.param, &panels, range, list, winners, w)?;
                     }
                 }
             }
-            w.bound.data[..lists].copy_from_slice(&best[(k - 1) * lists..]);
-        } else {
-            w.best.resize(coarse_groups, "bounds")?;
-            let order = |a: &T, b: &T| {
-                let natural = a.partial_cmp(b).unwrap_or(std::cmp::Ordering::Equal);
-                if min { natural } else { natural.reverse() }
-            };
-            for l in 0..lists {
-                let column = &mut w.best.data[..coarse_groups];
-                for (c, e) in column.iter_mut().zip(all[l..].iter().step_by(lists)) {
-                    *c = *e;
+        }
+        Ok(())
+    }
+    /// Offers those of some columns to one list that are as good as its bound in the state.
+    #[allow(clippy::too_many_arguments)]
+    pub(super) fn search<T: Lane>(
+        &self,
+        passes: &Passes<'_>,
+        param: &[T],
+        panels: &Panels<'_, T>,
+        (start, end): (usize, usize),
+        list: usize,
+        winners: &mut Winners<T>,
+        w: &mut Worker<T>,
+    ) -> Result<(), RunError> {
+        let p = &self.program;
+        let plan = &passes.routines.plan;
+        let (n, lanes, words) = (p.keys, plan.lanes, mask_words(plan));
+        let (slot, row) = (list / plan.width(), list % plan.width());
+        let turn = kernels::find_turn(lanes);
+        let (first, last) = (start / turn * turn, end.next_multiple_of(turn));
+        w.out.resize((last - first) * n, "keys")?;
+        // Masks have room for one a column, as their pointer moves.
+        let need = (last - first) * n * words;
+        if w.masks.len() < need {
+            w.masks.resize(need, 0);
+        }
+        let mut frame = w.frame(&[], param, last - first, first);
+        frame.kept = w.kept[row..].as_ptr().cast();
+        frame.reduced = panels.at(first, last - first, p.reduced.len).as_ptr().cast();
+        frame.state = w.state[row..].as_mut_ptr().cast();
+        // SAFETY: the slice shows that the panels are there; of the tile and of the bounds
+        // the code reads every `width`-th element; there is room for keys and masks.
+        unsafe { passes.find.call(&frame, &mut w.workspace) };
+        for v in 0..(last - first) / lanes {
+            let place = v * n + slot;
+            let (vectors, at) = (turn / lanes, v % (turn / lanes));
+            let mask = v / vectors * turn * n + at * n + slot;
+            for word in 0..words {
+                let mut m = w.masks[mask * words + word];
+                while m != 0 {
+                    let lane = word * 32 + m.trailing_zeros() as usize;
+                    m &= m - 1;
+                    let column = first + v * lanes + lane;
+                    if (start..end).contains(&column) {
+                        winners.offer(list, w.out.data[place * lanes + lane], column as u32);
+                    }
                 }
-                w.bound.data[l] = *column.select_nth_unstable_by(k - 1, order).1;
             }
-        }
-        for l in 0..lists {
-            if winners.count[l] >= k {
-                let kth = winners.keys[l * k + k - 1];
-                if better(kth, w.bound.data[l]) {
-                    w.bound.data[l] = kth;
-                }
-            }
-        }
-        // Keys as good as the bound are wanted: the threshold is the next number.
-        for (s, b) in w.state[..lists].iter_mut().zip(&w.bound.data[..lists]) {
-            *s = b.beyond(min);
-        }
-        let step = self.step(lists * size_of::<T>());
-        let mut g = 0;
-        while g < groups {
-            let hit = |g: usize| {
-                let e = &w.extremes.data[g * lists..(g + 1) * lists];
-                e.iter()
-                    .zip(&w.bound.data[..lists])
-                    .fold(false, |any, (e, b)| any | !better(*b, *e))
-            };
-            let first = g;
-            while g < groups && (g - first) * GROUP < step && hit(g) {
-                g += 1;
-            }
-            if first == g {
-                g += 1;
-                continue;
-            }
-            let range = (start + first * GROUP, end.min(start + g * GROUP));
-            self.offer(routines, keys, inputs, range, true, winners, w)?;
         }
         Ok(())
     }
@@ -283,7 +330,7 @@ impl CpuExecutable {
                 w.masks.resize(need, 0);
             }
         }
-        w.columns(keys, p, &inputs.param, &inputs.reduced, start, end);
+        w.columns(keys, p, inputs, (start, end));
         for c in 0..end - start {
             let row = &w.out.data[c * lists..(c + 1) * lists];
             let column = (start + c) as u32;
@@ -345,13 +392,51 @@ impl CpuExecutable {
     }
 }
 
-/// Winners up to which the bound is found for all lists at once.
-const NETWORK: usize = 16;
-/// Coarse groups of a pass, whose bound is as good as that of many more.
-const GROUPS: usize = 64;
+/// Columns in panels of as many as a vector has lanes.
+pub(super) struct Panels<'p, T> {
+    pub data: &'p [T],
+    /// Their numbers; panels may go on behind the end.
+    pub range: (usize, usize),
+}
+
+impl<T> Panels<'_, T> {
+    /// The panels of `count` columns from `first` on, whole ones, of `len` components.
+    pub fn at(&self, first: usize, count: usize, len: usize) -> &[T] {
+        &self.data[(first - self.range.0) * len..][..count * len]
+    }
+}
+
+/// Groups of a pass: their extremes stay in the second-level cache.
+const PASS: usize = 2048;
+
+/// The routines of several winners.
+pub(super) struct Passes<'r> {
+    routines: &'r Routines,
+    extremes: &'r Routine,
+    hits: &'r Routine,
+    find: &'r Routine,
+    keys: &'r Routine,
+}
+
+impl<'r> Passes<'r> {
+    pub fn of(routines: &'r Routines) -> Option<Passes<'r>> {
+        Some(Passes {
+            routines,
+            extremes: routines.extremes.as_ref()?,
+            hits: routines.hits.as_ref()?,
+            find: routines.find.as_ref()?,
+            keys: routines.keys.as_ref()?,
+        })
+    }
+    /// Are there enough groups for a bound?
+    fn pay(&self, block: &Block, k: usize) -> bool {
+        let whole: usize = block.columns.iter().map(|c| (c.1 - c.0) / COARSE).sum();
+        if k <= NETWORK { whole > k } else { whole * (COARSE / GROUP) > 2 * k }
+    }
+}
 
 /// The best keys of every list so far, in order.
-struct Winners<T> {
+pub(super) struct Winners<T> {
     order: Order,
     k: usize,
     worst: T,
@@ -362,7 +447,7 @@ struct Winners<T> {
 
 impl<T: Lane> Winners<T> {
     /// Takes the worker's memory.
-    fn new(w: &mut Worker<T>, order: Order, k: usize, lists: usize) -> Result<Self, RunError> {
+    pub fn new(w: &mut Worker<T>, order: Order, k: usize, lists: usize) -> Result<Self, RunError> {
         let worst = T::round(if order == Order::Min { f64::INFINITY } else { f64::NEG_INFINITY });
         let mut new = std::mem::take(&mut w.winners);
         let total = lists.saturating_mul(k);
@@ -383,26 +468,74 @@ impl<T: Lane> Winners<T> {
     fn give_back(self, w: &mut Worker<T>) {
         w.winners = (self.keys, self.columns, self.count);
     }
-    fn restart(&mut self) {
-        self.count.fill(0);
+    /// Their number.
+    pub fn lists(&self) -> usize {
+        self.count.len()
     }
-    /// Inserts a key if it belongs to the best; equal keys stay behind those that came first.
+    /// The key that every other one beats.
+    pub fn worst(&self) -> T {
+        self.worst
+    }
+    /// Offers the winners of other columns.
+    pub fn merge(&mut self, other: &Self) {
+        for list in 0..other.lists() {
+            for at in (list * other.k..).take(other.count[list]) {
+                self.offer(list, other.keys[at], other.columns[at]);
+            }
+        }
+    }
+    /// Results of rows whose lists are `[slot][row]`, rows of a tile of `width`: the worst key and
+    /// -1 where there are too few.
+    pub fn write(
+        &self,
+        rows: usize,
+        width: usize,
+        mut values: Option<&mut [T]>,
+        mut indices: Option<&mut [i64]>,
+    ) {
+        let (k, n) = (self.k, self.lists() / width);
+        for row in 0..rows {
+            for s in 0..n {
+                let list = s * width + row;
+                for q in 0..k {
+                    let place = row * k * n + q * n + s;
+                    let there = q < self.count[list];
+                    if let Some(v) = &mut values {
+                        v[place] = if there { self.keys[list * k + q] } else { self.worst };
+                    }
+                    if let Some(i) = &mut indices {
+                        i[place] = if there { self.columns[list * k + q] as i64 } else { -1 };
+                    }
+                }
+            }
+        }
+    }
+    /// The k-th best key and its column, if there are as many.
+    pub fn last(&self, list: usize) -> Option<(T, u32)> {
+        let at = list * self.k + self.k - 1;
+        (self.count[list] >= self.k).then(|| (self.keys[at], self.columns[at]))
+    }
+    /// Inserts a key if it belongs to the best; equal keys are in the order of their columns.
     fn offer(&mut self, list: usize, key: T, column: u32) {
         let (k, have) = (self.k, self.count[list]);
         let keys = &mut self.keys[list * k..(list + 1) * k];
         let columns = &mut self.columns[list * k..(list + 1) * k];
         let min = self.order == Order::Min;
-        let better = |a: T, b: T| if min { a < b } else { a > b };
+        let before = |at: usize| {
+            let (a, b) = (key, keys[at]);
+            (if min { a < b } else { a > b }) || a == b && column < columns[at]
+        };
         let is_number = key.partial_cmp(&key).is_some();
-        if !is_number || have == k && !better(key, keys[k - 1]) {
+        if !is_number || have == k && !before(k - 1) {
             return;
         }
-        let mut at = have.min(k - 1);
-        while at > 0 && better(key, keys[at - 1]) {
-            keys[at] = keys[at - 1];
-            columns[at] = columns[at - 1];
+        let last = have.min(k - 1);
+        let mut at = last;
+        while at > 0 && before(at - 1) {
             at -= 1;
         }
+        keys.copy_within(at..last, at + 1);
+        columns.copy_within(at..last, at + 1);
         keys[at] = key;
         columns[at] = column;
         self.count[list] = (have + 1).min(k);

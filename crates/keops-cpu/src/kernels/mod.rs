@@ -1,0 +1,265 @@
+//! The routines of a program: vector code for each mode, built from the streams by one generator.
+//!
+//! State of a tile of kept rows (in `Base::State`, `width = rows · lanes` elements a vector):
+//!
+//! | elements | sums | selections |
+//! |---|---|---|
+//! | `0 .. n·width` | totals | best keys |
+//! | `n·width .. 2n·width` | their compensation | columns of the best keys (integers) |
+//! | `2n·width .. 3n·width` | sums of the block (where registers do not suffice) | |
+//! | `3n·width ..` | pivot | |
+//!
+//! Lanes usually run along the kept rows, and a column is broadcast to them. A plan *across*
+//! ([`Plan::across`]) has the lanes along the columns instead: a vector holds as many columns, and
+//! kept rows are broadcast. It serves few kept rows, and the search of one row's winners.
+
+mod rows;
+mod select;
+mod sums;
+
+pub use rows::{finalise_code, gathers, once_code, row_code};
+pub use select::{
+    COARSE, GROUP, NETWORK, best_code, extremes_code, extremes_stride, find_code, find_turn,
+    hits_code, keys_code,
+};
+pub use sums::{pivot_code, rebase_code, sum_code};
+
+use crate::translate::{Context, Emission, Sums, Tile, Writer};
+use crate::vcode::{Ty, VReg};
+use keops_core::prim::Prim;
+use keops_core::program::{Mode, Program, SInst, Stream};
+use keops_core::reduce::Order;
+use keops_core::vecmath::Precision;
+
+/// How sums are added up inside a routine.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+pub enum Accumulation {
+    /// Plain sums of a block, then a compensated addition to the totals.
+    Block,
+    /// One plain sum.
+    Direct,
+    /// Kahan's summation.
+    Kahan,
+    /// Every addition rounded to f16.
+    Half,
+    /// f32 values, f64 sums, element by element.
+    Wide,
+}
+
+/// Choices of the planner for one program.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+pub struct Plan {
+    /// Compute type.
+    pub ty: Ty,
+    /// Lanes of a vector.
+    pub lanes: usize,
+    /// Row vectors of a tile.
+    pub rows: usize,
+    /// Columns of a tile.
+    pub columns: usize,
+    /// Columns whose instructions are interleaved.
+    pub interleave: usize,
+    /// Columns between two looks at the pivot (a multiple of `columns`).
+    pub chunk: usize,
+    /// Scheme.
+    pub accumulation: Accumulation,
+    /// Are sums (or best keys) kept in registers?
+    pub registers: bool,
+    /// Lanes along the columns: then `columns` counts vectors of them, and kept rows are read one
+    /// by one from a tile of this many.
+    pub across: Option<usize>,
+}
+
+/// Vector registers that tiles may plan with.
+#[derive(Clone, Copy, Debug)]
+pub struct Machine {
+    /// Lanes of f32.
+    pub lanes_f32: usize,
+    /// Registers.
+    pub registers: usize,
+    /// Row vectors beyond one pay off only where several are in flight at once.
+    pub single_row: bool,
+}
+
+/// Columns of one call in block summation: sums of so many f32 lose nothing that counts, and the
+/// cost of adding them to the totals is small (measured, see docs/performance.md).
+pub const BLOCK: usize = 256;
+
+/// Chooses tile sizes.
+pub fn plan(p: &Program, machine: Machine, accumulation: Accumulation) -> Plan {
+    let (ty, lanes) = match p.precision {
+        Precision::F32 => (Ty::F32, machine.lanes_f32),
+        Precision::F64 => (Ty::F64, machine.lanes_f32 / 2),
+    };
+    let streams = [&p.key, &p.add];
+    let size: usize = streams.iter().map(|s| s.insts.len()).sum();
+    let looped = streams.iter().any(|s| s.insts.iter().any(|i| matches!(i, SInst::Begin { .. })));
+    let folds = streams.iter().map(|s| accumulators(s)).max().unwrap_or(0);
+    let slots = p.sums.max(if matches!(p.mode, Mode::Select { .. }) { p.keys } else { 0 });
+    let rolled = streams.iter().any(|s| {
+        s.insts.iter().any(|i| matches!(i, SInst::Emit { slot, .. } if !slot.terms.is_empty()))
+    });
+    let per_slot = match accumulation {
+        Accumulation::Kahan | Accumulation::Wide => 2,
+        _ => 1,
+    };
+    let wide = machine.registers >= 32;
+    let selects = matches!(p.mode, Mode::Select { .. });
+    // Row vectors, columns, and columns whose chains are interleaved: four independent chains
+    // keep the pipes of wide cores busy (measured, see docs/performance.md).
+    let (rows, columns, interleave) = if machine.single_row {
+        (1, 1, 1)
+    } else if looped {
+        // Accumulators of inner products and the tile's row vectors share the registers.
+        let (rows, columns) = match (folds, wide) {
+            (0, true) => (2, 8),
+            (0, false) => (2, 4),
+            (1, true) => (3, 8),
+            (1, false) => (2, 5),
+            (2, true) => (2, 6),
+            (2, false) => (1, 5),
+            (f, true) => (1, (24 / f).max(1)),
+            (f, false) => (1, (10 / f).max(1)),
+        };
+        (rows, columns, 1)
+    } else if size > 600 {
+        (1, 1, 1)
+    } else if selects {
+        // The index is looked at once in so many columns.
+        (if wide || size <= 60 { 2 } else { 1 }, if size <= 100 { 8 } else { 4 }, 1)
+    } else if wide {
+        (2, 4, 2)
+    } else {
+        (if size > 60 { 1 } else { 2 }, 1, 1)
+    };
+    // Whole turns make a group of columns.
+    let columns = if selects { 1 << columns.min(8).ilog2() } else { columns };
+    let chunk = columns * 32usize.div_ceil(columns);
+    let budget = if wide { 12 } else { 6 };
+    let registers =
+        !rolled && (slots * rows * per_slot <= budget || accumulation == Accumulation::Wide);
+    Plan { ty, lanes, rows, columns, interleave, chunk, accumulation, registers, across: None }
+}
+
+/// Accumulators of the pair's loops that are alive together.
+fn accumulators(s: &Stream) -> usize {
+    let (mut open, mut most) = (0usize, 0usize);
+    let mut depth = 0;
+    for i in &s.insts {
+        match i {
+            SInst::Begin { .. } => depth += 1,
+            SInst::End(_) => {
+                depth -= 1;
+                if depth == 0 {
+                    open = 0;
+                }
+            }
+            SInst::Start { .. } => {
+                open += 1;
+                most = most.max(open);
+            }
+            _ => {}
+        }
+    }
+    most
+}
+
+impl Plan {
+    /// Elements of one vector of a tile.
+    pub fn width(&self) -> usize {
+        self.rows * self.lanes
+    }
+    /// Slots that the state has for sums or keys.
+    pub fn slots(p: &Program) -> usize {
+        p.sums.max(p.keys)
+    }
+    /// Elements of the state of a tile.
+    pub fn state_len(&self, p: &Program) -> usize {
+        let n = Self::slots(p);
+        // Wide sums need twice the room.
+        let sums = 4 * n + 1;
+        match p.mode {
+            Mode::Select { k, .. } if k <= NETWORK => sums.max(n * k) * self.width(),
+            _ => sums * self.width(),
+        }
+    }
+    /// First element of the pivot.
+    pub fn pivot_at(&self, p: &Program) -> usize {
+        (3 * Self::slots(p)) * self.width()
+            + if self.accumulation == Accumulation::Wide {
+                Self::slots(p) * self.width()
+            } else {
+                0
+            }
+    }
+    /// The same with lanes along the columns and at most `rows` rows at a time, of tiles of
+    /// `width`.
+    pub fn across(self, rows: usize, width: usize) -> Plan {
+        Plan { rows: self.rows.min(rows), across: Some(width), ..self }
+    }
+    fn tile(&self, columns: usize) -> Tile {
+        Tile { rows: self.rows, columns, lanes: self.lanes, interleave: self.interleave }
+    }
+    /// Columns that a turn over `columns` of the tile takes.
+    fn turn(&self, columns: usize) -> u32 {
+        (if self.across.is_some() { columns * self.lanes } else { columns }) as u32
+    }
+}
+
+fn finite_max(ty: Ty) -> f64 {
+    match ty {
+        Ty::F32 => f32::MAX as f64,
+        Ty::F64 => f64::MAX,
+    }
+}
+
+/// Values of the state before the first column.
+pub fn initial_state(p: &Program, plan: &Plan) -> Vec<f64> {
+    let w = plan.width();
+    let n = Plan::slots(p);
+    let mut s = vec![0.0; plan.state_len(p)];
+    match p.mode {
+        Mode::Select { select, .. } => {
+            let worst = if select.order == Order::Min { f64::INFINITY } else { f64::NEG_INFINITY };
+            s[..n * w].fill(worst);
+        }
+        Mode::PivotSum => {
+            let at = plan.pivot_at(p);
+            s[at..at + w].fill(-finite_max(plan.ty));
+        }
+        Mode::Sum => {}
+    }
+    s
+}
+
+fn context<'c>(plan: &Plan, columns: usize, sums: Sums<'c>) -> Context<'c> {
+    Context {
+        tile: plan.tile(columns),
+        column_loops: vec![],
+        buffer: 0,
+        keys: 0,
+        pivot: [&[], &[]],
+        sums,
+        row_space: None,
+        raw_param: rows::NOT_DERIVING,
+        across: plan.across,
+    }
+}
+
+/// Scratch elements for the vector intermediates of a pair stream.
+fn buffers(w: &mut Writer, plan: &Plan, columns: usize, s: &Stream) -> i32 {
+    w.scratch(s.buffer * plan.width() * columns)
+}
+
+/// Column loops that together take any number of columns.
+fn steps(columns: usize) -> Vec<usize> {
+    if columns == 1 { vec![1] } else { vec![columns, 1] }
+}
+
+fn value(w: &mut Writer, e: &Emission, r: usize) -> VReg {
+    if e.factors.len() == 2 {
+        w.op(Prim::Mul, &[e.factors[0][r], e.factors[1][r]])
+    } else {
+        e.factors[0][r]
+    }
+}

@@ -1,0 +1,379 @@
+//! Routines of the accumulating reductions.
+
+use super::{Accumulation, Plan, buffers, context, finite_max, steps, value};
+use crate::translate::{Context, Emission, Sums, Writer, at, translate};
+use crate::vcode::{Addr, Base, Inst, LoopKind, VCode, VReg};
+use keops_core::prim::{Kind, Prim};
+use keops_core::program::Program;
+use std::collections::HashMap;
+
+/// The sums of a tile while a routine runs.
+pub struct Accumulators<'p> {
+    plan: &'p Plan,
+    n: usize,
+    /// `[slot][row]` sums and, where the scheme has them, compensations or high halves.
+    sums: Vec<Vec<VReg>>,
+    second: Vec<Vec<VReg>>,
+    /// Open partial sums of memory accumulators, by instruction and row.
+    open: HashMap<(usize, usize), VReg>,
+}
+
+impl<'p> Accumulators<'p> {
+    /// All of them in memory.
+    pub fn in_memory(plan: &'p Plan, n: usize) -> Self {
+        Accumulators { plan, n, sums: vec![], second: vec![], open: HashMap::new() }
+    }
+    fn new(w: &mut Writer, plan: &'p Plan, n: usize) -> Self {
+        let mut a = Self::in_memory(plan, n);
+        if plan.registers {
+            let two = matches!(plan.accumulation, Accumulation::Kahan | Accumulation::Wide);
+            for _ in 0..n {
+                a.sums.push((0..plan.rows).map(|_| w.reg(Kind::Real)).collect());
+                if two {
+                    a.second.push((0..plan.rows).map(|_| w.reg(Kind::Real)).collect());
+                }
+            }
+        }
+        a
+    }
+    fn persistent(&self) -> bool {
+        !matches!(self.plan.accumulation, Accumulation::Block | Accumulation::Wide)
+    }
+    /// Where sums live during the block.
+    fn place(&self) -> Sums<'_> {
+        if self.plan.registers {
+            Sums::Registers(&self.sums)
+        } else {
+            Sums::Memory(self.block_at())
+        }
+    }
+    fn block_at(&self) -> usize {
+        if self.persistent() { 0 } else { 2 * self.n * self.plan.width() }
+    }
+    fn state(&self, section: usize, slot: usize, r: usize) -> Addr {
+        at(Base::State, (section * self.n + slot) * self.plan.width() + r * self.plan.lanes)
+    }
+    fn each(&self) -> impl Iterator<Item = (usize, usize)> + use<> {
+        let rows = self.plan.rows;
+        (0..self.n).flat_map(move |s| (0..rows).map(move |r| (s, r)))
+    }
+    /// Starts the block's sums.
+    fn start(&self, w: &mut Writer) {
+        if self.plan.registers {
+            for (s, r) in self.each() {
+                if self.persistent() {
+                    w.push(Inst::Load {
+                        dst: self.sums[s][r],
+                        addr: self.state(0, s, r),
+                        broadcast: false,
+                    });
+                    if !self.second.is_empty() {
+                        w.push(Inst::Load {
+                            dst: self.second[s][r],
+                            addr: self.state(1, s, r),
+                            broadcast: false,
+                        });
+                    }
+                } else {
+                    w.push(Inst::Const { dst: self.sums[s][r], value: 0.0 });
+                    if !self.second.is_empty() {
+                        w.push(Inst::Const { dst: self.second[s][r], value: 0.0 });
+                    }
+                }
+            }
+        } else if !self.persistent() {
+            let zero = w.real(0.0);
+            self.each_in_memory(w, |w, addr| w.push(Inst::Store { addr: addr(2), src: zero }));
+        }
+    }
+    /// Runs over all slots and rows in memory, by a loop where there are many.
+    pub fn each_in_memory(
+        &self,
+        w: &mut Writer,
+        mut f: impl FnMut(&mut Writer, &dyn Fn(usize) -> Addr),
+    ) {
+        let (n, lanes, vectors) = (self.n, self.plan.lanes, self.n * self.plan.rows);
+        let section = n * self.plan.width();
+        if vectors <= 8 {
+            for v in 0..vectors {
+                f(w, &|k| at(Base::State, k * section + v * lanes));
+            }
+            return;
+        }
+        let l = w.begin(LoopKind::Fixed(vectors as u32));
+        f(w, &|k| Addr {
+            base: Base::State,
+            offset: (k * section) as i32,
+            terms: vec![(l, lanes as i32)],
+        });
+        w.end(l);
+    }
+    fn add(&mut self, w: &mut Writer, e: Emission, columns: usize) {
+        let plan = self.plan;
+        for r in 0..plan.rows {
+            let v: Vec<VReg> = e.factors.iter().map(|f| f[r]).collect();
+            if plan.registers {
+                let s = e.slot.offset as usize;
+                let second = self.second.get(s).map(|x| x[r]);
+                self.add_to(w, self.sums[s][r], second, &v);
+                continue;
+            }
+            let width = plan.width();
+            let place = |section: usize| Addr {
+                base: Base::State,
+                offset: ((section * self.n + e.slot.offset as usize) * width + r * plan.lanes)
+                    as i32,
+                terms: e.slot.terms.iter().map(|&(l, s)| (l, s * width as i32)).collect(),
+            };
+            let section = if self.persistent() { 0 } else { 2 };
+            let second = plan.accumulation == Accumulation::Kahan;
+            let (a, b) = if e.column == 0 {
+                let a = w.load(place(section), false);
+                let b = second.then(|| w.load(place(1), false));
+                self.open.insert((e.number, r), a);
+                if let Some(b) = b {
+                    self.open.insert((e.number, r + plan.rows), b);
+                }
+                (a, b)
+            } else {
+                (self.open[&(e.number, r)], self.open.get(&(e.number, r + plan.rows)).copied())
+            };
+            self.add_to(w, a, b, &v);
+            if e.column == columns - 1 {
+                w.push(Inst::Store { addr: place(section), src: a });
+                if let Some(b) = b {
+                    w.push(Inst::Store { addr: place(1), src: b });
+                }
+                self.open.remove(&(e.number, r));
+                self.open.remove(&(e.number, r + plan.rows));
+            }
+        }
+    }
+    fn add_to(&self, w: &mut Writer, sum: VReg, second: Option<VReg>, v: &[VReg]) {
+        let product = |w: &mut Writer| if v.len() == 2 { w.op(Prim::Mul, v) } else { v[0] };
+        match (self.plan.accumulation, second) {
+            (Accumulation::Block | Accumulation::Direct, _) => match *v {
+                [a, b] => w.set(sum, Prim::Fma, &[a, b, sum]),
+                _ => w.set(sum, Prim::Add, &[sum, v[0]]),
+            },
+            (Accumulation::Half, _) => {
+                let p = product(w);
+                let s = w.op(Prim::Add, &[sum, p]);
+                w.set(sum, Prim::RoundF16, &[s]);
+            }
+            // Kahan (1965): `second` is what the sum has too much.
+            (Accumulation::Kahan, Some(c)) => {
+                let p = product(w);
+                let y = w.op(Prim::Sub, &[p, c]);
+                let t = w.op(Prim::Add, &[sum, y]);
+                let d = w.op(Prim::Sub, &[t, sum]);
+                let e = w.op(Prim::Sub, &[d, y]);
+                // NaN where the sum is not finite: an infinite sum stays infinite.
+                let (ok, zero) = (w.op(Prim::Eq, &[e, e]), w.real(0.0));
+                w.set(c, Prim::Select, &[ok, e, zero]);
+                w.copy(sum, t);
+            }
+            (Accumulation::Wide, Some(high)) => {
+                let src = product(w);
+                w.push(Inst::WideAdd { acc: [sum, high], src });
+            }
+            (Accumulation::Kahan | Accumulation::Wide, None) => unreachable!("two registers a sum"),
+        }
+    }
+    /// Adds the block's sums to the totals.
+    fn finish(&self, w: &mut Writer) {
+        match (self.plan.accumulation, self.plan.registers) {
+            (Accumulation::Wide, _) => {
+                for (s, r) in self.each() {
+                    // The address counts f32: an f64 vector is two of them.
+                    let place = (2 * self.n * self.plan.width())
+                        + 2 * (s * self.plan.width() + r * self.plan.lanes);
+                    let src = [self.sums[s][r], self.second[s][r]];
+                    w.push(Inst::WideStore { addr: at(Base::State, place), src });
+                }
+            }
+            (Accumulation::Block, registers) => {
+                if registers {
+                    for (s, r) in self.each() {
+                        two_sum(w, self.sums[s][r], &|k| self.state(k, s, r));
+                    }
+                } else {
+                    self.each_in_memory(w, |w, addr| {
+                        let b = w.load(addr(2), false);
+                        two_sum(w, b, addr);
+                    });
+                }
+            }
+            (_, true) => {
+                for (s, r) in self.each() {
+                    w.push(Inst::Store { addr: self.state(0, s, r), src: self.sums[s][r] });
+                    if !self.second.is_empty() {
+                        w.push(Inst::Store { addr: self.state(1, s, r), src: self.second[s][r] });
+                    }
+                }
+            }
+            (_, false) => {}
+        }
+    }
+}
+
+/// Knuth's error-free addition of `b` to the total, its error to the compensation. Infinite and NaN
+/// totals keep the compensation out.
+fn two_sum(w: &mut Writer, b: VReg, addr: &dyn Fn(usize) -> Addr) {
+    let total = w.load(addr(0), false);
+    let lost = w.load(addr(1), false);
+    let s = w.op(Prim::Add, &[total, b]);
+    let bb = w.op(Prim::Sub, &[s, total]);
+    let aa = w.op(Prim::Sub, &[s, bb]);
+    let (eb, ea) = (w.op(Prim::Sub, &[b, bb]), w.op(Prim::Sub, &[total, aa]));
+    let e = w.op(Prim::Add, &[ea, eb]);
+    // e is NaN exactly where s is not finite.
+    let ok = w.op(Prim::Eq, &[e, e]);
+    let zero = w.real(0.0);
+    let e = w.op(Prim::Select, &[ok, e, zero]);
+    let lost = w.op(Prim::Add, &[lost, e]);
+    w.push(Inst::Store { addr: addr(0), src: s });
+    w.push(Inst::Store { addr: addr(1), src: lost });
+}
+
+/// The routine that takes columns into the sums of a tile.
+pub fn sum_code(p: &Program, plan: &Plan) -> VCode {
+    let mut w = Writer::new(plan.ty, p.reduced.len);
+    let mut acc = Accumulators::new(&mut w, plan, p.sums);
+    acc.start(&mut w);
+    for columns in steps(plan.columns) {
+        let buffer = buffers(&mut w, plan, columns, &p.add);
+        let l = w.begin(LoopKind::Columns { step: plan.turn(columns) });
+        let ctx = Context { buffer, ..context(plan, columns, Sums::Memory(0)) };
+        translate(&mut w, &p.add, &ctx, &mut |w, e| acc.add(w, e, columns));
+        w.end(l);
+    }
+    acc.finish(&mut w);
+    w.finish()
+}
+
+/// The routine that takes columns into sums under a running maximum.
+pub fn pivot_code(p: &Program, plan: &Plan) -> VCode {
+    let mut w = Writer::new(plan.ty, p.reduced.len);
+    let rows = plan.rows;
+    let pivot: Vec<VReg> = (0..rows).map(|_| w.reg(Kind::Real)).collect();
+    let first: Vec<VReg> = (0..rows).map(|_| w.reg(Kind::Real)).collect();
+    let old: Vec<VReg> = (0..rows).map(|_| w.reg(Kind::Real)).collect();
+    let pivot_place = |r: usize| at(Base::State, plan.pivot_at(p) + r * plan.lanes);
+    for r in 0..rows {
+        w.push(Inst::Load { dst: pivot[r], addr: pivot_place(r), broadcast: false });
+        w.push(Inst::Load { dst: first[r], addr: pivot_place(r), broadcast: false });
+    }
+    let mut acc = Accumulators::new(&mut w, plan, p.sums);
+    acc.start(&mut w);
+    let keys = w.scratch(plan.chunk * plan.width());
+    let most = w.real(finite_max(plan.ty));
+    for (chunk, columns) in [(plan.chunk, plan.columns), (1, 1)] {
+        let buffer =
+            buffers(&mut w, plan, columns, &p.key).max(buffers(&mut w, plan, columns, &p.add));
+        let turns = chunk / columns;
+        let l = w.begin(LoopKind::Columns { step: plan.turn(chunk) });
+        for r in 0..rows {
+            w.copy(old[r], pivot[r]);
+        }
+        let inner = (turns > 1).then(|| w.begin(LoopKind::Fixed(turns as u32)));
+        let column_loops: Vec<_> = inner.iter().map(|&l| (l, columns)).collect();
+        let ctx = Context { column_loops, buffer, keys, ..context(plan, columns, Sums::Memory(0)) };
+        translate(&mut w, &p.key, &ctx, &mut |w, e| {
+            for (r, &running) in pivot.iter().enumerate() {
+                let key = value(w, &e, r);
+                let mut place =
+                    at(Base::Scratch, keys as usize + (e.column * rows + r) * plan.lanes);
+                if let Some(l) = inner {
+                    place.terms.push((l, (columns * plan.width()) as i32));
+                }
+                w.push(Inst::Store { addr: place, src: key });
+                w.set(running, Prim::Max, &[key, running]);
+            }
+        });
+        if let Some(l) = inner {
+            w.end(l);
+        }
+        for &m in &pivot {
+            w.set(m, Prim::Min, &[m, most]);
+        }
+        rebase(&mut w, p, plan, &pivot, &old, &acc);
+        let inner = (turns > 1).then(|| w.begin(LoopKind::Fixed(turns as u32)));
+        let ctx = Context {
+            column_loops: inner.iter().map(|&l| (l, columns)).collect(),
+            buffer,
+            keys,
+            pivot: [&pivot, &old],
+            ..context(plan, columns, Sums::Memory(0))
+        };
+        translate(&mut w, &p.add, &ctx, &mut |w, e| acc.add(w, e, columns));
+        if let Some(l) = inner {
+            w.end(l);
+        }
+        w.end(l);
+    }
+    if plan.accumulation == Accumulation::Block {
+        // The totals still stand under the pivot of the call's start.
+        for section in 0..2 {
+            let sums = Sums::Memory(section * p.sums * plan.width());
+            rebase_sums(&mut w, p, plan, &pivot, &first, sums);
+        }
+    }
+    acc.finish(&mut w);
+    for (r, &src) in pivot.iter().enumerate() {
+        w.push(Inst::Store { addr: pivot_place(r), src });
+    }
+    w.finish()
+}
+
+fn rebase(
+    w: &mut Writer,
+    p: &Program,
+    plan: &Plan,
+    new: &[VReg],
+    old: &[VReg],
+    acc: &Accumulators<'_>,
+) {
+    rebase_sums(w, p, plan, new, old, acc.place());
+    if plan.accumulation == Accumulation::Kahan {
+        let second = if plan.registers {
+            Sums::Registers(&acc.second)
+        } else {
+            Sums::Memory(p.sums * plan.width())
+        };
+        rebase_sums(w, p, plan, new, old, second);
+    }
+}
+
+fn rebase_sums(
+    w: &mut Writer,
+    p: &Program,
+    plan: &Plan,
+    new: &[VReg],
+    old: &[VReg],
+    sums: Sums<'_>,
+) {
+    let buffer = buffers(w, plan, 1, &p.rebase);
+    let ctx = Context { pivot: [new, old], buffer, ..context(plan, 1, sums) };
+    translate(w, &p.rebase, &ctx, &mut |_, _| unreachable!("rows emit nothing"));
+}
+
+/// The routine that brings totals and compensations under new pivots, which stand in the section
+/// of the block's sums.
+pub fn rebase_code(p: &Program, plan: &Plan) -> VCode {
+    let mut w = Writer::new(plan.ty, p.reduced.len);
+    let section = p.sums * plan.width();
+    let load = |w: &mut Writer, first: usize| -> Vec<VReg> {
+        let place = |r| at(Base::State, first + r * plan.lanes);
+        (0..plan.rows).map(|r| w.load(place(r), false)).collect()
+    };
+    let new = load(&mut w, 2 * section);
+    let old = load(&mut w, plan.pivot_at(p));
+    for part in 0..2 {
+        rebase_sums(&mut w, p, plan, &new, &old, Sums::Memory(part * section));
+    }
+    for (r, &src) in new.iter().enumerate() {
+        w.push(Inst::Store { addr: at(Base::State, plan.pivot_at(p) + r * plan.lanes), src });
+    }
+    w.finish()
+}

@@ -1,0 +1,478 @@
+//! Few kept rows and many columns: lanes along the columns, and pieces of the columns for the
+//! threads. Pieces depend on the problem only, and so do the bits of the results.
+
+use super::select::{Panels, Passes, Winners};
+use super::{CpuExecutable, Routines, Worker};
+use crate::kernels::{self, Accumulation, BLOCK, Plan};
+use crate::memory::{Aligned, Lane};
+use crate::routine::{Level, Routine};
+use keops_core::error::{CompileError, RunError};
+use keops_core::program::{Mode, Program};
+use keops_core::reduce::{Order, Select};
+use keops_core::spec::CheckedArgs;
+use rayon::prelude::*;
+
+/// Fewer columns are left to lanes along the rows.
+const LEAST: usize = 4096;
+/// Elements of the packed columns of a piece: they stay in the second-level cache.
+const PIECE: usize = 1 << 16;
+/// Columns of a piece come in multiples of this, of all turns of all levels.
+const UNIT: usize = 1024;
+/// Columns between two looks at the worst winner.
+const LOOK: usize = 512;
+
+/// Routines with lanes along the columns.
+pub(super) struct Across {
+    plan: Plan,
+    /// Takes columns into the state.
+    main: Routine,
+    /// Brings the sums of the lanes under one pivot.
+    rebase: Option<Routine>,
+    /// The same for lanes along the rows.
+    rebase_rows: Option<Routine>,
+    initial: Vec<f64>,
+}
+
+impl Across {
+    pub(super) fn new(
+        p: &Program,
+        full: Plan,
+        rows: usize,
+        level: Level,
+    ) -> Result<Self, CompileError> {
+        let plan = full.across(rows, full.lanes);
+        let make = |code| Routine::new(&code, level, plan.lanes);
+        let main = make(match p.mode {
+            Mode::Sum => kernels::sum_code(p, &plan),
+            Mode::PivotSum => kernels::pivot_code(p, &plan),
+            Mode::Select { select, .. } => kernels::best_code(p, &plan, select.index),
+        })?;
+        let (mut rebase, mut rebase_rows) = (None, None);
+        if p.mode == Mode::PivotSum {
+            rebase = Some(make(kernels::rebase_code(p, &plan))?);
+            rebase_rows = Some(make(kernels::rebase_code(p, &Plan { rows: 1, ..full }))?);
+        }
+        Ok(Across { plan, main, rebase, rebase_rows, initial: kernels::initial_state(p, &plan) })
+    }
+    fn all(&self) -> impl Iterator<Item = &Routine> {
+        [Some(&self.main), self.rebase.as_ref(), self.rebase_rows.as_ref()].into_iter().flatten()
+    }
+}
+
+/// What some columns contribute.
+enum Part<T> {
+    /// `[slot][row]` totals with what they lost, and `[row]` pivots.
+    Sums(Vec<[T; 2]>, Vec<T>),
+    /// `[slot][row]` best keys and their columns, -1 where there is none.
+    Best(Vec<(T, i64)>),
+    /// Several winners.
+    Many(Winners<T>),
+}
+
+/// A sum of f64 with its rounding errors (Knuth's addition); not finite sums lose nothing.
+#[derive(Clone, Copy, Default)]
+struct Total(f64, f64);
+
+impl Total {
+    fn add(&mut self, v: f64) {
+        let s = self.0 + v;
+        let b = s - self.0;
+        let e = (self.0 - (s - b)) + (v - b);
+        self.0 = s;
+        self.1 += if e.is_nan() { 0.0 } else { e };
+    }
+    fn split<T: Lane>(self) -> [T; 2] {
+        let high = T::round(self.0 + self.1);
+        let rest = (self.0 - high.to_f64()) + self.1;
+        [high, T::round(if rest.is_finite() { rest } else { 0.0 })]
+    }
+}
+
+/// Everything that the parts of one batch element share.
+struct Shared<'s, 'a, T> {
+    args: &'s CheckedArgs<'a>,
+    single: &'s Routines,
+    across: &'s Across,
+    param: Aligned<T>,
+    index: Vec<usize>,
+    rows: usize,
+}
+
+impl CpuExecutable {
+    /// Are these arguments better served with lanes along the columns?
+    pub(super) fn is_few(&self, args: &CheckedArgs<'_>) -> bool {
+        let plan = &self.full.plan;
+        let possible = match self.program.mode {
+            Mode::Select { select, .. } if select.many => self.full.extremes.is_some(),
+            Mode::Select { .. } => true,
+            _ => plan.accumulation == Accumulation::Block,
+        };
+        possible
+            && args.ranges().is_none()
+            && (1..=plan.lanes / 2).contains(&args.rows())
+            && args.columns() >= LEAST
+    }
+    /// Runs a reduction of few rows.
+    pub(super) fn few<T: Lane>(
+        &self,
+        args: &CheckedArgs<'_>,
+        mut values: Option<(&mut [T], usize)>,
+        mut indices: Option<(&mut [i64], usize)>,
+    ) -> Result<(), RunError> {
+        let (rows, columns) = (args.rows(), args.columns());
+        let (single, across) = (self.single()?, self.across(rows)?);
+        let piece = (PIECE / self.program.reduced.len.max(1)).next_multiple_of(UNIT);
+        let worker = || {
+            let routines = single.all().chain(across.all());
+            Worker::new(&self.program, &self.full.plan, routines)
+        };
+        for batch in 0..args.batches() {
+            let index = args.batch_index(batch);
+            let param = self.parameters(args, &index)?;
+            let shared = Shared { args, single, across, param, index, rows };
+            let run = |w: &mut Option<Worker<T>>, start: usize| {
+                let w = match w {
+                    Some(w) => w,
+                    None => w.insert(worker()?),
+                };
+                self.pack_rows(single, args, &shared.index, &shared.param, (0, rows), w);
+                self.part(&shared, (start, columns.min(start + piece)), w)
+            };
+            let starts: Vec<usize> = (0..columns).step_by(piece).collect();
+            let parts: Vec<Vec<Part<T>>> =
+                starts.into_par_iter().map_init(|| None, run).collect::<Result<_, RunError>>()?;
+            let values =
+                values.as_mut().map(|(v, dim)| &mut v[batch * rows * *dim..][..rows * *dim]);
+            let indices =
+                indices.as_mut().map(|(v, dim)| &mut v[batch * rows * *dim..][..rows * *dim]);
+            let mut w = worker()?;
+            self.pack_rows(single, args, &shared.index, &shared.param, (0, rows), &mut w);
+            self.combine(&shared, parts.into_iter().flatten(), values, indices, &mut w)?;
+        }
+        Ok(())
+    }
+    fn across(&self, rows: usize) -> Result<&Across, RunError> {
+        let made = self.across[usize::from(rows > 1)].get_or_init(|| {
+            let most = if rows > 1 { usize::MAX } else { 1 };
+            Across::new(&self.program, self.full.plan, most, self.level)
+        });
+        made.as_ref()
+            .map_err(|e| RunError::Device { backend: "cpu".into(), message: e.to_string() })
+    }
+    /// What columns `start .. end` contribute.
+    fn part<T: Lane>(
+        &self,
+        shared: &Shared<'_, '_, T>,
+        (start, end): (usize, usize),
+        w: &mut Worker<T>,
+    ) -> Result<Vec<Part<T>>, RunError> {
+        let columns = |range, panels| {
+            self.columns::<T>(shared.args, &shared.index, &shared.param, range, panels)
+        };
+        let select = match self.program.mode {
+            Mode::Select { select, k } => (select, k),
+            Mode::Sum | Mode::PivotSum => {
+                let lanes = self.full.plan.lanes;
+                let whole = start + (end - start) / lanes * lanes;
+                let mut parts = vec![];
+                if start < whole {
+                    let panels = columns((start, whole), true)?;
+                    parts.push(self.sums_across(shared, &panels, whole - start, w));
+                }
+                if whole < end {
+                    let records = columns((whole, end), false)?;
+                    parts.push(self.sums_along(shared, &records, end - whole, w));
+                }
+                return Ok(parts);
+            }
+        };
+        let panels = columns((start, end), true)?;
+        let panels = Panels { data: &panels, range: (start, end) };
+        Ok(vec![match select {
+            (s, k) if s.many => Part::Many(self.many_across(shared, s, k, &panels, w)?),
+            (s, _) => Part::Best(self.best_across(shared, s, &panels, w)?),
+        }])
+    }
+    /// Sums of whole panels.
+    fn sums_across<T: Lane>(
+        &self,
+        shared: &Shared<'_, '_, T>,
+        panels: &[T],
+        columns: usize,
+        w: &mut Worker<T>,
+    ) -> Part<T> {
+        let (p, across, rows) = (&self.program, shared.across, shared.rows);
+        let plan = &across.plan;
+        let (n, lanes, width) = (p.sums, plan.lanes, plan.width());
+        let mut sums = vec![[T::default(); 2]; n * rows];
+        let mut pivots = vec![T::default(); rows];
+        // A lane takes as many columns in a call as a row does otherwise.
+        let step = lanes * if p.mode == Mode::Sum { BLOCK } else { 4 * BLOCK };
+        for first in (0..rows).step_by(plan.rows) {
+            across.start(w);
+            for j in (0..columns).step_by(step) {
+                let count = step.min(columns - j);
+                let mut frame = w.frame(&[], &shared.param, count, 0);
+                frame.kept = w.kept[first..].as_ptr().cast();
+                frame.reduced =
+                    panels[j * p.reduced.len..][..count * p.reduced.len].as_ptr().cast();
+                // SAFETY: the slices show that the panels and the first row are there; the tile
+                // has `2 rows` rows at least, more than the routine's last; the state has the
+                // size of the plan.
+                unsafe { across.main.call(&frame, &mut w.workspace) };
+            }
+            let here = (0..plan.rows).filter(|r| first + r < rows);
+            if let Some(rebase) = &across.rebase {
+                let at = plan.pivot_at(p);
+                for r in here.clone() {
+                    let old = &w.state[at + r * lanes..][..lanes];
+                    let new = old.iter().fold(old[0], |a, &b| if b > a { b } else { a });
+                    w.state[2 * n * width + r * lanes..][..lanes].fill(new);
+                    pivots[first + r] = new;
+                }
+                self.rebase(rebase, &shared.param, first, w);
+            }
+            for r in here {
+                for s in 0..n {
+                    let mut total = Total::default();
+                    for section in 0..2 {
+                        let at = (section * n + s) * width + r * lanes;
+                        w.state[at..][..lanes].iter().for_each(|v| total.add(v.to_f64()));
+                    }
+                    sums[s * rows + first + r] = total.split();
+                }
+            }
+        }
+        Part::Sums(sums, pivots)
+    }
+    /// Sums of a few columns, lanes along the rows.
+    fn sums_along<T: Lane>(
+        &self,
+        shared: &Shared<'_, '_, T>,
+        records: &[T],
+        columns: usize,
+        w: &mut Worker<T>,
+    ) -> Part<T> {
+        let (p, rows) = (&self.program, shared.rows);
+        let Some(main) = &shared.single.main else { unreachable!("sums have a routine") };
+        for (s, v) in w.state.iter_mut().zip(&shared.single.initial) {
+            *s = T::round(*v);
+        }
+        let mut frame = w.frame(&[], &shared.param, columns, 0);
+        frame.reduced = records[..columns * p.reduced.len].as_ptr().cast();
+        // SAFETY: the slice shows that the columns are there; the worker's memory has the sizes
+        // of the plan.
+        unsafe { main.call(&frame, &mut w.workspace) };
+        let (n, plan) = (p.sums, &shared.single.plan);
+        let width = plan.width();
+        let state = |at: usize| w.state[at];
+        let sums = (0..n * rows).map(|k| {
+            let at = k / rows * width + k % rows;
+            [state(at), state(n * width + at)]
+        });
+        let pivots = (0..rows).map(|r| state(plan.pivot_at(p) + r));
+        Part::Sums(sums.collect(), pivots.collect())
+    }
+    /// Brings the sums in the state under the pivots beside them.
+    fn rebase<T: Lane>(&self, routine: &Routine, param: &[T], first: usize, w: &mut Worker<T>) {
+        let mut frame = w.frame(&[], param, 0, 0);
+        frame.kept = w.kept[first..].as_ptr().cast();
+        // SAFETY: the code reads rows of the tile and parameters and changes the state, which has
+        // the size of its plan.
+        unsafe { routine.call(&frame, &mut w.workspace) };
+    }
+    /// The best key of every slot and row.
+    fn best_across<T: Lane>(
+        &self,
+        shared: &Shared<'_, '_, T>,
+        select: Select,
+        panels: &Panels<'_, T>,
+        w: &mut Worker<T>,
+    ) -> Result<Vec<(T, i64)>, RunError> {
+        let (p, across, rows) = (&self.program, shared.across, shared.rows);
+        let plan = &across.plan;
+        let (n, lanes, width) = (p.keys, plan.lanes, plan.width());
+        let min = select.order == Order::Min;
+        let better = |a: T, b: T| if min { a < b } else { a > b };
+        let worst = T::round(if min { f64::INFINITY } else { f64::NEG_INFINITY });
+        let (start, end) = panels.range;
+        let count = (end - start).next_multiple_of(lanes);
+        let mut found = vec![(worst, -1); n * rows];
+        for first in (0..rows).step_by(plan.rows) {
+            across.start(w);
+            let mut frame = w.frame(&[], &shared.param, count, start);
+            frame.kept = w.kept[first..].as_ptr().cast();
+            frame.reduced = panels.data[..count * p.reduced.len].as_ptr().cast();
+            // SAFETY: as in `sums_across`.
+            unsafe { across.main.call(&frame, &mut w.workspace) };
+            for r in (0..plan.rows).filter(|r| first + r < rows) {
+                for s in 0..n {
+                    let at = s * width + r * lanes;
+                    let keys = &w.state[at..][..lanes];
+                    let best = keys.iter().fold(worst, |a, &b| if better(b, a) { b } else { a });
+                    // The earliest turn that had it.
+                    let turns = &w.state[n * width + at..][..lanes];
+                    let of_best = keys.iter().zip(turns).filter(|(k, _)| **k == best);
+                    let turn = of_best.map(|(_, t)| t.bits() as usize).min();
+                    let from = if best == worst { start } else { turn.unwrap_or(start) };
+                    found[s * rows + first + r] = (best, from as i64);
+                }
+            }
+        }
+        let Some(find) = select.index.then_some(shared.single.find.as_ref()).flatten() else {
+            return Ok(found);
+        };
+        let turn = kernels::find_turn(lanes);
+        w.out.resize(turn * n, "keys")?;
+        w.masks.resize(w.masks.len().max(turn * n), 0);
+        for (k, (best, column)) in found.iter_mut().enumerate() {
+            let (s, row) = (k / rows, k % rows);
+            let mut j = *column as usize / turn * turn;
+            *column = -1;
+            while j < end && *column < 0 {
+                let mut frame = w.frame(&[], &shared.param, turn, j);
+                frame.kept = w.kept[row..].as_ptr().cast();
+                frame.reduced = panels.at(j, turn, p.reduced.len).as_ptr().cast();
+                // SAFETY: as in `search`.
+                unsafe { find.call(&frame, &mut w.workspace) };
+                let key = |c: usize| w.out.data[(c / lanes * n + s) * lanes + c % lanes];
+                let at = (0..turn.min(end - j)).find(|&c| key(c) == *best);
+                *column = at.map_or(-1, |c| (j + c) as i64);
+                j += turn;
+            }
+        }
+        Ok(found)
+    }
+    /// The best keys of every slot and row.
+    fn many_across<T: Lane>(
+        &self,
+        shared: &Shared<'_, '_, T>,
+        select: Select,
+        k: usize,
+        panels: &Panels<'_, T>,
+        w: &mut Worker<T>,
+    ) -> Result<Winners<T>, RunError> {
+        let Some(passes) = Passes::of(shared.single) else { unreachable!("checked before") };
+        let width = shared.single.plan.width();
+        let mut winners = Winners::new(w, select.order, k, self.program.keys * width)?;
+        let (start, end) = panels.range;
+        for list in 0..winners.lists() {
+            if list % width >= shared.rows {
+                continue;
+            }
+            // Short steps first, in which the worst winner improves most.
+            let (mut j, mut step) = (start, kernels::GROUP);
+            while j < end {
+                let next = end.min(j + step);
+                w.state[list] = winners.last(list).map_or(winners.worst(), |l| l.0);
+                self.search(&passes, &shared.param, panels, (j, next), list, &mut winners, w)?;
+                (j, step) = (next, (2 * step).min(LOOK));
+            }
+        }
+        Ok(winners)
+    }
+    /// Results of the parts, in their order.
+    fn combine<T: Lane>(
+        &self,
+        shared: &Shared<'_, '_, T>,
+        parts: impl Iterator<Item = Part<T>>,
+        values: Option<&mut [T]>,
+        indices: Option<&mut [i64]>,
+        w: &mut Worker<T>,
+    ) -> Result<(), RunError> {
+        let (mut sums, mut best, mut many) = (vec![], vec![], vec![]);
+        for part in parts {
+            match part {
+                Part::Sums(s, p) => sums.push((s, p)),
+                Part::Best(b) => best.push(b),
+                Part::Many(m) => many.push(m),
+            }
+        }
+        match self.program.mode {
+            Mode::Sum | Mode::PivotSum => self.combine_sums(shared, &sums, values, w),
+            Mode::Select { select, .. } if select.many => {
+                let mut all = many.swap_remove(0);
+                for m in &many {
+                    all.merge(m);
+                }
+                let width = shared.single.plan.width();
+                all.write(shared.rows, width, values, indices);
+                Ok(())
+            }
+            Mode::Select { select, .. } => {
+                let min = select.order == Order::Min;
+                let better = |a: T, b: T| if min { a < b } else { a > b };
+                let n = self.program.keys;
+                let mut out = (values, indices);
+                for row in 0..shared.rows {
+                    for s in 0..n {
+                        let each = best.iter().map(|b| b[s * shared.rows + row]);
+                        let all = each.reduce(|a, b| {
+                            let later = better(b.0, a.0) || b.0 == a.0 && a.1 < 0;
+                            if later { b } else { a }
+                        });
+                        let Some((value, column)) = all else { unreachable!("there are parts") };
+                        if let Some(v) = &mut out.0 {
+                            v[row * n + s] = value;
+                        }
+                        if let Some(i) = &mut out.1 {
+                            i[row * n + s] = column;
+                        }
+                    }
+                }
+                Ok(())
+            }
+        }
+    }
+    fn combine_sums<T: Lane>(
+        &self,
+        shared: &Shared<'_, '_, T>,
+        parts: &[(Vec<[T; 2]>, Vec<T>)],
+        values: Option<&mut [T]>,
+        w: &mut Worker<T>,
+    ) -> Result<(), RunError> {
+        let (p, rows, plan) = (&self.program, shared.rows, &shared.single.plan);
+        let (n, width) = (p.sums, plan.width());
+        let at = |k: usize| k / rows * width + k % rows;
+        let mut totals = vec![Total::default(); n * rows];
+        let mut pivots = parts[0].1.clone();
+        for (_, other) in parts {
+            for (a, &b) in pivots.iter_mut().zip(other) {
+                *a = if b > *a { b } else { *a };
+            }
+        }
+        for (sums, own) in parts {
+            for (k, s) in sums.iter().enumerate() {
+                w.state[at(k)] = s[0];
+                w.state[n * width + at(k)] = s[1];
+            }
+            if let Some(rebase) = &shared.across.rebase_rows {
+                w.state[plan.pivot_at(p)..][..rows].copy_from_slice(own);
+                w.state[2 * n * width..][..rows].copy_from_slice(&pivots);
+                self.rebase(rebase, &shared.param, 0, w);
+            }
+            for (k, t) in totals.iter_mut().enumerate() {
+                t.add(w.state[at(k)].to_f64());
+                t.add(w.state[n * width + at(k)].to_f64());
+            }
+        }
+        for (k, t) in totals.iter().enumerate() {
+            let [high, low] = t.split();
+            w.state[at(k)] = high;
+            w.state[n * width + at(k)] = low;
+        }
+        if p.mode == Mode::PivotSum {
+            w.state[plan.pivot_at(p)..][..rows].copy_from_slice(&pivots);
+        }
+        self.finalise(shared.single, &shared.param, values, w)
+    }
+}
+
+impl Across {
+    /// The state before the first column.
+    fn start<T: Lane>(&self, w: &mut Worker<T>) {
+        for (s, v) in w.state.iter_mut().zip(&self.initial) {
+            *s = T::round(*v);
+        }
+    }
+}
