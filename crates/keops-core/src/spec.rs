@@ -62,6 +62,25 @@ pub struct ReduceOptions {
     pub scheme: Scheme,
 }
 
+/// How a backend adds up, as [`ReduceOptions`] and the type of the data say.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+pub enum Accumulation {
+    /// Plain sums of [`BLOCK`] terms, then a compensated addition to the totals.
+    Block,
+    /// One plain sum.
+    Direct,
+    /// Kahan's summation.
+    Kahan,
+    /// Every addition rounded to f16.
+    Half,
+    /// f32 values, f64 sums, term by term.
+    Wide,
+}
+
+/// Terms of a block of [`Accumulation::Block`]: sums of so many f32 lose nothing that counts, and
+/// the cost of adding them to the totals is small (measured, see docs/performance.md).
+pub const BLOCK: usize = 256;
+
 /// A reduction of a formula, before a machine is chosen.
 #[derive(Clone, Debug)]
 pub struct ReduceSpec {
@@ -102,6 +121,16 @@ impl ReduceSpec {
         match &self.reduction.kind {
             Family::Select(s) if s.many => self.k,
             _ => 1,
+        }
+    }
+    /// How it adds up.
+    pub fn accumulation(&self) -> Accumulation {
+        match (self.options.accumulate, self.options.scheme) {
+            (Some(DType::F64), _) if self.dtype != DType::F64 => Accumulation::Wide,
+            (Some(DType::F16), _) => Accumulation::Half,
+            (_, Scheme::Kahan) => Accumulation::Kahan,
+            (_, Scheme::Direct) => Accumulation::Direct,
+            (_, Scheme::Block) => Accumulation::Block,
         }
     }
     /// The outputs in order.

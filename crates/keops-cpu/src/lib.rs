@@ -28,10 +28,9 @@ use keops_core::data::DType;
 use keops_core::error::CompileError;
 use keops_core::lower::{LowerOptions, lower};
 use keops_core::program::{Mode, Op, Program, SInst};
-use keops_core::spec::{Backend, Executable, ReduceSpec, Scheme, Unavailable};
+use keops_core::spec::{Accumulation, Backend, Executable, ReduceSpec, Unavailable};
 use keops_core::vecmath::Precision;
 use keops_core::verify::{verify, verify_for};
-use kernels::Accumulation;
 use std::sync::Arc;
 
 /// The CPU backend.
@@ -93,7 +92,7 @@ impl Cpu {
         if program.sections().iter().any(|(_, s)| s.insts.iter().any(table)) {
             return unsupported("the program contains operations that are not expanded");
         }
-        match accumulation(spec) {
+        match spec.accumulation() {
             Accumulation::Wide => unsupported("a program by hand is not accumulated in f64"),
             a => CpuExecutable::new(spec, program, a, self.level),
         }
@@ -109,7 +108,7 @@ impl Cpu {
             factor_sums,
         };
         let mut program = lower(spec, options)?;
-        let mut accumulation = accumulation(spec);
+        let mut accumulation = spec.accumulation();
         if accumulation == Accumulation::Wide {
             let plan = kernels::plan(&program, self.level.machine(), accumulation);
             // Where f64 sums of f32 values are not to be had in registers, everything is f64.
@@ -121,17 +120,6 @@ impl Cpu {
             }
         }
         CpuExecutable::new(spec, program, accumulation, self.level)
-    }
-}
-
-/// How a reduction adds up.
-fn accumulation(spec: &ReduceSpec) -> Accumulation {
-    match (spec.options.accumulate, spec.options.scheme) {
-        (Some(DType::F64), _) if spec.dtype != DType::F64 => Accumulation::Wide,
-        (Some(DType::F16), _) => Accumulation::Half,
-        (_, Scheme::Kahan) => Accumulation::Kahan,
-        (_, Scheme::Direct) => Accumulation::Direct,
-        (_, Scheme::Block) => Accumulation::Block,
     }
 }
 

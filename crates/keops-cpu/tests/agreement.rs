@@ -2,6 +2,7 @@
 
 use keops_core::autodiff;
 use keops_core::composite::{self, Literal};
+use keops_core::conformance::Random;
 use keops_core::data::{ArgView, Buffer, DType};
 use keops_core::graph::{Builder, Category, Ex, NodeId, Var};
 use keops_core::interp::Interpreter;
@@ -13,15 +14,8 @@ use ndarray::{Array, ArrayD, IxDyn};
 use std::sync::Arc;
 
 fn numbers(seed: u64, n: usize) -> Vec<f64> {
-    let mut s = seed.wrapping_mul(0x9E37_79B9_7F4A_7C15) | 1;
-    (0..n)
-        .map(|_| {
-            s ^= s << 13;
-            s ^= s >> 7;
-            s ^= s << 17;
-            2.0 * (s >> 11) as f64 / (1u64 << 53) as f64 - 1.0
-        })
-        .collect()
+    let mut random = Random::new(seed);
+    (0..n).map(|_| random.within(-1.0, 1.0)).collect()
 }
 
 struct Case {

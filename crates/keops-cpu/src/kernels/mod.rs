@@ -29,22 +29,8 @@ use crate::vcode::{Ty, VReg};
 use keops_core::prim::Prim;
 use keops_core::program::{Mode, Program, SInst, Stream};
 use keops_core::reduce::Order;
+pub use keops_core::spec::{Accumulation, BLOCK};
 use keops_core::vecmath::Precision;
-
-/// How sums are added up inside a routine.
-#[derive(Clone, Copy, PartialEq, Eq, Debug)]
-pub enum Accumulation {
-    /// Plain sums of a block, then a compensated addition to the totals.
-    Block,
-    /// One plain sum.
-    Direct,
-    /// Kahan's summation.
-    Kahan,
-    /// Every addition rounded to f16.
-    Half,
-    /// f32 values, f64 sums, element by element.
-    Wide,
-}
 
 /// Choices of the planner for one program.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
@@ -80,10 +66,6 @@ pub struct Machine {
     /// Row vectors beyond one pay off only where several are in flight at once.
     pub single_row: bool,
 }
-
-/// Columns of one call in block summation: sums of so many f32 lose nothing that counts, and the
-/// cost of adding them to the totals is small (measured, see docs/performance.md).
-pub const BLOCK: usize = 256;
 
 /// Chooses tile sizes.
 pub fn plan(p: &Program, machine: Machine, accumulation: Accumulation) -> Plan {

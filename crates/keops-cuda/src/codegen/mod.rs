@@ -18,13 +18,13 @@ mod reduce;
 mod stream;
 mod text;
 
-pub use plan::{Accumulation, Plan, THREADS, Tuning};
+pub use plan::{Plan, THREADS, Tuning};
 
 use keops_core::data::DType;
 use keops_core::error::CompileError;
 use keops_core::lower::{LowerOptions, lower};
 use keops_core::program::{Affine, Field, Mode, Program, Record, Source, Space, Stream};
-use keops_core::spec::{ReduceSpec, Scheme};
+use keops_core::spec::{Accumulation, ReduceSpec};
 use keops_core::vecmath::Precision;
 use stream::{Scope, translate};
 use text::{Text, index};
@@ -77,19 +77,12 @@ pub fn generate(spec: &ReduceSpec, tuning: Tuning) -> Result<Code, CompileError>
     }
     let options = LowerOptions::default();
     let mut program = lower(spec, options)?;
-    let mut accumulation = match (spec.options.accumulate, spec.options.scheme) {
-        (Some(DType::F16), _) => Accumulation::Half,
-        (_, Scheme::Kahan) => Accumulation::Kahan,
-        (_, Scheme::Direct) => Accumulation::Direct,
-        (_, Scheme::Block) => Accumulation::Block,
-    };
-    if spec.options.accumulate == Some(DType::F64) && spec.dtype != DType::F64 {
-        if program.mode == Mode::Sum {
-            accumulation = Accumulation::Wide;
-        } else {
-            // Sums under a pivot are rescaled in the type of the sums: everything is f64.
-            program = lower(&ReduceSpec { dtype: DType::F64, ..spec.clone() }, options)?;
-        }
+    let mut accumulation = spec.accumulation();
+    if accumulation == Accumulation::Wide && program.mode != Mode::Sum {
+        // Sums under a pivot are rescaled in the type of the sums: everything is f64.
+        let double = ReduceSpec { dtype: DType::F64, ..spec.clone() };
+        program = lower(&double, options)?;
+        accumulation = double.accumulation();
     }
     let plan = Plan::new(&program, accumulation, tuning);
     let g = Generator { spec, p: &program, plan: &plan };

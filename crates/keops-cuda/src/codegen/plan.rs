@@ -1,12 +1,11 @@
 //! Choices for one program: tile sizes, and where a thread keeps its state.
 
 use keops_core::program::{Mode, Program, SInst, Stream};
+use keops_core::spec::{Accumulation, BLOCK};
 use keops_core::vecmath::Precision;
 
 /// Threads of a block.
 pub const THREADS: usize = 128;
-/// Columns that are summed before a compensated addition to the totals.
-pub const BLOCK: usize = 256;
 /// Shared memory that the staged columns of a block of threads may take, in bytes: several blocks
 /// fit into a multiprocessor.
 const STAGE_BYTES: usize = 32 << 10;
@@ -19,21 +18,6 @@ const HELD: usize = 64;
 /// Bytes of one array of a row that go to local memory; longer ones go to a workspace, whose size
 /// is that of the rows at hand and not of all threads that the device could hold.
 const LOCAL_BYTES: usize = 4096;
-
-/// How sums are added up.
-#[derive(Clone, Copy, PartialEq, Eq, Debug)]
-pub enum Accumulation {
-    /// Plain sums of a block, then a compensated addition to the totals.
-    Block,
-    /// One plain sum.
-    Direct,
-    /// Kahan's summation.
-    Kahan,
-    /// Every addition rounded to f16.
-    Half,
-    /// f32 values, f64 sums.
-    Wide,
-}
 
 /// Forces choices that are otherwise made from the formula, to compare them.
 #[derive(Clone, Copy, PartialEq, Eq, Debug, Default, Hash)]

@@ -1,12 +1,13 @@
 //! The kernel that reduces.
 
 use super::Generator;
-use super::plan::{Accumulation, Array, BLOCK, THREADS};
+use super::plan::{Array, THREADS};
 use super::stream::{Emission, Scope, translate};
 use super::text::{Text, index, real};
 use keops_core::error::CompileError;
 use keops_core::program::{Affine, Mode, Op, SInst, Space, Stream};
 use keops_core::reduce::{Order, Select};
+use keops_core::spec::{Accumulation, BLOCK};
 use keops_core::vecmath::Precision;
 
 /// Parameters that are loaded once, before the loops.

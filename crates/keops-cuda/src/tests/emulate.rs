@@ -3,6 +3,7 @@
 use super::witness::{self, Witness};
 use crate::codegen::{Code, Tuning, generate};
 use crate::layout::Tables;
+use keops_core::conformance::Random;
 use keops_core::conformance::{Config, check_backend};
 use keops_core::data::{ArgView, Buffer, DType};
 use keops_core::error::{CompileError, RunError};
@@ -143,15 +144,8 @@ impl Memory {
 }
 
 fn numbers(seed: u64, n: usize) -> Vec<f64> {
-    let mut s = seed.wrapping_mul(0x9E37_79B9_7F4A_7C15) | 1;
-    (0..n)
-        .map(|_| {
-            s ^= s << 13;
-            s ^= s >> 7;
-            s ^= s << 17;
-            2.0 * (s >> 11) as f64 / (1u64 << 53) as f64 - 1.0
-        })
-        .collect()
+    let mut random = Random::new(seed);
+    (0..n).map(|_| random.within(-1.0, 1.0)).collect()
 }
 
 enum Array {
