@@ -110,6 +110,20 @@ def emit_parts(name, doc, v, single_bits=None, double_bits=None, parts=2):
     print(f"pub(super) const {name}: Coefs = Coefs {{ single: {array(split(32, single_bits))}, double: {array(split(64, double_bits))} }};")
 
 
+def monic_exp2(degree, bits, near):
+    """`(coefficients, leading, error)`: `2^f` divided by the leading coefficient of its polynomial,
+    constant term first. The leading coefficient is one near `near` whose rounded reciprocal is
+    almost exact, so that the value at 0 times it rounds to 1."""
+    p = 24 if bits == 32 else 53
+    leading = round_to(mpf(near), bits)
+    step = mp.ldexp(1, mp.frexp(leading)[1] - p)
+    best = min((leading + k * step for k in range(-4000, 4001)),
+               key=lambda v: abs(round_to(1 / v, bits) * v - 1))
+    g = lambda x: ((2**x - 1) / x if abs(x) > TINY else LN2 + LN2**2 * x / 2) / best - x ** (degree - 1)
+    cs, worst = fit(g, lambda x: x * best / 2**x, -0.5, 0.5, range(0, degree - 1), bits)
+    return [round_to(1 / best, bits)] + cs, best, worst
+
+
 def both(g, w, lo, hi, single_powers, double_powers, **kw):
     return fit(g, w, lo, hi, single_powers, 32, **kw), fit(g, w, lo, hi, double_powers, 64, **kw)
 
@@ -134,6 +148,11 @@ def main():
     emit("EXP2_CHEAP", "`2^f`, |f| <= 1/2, constant term 1, one degree less.",
          *both(lambda x: (2**x - 1) / x if abs(x) > TINY else LN2 + LN2**2 * x / 2, lambda x: x / 2**x, -0.5, 0.5,
                range(0, 5), range(0, 10)))
+    single, double = monic_exp2(5, 32, "0.0013271465431898832"), monic_exp2(10, 64, "7.0379063380526365e-09")
+    emit("EXP2_MONIC", "The same divided by its leading coefficient, without that term (which is f^n).",
+         (single[0], single[2]), (double[0], double[2]))
+    print("\n/// That leading coefficient; its product with the constant term rounds to 1.")
+    print(f"pub(super) const EXP2_LEADING: Coefs = Coefs {{ single: {array([single[1]])}, double: {array([double[1]])} }};")
     g = lambda x: (mp.exp(x) - 1 - x) / x**2
     emit("EXPM1", "`(e^r - 1 - r) / r^2`, |r| <= ln 2 / 2.",
          *both(lambda x: g(x) if abs(x) > TINY else mpf(1) / 2 + x / 6,

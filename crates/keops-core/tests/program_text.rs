@@ -5,6 +5,7 @@ use keops_core::lower::{LowerOptions, lower};
 use keops_core::parse::parse_formula;
 use keops_core::program::{Op, Program, SInst};
 use keops_core::spec::{Axis, ReduceOptions, ReduceSpec};
+use keops_core::vecmath::Scaling;
 use proptest::prelude::*;
 
 fn returns(p: &Program) {
@@ -21,11 +22,11 @@ proptest! {
     fn programs_of_random_formulas(
         case in cases(),
         expand: bool,
-        scale_absorbs_nan: bool,
+        scaling in prop::sample::select(vec![Scaling::Exact, Scaling::AbsorbsNan, Scaling::Integer]),
         factor_sums: bool,
     ) {
         let problem = case.build().unwrap();
-        let options = LowerOptions { expand, scale_absorbs_nan, factor_sums };
+        let options = LowerOptions { expand, scaling, factor_sums };
         returns(&lower(&problem.spec, options).unwrap());
     }
 

@@ -6,7 +6,7 @@
 
 use keops_core::prim::Prim;
 use keops_core::prim_eval::{LaneValue, PrimReal, eval, eval1, eval2};
-use keops_core::vecmath::{self as vm, Precision, PrimBuilder, Val};
+use keops_core::vecmath::{self as vm, Bound, Precision, PrimBuilder, Scaling, Val};
 
 type Unary = fn(&mut dyn PrimBuilder, Val) -> Val;
 type Binary = fn(&mut dyn PrimBuilder, Val, Val) -> Val;
@@ -22,6 +22,9 @@ struct Tape<R> {
     /// Operations with the position of their result.
     steps: Vec<(Prim, Vec<usize>, usize)>,
     result: usize,
+    scaling: Scaling,
+    /// What is promised of the input.
+    bound: Bound,
 }
 
 impl<R: PrimReal> PrimBuilder for Tape<R> {
@@ -42,14 +45,40 @@ impl<R: PrimReal> PrimBuilder for Tape<R> {
         self.steps.push((op, args, self.start.len() - 1));
         Val(self.start.len() as u32 - 1)
     }
+    fn scaling(&self) -> Scaling {
+        self.scaling
+    }
+    fn bound(&self, v: Val) -> Bound {
+        if v == Val(0) { self.bound } else { Bound::Unknown }
+    }
 }
 
 impl<R: PrimReal> Tape<R> {
     fn record(inputs: usize, build: impl FnOnce(&mut Self, &[Val]) -> Val) -> Self {
-        let mut tape = Self { inputs, start: vec![], steps: vec![], result: 0 };
+        let tape = Self {
+            inputs,
+            start: vec![],
+            steps: vec![],
+            result: 0,
+            scaling: Scaling::Exact,
+            bound: Bound::Unknown,
+        };
+        tape.recorded(build)
+    }
+
+    /// A target that adds exponents to bits.
+    fn by_bits(f: Unary, bound: Bound) -> Self {
+        let mut tape = Self::unary(f);
+        (tape.start, tape.steps) = (vec![], vec![]);
+        (tape.scaling, tape.bound) = (Scaling::Integer, bound);
+        tape.recorded(|tape, v| f(tape, v[0]))
+    }
+
+    fn recorded(mut self, build: impl FnOnce(&mut Self, &[Val]) -> Val) -> Self {
+        let (inputs, tape) = (self.inputs, &mut self);
         let vals: Vec<Val> = (0..inputs).map(|_| tape.real(0.0)).collect();
-        tape.result = build(&mut tape, &vals).0 as usize;
-        tape
+        tape.result = build(tape, &vals).0 as usize;
+        self
     }
 
     fn unary(f: Unary) -> Self {
@@ -557,6 +586,9 @@ fn cheap_exponentials_err_as_documented() {
     let mut double = Tape::<f64>::unary(vm::exp_cheap);
     let mut tape2 = Tape::<f32>::unary(vm::exp2_cheap);
     let mut double2 = Tape::<f64>::unary(vm::exp2_cheap);
+    let mut tape3 = Tape::<f32>::unary(watched);
+    let mut double3 = Tape::<f64>::unary(watched);
+    assert_eq!((tape3.run(&[0.0]), double3.run(&[0.0])), (1.0, 1.0));
     let mut bits = Bits(3);
     for _ in 0..200_000 {
         let x = bits.uniform(-80.0, 80.0) as f32;
@@ -564,13 +596,75 @@ fn cheap_exponentials_err_as_documented() {
         assert!(error <= 2.5 + 1.25 * f64::from(x.abs()), "exp_cheap({x}): {error} ulp");
         let error = ulps_f32(tape2.run(&[x]), f64::from(x).exp2());
         assert!(error <= 2.5, "exp2_cheap({x}): {error} ulp");
+        let error = ulps_f32(tape3.run(&[x]), f64::from(x).exp2());
+        assert!(error <= 3.0, "exp2_watched({x}): {error} ulp");
         let x = bits.uniform(-700.0, 700.0);
         // Half an ulp for the standard library's value.
         let error = ulps_f64(double2.run(&[x]), x.exp2(), 0.0);
         assert!(error <= 3.5, "exp2_cheap({x}): {error} ulp");
+        let error = ulps_f64(double3.run(&[x]), x.exp2(), 0.0);
+        assert!(error <= 4.0, "exp2_watched({x}): {error} ulp");
         let error = ulps_f64(double.run(&[x]), x.exp(), 0.0);
         assert!(error <= 4.0 + 1.25 * x.abs(), "exp_cheap({x}): {error} ulp");
     }
+}
+
+/// `exp2_watched` times its factor.
+fn watched(b: &mut dyn PrimBuilder, t: Val) -> Val {
+    let (y, leading) = vm::exp2_watched(b, t).expect("asked for where it is faster");
+    let leading = b.real(leading);
+    b.prim(Prim::Mul, &[y, leading])
+}
+
+/// The results of both differ by at most so many units in the last place.
+fn same<R: PrimReal>(mut a: Tape<R>, mut b: Tape<R>, ulp: u64, x: impl Iterator<Item = f64>) {
+    for x in x.map(R::from_f64) {
+        let (a, b) = (a.run(&[x]), b.run(&[x]));
+        assert!(pattern(a).abs_diff(pattern(b)) <= ulp, "{x:?}: {a:?}, {b:?}");
+    }
+}
+
+fn exponentials_by_bits<R: PrimReal>() {
+    // Every limit of both types, and numbers between.
+    let arguments = |most: f64| {
+        let special = [f64::NAN, f64::INFINITY, f64::NEG_INFINITY, 0.0, -0.0, -1e30, 1e30];
+        let limits = [-1200.0, -1075.0, -1074.5, -1022.0, -190.0, -150.0, -149.5, -126.0];
+        let grid = (-24_000..22_000).map(|k| f64::from(k) / 20.0 + 0.013);
+        let (limits, special) = (limits.into_iter(), special.into_iter());
+        special
+            .chain(limits.flat_map(|l| [l, l - 0.25, l + 0.25]))
+            .chain(grid)
+            .filter(move |&x| x.is_nan() || x <= most)
+    };
+    let (cheap, exact) = (vm::exp2_cheap, vm::exp2);
+    for f in [exact, cheap] {
+        same::<R>(Tape::unary(f), Tape::by_bits(f, Bound::Unknown), 0, arguments(f64::INFINITY));
+        let bound = Bound::NonpositiveOrInfinite;
+        let below = || arguments(f64::INFINITY).filter(|x| !x.is_finite() || *x <= 64.0);
+        same::<R>(Tape::unary(f), Tape::by_bits(f, bound), 0, below());
+    }
+    same::<R>(Tape::unary(exact), Tape::by_bits(exact, Bound::Nonpositive), 0, arguments(0.0));
+    // Another polynomial: both are within their bounds.
+    let other = Tape::by_bits(cheap, Bound::Nonpositive);
+    same::<R>(Tape::unary(cheap), other, 4, arguments(0.0));
+    assert!(vm::exp2_watched(&mut Tape::<R>::by_bits(cheap, Bound::Nonpositive), Val(0)).is_none());
+    // What is watched: as before, or not finite.
+    let mut by_bits = Tape::<R>::by_bits(watched, Bound::Unknown);
+    let (mut by_scaling, mut plain) = (Tape::<R>::unary(watched), Tape::<R>::unary(cheap));
+    for x in arguments(f64::INFINITY).map(R::from_f64) {
+        let plain = plain.run(&[x]);
+        let large = plain.to_f64() >= if R::PRECISION == Precision::F32 { 1e21 } else { 1e270 };
+        for got in [by_bits.run(&[x]), by_scaling.run(&[x])] {
+            let close = pattern(got).abs_diff(pattern(plain)) <= 4;
+            assert!(close || (large && !got.to_f64().is_finite()), "{x:?}: {got:?}, {plain:?}");
+        }
+    }
+}
+
+#[test]
+fn exponentials_by_bits_are_those_by_scaling() {
+    exponentials_by_bits::<f32>();
+    exponentials_by_bits::<f64>();
 }
 
 #[test]

@@ -29,7 +29,7 @@ use keops_core::error::CompileError;
 use keops_core::lower::{LowerOptions, lower};
 use keops_core::program::{Mode, Op, Program, SInst};
 use keops_core::spec::{Accumulation, Backend, Executable, ReduceSpec, Unavailable};
-use keops_core::vecmath::Precision;
+use keops_core::vecmath::{Precision, Scaling};
 use keops_core::verify::{verify, verify_for};
 use std::sync::Arc;
 
@@ -104,7 +104,11 @@ impl Cpu {
     ) -> Result<CpuExecutable, CompileError> {
         let options = LowerOptions {
             expand: true,
-            scale_absorbs_nan: self.level == Level::Avx512,
+            scaling: match self.level {
+                Level::Avx512 => Scaling::AbsorbsNan,
+                Level::Avx2 => Scaling::Integer,
+                Level::Portable => Scaling::Exact,
+            },
             factor_sums,
         };
         let mut program = lower(spec, options)?;

@@ -5,11 +5,12 @@ use keops_core::error::CompileError;
 use keops_core::lower::{LowerOptions, lower};
 use keops_core::program::Program;
 use keops_core::spec::Executable;
+use keops_core::vecmath::Scaling;
 use keops_cpu::{Cpu, Level};
 use proptest::prelude::*;
 
 const OPTIONS: LowerOptions =
-    LowerOptions { expand: true, scale_absorbs_nan: false, factor_sums: false };
+    LowerOptions { expand: true, scaling: Scaling::Exact, factor_sums: false };
 
 proptest! {
     #![proptest_config(ProptestConfig { cases: 200, failure_persistence: None, ..Default::default() })]

@@ -9,7 +9,7 @@ use crate::ops::{self, Code, OpDef};
 use crate::prim::Prim;
 use crate::program::{Affine, Field, Loop, Op, Source, Space, Stream};
 use crate::spec::ReduceSpec;
-use crate::vecmath::{self, Precision, PrimBuilder, Val};
+use crate::vecmath::{Precision, PrimBuilder, Val};
 use std::collections::HashMap;
 
 /// Inlining of vector expressions stops at this depth; the vector is then stored.
@@ -82,7 +82,7 @@ impl<'a> Lowerer<'a> {
         let layouts = [Category::Param, spec.axis.kept(), spec.axis.reduced()]
             .map(|c| pieces(graph, spec, c));
         let mut arena = Arena::new(precision, kept, reduced);
-        arena.scale_absorbs_nan = options.scale_absorbs_nan;
+        arena.scaling = options.scaling;
         let mut l = Lowerer {
             graph,
             arena,
@@ -169,7 +169,10 @@ impl<'a> Lowerer<'a> {
         self.finish(section)
     }
     fn finish(&mut self, section: Section) -> Result<Stream, CompileError> {
-        let actions = std::mem::take(&mut self.actions);
+        let mut actions = std::mem::take(&mut self.actions);
+        if self.factoring && section == Section::Add {
+            self.take_factors(&mut actions);
+        }
         let hoist = match section {
             Section::Key | Section::Add => Some(Dependence::IJ),
             Section::Derived(class) => Some(class),
@@ -320,18 +323,42 @@ impl<'a> Lowerer<'a> {
         }
         Ok(())
     }
-    fn put(&mut self, space: Option<Space>, at: Affine, mut value: Val) {
-        if self.factoring && self.section == Section::Add {
-            // Only arguments themselves: the target can tell whether they are harmless.
-            let kept = self.kept;
-            let accept =
-                |a: &Arena, v: Val, _: &[Val]| a.is_load(v) && a.value(v).class.within(kept);
-            let (core, factors) = self.arena.factor_out(value, accept);
-            self.factored |= !factors.is_empty();
-            self.factors.push((at.clone(), factors));
-            value = core;
-        }
+    fn put(&mut self, space: Option<Space>, at: Affine, value: Val) {
         self.actions.push(Action { space, at, value });
+    }
+    /// Takes factors that no column changes out of what is added up.
+    fn take_factors(&mut self, actions: &mut [Action]) {
+        let stored = actions.iter().filter(|a| a.space.is_some());
+        let stored: Vec<Val> = stored.map(|a| a.value).collect();
+        // Another form of an exponential is worth having only where it replaces the other one
+        // everywhere.
+        let mut taken = self.factors_of(actions, true);
+        let replaced: Vec<Val> = taken.iter().flat_map(|t| &t.2).copied().collect();
+        if self.arena.reaches(taken.iter().map(|t| t.0).chain(stored), &replaced) {
+            taken = self.factors_of(actions, false);
+        }
+        let emitted = actions.iter_mut().filter(|a| a.space.is_none());
+        for (action, (core, factors, exponentials)) in emitted.zip(taken) {
+            self.factored |= !factors.is_empty() || !exponentials.is_empty();
+            self.factors.push((action.at.clone(), factors));
+            action.value = core;
+        }
+    }
+    /// What is left of each value that is added up, its factors, and the exponentials that
+    /// `watched` replaced.
+    fn factors_of(&mut self, actions: &[Action], watched: bool) -> Vec<(Val, Vec<Val>, Vec<Val>)> {
+        let kept = self.kept;
+        // Only arguments themselves: the target can tell whether they are harmless.
+        let accept = |a: &Arena, v: Val, _: &[Val]| a.is_load(v) && a.value(v).class.within(kept);
+        let emitted = actions.iter().filter(|a| a.space.is_none());
+        emitted
+            .map(|a| {
+                let mut replaced = vec![];
+                let exponentials = watched.then_some(&mut replaced);
+                let (core, factors) = self.arena.factor_out(a.value, exponentials, accept);
+                (core, factors, replaced)
+            })
+            .collect()
     }
     /// The results of a plain sum: the sums times the factors that were taken out of them.
     pub fn factored_results(&mut self, sums: usize) -> Result<Stream, CompileError> {
@@ -601,7 +628,7 @@ impl<'a> Lowerer<'a> {
             }
             Code::Expand(_) if *op == ops::EXP && self.exp_may_be_cheap(args[0]) => {
                 let t = self.times_log2e(args[0]);
-                vecmath::exp2_cheap(&mut self.arena, t)
+                self.arena.exp2_cheap(t)
             }
             Code::Expand(f) => f(&mut self.arena, args),
         }
@@ -612,7 +639,7 @@ impl<'a> Lowerer<'a> {
         let log2e = a.real(std::f64::consts::LOG2_E);
         let kept = self.kept;
         let (core, factors) =
-            a.factor_out(x, |a, v, have| have.is_empty() && a.value(v).class.within(kept));
+            a.factor_out(x, None, |a, v, have| have.is_empty() && a.value(v).class.within(kept));
         if a.value(core).class != Dependence::IJ || factors.is_empty() {
             return a.arith(Prim::Mul, &[x, log2e]);
         }

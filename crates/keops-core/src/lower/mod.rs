@@ -15,7 +15,7 @@ use crate::graph::{Builder, Category, Dependence, Ex, Graph, NodeId};
 use crate::program::{Field, Mode, Program, Record, SInst, Source, Space, Stream};
 use crate::reduce::Family;
 use crate::spec::ReduceSpec;
-use crate::vecmath::Precision;
+use crate::vecmath::{Precision, Scaling};
 use build::Lowerer;
 
 /// Dimension from which vectors are lowered to loops.
@@ -28,8 +28,8 @@ pub const MAX_VALUES: usize = 1 << 21;
 pub struct LowerOptions {
     /// Expand table operations into primitives? (CUDA has its own mathematics.)
     pub expand: bool,
-    /// See [`crate::vecmath::PrimBuilder::scale_absorbs_nan`].
-    pub scale_absorbs_nan: bool,
+    /// How the target multiplies by powers of two.
+    pub scaling: Scaling,
     /// Take factors that no reduced row changes out of sums? Only constants and arguments
     /// themselves are taken out. The finalise section then reads the kept record; where such an
     /// argument ([`Program::tame`]) is not finite or large, or a result is not finite, the target

@@ -3,8 +3,8 @@
 use crate::graph::Dependence;
 use crate::prim::{Kind, Prim};
 use crate::program::{Affine, Loop, Op, Space};
-use crate::vecmath::{Precision, PrimBuilder, Val};
-use std::collections::HashMap;
+use crate::vecmath::{self, Bound, Precision, PrimBuilder, Scaling, Val};
+use std::collections::{HashMap, HashSet};
 
 /// Reduction of a value over loops.
 #[derive(Clone, Copy, PartialEq, Eq, Hash, Debug)]
@@ -57,7 +57,7 @@ pub struct Value {
 
 pub struct Arena {
     pub precision: Precision,
-    pub scale_absorbs_nan: bool,
+    pub scaling: Scaling,
     pub values: Vec<Value>,
     memo: HashMap<Key, Val>,
     /// Class of loads from the row spaces: kept, reduced.
@@ -65,18 +65,21 @@ pub struct Arena {
     /// Extent of every loop.
     pub extents: Vec<usize>,
     loop_memo: HashMap<(usize, usize), Loop>,
+    /// Arguments of the cheap exponentials made so far.
+    cheap_exponents: HashMap<Val, Val>,
 }
 
 impl Arena {
     pub fn new(precision: Precision, kept: Dependence, reduced: Dependence) -> Arena {
         Arena {
             precision,
-            scale_absorbs_nan: false,
+            scaling: Scaling::Exact,
             values: vec![],
             memo: HashMap::new(),
             classes: [kept, reduced],
             extents: vec![],
             loop_memo: HashMap::new(),
+            cheap_exponents: HashMap::new(),
         }
     }
     /// The loop variable of this extent and nesting number: equal loops share it, so that values
@@ -274,11 +277,36 @@ impl Arena {
         }
         self.prim(op, args)
     }
+    /// See [`vecmath::exp2_cheap`].
+    pub fn exp2_cheap(&mut self, t: Val) -> Val {
+        let v = vecmath::exp2_cheap(self, t);
+        self.cheap_exponents.insert(v, t);
+        v
+    }
+    /// Does the computation of `roots` contain one of `values`?
+    pub fn reaches(&self, roots: impl Iterator<Item = Val>, values: &[Val]) -> bool {
+        let (mut seen, mut rest) = (HashSet::new(), roots.collect::<Vec<_>>());
+        while let Some(v) = rest.pop() {
+            if values.contains(&v) {
+                return true;
+            }
+            if !values.is_empty() && seen.insert(v) {
+                match &self.value(v).def {
+                    Def::Op(_, args) => rest.extend(args),
+                    Def::Fold { x, position, .. } => rest.extend([*x].iter().chain(position)),
+                }
+            }
+        }
+        false
+    }
     /// Splits `v` into a product of a value and factors that `accept` takes, so that
     /// `v = value · factors[0] · factors[1] · …` up to rounding; constants are merged into one.
+    /// With `exponentials`, cheap exponentials among the factors are replaced by those of
+    /// [`vecmath::exp2_watched`], and listed there.
     pub fn factor_out(
         &mut self,
         v: Val,
+        mut exponentials: Option<&mut Vec<Val>>,
         accept: impl Fn(&Arena, Val, &[Val]) -> bool,
     ) -> (Val, Vec<Val>) {
         let (mut rest, mut factors, mut scale) = (vec![v], vec![], 1.0);
@@ -296,7 +324,10 @@ impl Arena {
                 factors.push(x);
                 continue;
             }
+            let exponent = self.cheap_exponents.get(&x).copied();
             match self.as_prim(x) {
+                // (Its own factor makes small values vanish.)
+                _ if exponent.is_some() => {}
                 Some((Prim::Mul, &[a, b])) if steps < 32 => {
                     rest.extend([b, a]);
                     continue;
@@ -313,12 +344,60 @@ impl Arena {
                 }
                 _ => {}
             }
+            let mut x = x;
+            if let (Some(list), Some(t)) = (&mut exponentials, exponent)
+                && let Some((y, leading)) = vecmath::exp2_watched(self, t)
+                && let Some(p) = self.product(scale, leading)
+            {
+                list.push(x);
+                (x, scale) = (y, p);
+            }
             core = Some(core.map_or(x, |c| self.arith(Prim::Mul, &[c, x])));
         }
         if scale != 1.0 {
             factors.push(self.real(scale));
         }
         (core.unwrap_or_else(|| self.real(1.0)), factors)
+    }
+    /// Is it known that `v` (or `-v`, if `negated`) is at least 0, or NaN? Gives up after `steps`.
+    fn has_sign(&self, v: Val, negated: bool, steps: &mut u32) -> bool {
+        if *steps == 0 {
+            return false;
+        }
+        *steps -= 1;
+        if let Some(c) = self.constant(v) {
+            return if negated { c <= 0.0 } else { c >= 0.0 };
+        }
+        if let Def::Fold { kind: FoldKind::Sum, x, .. } = self.value(v).def {
+            return self.has_sign(x, negated, steps);
+        }
+        match self.as_prim(v) {
+            Some((Prim::Abs | Prim::Sqrt, _)) => !negated,
+            Some((Prim::Neg, &[a])) => self.has_sign(a, !negated, steps),
+            Some((Prim::Mul, &[a, b])) => self.product_has_sign(a, b, negated, steps),
+            Some((Prim::Add, &[a, b])) => {
+                self.has_sign(a, negated, steps) && self.has_sign(b, negated, steps)
+            }
+            Some((Prim::Sub, &[a, b])) => {
+                self.has_sign(a, negated, steps) && self.has_sign(b, !negated, steps)
+            }
+            Some((Prim::Fma, &[a, b, c])) => {
+                self.product_has_sign(a, b, negated, steps) && self.has_sign(c, negated, steps)
+            }
+            Some((Prim::Fms, &[a, b, c])) => {
+                self.product_has_sign(a, b, negated, steps) && self.has_sign(c, !negated, steps)
+            }
+            Some((Prim::Fnma, &[a, b, c])) => {
+                self.product_has_sign(a, b, !negated, steps) && self.has_sign(c, negated, steps)
+            }
+            _ => false,
+        }
+    }
+    fn product_has_sign(&self, a: Val, b: Val, negated: bool, steps: &mut u32) -> bool {
+        let mut both = |negate_a, negate_b| {
+            self.has_sign(a, negate_a, steps) && self.has_sign(b, negate_b, steps)
+        };
+        (a == b && !negated) || both(negated, false) || both(!negated, true)
     }
     pub fn is_real(&self, v: Val) -> bool {
         self.constant(v).is_some()
@@ -343,7 +422,25 @@ impl PrimBuilder for Arena {
     fn prim(&mut self, op: Prim, args: &[Val]) -> Val {
         self.define(Def::Op(Op::Prim(op), args.to_vec()))
     }
-    fn scale_absorbs_nan(&self) -> bool {
-        self.scale_absorbs_nan
+    fn scaling(&self) -> Scaling {
+        self.scaling
+    }
+    fn bound(&self, v: Val) -> Bound {
+        let below_pivot = |v: Val| match self.as_prim(v) {
+            Some((Prim::Sub, &[key, pivot])) => {
+                let loads = |v: Val, space: Space| matches!(&self.value(v).def, Def::Op(Op::Load(s, _), _) if *s == space);
+                loads(key, Space::Key) && loads(pivot, Space::Pivot)
+            }
+            _ => false,
+        };
+        match self.as_prim(v) {
+            _ if self.has_sign(v, true, &mut 64) => Bound::Nonpositive,
+            Some((Prim::Mul, &[a, b]))
+                if below_pivot(a) && self.constant(b).is_some_and(|c| c > 0.0) =>
+            {
+                Bound::NonpositiveOrInfinite
+            }
+            _ => Bound::Unknown,
+        }
     }
 }

@@ -81,6 +81,34 @@ pub(super) const EXP2_CHEAP: Coefs = Coefs {
     ],
 };
 
+/// The same divided by its leading coefficient, without that term (which is f^n).
+/// Relative error 9.82e-8 (f32), 3.22e-16 (f64).
+pub(super) const EXP2_MONIC: Coefs = Coefs {
+    single: &[
+        753.51123046875,
+        522.2940673828125,
+        181.01036071777344,
+        41.825111389160156,
+        7.287257194519043,
+    ],
+    double: &[
+        142087710.7434003,
+        98487696.09400553,
+        34133234.43370078,
+        7886451.736989036,
+        1366617.9465876715,
+        189453.47643752227,
+        21886.5231411041,
+        2167.2154618237755,
+        187.77821247671343,
+        14.504757223115204,
+    ],
+};
+
+/// That leading coefficient; its product with the constant term rounds to 1.
+pub(super) const EXP2_LEADING: Coefs =
+    Coefs { single: &[0.0013271202333271503], double: &[7.037906338050056e-09] };
+
 /// `(e^r - 1 - r) / r^2`, |r| <= ln 2 / 2.
 /// Relative error 1.39e-8 (f32), 1.89e-17 (f64).
 pub(super) const EXPM1: Coefs = Coefs {

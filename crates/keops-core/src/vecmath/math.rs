@@ -1,6 +1,6 @@
 //! Notation for expansions: one method per primitive.
 
-use super::{Precision, PrimBuilder, Val};
+use super::{Bound, Precision, PrimBuilder, Scaling, Val};
 use crate::prim::{Prim, ScalarFn};
 use std::cell::RefCell;
 
@@ -24,9 +24,14 @@ macro_rules! operations {
 }
 
 impl<'a> Math<'a> {
-    pub fn scale_absorbs_nan(&self) -> bool {
-        self.builder.borrow().scale_absorbs_nan()
+    pub fn scaling(&self) -> Scaling {
+        self.builder.borrow().scaling()
     }
+
+    pub fn bound(&self, v: Val) -> Bound {
+        self.builder.borrow().bound(v)
+    }
+
     pub fn new(builder: &'a mut dyn PrimBuilder) -> Self {
         Self { builder: RefCell::new(builder) }
     }
@@ -89,6 +94,8 @@ impl<'a> Math<'a> {
         int_and(a, b) = IntAnd;
         int_or(a, b) = IntOr;
         int_xor(a, b) = IntXor;
+        int_add(a, b) = IntAdd;
+        int_sub(a, b) = IntSub;
         int_eq(a, b) = IntEq;
         int_lt(a, b) = IntLt;
     }
@@ -97,10 +104,19 @@ impl<'a> Math<'a> {
         self.prim(Prim::IntShl(by), &[a])
     }
 
+    pub fn shr(&self, a: Val, by: u8) -> Val {
+        self.prim(Prim::IntShr(by), &[a])
+    }
+
     pub fn call_if(&self, f: &'static ScalarFn, mask: Val, fast: Val, args: &[Val]) -> Val {
         let mut all = vec![mask, fast];
         all.extend_from_slice(args);
         self.prim(Prim::CallIf(f), &all)
+    }
+
+    /// `a` times a constant.
+    pub fn times(&self, a: Val, by: f64) -> Val {
+        if by == 1.0 { a } else { self.mul(a, self.c(by)) }
     }
 
     /// `c[0] + c[1] x + …` by Horner's rule.

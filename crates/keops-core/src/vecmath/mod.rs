@@ -39,7 +39,7 @@ mod power;
 mod trig;
 mod trig_large;
 
-pub use exp::{cosh, exp, exp_cheap, exp2, exp2_cheap, expm1, sinh, tanh};
+pub use exp::{cosh, exp, exp_cheap, exp2, exp2_cheap, exp2_watched, expm1, sinh, tanh};
 pub use log::{log, log1p, log2, pow, powi, rsqrt};
 pub use trig::{acos, asin, atan, atan2, cos, sin, tan};
 
@@ -61,6 +61,31 @@ pub enum Precision {
     F64,
 }
 
+/// How a target multiplies by powers of two.
+#[derive(Clone, Copy, PartialEq, Eq, Debug, Default)]
+pub enum Scaling {
+    /// By [`Prim::Scale`], as it is specified.
+    #[default]
+    Exact,
+    /// By [`Prim::Scale`], which gives zero or infinity also for a NaN with an exponent of -inf or
+    /// +inf (AVX-512): an exponential of an infinite argument then needs no guard.
+    AbsorbsNan,
+    /// [`Prim::Scale`] is a long sequence (AVX2): where exponents are bounded, they are better
+    /// added to the bits.
+    Integer,
+}
+
+/// What is known of the exponent of an exponential (which may be NaN always).
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+pub enum Bound {
+    /// Nothing.
+    Unknown,
+    /// At most 0.
+    Nonpositive,
+    /// At most 0, or +inf.
+    NonpositiveOrInfinite,
+}
+
 /// Whatever collects primitives: a code generator's lowering, or a machine that evaluates them at
 /// once ([`crate::prim_eval::Scalar`]).
 pub trait PrimBuilder {
@@ -72,10 +97,12 @@ pub trait PrimBuilder {
     fn int(&mut self, v: i64) -> Val;
     /// Result of a primitive; number and kinds of the arguments are those of its signature.
     fn prim(&mut self, op: Prim, args: &[Val]) -> Val;
-    /// Does the target's [`Prim::Scale`] give zero or infinity for a NaN with an exponent of
-    /// -inf or +inf? (AVX-512 does; the primitive leaves it open.) Then an exponential of an
-    /// infinite argument needs no guard.
-    fn scale_absorbs_nan(&self) -> bool {
-        false
+    /// How results are best multiplied by powers of two.
+    fn scaling(&self) -> Scaling {
+        Scaling::Exact
+    }
+    /// What is known of a value of which an exponential is taken.
+    fn bound(&self, _v: Val) -> Bound {
+        Bound::Unknown
     }
 }
