@@ -18,7 +18,7 @@ from dual import finite_differences, ld
 from reduction import Reduction, derive
 
 ROOT = pathlib.Path(__file__).resolve().parents[2] / "tests" / "golden"
-DIFFERENTIATED = re.compile(r"\b(Grad|Diff|GradMatrix|Divergence|Laplacian|TraceOperator|AdjointOperator)\(")
+DIFFERENTIATED = re.compile(r"\b(Grad|Diff|GradMatrix|Divergence|Laplacian|TraceOperator|AdjointOperator|SumLinOperator)\(")
 # Steps of the confirming differences: large ones round less, small ones keep
 # away from kinks and high derivatives. The best must agree.
 STEPS = [2.0**-9, 2.0**-12, 2.0**-15]

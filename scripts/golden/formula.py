@@ -169,6 +169,7 @@ define(
     MatVecMult=lambda A, b: einsum("...kl,...l->...k", matrix(A, A.shape[-1] // b.shape[-1]), b),
     VecMatMult=lambda b, A: einsum("...k,...kl->...l", b, matrix(A, b.shape[-1])),
     TensorProd=lambda a, b: flat(einsum("...k,...l->...kl", a, b), 2),
+    DifferenceMatrix=lambda a, b: concat([a[..., k : k + 1] - b for k in range(a.shape[-1])]),
 )
 
 
@@ -330,7 +331,12 @@ def MatInv(a):
 
 @op
 def MatSolve(a, b):
-    return OPS["MatVecMult"](MatInv(a), b)
+    n = _side(a)
+    p = b.shape[-1] // n
+    inverse = MatInv(a)
+    row = lambda m, k, p: m[..., p * k : p * k + p]
+    entry = lambda i: sum((inverse[..., n * i + k : n * i + k + 1] * row(b, k, p) for k in range(1, n)), inverse[..., n * i : n * i + 1] * row(b, 0, p))
+    return concat([entry(i) for i in range(n)])
 
 
 # -- complex numbers, interleaved --------------------------------------------
@@ -394,7 +400,7 @@ def ComplexAngle(z):
 
 @op
 def ComplexRealScal(a, b):
-    s, z = (a, b) if a.shape[-1] == 1 and b.shape[-1] != 1 else (b, a)
+    s, z = (a, b) if a.shape[-1] < b.shape[-1] else (b, a)
     re, im = _parts(z)
     return _join(s * re, s * im)
 
@@ -517,6 +523,9 @@ def _grad(self, args, env):
 
 
 def _diff(self, args, env):
+    if isinstance(args[1], ast.Tuple):
+        terms = [_diff(self, [args[0], v, u], env) for v, u in zip(args[1].elts, args[2].elts, strict=True)]
+        return sum(terms[1:], terms[0])
     v, u = _name(self, args[1]), self.walk(args[2], env)
     shape = np.broadcast_shapes(u.shape, env[v].shape)
     return directional(lambda x: self.walk(args[0], _with(env, v, x)), bcast(env[v], shape), bcast(u, shape))
@@ -531,6 +540,25 @@ def _divergence(self, args, env):
     r = LD(0)
     for k, c in enumerate(_columns(self, args[0], _name(self, args[1]), env)):
         r = r + c[..., k : k + 1]
+    return r
+
+
+def _trace(self, args, env):
+    """Trace of diag(w) M for f(v) = M v; one row M is repeated."""
+    weight = self.walk(args[2], env) if len(args) > 2 else ld([1])
+    r = LD(0)
+    for k, c in enumerate(_columns(self, args[0], _name(self, args[1]), env)):
+        w = weight[..., min(k, weight.shape[-1] - 1) :][..., :1]
+        r = r + w * c[..., min(k, c.shape[-1] - 1) :][..., :1]
+    return r
+
+
+def _sum_lin(self, args, env):
+    """Sum of l_i M_ij r_j for f(v) = M v."""
+    left, right = [self.walk(a, env) for a in args[2:]] + [ld([1])] * (4 - len(args))
+    r = LD(0)
+    for k, c in enumerate(_columns(self, args[0], _name(self, args[1]), env)):
+        r = r + vsum(left * c) * right[..., min(k, right.shape[-1] - 1) :][..., :1]
     return r
 
 
@@ -551,7 +579,8 @@ DIFFERENTIAL = {
     "GradMatrix": _grad_matrix,
     "Divergence": _divergence,
     "Laplacian": _laplacian,
-    "TraceOperator": _divergence,
+    "TraceOperator": _trace,
+    "SumLinOperator": _sum_lin,
     "AdjointOperator": _grad,
     "Factorize": lambda self, a, env: self.walk(a[0], env),
     "AutoFactorize": lambda self, a, env: self.walk(a[0], env),

@@ -318,6 +318,7 @@ VECTOR = [
     ("MatVecMult_square", "MatVecMult(A,x-y)", "A=Pm(9) x=Vi(3) y=Vj(3)", 3, "xA", {}),
     ("VecMatMult", "VecMatMult(x,A)", "x=Vi(2) A=Vj(6)", 3, "xA", {}),
     ("TensorProd", "TensorProd(x,y)*b", "x=Vi(2) y=Vj(3) b=Vj(1)", 6, "xy", {}),
+    ("DifferenceMatrix", "DifferenceMatrix(x,y)*b", "x=Vi(2) y=Vj(3) b=Vj(1)", 6, "xy", {}),
     ("matrix_chain", "VecMatMult(x,TensorProd(x,y))", "x=Vi(2) y=Vj(3)", 3, "xy", {}),
     ("TensorDot_a", "TensorDot(x,y,[2,2,2],[2,2],[2],[0])", "x=Vi(8) y=Vj(4)", 8, "xy", {}),
     ("TensorDot_full", "TensorDot(x,y,[2,3],[2,3],[0,1],[0,1])", "x=Vi(6) y=Vj(6)", 1, "x", {}),
@@ -351,6 +352,8 @@ VECTOR = [
     ("ComplexSumT", "ComplexSumT(ComplexMult(x,y),6)", "x=Vi(2) y=Vj(2)", 6, "y", {}),
     ("ComplexRealScal", "ComplexRealScal(s,y)", "s=Vi(1) y=Vj(4)", 4, "sy", {}),
     ("ComplexRealScal_swapped", "ComplexRealScal(y,s)", "s=Vi(1) y=Vj(6)", 6, "sy", {}),
+    ("ComplexRealScal_vector", "ComplexRealScal(x,y)", "x=Vi(3) y=Vj(6)", 6, "xy", {}),
+    ("complex_wide", "ComplexMult(x,ComplexDivide(y,ComplexAdd(z,x)))", "x=Vi(34) y=Vj(34) z=Vj(2)", 34, "z", {"positive": "xyz", "m": 3, "n": 5}),
     ("complex_odd", "ComplexMult(ComplexExp1j(x|y),Real2Complex(b))", "x=Vi(3) y=Vj(3) b=Vj(1)", 2, "xb", {}),
     ("complex_odd3", "ComplexMult(ComplexExp1j(x-y),Real2Complex(b))", "x=Vi(3) y=Vj(3) b=Vj(3)", 6, "xb", {}),
     ("cauchy", "Inv(1+SqDist(x,y))*b", "x=Vi(3) y=Vj(3) b=Vj(1)", 1, "xy", {}),
@@ -382,6 +385,9 @@ def vector(book):
             )
     second = {
         "SqDist": "xy",
+        "DifferenceMatrix": "xy",
+        "TensorDot_crossed": "xy",
+        "complex_odd3": "xb",
         "Norm2": "xy",
         "Normalize": "xx",
         "MatVecMult": "Ay",
@@ -438,6 +444,13 @@ def vector(book):
                 [knots, s, t],
                 tags=["op:BSpline"],
             )
+        book.case(
+            f"vector/BSpline_{label}/grad_ss",
+            "Grad(Grad(BSpline(k,s+t,3),s,e),s,h)",
+            ["k=Pm(8)", "s=Vi(1)", "t=Vj(1)", "e=Vi(4)", "h=Vi(1)"],
+            [knots, s, t, D.rows("e=Vi(4)"), D.rows("h=Vi(1)")],
+            tags=["op:BSpline"],
+        )
         # e is random; steps that stay between knots.
         e = D.rows("e=Vi(4)")
         book.case(
@@ -497,6 +510,17 @@ def differential(book):
         ("GradMatrix_scalar", "GradMatrix(SqDist(x,y),x)", xyb[:2], 1),
         ("GradMatrix_rect", "GradMatrix(MatVecMult(A,x*y),x)", ["A=Pm(6)", "x=Vi(3)", "y=Vj(3)"], 1),
         ("TraceOperator", "TraceOperator(MatVecMult(A,x)*b,x)", ["A=Pm(9)", "x=Vi(3)", "b=Vj(1)"], 1),
+        ("TraceOperator_w", "TraceOperator(MatVecMult(A,x)*b,x,w)", ["A=Pm(9)", "x=Vi(3)", "b=Vj(1)", "w=Vi(3)"], 1),
+        ("TraceOperator_row", "TraceOperator((a|x)*b,x,w)", ["a=Pm(3)", "x=Vi(3)", "b=Vj(1)", "w=Vi(3)"], 1),
+        ("SumLinOperator", "SumLinOperator(MatVecMult(A,x)*b,x)", ["A=Pm(6)", "x=Vi(3)", "b=Vj(1)"], 1),
+        ("SumLinOperator_l", "SumLinOperator(MatVecMult(A,x)*b,x,l)", ["A=Pm(6)", "x=Vi(3)", "b=Vj(1)", "l=Vi(2)"], 1),
+        (
+            "SumLinOperator_lr",
+            "SumLinOperator(MatVecMult(A,x)*b,x,l,r)",
+            ["A=Pm(6)", "x=Vi(3)", "b=Vj(1)", "l=Vj(2)", "r=Vi(3)"],
+            1,
+        ),
+        ("Diff_tuple", f"Diff({f},(x,y,g),(u,w,h))", g2 + ["u=Vi(2)", "w=Vj(2)", "h=Pm(1)"], 1),
         ("AdjointOperator", "AdjointOperator(MatVecMult(A,x)*b,x,u)", ["A=Pm(6)", "x=Vi(3)", "b=Vj(1)", "u=Vi(2)"], 1),
         ("Grad_in_gradin", f"Grad(Grad({f},x,e),e,h)", g2 + ["e=Vi(2)", "h=Vi(2)"], 1),
         ("Grad_param", f"Grad({f},g,e)", g2 + ["e=Vi(2)"], 1),
@@ -570,13 +594,13 @@ def indices(book):
 
 def matrices(book):
     """Small dense matrices, row-major; diagonally dominant data."""
-    for n in (2, 3, 4):
+    for n in (1, 2, 3, 4):
         D = Data(f"matrix/{n}", M, N)
         x, y = D.rows(f"x=Vi({n * n})", 0.3), D.rows(f"y=Vj({n * n})", 0.3)
         y += 2 * np.eye(n).reshape(-1)
         b, e1, e, v = D.rows(f"b=Vj({n})"), D.rows("e=Vi(1)"), D.rows(f"e=Vi({n * n})"), D.rows(f"e=Vi({n})")
         xy = [f"x=Vi({n * n})", f"y=Vj({n * n})"]
-        note = dict(tags=["matrix"], note="the name of the operation is a placeholder of this file")
+        note = dict(tags=["matrix"])
         book.case(f"matrix/det_{n}", "MatDet(x+y)", xy, [x, y], **note)
         book.case(f"matrix/det_{n}/grad_x", "Grad(MatDet(x+y),x,e)", xy + ["e=Vi(1)"], [x, y, e1], **note)
         book.case(f"matrix/inv_{n}", "MatInv(x+y)", xy, [x, y], **note)
@@ -590,10 +614,25 @@ def matrices(book):
             axis=0,
             **note,
         )
+        first = len(book.outputs)
+        book.case(
+            f"matrix/solve_{n}/grad_x", "Grad(MatSolve(x+y,b),x,e)", xy + [f"b=Vj({n})", f"e=Vi({n})"], [x, y, b, v], **note
+        )
+        B = D.rows(f"B=Vj({2 * n})")
+        book.case(f"matrix/solve_{n}_2", "MatSolve(x+y,b)", xy + [f"b=Vj({2 * n})"], [x, y, B], **note)
+        for op, dim, cotangent in [("MatDet", 1, e1), ("MatInv", n * n, e)]:
+            book.case(
+                f"matrix/{op}_{n}/grad_xy",
+                f"Grad(Grad({op}(x+y),x,e),y,h)",
+                xy + [f"e=Vi({dim})", f"h=Vi({n * n})"],
+                [x, y, cotangent, D.rows(f"h=Vi({n * n})")],
+                axis=0,
+                **note,
+            )
         A = (x[:, None] + y[None]).reshape(M, N, n, n)
-        assert np.allclose(book.outputs[-4], np.linalg.inv(A).sum(1).reshape(M, -1), rtol=1e-12)
+        assert np.allclose(book.outputs[first - 4], np.linalg.inv(A).sum(1).reshape(M, -1), rtol=1e-12)
         assert np.allclose(
-            book.outputs[-2],
+            book.outputs[first - 2],
             np.linalg.solve(A, np.broadcast_to(b[None, :, :, None], (M, N, n, 1)))[..., 0].sum(1),
             rtol=1e-11,
         )
@@ -628,6 +667,10 @@ EDGES = [
     ),
     ("Round(x,2)", [0.125, -0.125, 0.375, 1.234, 99.999], [0.13, -0.13, 0.38, 1.23, 100], [0] * 5),
     ("Round(x,-1)", [5, -5, 14.9, 25], [10, -10, 10, 30], [0] * 4),
+    ("Round(x,9)", [1e300, -1e20, inf, -inf, nan, 0, 1e-300], [1e300, -1e20, inf, -inf, nan, 0, 0], [0] * 7),
+    ("Round(x,-22)", [1e300, 4e21, 6e21, -5e21, inf], [1e300, 0, 1e22, -1e22, inf], [0] * 5),
+    ("DiffClampInt(x,0,2)", [nan, -0.0, inf, -inf], [1, 1, 0, 0], [0] * 4),
+    ("Sinc(x)*2", [inf, nan], [nan, nan], None),
     ("Mod(x,IntCst(3),IntCst(0))", [-1, 7, 3, -3, 2.5], [2, 1, 0, 0, 2.5], [1] * 5),
     ("Mod(x,IntCst(3),IntCst(-1))", [-1, 1.5, 2, 5], [-1, 1.5, -1, -1], [1] * 4),
     ("Pow(x,0)", [0, 2, -3], [1, 1, 1], [0, 0, 0]),
@@ -722,6 +765,21 @@ def edges(book):
         expected=np.array([[0, 0], [(3 - 0.6) / 5, (-1 - 0.8) / 5]]),
         **plain,
     )
+    knots = np.array([0.0, 0, 1, 2, 2])
+    for k, want in [
+        (0, [[0, 0, 0, 0]] * 2 + [[0, 1, 0, 0], [0, 0, 1, 0]] + [[0, 0, 0, 0]] * 2),
+        # Hats; on coinciding knots half a hat, of which the end belongs to no interval.
+        (1, [[0, 0, 0]] * 2 + [[1, 0, 0], [0, 1, 0]] + [[0, 0, 0]] * 2),
+    ]:
+        book.case(
+            f"edge/BSpline_{k}",
+            f"BSpline(k,x,{k})",
+            ["k=Pm(5)", "x=Vi(1)"],
+            [knots, col(-inf, -1, 0, 1, 2, inf)],
+            expected=np.array(want, float),
+            note="0 outside all knots, infinities included",
+            **plain,
+        )
     book.case(
         "edge/ComplexAbs/grad",
         "Grad(ComplexAbs(x),x,e)",

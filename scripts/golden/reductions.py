@@ -94,6 +94,20 @@ def values(book):
             tags=["red:LogSumExp"],
             note="weight of two components that depends on i and j",
         )
+        D = Data("reductions", M, N)
+        for formula in ["x*y", "Log(x*y)"]:
+            book.case(
+                f"red/Zero_{formula}_ax{axis}",
+                formula,
+                XY,
+                [D.rows(a) for a in XY],
+                op="Zero",
+                axis=axis,
+                expected=np.zeros((M if axis == 1 else N, 3)),
+                check=False,
+                tags=["red:Zero"],
+                note="0 whatever the formula is",
+            )
     # Sizes around lane and tile widths.
     for m, n in [(1, 1), (1, 40), (40, 1), (3, 7), (8, 8), (64, 65), (5, 600)]:
         D = Data(f"size/{m}x{n}", m, n)
@@ -381,6 +395,8 @@ def edges(book):
         ("Max", np.full((4, 1), -inf)),
         ("ArgMin", np.full((4, 1), -1)),
         ("LogSumExp", np.full((4, 1), -inf)),
+        ("Max_SumShiftExp", np.full((4, 2), [-inf, 0])),
+        ("Zero", np.zeros((4, 1))),
         ("KMin", np.full((4, 2), inf)),
         ("ArgKMin", np.full((4, 2), -1)),
     ]:
@@ -406,6 +422,38 @@ def edges(book):
         tags=["edge", "empty"],
         note="M = 0: no output row",
     )
+
+
+def shifted(book):
+    """Derivatives of the raw pair (m, S), m being held fixed: only the cotangents of S count."""
+    D = Data("shifted", 11, 13)
+    x, y, v = D.rows("x=Vi(3)"), D.rows("y=Vj(3)"), D.rows("v=Vj(2)")
+    lx, ly = ld(x)[:, None], ld(y)[None]
+    f = -((lx - ly) ** 2).sum(-1)
+    e = np.exp(f - f.max(1, keepdims=True))
+    for op, aliases, args, g in [
+        ("Max_SumShiftExp", XY, [x, y], D.rows("e=Vi(2)")),
+        ("Max_SumShiftExpWeight", [*XY, "v=Vj(2)"], [x, y, v], D.rows("e=Vi(3)")),
+    ]:
+        weights = ld(v) if len(args) == 3 else np.ones((13, 1), LD)
+        pair = (e[:, :, None] * weights * ld(g)[:, None, 1:]).sum(-1)
+        slope = -2 * pair[..., None] * (lx - ly)
+        wanted = {"x": slope.sum(1), "y": -slope.sum(0)}
+        if len(args) == 3:
+            wanted["v"] = np.einsum("ij,ik->jk", e, ld(g)[:, 1:])
+        for name, want in wanted.items():
+            book.case(
+                f"derive/{op}/vjp_{name}",
+                "-SqDist(x,y)",
+                aliases,
+                args,
+                op=op,
+                formula2="v" if len(args) == 3 else None,
+                derive_steps=[vjp(name)],
+                extra={"e": g},
+                expected=want,
+                tags=[f"red:{op}", "derive"],
+            )
 
 
 def derivatives(book):
@@ -726,5 +774,5 @@ def solves(book):
 
 
 def add(book):
-    for part in (values, ties, ranged, edges, derivatives, precision, solves):
+    for part in (values, ties, ranged, edges, shifted, derivatives, precision, solves):
         part(book)

@@ -14,8 +14,8 @@ pub use bounded::{Bounded, evaluate_with_bounds};
 
 use crate::data::{Buffer, DType, Element, batch_matrix};
 use crate::error::{CompileError, RunError};
-use crate::graph::{Builder, Category, Graph, NodeId, Var};
-use crate::reduce::{Accumulate, Family, Select};
+use crate::graph::{Builder, Category, FoldOp, Graph, NodeId, Var};
+use crate::reduce::{Accumulate, Family, Pivot, Select};
 use crate::spec::{Axis, Backend, CheckedArgs, Executable, ReduceOptions, ReduceSpec, Unavailable};
 use crate::with_view;
 use arithmetic::{Arithmetic, Exact, Single, Sum, Winner};
@@ -120,8 +120,8 @@ struct Job {
 
 enum Kind {
     Accumulate {
-        /// The formula, where its maximum is the pivot.
-        pivot: Option<Tape>,
+        /// The formula, where its maximum is the pivot, and whether the result shows the pivot.
+        pivot: Option<(Tape, bool)>,
         /// The addends; the pivot is one more input.
         addends: Tape,
         /// The result; the inputs are the sums and the pivot.
@@ -148,7 +148,8 @@ impl Job {
         let kind = match &spec.reduction.kind {
             Family::Select(select) => Kind::Select { select: *select, formula: formula()? },
             Family::Accumulate(a) => {
-                let pivot = if a.pivot.is_some() { Some(formula()?) } else { None };
+                let key = |p: &Pivot| formula().map(|f| (f, p.shown));
+                let pivot = a.pivot.as_ref().map(key).transpose()?;
                 let (addends, dim) = lift(spec, a, &argument).map_err(unknown)?;
                 let finalise = finalise(a, dim).map_err(unknown)?;
                 Kind::Accumulate { pivot, addends, finalise, dim }
@@ -203,7 +204,7 @@ impl Job {
     fn accumulate<A: Arithmetic>(
         &self,
         a: &A,
-        (pivot, addends, finalise, dim): (Option<&Tape>, &Tape, &Tape, usize),
+        (pivot, addends, finalise, dim): (Option<&(Tape, bool)>, &Tape, &Tape, usize),
         inputs: &mut [Matrix<A::V>],
         parts: &[Vec<Range<usize>>],
         emit: &mut dyn FnMut(usize, Winner<A::V>),
@@ -212,15 +213,19 @@ impl Job {
         let sum = Sum::Rows { scheme, accumulate, pivot: pivot.is_some() };
         let limit = if self.compute == DType::F64 { f64::MAX } else { f64::from(f32::MAX) };
         let mut last = finalise.memory(a);
-        let mut keys = pivot.map(|tape| Walk::new(a, tape, self.axis));
+        let mut keys = pivot.map(|(tape, shown)| (Walk::new(a, tape, self.axis), *shown));
         let mut terms = Walk::new(a, addends, self.axis);
         let place = inputs.len() - 1;
         for (row, columns) in parts.iter().enumerate() {
-            if let Some(keys) = &mut keys {
-                let mut top = f64::NEG_INFINITY;
-                // f64::max passes over NaN, which then comes in through the addends.
-                keys.pairs(a, inputs, row, columns, &mut |_, f| top = top.max(a.value(f[0])));
-                inputs[place].data[0] = a.exact(top.clamp(-limit, limit));
+            if let Some((keys, shown)) = &mut keys {
+                let mut top = a.exact(-limit);
+                // The maximum passes over NaN, which then comes in through the addends.
+                keys.pairs(a, inputs, row, columns, &mut |_, f| {
+                    top = a.fold(FoldOp::Max, &[top, f[0]]);
+                });
+                top = a.fold(FoldOp::Min, &[top, a.exact(limit)]);
+                // A result that does not show the pivot does not depend on its rounding either.
+                inputs[place].data[0] = if *shown { top } else { a.exact(a.value(top)) };
             }
             let mut sums = vec![a.accumulator(sum); dim];
             terms.pairs(a, inputs, row, columns, &mut |_, t| {

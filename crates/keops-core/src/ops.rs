@@ -92,6 +92,57 @@ fn is(x: Ex<'_>, v: f64) -> bool {
 fn where_zero<'g>(x: Ex<'g>, a: Ex<'g>, b: Ex<'g>) -> Ex<'g> {
     Ex::apply(&IF_ELSE, &[-x.un(&ABS), a, b])
 }
+/// `a + 0` is `a`.
+fn without_zero<'g>(x: &[Ex<'g>]) -> Option<Ex<'g>> {
+    match (x[0].constant(), x[1].constant()) {
+        (Some(0.0), _) if x[0].dim() <= x[1].dim() => Some(x[1]),
+        (_, Some(0.0)) => Some(x[0]),
+        _ => None,
+    }
+}
+/// `a * 1` is `a`, `a * -1` is `-a`.
+fn without_unit<'g>(x: &[Ex<'g>]) -> Option<Ex<'g>> {
+    match (x[0].constant(), x[1].constant()) {
+        (Some(1.0), _) => Some(x[1]),
+        (_, Some(1.0)) => Some(x[0]),
+        (Some(-1.0), _) => Some(-x[1]),
+        (_, Some(-1.0)) => Some(-x[0]),
+        _ => None,
+    }
+}
+/// Slope of `sin(a) / a`. `(cos a - sin(a) / a) / a` cancels near 0: there its series,
+/// Σ (-1)^k 2k a^(2k-1) / (2k+1)!, of which eight terms are exact to f64 for |a| <= 1/2.
+fn sinc_slope(a: Ex<'_>) -> Ex<'_> {
+    const DIVISORS: [f64; 8] =
+        [3.0, -30.0, 840.0, -45360.0, 3991680.0, -518918400.0, 93405312000.0, -22230464256000.0];
+    let (near, square) = (-a.un(&ABS) + 0.5, a * a);
+    let sum = DIVISORS.iter().rev().fold(a.lit(0.0), |s, d| s * square - 1.0 / d);
+    let safe = Ex::apply(&IF_ELSE, &[near, a.lit(1.0), a]);
+    let slope = (safe.un(&COS) - safe.un(&SIN) / safe) / safe;
+    Ex::apply(&IF_ELSE, &[near, a * sum, slope])
+}
+/// `yes` where `a == 0`, else `no`, in code.
+fn select_zero(b: &mut dyn PrimBuilder, a: Val, yes: Val, no: Val) -> Val {
+    let zero = b.real(0.0);
+    let at_zero = b.prim(Prim::Eq, &[a, zero]);
+    b.prim(Prim::Select, &[at_zero, yes, no])
+}
+fn inverse_root(b: &mut dyn PrimBuilder, a: &[Val]) -> Val {
+    let (zero, one) = (b.real(0.0), b.real(1.0));
+    let root = b.prim(Prim::Sqrt, &[a[0]]);
+    let inverse = b.prim(Prim::Div, &[one, root]);
+    select_zero(b, a[0], zero, inverse)
+}
+fn if_else(b: &mut dyn PrimBuilder, a: &[Val]) -> Val {
+    let zero = b.real(0.0);
+    let yes = b.prim(Prim::Le, &[zero, a[0]]);
+    b.prim(Prim::Select, &[yes, a[1], a[2]])
+}
+/// A test of two operands by a primitive: 1 or 0.
+fn test(b: &mut dyn PrimBuilder, prim: Prim, a: &[Val]) -> Val {
+    let m = b.prim(prim, a);
+    indicator(b, m)
+}
 /// 1 where the mask holds, else 0.
 fn indicator(b: &mut dyn PrimBuilder, mask: Val) -> Val {
     let (one, zero) = (b.real(1.0), b.real(0.0));
@@ -105,15 +156,7 @@ pub static ADD: OpDef = OpDef {
     arity: 2,
     value: value!(|a, b| a + b),
     derivative: |_, _, t| vec![t, t],
-    simplify: |x| {
-        if is(x[0], 0.0) && x[0].dim() <= x[1].dim() {
-            Some(x[1])
-        } else if is(x[1], 0.0) {
-            Some(x[0])
-        } else {
-            None
-        }
-    },
+    simplify: without_zero,
     cuda: "({0} + {1})",
     code: Code::Prim(Prim::Add),
     domain: (-2.0, 2.0),
@@ -141,13 +184,7 @@ pub static MULT: OpDef = OpDef {
     arity: 2,
     value: value!(|a, b| a * b),
     derivative: |x, _, t| vec![t * x[1], t * x[0]],
-    simplify: |x| match (x[0].constant(), x[1].constant()) {
-        (Some(1.0), _) => Some(x[1]),
-        (_, Some(1.0)) => Some(x[0]),
-        (Some(-1.0), _) => Some(-x[1]),
-        (_, Some(-1.0)) => Some(-x[0]),
-        _ => None,
-    },
+    simplify: without_unit,
     cuda: "({0} * {1})",
     code: Code::Prim(Prim::Mul),
     domain: (-2.0, 2.0),
@@ -278,13 +315,7 @@ pub static RSQRT: OpDef = OpDef {
     derivative: |_, y, t| vec![t * ((y * y * y) * -0.5)],
     simplify: keep,
     cuda: "({0} == T(0) ? T(0) : T(1) / sqrt({0}))",
-    code: Code::Expand(|b, a| {
-        let (zero, one) = (b.real(0.0), b.real(1.0));
-        let at_zero = b.prim(Prim::Eq, &[a[0], zero]);
-        let root = b.prim(Prim::Sqrt, &[a[0]]);
-        let inverse = b.prim(Prim::Div, &[one, root]);
-        b.prim(Prim::Select, &[at_zero, zero, inverse])
-    }),
+    code: Code::Expand(inverse_root),
     domain: (0.1, 3.0),
     kinks: &[0.0],
     ulps: 1.5,
@@ -308,13 +339,7 @@ pub static SIGN: OpDef = OpDef {
     name: "Sign",
     doc: "-1, 0 or 1",
     arity: 1,
-    value: value!(|a| if a > 0.0 {
-        1.0
-    } else if a < 0.0 {
-        -1.0
-    } else {
-        0.0
-    }),
+    value: value!(|a| (i8::from(a > 0.0) - i8::from(a < 0.0)).into()),
     derivative: |_, _, t| vec![t.lit(0.0)],
     simplify: keep,
     cuda: "(T({0} > T(0)) - T({0} < T(0)))",
@@ -385,56 +410,76 @@ pub static IF_ELSE: OpDef = OpDef {
     arity: 3,
     value: value!(|f, a, b| if f >= 0.0 { a } else { b }),
     derivative: |x, _, t| {
-        let zero = t.lit(0.0);
-        vec![zero, Ex::apply(&IF_ELSE, &[x[0], t, zero]), Ex::apply(&IF_ELSE, &[x[0], zero, t])]
+        let (of, zero) = (|a, b| Ex::apply(&IF_ELSE, &[x[0], a, b]), t.lit(0.0));
+        vec![zero, of(t, zero), of(zero, t)]
     },
     simplify: |x| (x[1].id == x[2].id && x[0].dim() <= x[1].dim()).then_some(x[1]),
     cuda: "({0} >= T(0) ? {1} : {2})",
-    code: Code::Expand(|b, a| {
-        let zero = b.real(0.0);
-        let yes = b.prim(Prim::Le, &[zero, a[0]]);
-        b.prim(Prim::Select, &[yes, a[1], a[2]])
-    }),
+    code: Code::Expand(if_else),
     domain: (-2.0, 2.0),
     kinks: &[0.0],
     ulps: 0.0,
 };
 
-macro_rules! comparison {
-    ($id:ident, $name:literal, $doc:literal, $test:tt, $code:expr) => {
-        #[doc = $doc]
-        pub static $id: OpDef = OpDef {
-            name: $name,
-            doc: $doc,
-            arity: 2,
-    value: value!(|a, b| if a $test b { 1.0 } else { 0.0 }),
-            derivative: |_, _, t| vec![t.lit(0.0), t.lit(0.0)],
-            simplify: keep,
-            cuda: concat!("T({0} ", stringify!($test), " {1})"),
-            code: Code::Expand($code),
-            domain: (-2.0, 2.0),
-            kinks: &[],
-            ulps: 0.0,
-        };
-    };
-}
-comparison!(EQUAL, "Equal", "1 if a == b, else 0", ==, |b, a| {
-    let m = b.prim(Prim::Eq, a);
-    indicator(b, m)
-});
-comparison!(NOT_EQUAL, "NotEqual", "1 if a != b, else 0", !=, |b, a| {
-    let m = b.prim(Prim::Eq, a);
-    let m = b.prim(Prim::MaskNot, &[m]);
-    indicator(b, m)
-});
-comparison!(LESS_THAN, "LessThan", "1 if a < b, else 0", <, |b, a| {
-    let m = b.prim(Prim::Lt, a);
-    indicator(b, m)
-});
-comparison!(LESS_OR_EQUAL, "LessOrEqual", "1 if a <= b, else 0", <=, |b, a| {
-    let m = b.prim(Prim::Le, a);
-    indicator(b, m)
-});
+/// 1 if a == b, else 0.
+pub static EQUAL: OpDef = OpDef {
+    name: "Equal",
+    doc: "1 if a == b, else 0",
+    arity: 2,
+    value: value!(|a, b| if a == b { 1.0 } else { 0.0 }),
+    derivative: |_, _, t| vec![t.lit(0.0), t.lit(0.0)],
+    simplify: keep,
+    cuda: "T({0} == {1})",
+    code: Code::Expand(|b, a| test(b, Prim::Eq, a)),
+    domain: (-2.0, 2.0),
+    kinks: &[],
+    ulps: 0.0,
+};
+/// 1 if a != b, else 0.
+pub static NOT_EQUAL: OpDef = OpDef {
+    name: "NotEqual",
+    doc: "1 if a != b, else 0",
+    arity: 2,
+    value: value!(|a, b| if a != b { 1.0 } else { 0.0 }),
+    derivative: |_, _, t| vec![t.lit(0.0), t.lit(0.0)],
+    simplify: keep,
+    cuda: "T({0} != {1})",
+    code: Code::Expand(|b, a| {
+        let equal = b.prim(Prim::Eq, a);
+        test(b, Prim::MaskNot, &[equal])
+    }),
+    domain: (-2.0, 2.0),
+    kinks: &[],
+    ulps: 0.0,
+};
+/// 1 if a < b, else 0.
+pub static LESS_THAN: OpDef = OpDef {
+    name: "LessThan",
+    doc: "1 if a < b, else 0",
+    arity: 2,
+    value: value!(|a, b| if a < b { 1.0 } else { 0.0 }),
+    derivative: |_, _, t| vec![t.lit(0.0), t.lit(0.0)],
+    simplify: keep,
+    cuda: "T({0} < {1})",
+    code: Code::Expand(|b, a| test(b, Prim::Lt, a)),
+    domain: (-2.0, 2.0),
+    kinks: &[],
+    ulps: 0.0,
+};
+/// 1 if a <= b, else 0.
+pub static LESS_OR_EQUAL: OpDef = OpDef {
+    name: "LessOrEqual",
+    doc: "1 if a <= b, else 0",
+    arity: 2,
+    value: value!(|a, b| if a <= b { 1.0 } else { 0.0 }),
+    derivative: |_, _, t| vec![t.lit(0.0), t.lit(0.0)],
+    simplify: keep,
+    cuda: "T({0} <= {1})",
+    code: Code::Expand(|b, a| test(b, Prim::Le, a)),
+    domain: (-2.0, 2.0),
+    kinks: &[],
+    ulps: 0.0,
+};
 /// `a log a`, 0 at 0.
 pub static X_LOG_X: OpDef = OpDef {
     name: "XLogX",
@@ -445,9 +490,9 @@ pub static X_LOG_X: OpDef = OpDef {
     simplify: keep,
     cuda: "({0} == T(0) ? T(0) : {0} * log({0}))",
     code: Code::Expand(|b, a| {
-        let (zero, log) = (b.real(0.0), vecmath::log(b, a[0]));
-        let (at_zero, y) = (b.prim(Prim::Eq, &[a[0], zero]), b.prim(Prim::Mul, &[a[0], log]));
-        b.prim(Prim::Select, &[at_zero, zero, y])
+        let (log, zero) = (vecmath::log(b, a[0]), b.real(0.0));
+        let y = b.prim(Prim::Mul, &[a[0], log]);
+        select_zero(b, a[0], zero, y)
     }),
     domain: (0.1, 3.0),
     kinks: &[0.0],
@@ -459,31 +504,13 @@ pub static SIN_X_DIV_X: OpDef = OpDef {
     doc: "sin(a) / a, 1 at 0",
     arity: 1,
     value: value!(|a| if a == 0.0 { 1.0 } else { a.sin() / a }),
-    derivative: |x, _, t| {
-        // (cos a - sin(a) / a) / a cancels near 0: there its series, Σ (-1)^k 2k a^(2k-1) / (2k+1)!,
-        // of which eight terms are exact to f64 for |a| <= 1/2.
-        let series = [
-            3.0,
-            -30.0,
-            840.0,
-            -45360.0,
-            3991680.0,
-            -518918400.0,
-            93405312000.0,
-            -22230464256000.0,
-        ];
-        let (near, square) = (-x[0].un(&ABS) + 0.5, x[0] * x[0]);
-        let sum = series.iter().rev().fold(x[0].lit(0.0), |s, d| s * square - 1.0 / d);
-        let safe = Ex::apply(&IF_ELSE, &[near, x[0].lit(1.0), x[0]]);
-        let slope = (safe.un(&COS) - safe.un(&SIN) / safe) / safe;
-        vec![t * Ex::apply(&IF_ELSE, &[near, x[0] * sum, slope])]
-    },
+    derivative: |x, _, t| vec![t * sinc_slope(x[0])],
     simplify: keep,
     cuda: "({0} == T(0) ? T(1) : sin({0}) / {0})",
     code: Code::Expand(|b, a| {
-        let (zero, one, sin) = (b.real(0.0), b.real(1.0), vecmath::sin(b, a[0]));
-        let (at_zero, y) = (b.prim(Prim::Eq, &[a[0], zero]), b.prim(Prim::Div, &[sin, a[0]]));
-        b.prim(Prim::Select, &[at_zero, one, y])
+        let (sin, one) = (vecmath::sin(b, a[0]), b.real(1.0));
+        let y = b.prim(Prim::Div, &[sin, a[0]]);
+        select_zero(b, a[0], one, y)
     }),
     domain: (0.2, 3.0),
     kinks: &[0.0],
@@ -551,6 +578,24 @@ pub static POWF: OpDef = OpDef {
     kinks: &[0.0],
     ulps: 4.0,
 };
+
+// The compiler rejects an entry that is not in the list.
+const _: () = assert!(entries(include_str!("ops.rs"), "\npub static ") == ALL.len() + 1);
+
+/// How often a text occurs in another.
+pub(crate) const fn entries(text: &str, marker: &str) -> usize {
+    let (text, marker) = (text.as_bytes(), marker.as_bytes());
+    let (mut at, mut count) = (0, 0);
+    while at + marker.len() <= text.len() {
+        let mut k = 0;
+        while k < marker.len() && text[at + k] == marker[k] {
+            k += 1;
+        }
+        count += (k == marker.len()) as usize;
+        at += 1;
+    }
+    count
+}
 
 /// Every element-wise operation.
 pub static ALL: &[&OpDef] = &[

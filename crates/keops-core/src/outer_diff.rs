@@ -140,6 +140,47 @@ impl OuterGraph {
         Ok(outputs.iter().map(|o| tangent.get(o).copied()).collect())
     }
 
+    /// [`OuterGraph::vjp`] (or, `forward`, [`OuterGraph::jvp`]) of one value in one other, as a
+    /// function of the result `saved` of an earlier evaluation where the reduction's derivative
+    /// reads its result: log-sum-exp and its like.
+    pub(crate) fn derivative_with_saved(
+        &mut self,
+        (value, saved): (Port, Port),
+        (wrt, with): (Port, Port),
+        forward: bool,
+    ) -> Result<Option<Port>, GradError> {
+        let node = self.node(value.node).clone();
+        let (r, a) = match &node {
+            OuterNode::Reduce(r) => match &r.reduction.kind {
+                Family::Accumulate(a) if a.pivot.is_some() => (r, a),
+                _ => return self.derivative_of(value, (wrt, with), forward),
+            },
+            _ => return self.derivative_of(value, (wrt, with), forward),
+        };
+        self.check_pair(value, saved, "saved result")?;
+        if forward {
+            self.check_pair(wrt, with, "tangent")?;
+            return Ok(self.accumulate_jvp(a, r, saved, &HashMap::from([(wrt, with)])));
+        }
+        self.check_pair(value, with, "cotangent")?;
+        let list = self.accumulate_vjp(a, r, saved, with, &|p| *p == wrt);
+        let parts: Vec<Part> =
+            list.into_iter().map(|(_, p)| Part::Whole(self.rebatch(p, wrt))).collect();
+        Ok(if parts.is_empty() { None } else { Some(self.total(wrt, parts)) })
+    }
+    fn derivative_of(
+        &mut self,
+        value: Port,
+        (wrt, with): (Port, Port),
+        forward: bool,
+    ) -> Result<Option<Port>, GradError> {
+        Ok(if forward {
+            self.jvp(&[value], &[(wrt, with)])?[0]
+        } else {
+            self.vjp(&[(value, with)], &[wrt])?[0]
+        })
+    }
+
     /// What a value is, for messages.
     fn check_differentiable(&self, value: Port) -> Result<(), GradError> {
         if !self.info(value).index {

@@ -34,6 +34,7 @@
 //! | `a[2]`, `a[1:3]`, `a[0:6:2]` | components, counted from 0 |
 //! | `(a)`, `[a, b]` | grouping; concatenation |
 //! | `Exp(a)`, `Pow(a, 3)`, `TensorDot(a, b, [2, 3], (3, 2), Ind(1), Ind(0))` | an operation of [`crate::ops::ALL`] or [`crate::composite::ALL`]: operands, then literal integers and lists |
+//! | `Grad(f, v)`, `Diff(f, (v, w), (u, t))` | a gradient whose cotangent is a further variable; the sum of derivatives along several variables |
 //! | `x` | a variable that an alias declares: `x = Vi(dim)` or `x = Vi(position, dim)` (one row for each i), `Vj` (for each j), `Pm` (a parameter), `Var(position, dim, category)` with category 0, 1 or 2 |
 //! | `Var(0, 3, 0)`, `Vi(0, 3)`, `Vi(3)` | the variable at a position (the next free one), declared on the spot |
 //! | `0.5`, `1e-3`, `2`, `Inf`, `NaN`, `IntCst(2)`, `RatCst(1, 3)`, `IntInv(3)`, `Zero(dim)` | constants, exact in the compute type |
@@ -595,11 +596,54 @@ impl<'b, 't> Parser<'b, 't> {
         self.made(x.span.start, picked)
     }
 
+    /// `Grad(f, v)`: the cotangent is a further variable, at the next free position, of the other
+    /// category than `v`, as in KeOps.
+    fn cotangent(&mut self, args: &[Located<'b>], start: usize) -> Result<Located<'b>, ParseError> {
+        let (f, v) = (self.as_formula(&args[0])?, self.as_formula(&args[1])?);
+        let span = Span { start, end: self.last_end() };
+        let category = match self.builder.graph().node(v.id) {
+            Node::Var(Var { category: Category::I, .. }) => Category::J,
+            Node::Var(Var { category: Category::J, .. }) => Category::I,
+            Node::Var(_) => {
+                let m = "the gradient in a parameter needs a cotangent: Grad(f, v, e)";
+                return Err(self.error(span, m));
+            }
+            _ => return Err(self.error(args[1].span, "expected a variable")),
+        };
+        let index = self.variables.next_position() as u32;
+        let var = self.variables.declare(Var { index, dim: f.dim(), category }, None);
+        self.made(start, self.builder.var(var.map_err(|m| self.error(span, &m))?))
+    }
+    /// `Diff(f, (v, w), (u, t))`: the sum of the derivatives along each.
+    fn diff_along_all(&self, args: &[Located<'b>]) -> Option<Vec<[Located<'b>; 3]>> {
+        match args {
+            [f, Located { value: Value::Tuple(v), .. }, Located { value: Value::Tuple(u), .. }]
+                if v.len() == u.len() && !v.is_empty() =>
+            {
+                let one = |(v, u): (&Located<'b>, &Located<'b>)| [f.clone(), v.clone(), u.clone()];
+                Some(v.iter().zip(u).map(one).collect())
+            }
+            _ => None,
+        }
+    }
+
     /// A call, after its opening parenthesis.
     fn call(&mut self, name_span: Span) -> Result<Located<'b>, ParseError> {
         let name = self.slice(name_span);
-        let args = self.arguments()?;
+        let mut args = self.arguments()?;
         let start = name_span.start;
+        if name == "Grad" && args.len() == 2 {
+            args.push(self.cotangent(&args, start)?);
+        }
+        if let Some(terms) = self.diff_along_all(&args).filter(|_| name == "Diff") {
+            let diff = composite::by_name(name).ok_or_else(|| self.unexpected("Diff"))?;
+            let mut sum = self.composite(diff, &terms[0], start)?;
+            for t in &terms[1..] {
+                let next = self.composite(diff, t, start)?;
+                sum = self.operation(&ops::ADD, &[sum, next], start)?;
+            }
+            return Ok(sum);
+        }
         if let Some(op) = ops::by_name(name) {
             return self.operation(op, &args, start);
         }

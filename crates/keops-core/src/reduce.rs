@@ -58,7 +58,9 @@ pub struct Accumulate {
     pub pivot: Option<Pivot>,
     /// What is added up: `(f, w, pivot) -> addends`.
     pub lift: for<'g> fn(Ex<'g>, Option<Ex<'g>>, Option<Ex<'g>>) -> Ex<'g>,
-    /// Result from the sums: `(sums, pivot, dim of w) -> value`.
+    /// Components of a result, from those of the weight or, without one, of the formula.
+    pub dim: fn(usize) -> usize,
+    /// Result from the sums: `(sums, pivot) -> value`.
     pub finalise: for<'g> fn(Ex<'g>, Option<Ex<'g>>) -> Ex<'g>,
     /// `(f, w, result, normaliser) -> ψ`, see the module; the normaliser is the result of the
     /// reduction `saved` over the same formula, where one is named.
@@ -69,6 +71,8 @@ pub struct Accumulate {
 
 /// A pivot and how sums follow when it moves.
 pub struct Pivot {
+    /// Does the result show the pivot? Otherwise it only keeps sums within range.
+    pub shown: bool,
     /// `(sums, old, new) -> sums`
     pub rebase: for<'g> fn(Ex<'g>, Ex<'g>, Ex<'g>) -> Ex<'g>,
 }
@@ -99,6 +103,13 @@ fn softmax<'g>(f: Ex<'g>, out: Ex<'g>) -> Ex<'g> {
     let nothing = -(out + f64::from(f32::MAX));
     (f - Ex::apply(&crate::ops::IF_ELSE, &[nothing, f.lit(0.0), out])).un(&crate::ops::EXP)
 }
+/// The maximum that a pivot stands for, by the sum of `exp(f - pivot)`: that is 0 where there is
+/// no entry above -inf (the pivot is kept within the finite range), and inf where one is +inf.
+fn extended<'g>(m: Ex<'g>, total: Ex<'g>) -> Ex<'g> {
+    let (inf, if_else) = (m.lit(f64::INFINITY), |x: &[_]| Ex::apply(&crate::ops::IF_ELSE, x));
+    let over = Ex::apply(&crate::ops::EQUAL, &[total, inf]);
+    if_else(&[over - 1.0, inf, if_else(&[-total, -inf, m])])
+}
 
 /// `Σ f`
 pub static SUM: ReductionDef = ReductionDef {
@@ -109,6 +120,7 @@ pub static SUM: ReductionDef = ReductionDef {
     kind: Family::Accumulate(Accumulate {
         pivot: None,
         lift: |f, _, _| f,
+        dim: |d| d,
         finalise: |s, _| s,
         linearise: |f, _, _, _| f,
         saved: None,
@@ -121,8 +133,9 @@ pub static LOG_SUM_EXP: ReductionDef = ReductionDef {
     doc: "log of the sum of exp(f), or of exp(f) w; -inf over nothing",
     weight: WeightRule::Optional,
     kind: Family::Accumulate(Accumulate {
-        pivot: Some(Pivot { rebase: shift }),
+        pivot: Some(Pivot { shown: false, rebase: shift }),
         lift: |f, w, m| weighted((f - m.unwrap_or(f)).un(&crate::ops::EXP), w),
+        dim: |d| d,
         finalise: |s, m| s.un(&crate::ops::LOG) + m.unwrap_or(s.lit(0.0)),
         linearise: |f, w, out, _| match w {
             None => softmax(f, out),
@@ -143,11 +156,12 @@ pub static SUM_SOFT_MAX_WEIGHT: ReductionDef = ReductionDef {
     doc: "mean of w under the weights exp(f); 0 over nothing",
     weight: WeightRule::Required,
     kind: Family::Accumulate(Accumulate {
-        pivot: Some(Pivot { rebase: shift }),
+        pivot: Some(Pivot { shown: false, rebase: shift }),
         lift: |f, w, m| {
             let e = (f - m.unwrap_or(f)).un(&crate::ops::EXP);
             Ex::concat(&[e, weighted(e, w)])
         },
+        dim: |d| d,
         finalise: |s, _| {
             let (total, sums) = (s.pick(0, 1, 1), s.pick(1, 1, s.dim() - 1));
             let none = -total.un(&crate::ops::ABS);
@@ -157,6 +171,46 @@ pub static SUM_SOFT_MAX_WEIGHT: ReductionDef = ReductionDef {
             softmax(f, normaliser.unwrap_or(f)) * (w.unwrap_or(f) - out)
         },
         saved: Some(&LOG_SUM_EXP),
+    }),
+};
+
+/// `(max f, Σ w exp(f - max f))`
+pub static MAX_SUM_SHIFT_EXP: ReductionDef = ReductionDef {
+    name: "Max_SumShiftExp",
+    spellings: &["MaxSumShiftExp", "Max_SumShiftExpWeight", "MaxSumShiftExpWeight"],
+    doc: "m = max f, then the sum of exp(f - m), or of exp(f - m) w; m is not differentiated",
+    weight: WeightRule::Optional,
+    kind: Family::Accumulate(Accumulate {
+        pivot: Some(Pivot { shown: true, rebase: shift }),
+        lift: |f, w, m| {
+            let e = (f - m.unwrap_or(f)).un(&crate::ops::EXP);
+            w.map_or(e, |w| Ex::concat(&[e, e * w]))
+        },
+        dim: |d| d + 1,
+        finalise: |s, m| {
+            let (weighted, total) = ((s.dim() > 1) as usize, s.pick(0, 1, 1));
+            let sums = s.pick(weighted, 1, s.dim() - weighted);
+            Ex::concat(&[extended(m.unwrap_or(s), total), sums])
+        },
+        linearise: |f, w, out, _| {
+            Ex::concat(&[f.lit(0.0), weighted(softmax(f, out.pick(0, 1, 1)), w)])
+        },
+        saved: None,
+    }),
+};
+/// Zeros.
+pub static ZERO: ReductionDef = ReductionDef {
+    name: "Zero",
+    spellings: &[],
+    doc: "0, of the dimension of f",
+    weight: WeightRule::Never,
+    kind: Family::Accumulate(Accumulate {
+        pivot: None,
+        lift: |f, _, _| f.lit(0.0).broadcast(f.dim()),
+        dim: |d| d,
+        finalise: |s, _| s,
+        linearise: |f, _, _, _| f.lit(0.0).broadcast(f.dim()),
+        saved: None,
     }),
 };
 
@@ -232,11 +286,20 @@ select!(
     true
 );
 
+// The compiler rejects an entry that is not in the list.
+const _: () = {
+    use crate::ops::entries;
+    let text = include_str!("reduce.rs");
+    assert!(entries(text, "\npub static ") + entries(text, "\nselect!(") == ALL.len() + 1);
+};
+
 /// Every reduction.
 pub static ALL: &[&ReductionDef] = &[
     &SUM,
     &LOG_SUM_EXP,
     &SUM_SOFT_MAX_WEIGHT,
+    &MAX_SUM_SHIFT_EXP,
+    &ZERO,
     &MIN,
     &MAX,
     &ARG_MIN,

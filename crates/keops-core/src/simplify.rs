@@ -113,8 +113,30 @@ pub fn pick<'g>(x: Ex<'g>, start: usize, step: usize, len: usize) -> Ex<'g> {
             if s == start && t == step && d == len {
                 return x.b.ex(y);
             }
+            if apart((s, t, d), (start, step, len)) {
+                return x.lit(0.0).broadcast(len);
+            }
+        }
+        // Of a transposed matrix, a part of one row or column.
+        Node::Contract { extents, operands, out } if out == [0, 1] && operands.len() == 1 => {
+            let (rows, columns) = (extents[0], extents[1]);
+            let (i, j) = (start / columns, start % columns);
+            let y = x.b.ex(operands[0].node);
+            match &operands[0].axes[..] {
+                [1, 0] if step == 1 && j + len <= columns => {
+                    return pick(y, j * rows + i, rows, len);
+                }
+                [1, 0] if step == columns => return pick(y, j * rows + i, 1, len),
+                _ => {}
+            }
         }
         _ => {}
     }
     x.b.node(Node::Pick { x: x.id, start, step, len })
+}
+
+/// Do two progressions `start + k step`, `k < len`, certainly have no number in common?
+fn apart((s, t, d): (usize, usize, usize), (start, step, len): (usize, usize, usize)) -> bool {
+    let other_phase = t == step && s % t != start % t;
+    other_phase || s + (d - 1) * t < start || start + (len - 1) * step < s
 }

@@ -137,8 +137,8 @@ impl ReduceSpec {
     pub fn outputs(&self) -> Vec<OutputSpec> {
         let d = self.graph.dim(self.formula);
         match &self.reduction.kind {
-            Family::Accumulate(_) => {
-                let dim = self.weight.map_or(d, |w| self.graph.dim(w));
+            Family::Accumulate(a) => {
+                let dim = (a.dim)(self.weight.map_or(d, |w| self.graph.dim(w)));
                 vec![OutputSpec { index: false, dim }]
             }
             Family::Select(s) => {

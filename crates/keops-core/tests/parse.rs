@@ -1,6 +1,6 @@
 //! The reader of formula strings: values, errors, arbitrary text, and the way back to text.
 
-use keops_core::composite;
+use keops_core::composite::{self, CompositeDef, Literal};
 use keops_core::genred::{Genred, Reduce};
 use keops_core::graph::{Builder, Category, Dependence, Ex, Graph, Node, Var};
 use keops_core::outer::Formula;
@@ -119,6 +119,33 @@ fn errors_show_the_place() {
         ("Einsum([3, 0], x, [0], [0])", "extents of at least 1"),
         ("Einsum([9], x, [0], [0])", "an operand of dimension 3 has indices of extent 9"),
         ("Gather(x, s)", "a table that depends on parameters only"),
+        ("Gather(x*p[0:3], s)", "a table that depends on parameters only"),
+        ("ComplexMult(x, y)", "complex numbers, of even dimension, got dimension 3"),
+        ("ComplexAdd(p[0:4], p[0:6])", "operands of one dimension (or of dimension 2)"),
+        ("ComplexRealScal(p[0:3], p[0:4])", "dimensions 1 or d, and 2d"),
+        ("ComplexSumT(p[0:2], 5)", "an even n"),
+        ("TensorDot(x, y, [2], [3], [], [])", "extents with the product 3, got [2]"),
+        ("TensorDot(x, y, [3], [3], [0], [1])", "distinct axes of pairwise equal extents"),
+        ("TensorDot(x, y, [3], [3], [], [], [0, 0])", "a permutation of the 2 axes"),
+        ("TensorDot(x, y, [3, -1], [3], [], [])", "lists of non-negative integers"),
+        ("TensorDot(x, y, [3, 4294967296, 4294967296], [3], [], [])", "extents with the product"),
+        ("Kron(x, y, [3], [1, 3])", "equally many axes"),
+        ("Kron(Zero(1048576), Zero(2), [1048576], [2])", "at most 1048576 components"),
+        ("TensorProd(Zero(1048576), Zero(1048576))", "at most 1048576 components"),
+        ("DifferenceMatrix(Zero(1048576), x)", "at most 1048576 components"),
+        ("Real2Complex(Zero(1048576))", "at most 1048576 components"),
+        ("MatDet(x)", "a matrix of dimension 1, 4, 9 or 16"),
+        ("MatSolve(p, x[0:2])", "dimensions 3·3 and 3·p"),
+        ("BSpline(x, y, 1)", "dimension 1"),
+        ("BSpline(x, s, 2)", "an integer in 0..=1"),
+        ("BSpline(s, s, 0)", "at least 2 knots"),
+        ("Round(x, 23)", "decimal places within -22..=22"),
+        ("TraceOperator(x*x, x)", "linear in the variable"),
+        ("AdjointOperator(Exp(x), x, y)", "linear in the variable"),
+        ("TraceOperator(p, x)", "f of dimension 1 or that of v"),
+        ("SumLinOperator(x, x, p)", "weights of dimension 1 or 3"),
+        ("GradMatrix(p*p, p|p)", "a variable to differentiate"),
+        ("Divergence(Zero(1048576)*Vi(4, 1048576), Vi(4, 1048576))", "nodes to differentiate"),
     ] {
         let message = error(text);
         assert!(message.contains(part), "{text}: {message}");
@@ -343,9 +370,99 @@ proptest! {
 #[test]
 fn every_composite_is_read_by_its_name() {
     // The reader takes operations from the tables: a wrong number of operands names the entry.
-    for c in composite::ALL {
+    for c in composite::ALL.iter() {
         let message = error(&format!("{}()", c.name));
         assert!(message.contains(c.name) && message.contains("got 0 arguments"), "{message}");
+    }
+}
+
+/// Operands and literals of a composite: its sample, or operands of dimension 3 or 1.
+fn samples(c: &CompositeDef) -> Vec<(Vec<usize>, Vec<Literal>)> {
+    let Some(sample) = c.sample else {
+        let most = c.operands.1.min(c.operands.0 + 2);
+        let counts = c.operands.0..=most;
+        return counts.flat_map(|n| [(vec![3; n], vec![]), (vec![1; n], vec![])]).collect();
+    };
+    let mut state = 1u64;
+    let mut below = |n: usize| {
+        state = state.wrapping_mul(6364136223846793005).wrapping_add(1442695040888963407);
+        (state >> 33) as usize % n
+    };
+    (0..60).map(|_| sample(&mut below)).collect()
+}
+
+#[test]
+fn composites_read_back_as_the_same_graph() {
+    for c in composite::ALL.iter() {
+        let mut built = 0;
+        for (dims, literals) in samples(c) {
+            let b = Builder::default();
+            let vars: Vec<Var> = (0..)
+                .zip(&dims)
+                .map(|(index, &dim)| Var {
+                    index,
+                    dim,
+                    category: if index == 0 { Category::Param } else { Category::J },
+                })
+                .collect();
+            let x: Vec<Ex<'_>> = vars.iter().map(|v| b.var(*v)).collect();
+            let made = match (c.build)(&x, &literals) {
+                Ok(e) => e.id,
+                // What a sample says must fit.
+                Err(e) => {
+                    assert!(c.sample.is_none(), "{} of {dims:?}, {literals:?}: {e}", c.name);
+                    continue;
+                }
+            };
+            built += 1;
+            let names = (0..vars.len()).map(|k| format!("x{k}")).collect();
+            let f = Formula { graph: b.into_graph().into(), root: made, weight: None, vars, names };
+            let text = f.to_text();
+            let aliases: Vec<&str> = text.aliases.iter().map(String::as_str).collect();
+            let back = parse_formula(&text.formula, None, &aliases);
+            let back = back.unwrap_or_else(|e| panic!("{} of {dims:?}: {e}", c.name));
+            assert!(same(&f, &back), "{}: {}\n{back}", c.name, text.formula);
+            // So does the call itself.
+            let literal = |l: &Literal| match l {
+                Literal::Int(v) => v.to_string(),
+                Literal::List(v) => format!("{v:?}"),
+            };
+            let args: Vec<String> =
+                f.names.iter().cloned().chain(literals.iter().map(literal)).collect();
+            let call = parse_formula(&format!("{}({})", c.name, args.join(", ")), None, &aliases);
+            let call = call.unwrap_or_else(|e| panic!("{e}"));
+            assert!(same(&f, &call), "{}: {call}", c.name);
+        }
+        assert!(built > 0, "{} was never built", c.name);
+    }
+}
+
+#[test]
+fn gradients_without_cotangent_declare_one() {
+    let f = parse_formula("Grad(x*y, x) + 0*z", None, &["x=Vi(3)", "y=Vj(3)", "z=Vj(3)"]).unwrap();
+    assert_eq!(f.vars[3], Var { index: 3, dim: 3, category: Category::J });
+    let g = parse_formula("e*y", None, &["x=Vi(3)", "y=Vj(3)", "z=Vj(3)", "e=Vj(3)"]).unwrap();
+    let sum = |f: &Formula| f.to_string().replace("Var(3, 3, 1)", "e");
+    assert_eq!(sum(&f), format!("{} + 0 * z", sum(&g)));
+    assert!(error("Grad(x*p[0], p)").contains("the gradient in a parameter needs a cotangent"));
+    assert!(error("Grad(x, x*x)").contains("expected a variable"));
+    let along = read("Diff(x*y, (x, y), (y, x))");
+    assert!(same(&along, &read("Diff(x*y, x, y) + Diff(x*y, y, x)")));
+    assert!(error("Diff(x*y, (x, y), (y,))").contains("Diff"));
+}
+
+#[test]
+fn complex_parts_of_complex_products_cancel() {
+    // Interleaving and taking apart again leaves nothing behind.
+    for (a, b) in [
+        ("ComplexReal(Real2Complex(x))", "x"),
+        ("ComplexImag(Real2Complex(x))", "Zero(3)"),
+        ("ComplexImag(ComplexExp1j(x))", "Sin(x)"),
+        ("ComplexSquareAbs(ComplexExp1j(x))", "Cos(x)*Cos(x)+Sin(x)*Sin(x)"),
+        ("ComplexReal(ComplexExp1j(s))", "Cos(s)"),
+        ("ComplexImag(Conj(ComplexExp1j(s)))", "-Sin(s)"),
+    ] {
+        assert!(same(&read(a), &read(b)), "{a} is {}", read(a));
     }
 }
 

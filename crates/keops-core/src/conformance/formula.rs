@@ -147,15 +147,26 @@ impl<'g> Pool<'g> {
                 let ex: Vec<_> = x.iter().map(|e| e.ex).collect();
                 Ex::map(op, &ex).ok().map(|r| (r, op.name, x, vec![]))
             } else {
-                let c = &composite::ALL[at - ops::ALL.len()];
-                let most = c.operands.1.min(c.operands.0.max(1) + 1);
-                let n = c.operands.0 + pick(0) as usize % (most - c.operands.0 + 1);
-                let x: Vec<_> =
-                    (0..n).map(|k| self.operand(pick(operands >> (8 * k as u32)))).collect();
-                let m = c.literals.0
-                    + pick(0) as usize % (c.literals.1.min(c.literals.0 + 2) - c.literals.0 + 1);
-                let l: Vec<_> =
-                    (0..m).map(|k| literal(pick(literals >> (4 * k as u32)), &x)).collect();
+                let c = composite::ALL[at - ops::ALL.len()];
+                let (dims, l) = match c.sample {
+                    Some(sample) => {
+                        let mut drawn = Random::new(u64::from(literals) << 32 | u64::from(attempt));
+                        sample(&mut |n| drawn.below(n))
+                    }
+                    None => {
+                        let most = c.operands.1.min(c.operands.0.max(1) + 1);
+                        let n = c.operands.0 + pick(0) as usize % (most - c.operands.0 + 1);
+                        (vec![0; n], vec![])
+                    }
+                };
+                let x: Vec<_> = dims
+                    .iter()
+                    .enumerate()
+                    .map(|(k, &dim)| {
+                        let e = self.operand(pick(operands >> (8 * k as u32)));
+                        if dim == 0 { e } else { fit(e, dim) }
+                    })
+                    .collect();
                 let ex: Vec<_> = x.iter().map(|e| e.ex).collect();
                 (c.build)(&ex, &l).ok().map(|r| (r, c.name, x, l))
             };
@@ -233,13 +244,14 @@ impl<'g> Pool<'g> {
     }
 }
 
-/// A literal parameter: a small integer, a dimension, or a list of such.
-fn literal(choice: u32, x: &[Entry<'_>]) -> Literal {
-    let dim = x.first().map_or(1, |e| e.ex.dim() as i64);
-    let int = |c: u32| choose(c, &[1, 0, 2, 3, dim, 4, -1, 5, dim + 1, dim - 1, -2, 7]);
-    if choice % 5 == 4 {
-        Literal::List((0..choice / 5 % 3).map(|k| int(choice / 15 + k)).collect())
-    } else {
-        Literal::Int(int(choice / 5))
-    }
+/// The entry with so many components: its first ones, or all of them several times.
+fn fit(e: Entry<'_>, dim: usize) -> Entry<'_> {
+    let d = e.ex.dim();
+    let ex = match d {
+        _ if d >= dim => e.ex.pick(0, 1, dim),
+        1 => e.ex.broadcast(dim),
+        _ => Ex::concat(&vec![e.ex; dim.div_ceil(d)]).pick(0, 1, dim),
+    };
+    let name = if d == dim { e.name } else { format!("{}[..{dim}]", e.name) };
+    Entry { ex, name, range: e.range }
 }

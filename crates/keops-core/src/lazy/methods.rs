@@ -10,13 +10,6 @@ use crate::spec::Axis;
 use ndarray::{ArrayD, Axis as NdAxis};
 use std::panic::Location;
 
-impl From<usize> for Literal {
-    fn from(v: usize) -> Literal {
-        // No dimension is as large as what i64 cannot hold: it is refused like any that is too large.
-        Literal::Int(i64::try_from(v).unwrap_or(i64::MAX))
-    }
-}
-
 /// Methods of operations: `name(this, operands; literals) = "Operation"(order of operands)`.
 macro_rules! methods {
     ($($(#[$doc:meta])* $method:ident($this:ident $(, $x:ident)*; $($l:ident),*) = $name:literal($($arg:ident),+);)*) => {

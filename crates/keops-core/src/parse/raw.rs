@@ -20,15 +20,18 @@ enum Raw {
         axis: Axis,
         span: Span,
     },
-    /// `Grad_WithSavedForward(reduction, variable, cotangent, saved result)`.
-    Gradient { of: Box<Raw>, variable: Var, cotangent: Var, span: Span },
+    /// `Grad_WithSavedForward(reduction, variable, cotangent, saved result)`, or in forward mode
+    /// `Diff_WithSavedForward(reduction, variable, tangent, saved result)`.
+    Derivative { of: Box<Raw>, forward: bool, variable: Var, with: Var, saved: Var, span: Span },
 }
 
 /// Reads a reduction in KeOps' internal form, such as `Sum_Reduction(Exp(-SqDist(x,y))*b,0)`:
 /// the formula, the number of winners of KMin and its like, the tag (0 reduces over j, 1 over i)
 /// and the weight of weighted reductions; or
 /// `Grad_WithSavedForward(reduction, variable, cotangent, saved)`, its gradient, in which
-/// cotangent and saved result are variables (the latter is not read: it is recomputed).
+/// cotangent and saved result are variables (the latter is read where the derivative is one of the
+/// result, as that of a log-sum-exp, and may be anything otherwise), or
+/// `Diff_WithSavedForward(reduction, variable, tangent, saved)`, its derivative along a tangent.
 /// Gradients with respect to parameters are summed over all rows.
 ///
 /// # Errors
@@ -61,19 +64,20 @@ fn build(raw: &Raw, all: &Formula, text: &str) -> Result<Computation, Error> {
             Computation::reduction(formula, reduction, *k, *axis)
                 .or_else(|e| fail(span, e.to_string()))
         }
-        Raw::Gradient { of, variable, cotangent, span } => {
+        Raw::Derivative { of, forward, variable, with, saved, span } => {
             let inner = build(of, all, text)?;
-            let [OutputDef { port, .. }] = inner.outputs() else {
+            let [OutputDef { port, row }] = inner.outputs() else {
                 return fail(span, "expected a reduction with one result to differentiate".into());
             };
             let mut graph: OuterGraph = inner.graph().clone();
             let mut input = |v: &Var| graph.input(v.index as usize, v.dim, v.category);
-            let (x, e): (Port, Port) = (input(variable), input(cotangent));
-            let gradient = graph.vjp(&[(*port, e)], &[x])?[0];
-            let gradient = gradient.unwrap_or_else(|| graph.zeros(variable.dim, variable.category));
+            let (x, e, saved): (Port, Port, Port) = (input(variable), input(with), input(saved));
+            let made = graph.derivative_with_saved((*port, saved), (x, e), *forward)?;
+            let like = graph.info(if *forward { *port } else { x });
+            let made = made.unwrap_or_else(|| graph.zeros(like.dim, like.category));
             let inputs: Vec<InputDef> = inner.inputs().to_vec();
-            let output = OutputDef { port: gradient, row: vec![variable.dim] };
-            Ok(Computation::new(graph, inputs, vec![output])?)
+            let row = if *forward { row.clone() } else { vec![variable.dim] };
+            Ok(Computation::new(graph, inputs, vec![OutputDef { port: made, row }])?)
         }
     }
 }
@@ -90,7 +94,8 @@ impl<'b> Parser<'b, '_> {
             let m = format!("gradients are nested more than {MAX_DEPTH} deep");
             return Err(self.error(start, &m));
         }
-        if name == "Grad_WithSavedForward" {
+        let forward = name == "Diff_WithSavedForward";
+        if forward || name == "Grad_WithSavedForward" {
             self.at += 2;
             self.depth += 1;
             let of = Box::new(self.reduction()?);
@@ -98,12 +103,14 @@ impl<'b> Parser<'b, '_> {
             self.expect(",", "`,`")?;
             let rest = self.arguments()?;
             let span = Span { start: start.start, end: self.last_end() };
-            let [variable, cotangent, _saved] = &rest[..] else {
-                let m = "expected Grad_WithSavedForward(reduction, variable, cotangent, saved)";
-                return Err(self.error(span, m));
+            let [variable, with, saved] = &rest[..] else {
+                let along = if forward { "tangent" } else { "cotangent" };
+                let m = format!("expected {name}(reduction, variable, {along}, saved)");
+                return Err(self.error(span, &m));
             };
-            let (variable, cotangent) = (self.variable(variable)?, self.variable(cotangent)?);
-            return Ok(Raw::Gradient { of, variable, cotangent, span });
+            let [variable, with, saved] = [variable, with, saved].map(|v| self.variable(v));
+            let (variable, with, saved) = (variable?, with?, saved?);
+            return Ok(Raw::Derivative { of, forward, variable, with, saved, span });
         }
         let Some(reduction) = name.strip_suffix("_Reduction") else {
             return Err(self.unexpected(hint));

@@ -1,0 +1,166 @@
+//! The tables of composite operations: expansions into graph nodes, one file for each family.
+//!
+//! An entry has a name, a line of documentation, its operands and a builder that checks
+//! dimensions. Gradients and code of every target follow from the expansion.
+
+mod arithmetic;
+mod complex;
+mod differential;
+mod matrix;
+mod norms;
+mod sequence;
+mod vector;
+
+use crate::error::DimError;
+use crate::graph::Ex;
+use std::sync::LazyLock;
+
+/// A literal parameter of a composite.
+#[derive(Clone, PartialEq, Eq, Debug)]
+pub enum Literal {
+    /// An integer.
+    Int(i64),
+    /// A list of integers.
+    List(Vec<i64>),
+}
+
+impl From<usize> for Literal {
+    fn from(v: usize) -> Literal {
+        // No dimension is as large as what i64 cannot hold: it is refused like any that is too large.
+        Literal::Int(i64::try_from(v).unwrap_or(i64::MAX))
+    }
+}
+impl From<&[usize]> for Literal {
+    fn from(v: &[usize]) -> Literal {
+        Literal::List(v.iter().map(|&v| i64::try_from(v).unwrap_or(i64::MAX)).collect())
+    }
+}
+
+/// What a composite builds from: operands and literal parameters.
+pub type Build = for<'g> fn(&[Ex<'g>], &[Literal]) -> Result<Ex<'g>, DimError>;
+/// Dimensions of operands, and literals, that fit each other; `below(n)` draws one of `0..n`.
+pub type Sample = fn(below: &mut dyn FnMut(usize) -> usize) -> (Vec<usize>, Vec<Literal>);
+
+/// A composite operation.
+pub struct CompositeDef {
+    /// Name in formulas.
+    pub name: &'static str,
+    /// One line for the reference page, with the signature.
+    pub doc: &'static str,
+    /// Number of formula operands (smallest and largest).
+    pub operands: (usize, usize),
+    /// Number of literal parameters after them (smallest and largest).
+    pub literals: (usize, usize),
+    /// Expansion.
+    pub build: Build,
+    /// Random operands and literals for tests; `None`: operands of any dimension, tried until
+    /// they fit, and no literals.
+    pub sample: Option<Sample>,
+}
+
+/// An entry with so many operands and no literals.
+const fn entry(
+    name: &'static str,
+    operands: usize,
+    doc: &'static str,
+    build: Build,
+) -> CompositeDef {
+    let operands = (operands, operands);
+    CompositeDef { name, doc, operands, literals: (0, 0), build, sample: None }
+}
+impl CompositeDef {
+    /// As many as `most` operands.
+    const fn up_to(mut self, most: usize) -> Self {
+        self.operands.1 = most;
+        self
+    }
+    /// Dimensions of operands for tests, where most do not fit.
+    const fn drawn(mut self, sample: Sample) -> Self {
+        self.sample = Some(sample);
+        self
+    }
+    /// From `low` to `high` literals after the operands.
+    const fn literals(mut self, low: usize, high: usize, sample: Sample) -> Self {
+        self.literals = (low, high);
+        self.drawn(sample)
+    }
+}
+
+/// Every composite.
+pub static ALL: LazyLock<Vec<&'static CompositeDef>> = LazyLock::new(|| {
+    let families = [
+        arithmetic::ALL,
+        norms::ALL,
+        vector::ALL,
+        matrix::ALL,
+        complex::ALL,
+        sequence::ALL,
+        differential::ALL,
+    ];
+    families.iter().copied().flatten().collect()
+});
+
+/// The composite of that name.
+pub fn by_name(name: &str) -> Option<&'static CompositeDef> {
+    ALL.iter().copied().find(|c| c.name == name)
+}
+
+fn fail<T>(
+    op: &str,
+    expected: impl Into<String>,
+    got: impl std::fmt::Display,
+) -> Result<T, DimError> {
+    Err(DimError::new(op, expected, got))
+}
+fn dims(x: &[Ex<'_>]) -> String {
+    let d: Vec<_> = x.iter().map(|e| e.dim()).collect();
+    format!("dimensions {d:?}")
+}
+/// An integer literal.
+fn int(op: &str, l: &Literal) -> Result<i64, DimError> {
+    match l {
+        Literal::Int(v) => Ok(*v),
+        Literal::List(v) => fail(op, "an integer", format!("the list {v:?}")),
+    }
+}
+/// A literal as a size in `low..=high`.
+fn size(op: &str, l: &Literal, low: usize, high: usize) -> Result<usize, DimError> {
+    match int(op, l)? {
+        v if v >= low as i64 && v <= high as i64 => Ok(v as usize),
+        v => fail(op, format!("an integer in {low}..={high}"), v),
+    }
+}
+fn scalar(op: &str, x: Ex<'_>) -> Result<(), DimError> {
+    if x.dim() == 1 {
+        Ok(())
+    } else {
+        fail(op, "an operand of dimension 1", format!("dimension {}", x.dim()))
+    }
+}
+fn same(op: &str, x: &[Ex<'_>]) -> Result<(), DimError> {
+    if x.iter().all(|e| e.dim() == x[0].dim()) {
+        Ok(())
+    } else {
+        fail(op, "operands of one dimension", dims(x))
+    }
+}
+/// Operands of one dimension, or of dimension 1.
+fn broadcast(op: &str, x: &[Ex<'_>]) -> Result<(), DimError> {
+    let d = x.iter().map(|e| e.dim()).max().unwrap_or(1);
+    if x.iter().all(|e| e.dim() == 1 || e.dim() == d) {
+        Ok(())
+    } else {
+        fail(op, "operands of one dimension (or of dimension 1)", dims(x))
+    }
+}
+fn limit(op: &str, dim: Option<usize>) -> Result<(), DimError> {
+    match dim {
+        Some(d) if d <= crate::graph::MAX_DIM => Ok(()),
+        Some(d) => fail(op, format!("at most {} components", crate::graph::MAX_DIM), d),
+        None => fail(op, format!("at most {} components", crate::graph::MAX_DIM), "more than 2^64"),
+    }
+}
+/// A small dimension for tests.
+fn dim(below: &mut dyn FnMut(usize) -> usize) -> usize {
+    [1, 2, 3, 4, 5, 7, 17][below(7)]
+}
