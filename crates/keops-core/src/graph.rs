@@ -314,7 +314,8 @@ pub fn for_each_arg(node: &Node, mut f: impl FnMut(NodeId)) {
     }
 }
 
-fn map_args(node: &mut Node, mut f: impl FnMut(NodeId) -> NodeId) {
+/// Replaces every operand of a node.
+pub(crate) fn map_args(node: &mut Node, mut f: impl FnMut(NodeId) -> NodeId) {
     match node {
         Node::Var(_) | Node::Const(_) | Node::Index(_) | Node::Iota(_) => {}
         Node::Map { args, .. } => args.iter_mut().for_each(|a| *a = f(*a)),

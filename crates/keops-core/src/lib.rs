@@ -13,6 +13,7 @@ pub mod eval;
 pub mod genred;
 pub mod graph;
 pub mod interp;
+mod key;
 pub mod lazy;
 pub mod lower;
 pub mod ops;

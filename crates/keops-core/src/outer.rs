@@ -16,11 +16,13 @@
 
 use crate::error::InputError;
 use crate::graph::{Builder, Category, Ex, Graph, MAX_DIM, Node, NodeId, Var};
+use crate::key;
 use crate::print;
 use crate::reduce::{Family, ReductionDef, WeightRule};
 use crate::spec::{Axis, OutputSpec, ReduceOptions, ReduceSpec};
 use std::collections::{BTreeSet, HashMap};
 use std::fmt;
+use std::hash::{Hash, Hasher};
 use std::sync::Arc;
 
 /// Most operands of a generated row map: kernels have a bounded number of arguments.
@@ -100,6 +102,14 @@ impl Reduction {
     }
 }
 
+impl Hash for Reduction {
+    fn hash<H: Hasher>(&self, state: &mut H) {
+        key::formulas(&self.graph, &self.roots(), state);
+        let Reduction { reduction, k, axis, pairs, options, bindings, .. } = self;
+        (reduction, k, axis, pairs, options, bindings).hash(state);
+    }
+}
+
 /// A formula evaluated row by row.
 #[derive(Clone, Debug)]
 pub struct RowMap {
@@ -116,6 +126,13 @@ pub struct RowMap {
     pub present: Option<Var>,
 }
 
+impl Hash for RowMap {
+    fn hash<H: Hasher>(&self, state: &mut H) {
+        key::formulas(&self.graph, &[self.root], state);
+        (&self.bindings, self.category, self.present).hash(state);
+    }
+}
+
 /// One column of an index result: for each row, the number of a row of the other category, or -1.
 #[derive(Clone, Copy, PartialEq, Eq, Hash, Debug)]
 pub struct Selected {
@@ -126,7 +143,7 @@ pub struct Selected {
 }
 
 /// A node.
-#[derive(Clone, Debug)]
+#[derive(Clone, Debug, Hash)]
 pub enum OuterNode {
     /// An argument of the computation.
     Input {
@@ -203,7 +220,7 @@ pub struct OuterGraph {
     ports: Vec<Vec<PortInfo>>,
     /// Inputs that determine the batch shape of a node: equal sets mean equal shapes.
     support: Vec<Arc<BTreeSet<usize>>>,
-    index: HashMap<String, OuterId>,
+    index: HashMap<Vec<u8>, OuterId>,
 }
 
 impl OuterGraph {
@@ -246,7 +263,8 @@ impl OuterGraph {
         (0..=top).filter(|&k| mark[k]).map(|k| OuterId(k as u32)).collect()
     }
 
-    fn intern(&mut self, key: String, node: OuterNode) -> OuterId {
+    fn intern(&mut self, node: OuterNode) -> OuterId {
+        let key = key::of(&node);
         if let Some(&id) = self.index.get(&key) {
             return id;
         }
@@ -284,21 +302,7 @@ impl OuterGraph {
         id
     }
     fn single(&mut self, node: OuterNode) -> Port {
-        let key = match &node {
-            OuterNode::Reduce(r) => {
-                let text = print::nodes(&r.graph, &r.roots());
-                format!(
-                    "{text}{} {} {:?} {:?} {:?} {:?}",
-                    r.reduction.name, r.k, r.axis, r.pairs, r.options, r.bindings
-                )
-            }
-            OuterNode::RowMap(m) => {
-                let text = print::nodes(&m.graph, &[m.root]);
-                format!("{text}{:?} {:?} {:?}", m.category, m.present, m.bindings)
-            }
-            other => format!("{other:?}"),
-        };
-        Port { node: self.intern(key, node), output: 0 }
+        Port { node: self.intern(node), output: 0 }
     }
     /// Argument number `slot`.
     pub fn input(&mut self, slot: usize, dim: usize, category: Category) -> Port {

@@ -1,7 +1,6 @@
-//! Text forms of formulas and reductions.
+//! The text form of formulas.
 
 use crate::graph::{Graph, Node, NodeId};
-use crate::spec::ReduceSpec;
 use std::collections::HashMap;
 use std::fmt::Write;
 
@@ -35,23 +34,5 @@ pub fn nodes(graph: &Graph, roots: &[NodeId]) -> String {
     for r in roots {
         let _ = writeln!(s, "root %{}", place[r]);
     }
-    s
-}
-
-/// Canonical text of a reduction: equal exactly for equal computations.
-pub fn canonical(spec: &ReduceSpec) -> String {
-    let roots: Vec<NodeId> = std::iter::once(spec.formula).chain(spec.weight).collect();
-    let mut s = nodes(&spec.graph, &roots);
-    let _ = write!(
-        s,
-        "{} k={} over {:?} of {:?} {:?} args {:?} v{}",
-        spec.reduction.name,
-        spec.k,
-        spec.axis,
-        spec.dtype,
-        spec.options,
-        spec.vars,
-        env!("CARGO_PKG_VERSION")
-    );
     s
 }

@@ -3,6 +3,7 @@
 use crate::data::{ArgView, Buffer, DType};
 use crate::error::{CompileError, InputError, RunError};
 use crate::graph::{Category, Graph, NodeId, Var};
+use crate::key;
 use crate::ranges::Ranges;
 use crate::reduce::{Family, ReductionDef};
 use std::sync::Arc;
@@ -194,10 +195,6 @@ impl ReduceSpec {
             )),
             _ => Ok(()),
         }
-    }
-    /// Canonical bytes: equal for equal reductions, different for different ones.
-    pub fn canonical_bytes(&self) -> Vec<u8> {
-        crate::print::canonical(self).into_bytes()
     }
 }
 
@@ -393,7 +390,7 @@ pub trait Executable: Send + Sync {
     fn source(&self) -> Option<String>;
 }
 
-/// Compiled reductions by their canonical bytes, which are compared on a hit.
+/// Compiled reductions by their keys, which are compared on a hit.
 type Cache = std::collections::HashMap<Vec<u8>, Arc<dyn Executable>>;
 
 /// A backend with its cache of compiled reductions. Cheap to clone; clones share the cache.
@@ -423,7 +420,7 @@ impl Device {
     }
     /// Compiles, or finds what was compiled before.
     pub fn compile(&self, spec: &ReduceSpec) -> Result<Arc<dyn Executable>, CompileError> {
-        let key = spec.canonical_bytes();
+        let key = key::of(spec);
         // A poisoned lock only means that another thread panicked; the map itself is whole.
         if let Some(e) = self.cache.read().unwrap_or_else(|p| p.into_inner()).get(&key) {
             return Ok(e.clone());
