@@ -6,12 +6,14 @@ mod by_hand;
 #[cfg(target_arch = "x86_64")]
 use crate::handwritten;
 use keops::cpu::{Cpu, Level};
-use keops::data::{ArgView, Buffer, Element};
+use keops::data::{ArgView, Buffer, DType, Element};
+use keops::graph::{Node, NodeId};
 use keops::linalg::{KernelSolve, SolveOptions};
 use keops::parse::parse_formula;
 use keops::ranges::{Pattern, Ranges};
-use keops::reduce;
+use keops::reduce::{self, ReductionDef};
 use keops::spec::{Axis, Device, ReduceOptions, ReduceSpec};
+use keops::{pm, vi, vj};
 use keops_core::error::Error;
 use keops_core::genred::{AsArg, Genred};
 use ndarray::{ArrayD, IxDyn};
@@ -41,13 +43,17 @@ pub enum Kind {
     /// A call of a compiled reduction.
     #[default]
     Reduce,
-    /// The same on block-sparse ranges.
+    /// A call so small that the way there is what takes time.
+    Call,
+    /// The same, with a formula made by operators for each call.
+    Lazy,
+    /// A reduction on block-sparse ranges.
     Ranges,
     /// A system, by conjugate gradients.
     Solve,
     /// Parsing, compilation and the first call of a formula not seen before.
     First,
-    /// Compilation alone.
+    /// Lowering and code generation alone.
     Compile,
 }
 
@@ -81,6 +87,8 @@ pub struct Row {
     /// Part of all pairs of clusters that meet.
     #[serde(default)]
     density: f64,
+    /// Nodes of the formula that are neither variables nor constants, where that matters.
+    operations: Option<usize>,
     /// The unknown of a system.
     variable: Option<String>,
     #[serde(default)]
@@ -100,6 +108,31 @@ fn square() -> [usize; 2] {
 }
 
 impl Row {
+    fn aliases(&self) -> Vec<&str> {
+        self.arguments.iter().map(String::as_str).collect()
+    }
+    fn reduction(&self) -> &'static ReductionDef {
+        reduce::by_name(&self.reduction).expect("the name of a reduction")
+    }
+    /// The reduction as a backend gets it.
+    fn spec(&self, dtype: DType) -> Result<ReduceSpec, Error> {
+        let formula = parse_formula(&self.formula.replace("{new}", "1"), None, &self.aliases())?;
+        let leaf = |id: &NodeId| matches!(formula.graph.node(*id), Node::Var(_) | Node::Const(_));
+        let operations = formula.graph.live(&[formula.root]).iter().filter(|id| !leaf(id)).count();
+        assert_eq!(operations, self.operations.unwrap_or(operations), "{}", formula);
+        Ok(ReduceSpec {
+            graph: formula.graph,
+            formula: formula.root,
+            weight: None,
+            reduction: self.reduction(),
+            k: self.k,
+            axis: Axis::J,
+            vars: formula.vars,
+            names: formula.names,
+            dtype,
+            options: ReduceOptions::default(),
+        })
+    }
     /// All rows.
     pub fn all() -> Vec<Row> {
         let mut rows: Vec<Row> =
@@ -113,9 +146,8 @@ impl Row {
     }
     /// The reduction of a formula in the place of the row's.
     fn function(&self, formula: &str, device: &Device) -> Result<Genred<Device>, Error> {
-        let aliases: Vec<&str> = self.arguments.iter().map(String::as_str).collect();
-        let reduction = reduce::by_name(&self.reduction).expect("a reduction");
-        let function: Genred = Genred::new(formula, aliases, (reduction, self.k), Axis::J)?;
+        let reduction = (self.reduction(), self.k);
+        let function: Genred = Genred::new(formula, self.aliases(), reduction, Axis::J)?;
         Ok(function.at(device.clone()))
     }
     /// Names and shapes of the arguments in order.
@@ -180,6 +212,7 @@ pub struct Problem<T> {
     cpu: Cpu,
     device: Device,
     function: Genred<Device>,
+    spec: ReduceSpec,
     arrays: Vec<ArrayD<T>>,
     ranges: Option<Arc<Ranges>>,
     /// Numbers that `{new}` has stood for.
@@ -203,7 +236,8 @@ impl<T: Real> Problem<T> {
             function = function.ranges(ranges.clone());
         }
         let arrays = row.shapes().iter().map(|(name, shape)| array(name, shape)).collect();
-        Ok(Problem { row: row.clone(), cpu, device, function, arrays, ranges, used: Cell::new(0) })
+        let (row, spec, used) = (row.clone(), row.spec(T::DTYPE)?, Cell::new(0));
+        Ok(Problem { row, cpu, device, function, spec, arrays, ranges, used })
     }
     /// The row.
     pub fn row(&self) -> &Row {
@@ -239,7 +273,12 @@ impl<T: Real> Problem<T> {
     pub fn run(&self) -> Result<Vec<Buffer>, Box<dyn std::error::Error>> {
         let views: Vec<ArgView<'_>> = self.arrays.iter().map(AsArg::as_arg).collect();
         Ok(match self.row.kind {
-            Kind::Reduce | Kind::Ranges => self.function.run(&views)?,
+            Kind::Reduce | Kind::Ranges | Kind::Call => self.function.run(&views)?,
+            Kind::Lazy => {
+                let [x, y, g, b] = &self.arrays[..] else { return Err("four arguments".into()) };
+                let kernel = (-(pm(g) * vi(x).sqdist(vj(y)))).exp();
+                vec![Buffer::F64(kernel.matmul(b)?.mapv(Element::to_f64))]
+            }
             Kind::First => {
                 let new = self.used.replace(self.used.get() + 1);
                 let formula = self.row.formula.replace("{new}", &format!("1.{new:07}5"));
@@ -260,26 +299,9 @@ impl<T: Real> Problem<T> {
                 vec![Buffer::F64(solution.value.mapv(Element::to_f64))]
             }
             Kind::Compile => {
-                black_box(self.cpu.compile_executable(&self.spec())?);
+                black_box(self.cpu.compile_executable(&self.spec)?);
                 vec![]
             }
         })
-    }
-    /// The reduction as a backend gets it.
-    fn spec(&self) -> ReduceSpec {
-        let aliases: Vec<&str> = self.row.arguments.iter().map(String::as_str).collect();
-        let formula = parse_formula(&self.row.formula, None, &aliases).expect("a formula");
-        ReduceSpec {
-            graph: formula.graph,
-            formula: formula.root,
-            weight: None,
-            reduction: reduce::by_name(&self.row.reduction).expect("a reduction"),
-            k: self.row.k,
-            axis: Axis::J,
-            vars: formula.vars,
-            names: formula.names,
-            dtype: T::DTYPE,
-            options: ReduceOptions::default(),
-        }
     }
 }

@@ -38,6 +38,9 @@ WORKERS = {
     "faiss": ("python", {}),
 }
 
+# Rows of so many pairs that the time for one of them is what counts.
+PER_PAIR = ("reduce", "ranges")
+
 
 def rows():
     for row in json.loads((ROOT / "benches" / "rows.json").read_text()):
@@ -72,6 +75,15 @@ def keops_runner(row, dtype, data):
         solve = KernelSolve(formula, aliases, row["variable"], axis=1)
         options = {"alpha": row["ridge"], "eps": row["tolerance"][dtype], "backend": "CPU"}
         return lambda: solve(*data, **options)
+    if row["kind"] == "lazy":
+        x, y, g, b = data
+        from pykeops.numpy import LazyTensor
+
+        def call():
+            d2 = ((LazyTensor(x[:, None, :]) - LazyTensor(y[None, :, :])) ** 2).sum(-1)
+            return (-LazyTensor(g) * d2).exp() @ b
+
+        return call
     options = {"reduction_op": row["reduction"], "axis": 1}
     if "k" in row:
         options["opt_arg"] = row["k"]
@@ -89,7 +101,7 @@ def dense_runner(row, dtype, data):
     """The reduction with a dense matrix in NumPy."""
     import numpy as np
 
-    if row["kind"] != "reduce" or row["formula"] != "Exp(-g * SqDist(x, y)) * b" or "gradient" in row:
+    if row["kind"] not in ("reduce", "call") or row["formula"] != "Exp(-g * SqDist(x, y)) * b" or "gradient" in row:
         return None
     x, y, g, b = data
 
@@ -256,7 +268,7 @@ def measure(row, dtype, contenders, workers, options):
         c, row=row["name"], dtype=dtype, data=str(folder), seconds=options.seconds, **more
     )
     differ = {}
-    if row["kind"] in ("reduce", "ranges"):
+    if row["kind"] in ("reduce", "ranges", "call", "lazy"):
         results = {}
         for c in contenders:
             path = folder / f"result-{c.replace(' ', '-').replace(',', '')}.npy"
@@ -283,8 +295,8 @@ def measure(row, dtype, contenders, workers, options):
 
 def report(row, dtype, seconds, differ, dense):
     """Prints the line of a row."""
-    whole = row["kind"] not in ("reduce", "ranges") or row["name"] == "call"
-    show = lambda s: f"{s * 1e3:.4g} ms" if whole else f"{s * 1e9:.4g} ns"
+    per_pair = row["kind"] in PER_PAIR
+    show = lambda s: f"{s * 1e9:.4g} ns" if per_pair else f"{s * 1e3:.4g} ms"
     best = {c: (min(s), median(s)) for c, s in seconds.items()}
     if dense and row["kind"] == "ranges":
         best["dense"] = dense

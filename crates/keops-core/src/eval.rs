@@ -12,11 +12,12 @@ use crate::outer::{
 };
 use crate::ranges::Ranges;
 use crate::reduce;
-use crate::spec::{Axis, CheckedArgs, Device, ReduceOptions, Scheme};
+use crate::spec::{Axis, CheckedArgs, Device, Executable, ReduceOptions, ReduceSpec, Scheme};
 use crate::with_view;
 use ndarray::{ArrayD, ArrayView2, Axis as NdAxis, Dimension, IxDyn, Slice};
 use std::collections::HashMap;
-use std::sync::Arc;
+use std::fmt;
+use std::sync::{Arc, OnceLock, RwLock};
 
 /// Does the same with whatever type a view has, and erases the type again.
 macro_rules! map_view {
@@ -327,52 +328,113 @@ impl Computation {
         args: &[ArgView<'_>],
         ranges: Option<&Ranges>,
     ) -> Result<Vec<Buffer>, Error> {
-        let sizes = self.sizes(args)?;
+        self.run_sized(&self.sizes(args)?, device, args, ranges)
+    }
+    /// As [`Computation::run`], with the sizes of these arguments.
+    pub(crate) fn run_sized(
+        &self,
+        sizes: &Sizes,
+        device: &Device,
+        args: &[ArgView<'_>],
+        ranges: Option<&Ranges>,
+    ) -> Result<Vec<Buffer>, Error> {
         if let Some(r) = ranges {
             r.check(sizes.rows_i, sizes.rows_j)?;
         }
-        let ports: Vec<Port> = self.outputs.iter().map(|o| o.port).collect();
-        let order = self.graph.live(&ports);
-        let mut last_use: HashMap<OuterId, OuterId> = HashMap::new();
-        for &id in &order {
-            for p in self.graph.node(id).operands() {
-                last_use.insert(p.node, id);
-            }
-        }
         let mut run = Run {
             computation: self,
-            sizes: &sizes,
+            sizes,
             device,
+            args,
             ranges,
             turned: [None, None],
-            values: HashMap::new(),
+            values: (0..self.graph.len()).map(|_| vec![]).collect(),
             wide: HashMap::new(),
         };
-        for id in order {
-            let made = run.node(id, args)?;
-            for (output, value) in (0..).zip(made) {
-                run.values.insert(Port { node: id, output }, value);
-            }
-            let outputs = |p: &Port| ports.iter().any(|o| o.node == p.node);
-            for p in self.graph.node(id).operands() {
-                if last_use[&p.node] == id && !outputs(&p) {
-                    run.values.retain(|q, _| q.node != p.node);
-                    run.wide.remove(&p);
-                }
+        for step in self.prepared.steps(self) {
+            run.values[step.node.0 as usize] = run.node(step.node)?;
+            for node in &step.last_used {
+                run.values[node.0 as usize] = vec![];
+                run.wide.retain(|p, _| p.node != *node);
             }
         }
-        let mut left = run.values;
-        let last = |k: usize| !ports[k + 1..].contains(&ports[k]);
-        let take = |(k, o): (usize, &OutputDef)| {
-            let value = if last(k) { left.remove(&o.port) } else { left.get(&o.port).cloned() };
-            let Some(value) = value else { unreachable!("outputs are kept") };
+        let results: Vec<Value<'_>> = self.outputs.iter().map(|o| run.held(o.port)).collect();
+        // A result that is wanted once is now held once, and moves.
+        drop(run);
+        let take = |(value, o): (Value<'_>, &OutputDef)| {
             let buffer = value.into_buffer(sizes.dtype.compute(), "a result")?;
             let mut shape = sizes.batch_of(&self.graph, o.port.node);
             shape.extend(sizes.rows(self.graph.info(o.port).category));
             shape.extend(&o.row);
-            Ok(reshape(buffer, &shape))
+            Ok(if buffer.shape() == shape { buffer } else { reshape(buffer, &shape) })
         };
-        self.outputs.iter().enumerate().map(take).collect()
+        results.into_iter().zip(&self.outputs).map(take).collect()
+    }
+}
+
+/// What the calls of a computation have in common, found by the first that needs it.
+#[derive(Debug, Default)]
+pub(crate) struct Prepared {
+    steps: OnceLock<Vec<Step>>,
+    /// At most one for each node and element type: that of the last device.
+    compiled: RwLock<Vec<Arc<Compiled>>>,
+}
+
+/// A node in the order of evaluation.
+#[derive(Debug)]
+struct Step {
+    node: OuterId,
+    /// Nodes whose values are not needed any more.
+    last_used: Vec<OuterId>,
+}
+
+/// The reduction of a node as it was compiled.
+struct Compiled {
+    node: OuterId,
+    /// Element type of the arguments of the computation.
+    given: DType,
+    device: Device,
+    spec: ReduceSpec,
+    executable: Arc<dyn Executable>,
+}
+
+impl fmt::Debug for Compiled {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(f, "#{} on {:?}", self.node.0, self.device)
+    }
+}
+
+impl Prepared {
+    fn steps(&self, computation: &Computation) -> &[Step] {
+        self.steps.get_or_init(|| {
+            let graph = &computation.graph;
+            let ports: Vec<Port> = computation.outputs.iter().map(|o| o.port).collect();
+            let order = graph.live(&ports);
+            let mut seen: Vec<OuterId> = ports.iter().map(|p| p.node).collect();
+            let mut steps = vec![];
+            for node in order.into_iter().rev() {
+                let mut last_used: Vec<OuterId> = vec![];
+                for Port { node, .. } in graph.node(node).operands() {
+                    if !seen.contains(&node) {
+                        seen.push(node);
+                        last_used.push(node);
+                    }
+                }
+                steps.push(Step { node, last_used });
+            }
+            steps.reverse();
+            steps
+        })
+    }
+    fn find(&self, node: OuterId, given: DType, device: &Device) -> Option<Arc<Compiled>> {
+        let all = self.compiled.read().unwrap_or_else(|p| p.into_inner());
+        let fits = |c: &&Arc<Compiled>| c.node == node && c.given == given && c.device == *device;
+        all.iter().find(fits).cloned()
+    }
+    fn keep(&self, new: Arc<Compiled>) {
+        let mut all = self.compiled.write().unwrap_or_else(|p| p.into_inner());
+        all.retain(|c| (c.node, c.given) != (new.node, new.given));
+        all.push(new);
     }
 }
 
@@ -380,29 +442,33 @@ struct Run<'r, 'a> {
     computation: &'r Computation,
     sizes: &'r Sizes,
     device: &'r Device,
+    args: &'r [ArgView<'a>],
     ranges: Option<&'r Ranges>,
     /// The same pairs for the other index: see [`Ranges::pairs_of`].
     turned: [Option<Arc<Ranges>>; 2],
-    values: HashMap<Port, Value<'a>>,
+    /// Results of nodes; none for arguments, which are taken as they are given.
+    values: Vec<Vec<Value<'a>>>,
     /// Arguments in the compute type, where a reduction needs them beside intermediate values.
     wide: HashMap<Port, Value<'a>>,
 }
 
 impl<'a> Run<'_, 'a> {
-    fn node(&mut self, id: OuterId, args: &[ArgView<'a>]) -> Result<Vec<Value<'a>>, Error> {
+    fn node(&mut self, id: OuterId) -> Result<Vec<Value<'a>>, Error> {
         let graph = &self.computation.graph;
         let node = graph.node(id);
+        if let OuterNode::Input { slot, .. } = node {
+            let row = self.computation.inputs[*slot].row.len();
+            return Ok(if row == 1 { vec![] } else { vec![flatten_rows(&self.args[*slot], row)] });
+        }
         if let Some((x, start, step, len)) = OuterGraph::as_columns(node)
-            && let Some(Value { held, columns: None }) = self.values.get(&x)
+            && let Value { held, columns: None } = self.held(x)
         {
-            return Ok(vec![Value { held: held.clone(), columns: Some((start, step, len)) }]);
+            return Ok(vec![Value { held, columns: Some((start, step, len)) }]);
         }
         let batch = self.sizes.batch_of(graph, id);
         let compute = self.sizes.dtype.compute();
         Ok(match node {
-            OuterNode::Input { slot, .. } => {
-                vec![flatten_rows(&args[*slot], self.computation.inputs[*slot].row.len())]
-            }
+            OuterNode::Input { .. } => unreachable!("arguments are taken above"),
             OuterNode::Reduce(r) => {
                 let ranges = match self.ranges {
                     Some(given) if r.pairs != r.axis => {
@@ -412,11 +478,11 @@ impl<'a> Run<'_, 'a> {
                     _ => None,
                 };
                 let ranges = ranges.as_deref().or(self.ranges);
-                let made = self.reduce(r, [true, true], ranges)?;
+                let made = self.reduce(id, r, [true, true], ranges)?;
                 made.into_iter().map(Value::made).collect()
             }
-            OuterNode::RowMap(m) => vec![self.row_map(m, &batch)?],
-            OuterNode::SumRows { x } => vec![self.sum_rows(*x, &batch)?],
+            OuterNode::RowMap(m) => vec![self.row_map(id, m, &batch)?],
+            OuterNode::SumRows { x } => vec![self.sum_rows(id, *x, &batch)?],
             OuterNode::GatherRows { x, at } => {
                 let rows = self.sizes.rows(graph.info(at.index).category).unwrap_or(1);
                 let shape = [&batch[..], &[rows, graph.info(*x).dim]].concat();
@@ -449,7 +515,7 @@ impl<'a> Run<'_, 'a> {
             OuterNode::Rebatch { x, .. } => {
                 let from = self.sizes.batch_of(graph, x.node);
                 if from == batch {
-                    return Ok(vec![self.values[x].clone()]);
+                    return Ok(vec![self.held(*x)]);
                 }
                 let info = graph.info(*x);
                 let mut tail: Vec<usize> = self.sizes.rows(info.category).into_iter().collect();
@@ -463,62 +529,96 @@ impl<'a> Run<'_, 'a> {
             }
         })
     }
-    fn value(&self, port: Port) -> ArgView<'_> {
-        match self.values.get(&port).and_then(|v| v.view()) {
-            Some(v) => v,
-            None => unreachable!("operands are evaluated before their users"),
+    /// The value of a port, shared.
+    fn held(&self, port: Port) -> Value<'a> {
+        match self.values[port.node.0 as usize].get(port.output as usize) {
+            Some(value) => value.clone(),
+            None => Value { held: Held::Given(self.argument(port).clone()), columns: None },
         }
     }
+    fn value(&self, port: Port) -> ArgView<'_> {
+        match self.values[port.node.0 as usize].get(port.output as usize) {
+            Some(value) => value.view(),
+            None => Some(map_view!(self.argument(port), v => v.view())),
+        }
+        .unwrap_or_else(|| unreachable!("indices are not operands of values"))
+    }
     fn index(&self, at: Selected) -> &ArrayD<i64> {
-        match self.values.get(&at.index).and_then(|v| v.indices()) {
+        let value = self.values[at.index.node.0 as usize].get(at.index.output as usize);
+        match value.and_then(|v| v.indices()) {
             Some(v) => v,
             None => unreachable!("selected columns refer to indices"),
         }
     }
+    fn argument(&self, port: Port) -> &ArgView<'a> {
+        match self.computation.graph.node(port.node) {
+            OuterNode::Input { slot, .. } => &self.args[*slot],
+            _ => unreachable!("operands are evaluated before their users"),
+        }
+    }
 
-    /// Runs one reduction; `sized` tells for which of `i`, `j` the computation's number of rows
-    /// holds (the others have one row).
+    /// Runs the reduction of a node; `sized` tells for which of `i`, `j` the computation's number
+    /// of rows holds (the others have one row).
     fn reduce(
         &mut self,
+        id: OuterId,
         r: &Reduction,
         sized: [bool; 2],
         ranges: Option<&Ranges>,
     ) -> Result<Vec<Buffer>, Error> {
-        let compute = self.sizes.dtype.compute();
-        let given = |v: &ArgView<'_>| v.dtype() == self.sizes.dtype;
-        let uniform = r.bindings.iter().all(|(_, p)| given(&self.value(*p)));
-        let dtype = if uniform && !r.bindings.is_empty() { self.sizes.dtype } else { compute };
-        for (_, p) in &r.bindings {
+        let (given, compute) = (self.sizes.dtype, self.sizes.dtype.compute());
+        let uniform = r.bindings.iter().all(|(_, p)| self.value(*p).dtype() == given);
+        let dtype = if uniform && !r.bindings.is_empty() { given } else { compute };
+        for (_, p) in r.bindings.iter().filter(|_| !uniform) {
             if self.value(*p).dtype() != dtype && !self.wide.contains_key(p) {
                 let copy = convert(&self.value(*p), dtype, "an argument in the compute type")?;
                 self.wide.insert(*p, Value::made(copy));
             }
         }
-        let name = |p: &Port| match self.computation.graph.node(p.node) {
-            OuterNode::Input { slot, .. } => self.computation.inputs[*slot].name.clone(),
-            _ => format!("#{}", p.node.0),
-        };
-        let mut spec = r.spec(dtype, r.bindings.iter().map(|(_, p)| name(p)).collect());
-        let half = Some(DType::F16);
-        if self.sizes.dtype == DType::F16 && dtype == compute && spec.options.accumulate == half {
-            spec.options.accumulate = None;
-        }
-        spec.check()?;
         let args = r.bindings.iter().map(|(_, p)| {
             let wide = self.wide.get(p).filter(|_| self.value(*p).dtype() != dtype);
             wide.and_then(|v| v.view()).unwrap_or_else(|| self.value(*p))
         });
         let rows = |k: usize, n: usize| sized[k].then_some(n);
         let (i, j) = (rows(0, self.sizes.rows_i), rows(1, self.sizes.rows_j));
-        let checked = CheckedArgs::new(&spec, args.collect(), ranges, i, j)?;
-        let compiled = self.device.compile(&spec)?;
-        let mut out = checked.allocate(&spec)?;
-        compiled.run(&checked, &mut out)?;
+        let check = |spec: &ReduceSpec| CheckedArgs::new(spec, args.collect(), ranges, i, j);
+        let prepared = &self.computation.prepared;
+        let (compiled, checked) = match prepared.find(id, given, self.device) {
+            Some(compiled) => {
+                let checked = check(&compiled.spec)?;
+                (compiled, checked)
+            }
+            None => {
+                let spec = self.spec(r, dtype);
+                spec.check()?;
+                let checked = check(&spec)?;
+                let executable = self.device.compile(&spec)?;
+                let device = self.device.clone();
+                let new = Arc::new(Compiled { node: id, given, device, spec, executable });
+                prepared.keep(new.clone());
+                (new, checked)
+            }
+        };
+        let mut out = checked.allocate(&compiled.spec)?;
+        compiled.executable.run(&checked, &mut out)?;
         Ok(out)
+    }
+    fn spec(&self, r: &Reduction, dtype: DType) -> ReduceSpec {
+        let name = |p: &Port| match self.computation.graph.node(p.node) {
+            OuterNode::Input { slot, .. } => self.computation.inputs[*slot].name.clone(),
+            _ => format!("#{}", p.node.0),
+        };
+        let mut spec = r.spec(dtype, r.bindings.iter().map(|(_, p)| name(p)).collect());
+        let half = Some(DType::F16);
+        if self.sizes.dtype == DType::F16 && dtype == DType::F32 && spec.options.accumulate == half
+        {
+            spec.options.accumulate = None;
+        }
+        spec
     }
 
     /// A sum over the other index, which has one row.
-    fn row_map(&mut self, m: &RowMap, batch: &[usize]) -> Result<Value<'a>, Error> {
+    fn row_map(&mut self, id: OuterId, m: &RowMap, batch: &[usize]) -> Result<Value<'a>, Error> {
         let axis = if m.category == Category::J { Axis::I } else { Axis::J };
         let r = Reduction {
             graph: m.graph.clone(),
@@ -532,9 +632,9 @@ impl<'a> Run<'_, 'a> {
             bindings: m.bindings.clone(),
         };
         let sized = [m.category == Category::I, m.category == Category::J];
-        self.single(&r, sized, m.category, batch)
+        self.single(id, &r, sized, m.category, batch)
     }
-    fn sum_rows(&mut self, x: Port, batch: &[usize]) -> Result<Value<'a>, Error> {
+    fn sum_rows(&mut self, id: OuterId, x: Port, batch: &[usize]) -> Result<Value<'a>, Error> {
         let info = self.computation.graph.info(x);
         let b = Builder::default();
         let var = Var { index: 0, dim: info.dim, category: info.category };
@@ -552,17 +652,18 @@ impl<'a> Run<'_, 'a> {
             bindings: vec![(var, x)],
         };
         let sized = [info.category == Category::I, info.category == Category::J];
-        self.single(&r, sized, Category::Param, batch)
+        self.single(id, &r, sized, Category::Param, batch)
     }
     /// The one result of a reduction of values, with rows of `category`.
     fn single(
         &mut self,
+        id: OuterId,
         r: &Reduction,
         sized: [bool; 2],
         category: Category,
         batch: &[usize],
     ) -> Result<Value<'a>, Error> {
-        let mut out = self.reduce(r, sized, None)?;
+        let mut out = self.reduce(id, r, sized, None)?;
         let Some(buffer) = out.pop() else { unreachable!("a sum has one result") };
         let mut shape = batch.to_vec();
         shape.extend(self.sizes.rows(category));

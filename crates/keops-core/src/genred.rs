@@ -343,8 +343,9 @@ impl<P: Place> Genred<P> {
     /// # Errors
     /// As [`Genred::call`].
     pub fn run(&self, args: &[ArgView<'_>]) -> Result<Vec<Buffer>, Error> {
-        let pairs = self.computation.sizes(args)?.pairs();
-        self.call_with(&self.place.device(pairs), args, self.ranges.as_deref())
+        let sizes = self.computation.sizes(args)?;
+        let device = self.place.device(sizes.pairs());
+        self.computation.run_sized(&sizes, &device, args, self.ranges.as_deref())
     }
     /// As [`Genred::run`], on a given device and with given ranges.
     ///

@@ -15,6 +15,7 @@
 //! [`OuterNode::Rebatch`].
 
 use crate::error::InputError;
+use crate::eval::Prepared;
 use crate::graph::{Builder, Category, Ex, Graph, MAX_DIM, Node, NodeId, Var};
 use crate::key;
 use crate::print;
@@ -539,6 +540,7 @@ pub struct Computation {
     pub(crate) outputs: Vec<OutputDef>,
     /// Results of the computation that this one was derived from.
     pub(crate) primal: Vec<OutputDef>,
+    pub(crate) prepared: Arc<Prepared>,
 }
 
 impl Computation {
@@ -581,7 +583,8 @@ impl Computation {
                 None => return fail(format!("argument number {slot} is not described")),
             }
         }
-        Ok(Computation { graph: Arc::new(graph), inputs, outputs, primal: vec![] })
+        let (graph, prepared) = (Arc::new(graph), Arc::default());
+        Ok(Computation { graph, inputs, outputs, primal: vec![], prepared })
     }
     /// One reduction of a formula. `k` is the number of winners of reductions that take several,
     /// else 1.
@@ -682,13 +685,14 @@ impl Computation {
         self.inputs.iter_mut().filter_map(|i| i.like.as_mut()).for_each(moved);
         let outputs = self.outputs.iter_mut().chain(&mut self.primal);
         outputs.for_each(|o| moved(&mut o.port));
-        self.graph = Arc::new(graph);
+        (self.graph, self.prepared) = (Arc::new(graph), Arc::default());
         self
     }
     /// Adds the results of the computation that this one was derived from, after its own: what
     /// both need is computed once.
     pub fn with_primal(mut self) -> Computation {
         self.outputs.append(&mut self.primal);
+        self.prepared = Arc::default();
         self
     }
 }

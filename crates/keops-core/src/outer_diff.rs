@@ -674,7 +674,8 @@ impl Computation {
                 OutputDef { port, row: row.clone() }
             })
             .collect();
-        Computation { graph: Arc::new(graph), inputs, outputs, primal: self.outputs.clone() }
+        let (graph, prepared) = (Arc::new(graph), Arc::default());
+        Computation { graph, inputs, outputs, primal: self.outputs.clone(), prepared }
     }
     fn slots(&self, names: &[&str]) -> Result<Vec<usize>, GradError> {
         let find = |name: &&str| {

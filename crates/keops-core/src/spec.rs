@@ -406,6 +406,14 @@ impl std::fmt::Debug for Device {
     }
 }
 
+/// Clones of one device are equal.
+impl PartialEq for Device {
+    fn eq(&self, other: &Device) -> bool {
+        Arc::ptr_eq(&self.cache, &other.cache)
+    }
+}
+impl Eq for Device {}
+
 /// Compiled reductions that a device keeps; beyond it the cache starts anew.
 const CACHE_ENTRIES: usize = 4096;
 
