@@ -240,7 +240,7 @@ def save_arguments(row, dtype):
     for name, category, dim in arguments(row):
         values = random.uniform(size=[*sizes[category], dim]) - 0.5 * (name in "beps")
         if name == "g":
-            values[:] = row["g"]
+            values[:] = row.get("g", 1)
         if row["kind"] == "solve" and name == "y":
             values = np.load(folder / "x.npy")
         np.save(folder / f"{name}.npy", values.astype({"f32": "f4", "f64": "f8"}[dtype]))
