@@ -279,30 +279,36 @@ def measure(row, dtype, contenders, workers, options):
                 results[c] = path
         against = next((results[c] for c in ("pykeops", "native", "numpy") if c in results), None)
         differ = {c: disagreement(p, against) for c, p in results.items() if against}
+    if row["kind"] == "ranges":
+        # What a pair costs without ranges, in the same rounds.
+        dense = {key: row[key] for key in ("arguments", "g")}
+        dense |= {"name": "gaussian", "kind": "reduce", "rows": [10_000, 10_000]}
+        dense = dict(row="gaussian", dtype=dtype, data=str(save_arguments(dense, dtype)))
+        contenders = [*contenders, "dense"]
     seconds = {}
     slow = row["kind"] in ("first", "solve")
     for round in range(options.rounds):
         for c in contenders:
             if slow and round and not c.startswith("ours"):
                 continue
-            answer = ask(c)
+            if c == "dense":
+                answer = workers.ask("ours", **dense, seconds=options.seconds)
+            else:
+                answer = ask(c)
             if answer["seconds"]:
-                whole = slow or row["kind"] == "compile" or row["name"] == "call"
-                scale = 1 if whole else answer["pairs"]
+                scale = answer["pairs"] if row["kind"] in PER_PAIR else 1
                 seconds.setdefault(c, []).extend(s / scale for s in answer["seconds"])
     return seconds, differ
 
 
-def report(row, dtype, seconds, differ, dense):
+def report(row, dtype, seconds, differ):
     """Prints the line of a row."""
     per_pair = row["kind"] in PER_PAIR
     show = lambda s: f"{s * 1e9:.4g} ns" if per_pair else f"{s * 1e3:.4g} ms"
     best = {c: (min(s), median(s)) for c, s in seconds.items()}
-    if dense and row["kind"] == "ranges":
-        best["dense"] = dense
     ours = best.pop("ours", None)
     if not ours:
-        return None
+        return
     ratio = {c: min(s[0] / ours[0], s[1] / ours[1]) for c, s in best.items()}
     cells, verdicts = [], []
     for c, r in ratio.items():
@@ -322,7 +328,6 @@ def report(row, dtype, seconds, differ, dense):
         f"{'; '.join(cells)} | {'; '.join(verdicts)} |",
         flush=True,
     )
-    return ours
 
 
 def processor():
@@ -347,15 +352,12 @@ def main():
     print(f"{processor()}, {options.threads} threads\n")
     print("| row | type | ours: minimum (median, difference from pykeops) | others: minimum, ratio | goals |")
     print("|---|---|---|---|---|")
-    dense = {}
     for row in rows():
         for dtype in options.types:
             if options.rows and row["name"] not in options.rows:
                 continue
             seconds, differ = measure(row, dtype, contenders, workers, options)
-            ours = report(row, dtype, seconds, differ, dense.get(dtype))
-            if row["name"] == "gaussian":
-                dense[dtype] = ours
+            report(row, dtype, seconds, differ)
 
 
 if __name__ == "__main__":
