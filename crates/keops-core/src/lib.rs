@@ -30,3 +30,8 @@ pub mod simplify;
 pub mod spec;
 pub mod vecmath;
 pub mod verify;
+
+/// The code of the guide, run as a test.
+#[cfg(all(doctest, feature = "conformance"))]
+#[doc = include_str!("../../../docs/adding-a-backend.md")]
+mod guide {}

@@ -53,6 +53,9 @@ pub enum LddmmError {
         /// Its value.
         value: f64,
     },
+    /// A system of kernel interpolation was not solved.
+    #[error(transparent)]
+    Solve(#[from] keops_linalg::SolveError),
     /// A formula could not be compiled or run.
     #[error(transparent)]
     Device(#[from] keops_core::error::Error),

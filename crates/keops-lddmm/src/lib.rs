@@ -39,6 +39,7 @@ pub mod export;
 pub mod hamiltonian;
 pub mod io;
 pub mod kernel;
+pub mod momenta;
 mod optimise;
 pub mod picture;
 pub mod registration;

@@ -1,0 +1,215 @@
+//! Documents that say what the tables say: docs/operations.md is generated from them
+//! (`KEOPS_BLESS=1` writes it), the guides show real entries, and entries keep their budgets.
+
+use keops_core::reduce::{Family, WeightRule};
+use keops_core::{composite, ops, reduce};
+use std::fmt::Write;
+use std::fs;
+use std::path::PathBuf;
+
+fn root(path: &str) -> PathBuf {
+    PathBuf::from(env!("CARGO_MANIFEST_DIR")).join("../..").join(path)
+}
+fn read(path: &str) -> String {
+    fs::read_to_string(root(path)).unwrap_or_else(|e| panic!("{path}: {e}"))
+}
+/// A cell of a table.
+fn cell(text: &str) -> String {
+    text.replace('|', "\\|").replace('<', "&lt;")
+}
+
+fn operations() -> String {
+    let mut s = String::from(
+        "# Operations and reductions\n\n\
+         Generated from the tables of `keops-core` by `KEOPS_BLESS=1 cargo test -p keops-core \
+         --test documents`.\n\n\
+         ## Element-wise operations\n\n\
+         Operands have one dimension, or dimension 1, which is repeated; the result has the larger \
+         one. The domain is where tests draw operands from, kinks are where the derivative jumps \
+         (see [semantics.md](semantics.md)), and the error of compiled code is at most so many \
+         units in the last place of the result.\n\n\
+         | name | operands | value | domain | kinks | ulps |\n|---|---|---|---|---|---|\n",
+    );
+    for o in ops::ALL {
+        let kinks: Vec<String> = o.kinks.iter().map(f64::to_string).collect();
+        let (low, high) = o.domain;
+        writeln!(
+            s,
+            "| `{}` | {} | {} | {low} to {high} | {} | {} |",
+            o.name,
+            o.arity,
+            cell(o.doc),
+            kinks.join(", "),
+            o.ulps
+        )
+        .unwrap();
+    }
+    s.push_str(
+        "\n## Composite operations\n\n\
+         Expansions into other operations; gradients and code follow. Dimensions are checked when \
+         a formula is built. Literals are integers or lists of integers.\n\n\
+         | name | operands | literals | meaning |\n|---|---|---|---|\n",
+    );
+    let several = |(low, high): (usize, usize)| match high {
+        _ if low == high => low.to_string(),
+        usize::MAX => format!("{low} or more"),
+        _ => format!("{low} to {high}"),
+    };
+    for c in composite::ALL {
+        let (operands, literals) = (several(c.operands), several(c.literals));
+        writeln!(s, "| `{}` | {operands} | {literals} | {} |", c.name, cell(c.doc)).unwrap();
+    }
+    s.push_str(
+        "\n## Reductions\n\n\
+         Over the rows `i` or `j` of a formula f, for some of a second formula w, the weight. \
+         Results are values, or indices in `i64`.\n\n\
+         | name | other spellings | meaning | weight | results | differentiable |\n\
+         |---|---|---|---|---|---|\n",
+    );
+    for r in reduce::ALL {
+        let weight = match r.weight {
+            WeightRule::Never => "no",
+            WeightRule::Optional => "optional",
+            WeightRule::Required => "required",
+        };
+        let (results, differentiable) = match &r.kind {
+            Family::Accumulate(_) => ("values", "yes"),
+            Family::Select(s) => match (s.value, s.index) {
+                (true, true) => ("values, indices", "the values"),
+                (true, false) => ("values", "yes"),
+                _ => ("indices", "no"),
+            },
+        };
+        let spellings: Vec<String> = r.spellings.iter().map(|s| format!("`{s}`")).collect();
+        writeln!(
+            s,
+            "| `{}` | {} | {} | {weight} | {results} | {differentiable} |",
+            r.name,
+            spellings.join(", "),
+            cell(r.doc)
+        )
+        .unwrap();
+    }
+    s
+}
+
+#[test]
+fn operations_are_documented() {
+    let made = operations();
+    if std::env::var_os("KEOPS_BLESS").is_some_and(|v| v == "1") {
+        fs::write(root("docs/operations.md"), &made).unwrap();
+    }
+    let kept = read("docs/operations.md");
+    let line = made.lines().zip(kept.lines()).find(|(a, b)| a != b);
+    assert!(
+        made == kept,
+        "docs/operations.md is not what the tables say (KEOPS_BLESS=1): {line:?}"
+    );
+}
+
+/// Every entry says what it is, and no two have one name.
+#[test]
+fn entries_are_complete() {
+    let mut names: Vec<&str> = vec![];
+    for (name, doc) in ops::ALL
+        .iter()
+        .map(|o| (o.name, o.doc))
+        .chain(composite::ALL.iter().map(|c| (c.name, c.doc)))
+    {
+        assert!(!doc.is_empty() && !doc.contains('\n'), "{name}: {doc}");
+        assert!(!names.contains(&name), "{name} is there twice");
+        names.push(name);
+    }
+    for o in ops::ALL {
+        assert!(o.domain.0 < o.domain.1, "{}: {:?}", o.name, o.domain);
+        assert!(o.ulps >= 0.0 && o.ulps.is_finite(), "{}: {}", o.name, o.ulps);
+    }
+    let mut spellings: Vec<&str> = vec![];
+    for r in reduce::ALL {
+        for s in r.spellings.iter().chain([&r.name]) {
+            assert!(!spellings.contains(s), "{s} names two reductions");
+            spellings.push(s);
+        }
+    }
+}
+
+/// The static items of a source file whose type is `kind`: name and text.
+fn statics(source: &str, kind: &str) -> Vec<(String, String)> {
+    let mut out = vec![];
+    let mut lines = source.lines();
+    while let Some(line) = lines.next() {
+        let Some((name, rest)) = line.strip_prefix("pub static ").and_then(|l| l.split_once(": "))
+        else {
+            continue;
+        };
+        if !rest.starts_with(&format!("{kind} = ")) {
+            continue;
+        }
+        let mut text = vec![line];
+        if !line.ends_with(';') {
+            text.extend(lines.by_ref().take_while(|l| *l != "};"));
+            text.push("};");
+        }
+        out.push((name.to_string(), text.join("\n")));
+    }
+    out
+}
+
+fn budget(file: &str, kind: &str, most: usize) -> Vec<(String, String)> {
+    let all = statics(&read(file), kind);
+    for (name, text) in &all {
+        let lines = text.lines().count();
+        assert!(lines <= most, "{name} in {file} has {lines} lines, the budget is {most}");
+    }
+    all
+}
+
+/// A guide shows an entry as it is, and one that is there.
+fn shows(guide: &str, entries: &[(String, String)]) {
+    let text = read(guide);
+    let shown = entries.iter().filter(|(_, entry)| text.contains(entry.as_str())).count();
+    assert!(shown > 0, "{guide} shows no entry of the source as it is");
+}
+
+#[test]
+fn an_operation_is_one_entry_of_16_lines() {
+    let all = budget("crates/keops-core/src/ops.rs", "OpDef", 16);
+    assert!(all.len() > 15, "{all:?}");
+    shows("docs/adding-an-operation.md", &all);
+}
+
+#[test]
+fn a_reduction_is_one_entry_of_40_lines() {
+    let all = budget("crates/keops-core/src/reduce.rs", "ReductionDef", 40);
+    assert!(all.len() >= 3, "{all:?}");
+    shows("docs/adding-a-reduction.md", &all);
+}
+
+/// Code generators know no operation and no reduction by a string.
+#[test]
+fn backends_name_nothing_of_the_tables() {
+    let names: Vec<String> = (ops::ALL.iter().map(|o| o.name))
+        .chain(composite::ALL.iter().map(|c| c.name))
+        .chain(reduce::ALL.iter().map(|r| r.name))
+        .map(|name| format!("\"{name}\""))
+        .collect();
+    let mut found = vec![];
+    let mut stack = vec![root("crates/keops-cpu/src"), root("crates/keops-cuda/src")];
+    while let Some(dir) = stack.pop() {
+        for path in fs::read_dir(&dir).unwrap().map(|e| e.unwrap().path()) {
+            // (Tests compute something, and so name what they compute.)
+            if path.to_string_lossy().contains("test") {
+                continue;
+            }
+            if path.is_dir() {
+                stack.push(path);
+                continue;
+            }
+            let source = fs::read_to_string(&path).unwrap();
+            let code = source.split("#[cfg(test)]\nmod").next().unwrap_or_default();
+            let named = |l: &&str| names.iter().any(|n| l.contains(n.as_str()));
+            found.extend(code.lines().filter(named).map(|l| format!("{}: {l}", path.display())));
+        }
+    }
+    assert!(found.is_empty(), "{}", found.join("\n"));
+}
