@@ -121,17 +121,30 @@ fn sinc_slope(a: Ex<'_>) -> Ex<'_> {
     let slope = (safe.un(&COS) - safe.un(&SIN) / safe) / safe;
     Ex::apply(&IF_ELSE, &[near, a * sum, slope])
 }
-/// `yes` where `a == 0`, else `no`, in code.
-fn select_zero(b: &mut dyn PrimBuilder, a: Val, yes: Val, no: Val) -> Val {
-    let zero = b.real(0.0);
+/// `t / r`, 0 where `r == 0`.
+fn divided<'g>(t: Ex<'g>, r: Ex<'g>) -> Ex<'g> {
+    where_zero(r, r.lit(0.0), t / where_zero(r, r.lit(1.0), r))
+}
+/// `op(args)`, but `limit` where `a == 0`, in code.
+fn unless_zero(b: &mut dyn PrimBuilder, a: Val, limit: f64, op: Prim, args: &[Val]) -> Val {
+    let (zero, limit, value) = (b.real(0.0), b.real(limit), b.prim(op, args));
     let at_zero = b.prim(Prim::Eq, &[a, zero]);
-    b.prim(Prim::Select, &[at_zero, yes, no])
+    b.prim(Prim::Select, &[at_zero, limit, value])
+}
+/// Mask: `a < 0`
+fn negative(b: &mut dyn PrimBuilder, a: Val) -> Val {
+    let zero = b.real(0.0);
+    b.prim(Prim::Lt, &[a, zero])
 }
 fn inverse_root(b: &mut dyn PrimBuilder, a: &[Val]) -> Val {
-    let (zero, one) = (b.real(0.0), b.real(1.0));
-    let root = b.prim(Prim::Sqrt, &[a[0]]);
-    let inverse = b.prim(Prim::Div, &[one, root]);
-    select_zero(b, a[0], zero, inverse)
+    let (one, root) = (b.real(1.0), b.prim(Prim::Sqrt, &[a[0]]));
+    unless_zero(b, a[0], 0.0, Prim::Div, &[one, root])
+}
+fn sign(b: &mut dyn PrimBuilder, a: &[Val]) -> Val {
+    let zero = b.real(0.0);
+    let (above, below) = (b.prim(Prim::Lt, &[zero, a[0]]), b.prim(Prim::Lt, &[a[0], zero]));
+    let (p, n) = (indicator(b, above), indicator(b, below));
+    b.prim(Prim::Sub, &[p, n])
 }
 fn if_else(b: &mut dyn PrimBuilder, a: &[Val]) -> Val {
     let zero = b.real(0.0);
@@ -343,12 +356,7 @@ pub static SIGN: OpDef = OpDef {
     derivative: |_, _, t| vec![t.lit(0.0)],
     simplify: keep,
     cuda: "(T({0} > T(0)) - T({0} < T(0)))",
-    code: Code::Expand(|b, a| {
-        let zero = b.real(0.0);
-        let (above, below) = (b.prim(Prim::Lt, &[zero, a[0]]), b.prim(Prim::Lt, &[a[0], zero]));
-        let (p, n) = (indicator(b, above), indicator(b, below));
-        b.prim(Prim::Sub, &[p, n])
-    }),
+    code: Code::Expand(sign),
     domain: (-2.0, 2.0),
     kinks: &[0.0],
     ulps: 0.0,
@@ -363,8 +371,7 @@ pub static STEP: OpDef = OpDef {
     simplify: keep,
     cuda: "({0} < T(0) ? T(0) : T(1))",
     code: Code::Expand(|b, a| {
-        let (zero, one) = (b.real(0.0), b.real(1.0));
-        let below = b.prim(Prim::Lt, &[a[0], zero]);
+        let (below, zero, one) = (negative(b, a[0]), b.real(0.0), b.real(1.0));
         b.prim(Prim::Select, &[below, zero, one])
     }),
     domain: (-2.0, 2.0),
@@ -381,8 +388,7 @@ pub static RELU: OpDef = OpDef {
     simplify: keep,
     cuda: "({0} < T(0) ? T(0) : {0})",
     code: Code::Expand(|b, a| {
-        let zero = b.real(0.0);
-        let below = b.prim(Prim::Lt, &[a[0], zero]);
+        let (below, zero) = (negative(b, a[0]), b.real(0.0));
         b.prim(Prim::Select, &[below, zero, a[0]])
     }),
     domain: (-2.0, 2.0),
@@ -490,9 +496,8 @@ pub static X_LOG_X: OpDef = OpDef {
     simplify: keep,
     cuda: "({0} == T(0) ? T(0) : {0} * log({0}))",
     code: Code::Expand(|b, a| {
-        let (log, zero) = (vecmath::log(b, a[0]), b.real(0.0));
-        let y = b.prim(Prim::Mul, &[a[0], log]);
-        select_zero(b, a[0], zero, y)
+        let log = vecmath::log(b, a[0]);
+        unless_zero(b, a[0], 0.0, Prim::Mul, &[a[0], log])
     }),
     domain: (0.1, 3.0),
     kinks: &[0.0],
@@ -508,9 +513,8 @@ pub static SIN_X_DIV_X: OpDef = OpDef {
     simplify: keep,
     cuda: "({0} == T(0) ? T(1) : sin({0}) / {0})",
     code: Code::Expand(|b, a| {
-        let (sin, one) = (vecmath::sin(b, a[0]), b.real(1.0));
-        let y = b.prim(Prim::Div, &[sin, a[0]]);
-        select_zero(b, a[0], one, y)
+        let sin = vecmath::sin(b, a[0]);
+        unless_zero(b, a[0], 1.0, Prim::Div, &[sin, a[0]])
     }),
     domain: (0.2, 3.0),
     kinks: &[0.0],
@@ -551,8 +555,7 @@ pub static ATAN2: OpDef = OpDef {
     arity: 2,
     value: value!(|a, b| a.atan2(b)),
     derivative: |x, _, t| {
-        let r2 = x[0] * x[0] + x[1] * x[1];
-        let s = where_zero(r2, r2.lit(0.0), t / where_zero(r2, r2.lit(1.0), r2));
+        let s = divided(t, x[0] * x[0] + x[1] * x[1]);
         vec![s * x[1], -(s * x[0])]
     },
     simplify: keep,
