@@ -104,11 +104,15 @@ fn softmax<'g>(f: Ex<'g>, out: Ex<'g>) -> Ex<'g> {
     (f - Ex::apply(&crate::ops::IF_ELSE, &[nothing, f.lit(0.0), out])).un(&crate::ops::EXP)
 }
 /// The maximum that a pivot stands for, by the sum of `exp(f - pivot)`: that is 0 where there is
-/// no entry above -inf (the pivot is kept within the finite range), and inf where one is +inf.
+/// no entry above -inf (the pivot is kept within the finite range), inf where one is +inf, and
+/// NaN where one is NaN; there a pivot beyond f32 counts as infinite.
 fn extended<'g>(m: Ex<'g>, total: Ex<'g>) -> Ex<'g> {
     let (inf, if_else) = (m.lit(f64::INFINITY), |x: &[_]| Ex::apply(&crate::ops::IF_ELSE, x));
+    let limit = f64::from(f32::MAX);
+    let beside_nan = if_else(&[-(m + limit), -inf, if_else(&[m - limit, inf, m])]);
+    let some = if_else(&[total, m, beside_nan]);
     let over = Ex::apply(&crate::ops::EQUAL, &[total, inf]);
-    if_else(&[over - 1.0, inf, if_else(&[-total, -inf, m])])
+    if_else(&[over - 1.0, inf, if_else(&[-total, -inf, some])])
 }
 
 /// `Σ f`

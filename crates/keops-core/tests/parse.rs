@@ -5,7 +5,7 @@ use keops_core::genred::{Genred, Reduce};
 use keops_core::graph::{Builder, Category, Dependence, Ex, Graph, Node, Var};
 use keops_core::outer::Formula;
 use keops_core::parse::{MAX_DEPTH, parse_formula, parse_reduction};
-use keops_core::reduce::SUM;
+use keops_core::reduce::{LOG_SUM_EXP, SUM};
 use keops_core::spec::Axis;
 use keops_core::{autodiff, ops};
 use ndarray::{ArrayD, array};
@@ -196,6 +196,22 @@ fn reductions_of_keops_internal_form() {
         let usual = usual.vjp(name).unwrap().call(&all[..4]).unwrap();
         assert_eq!(raw.call(&all[..]).unwrap(), usual);
     }
+    let text = format!("Diff_WithSavedForward({sum},x,e,f)");
+    let raw: Genred = Genred::from_text(&text, aliases).unwrap();
+    assert_eq!(raw.call(&all[..]).unwrap(), usual.jvp("x").unwrap().call(&all[..4]).unwrap());
+    // The derivative of a log-sum-exp reads the result that was saved.
+    let lse: Genred = Genred::new("-SqDist(x,y)", &aliases[..2], &LOG_SUM_EXP, Axis::J).unwrap();
+    let saved = lse.call(&all[..2]).unwrap();
+    for (way, usual) in [("Grad", lse.vjp("x").unwrap()), ("Diff", lse.jvp("x").unwrap())] {
+        let text = format!("{way}_WithSavedForward(LogSumExp_Reduction(-SqDist(x,y),0),x,e,f)");
+        let raw: Genred = Genred::from_text(&text, aliases).unwrap();
+        let usual = usual.call((&x, &y, &e)).unwrap();
+        assert_eq!(raw.call((&x, &y, &b, &e, &saved)).unwrap(), usual);
+        // Its softmax is exp(f - saved): one less in the saved result is e times the gradient.
+        let less = raw.call((&x, &y, &b, &e, &(&saved - 1.0))).unwrap();
+        let ratio = less / usual;
+        assert!(ratio.iter().all(|r| (r - 1f64.exp()).abs() < 1e-12), "{ratio}");
+    }
     let k: Genred = Genred::from_text("KMin_Reduction(SqDist(x,y),2,0)", aliases).unwrap();
     assert_eq!(k.call(&all[..]).unwrap().shape(), [2, 2]);
     let l: Genred = Genred::from_text("LogSumExp_Reduction(x*y,1,e)", aliases).unwrap();
@@ -209,6 +225,10 @@ fn reductions_of_keops_internal_form() {
         (
             "Grad_WithSavedForward(Sum_Reduction(x,0),x,e)",
             "(reduction, variable, cotangent, saved)",
+        ),
+        (
+            "Diff_WithSavedForward(LogSumExp_Reduction(x*y,0),x,e,Vj(1))",
+            "saved result: expected I rows of dimension 1, got J rows",
         ),
         ("Grad_WithSavedForward(Min_ArgMin_Reduction(x,0),x,e,f)", "one result"),
         ("SumSoftMaxWeight_Reduction(x*y,0)", "needs a second formula"),

@@ -1,6 +1,6 @@
 //! Powers, bounds and roundings, component by component.
 
-use super::{CompositeDef, Literal, broadcast, dim, entry, fail, int};
+use super::{Below, CompositeDef, Drawn, Literal, broadcast, dim, entry, fail, int};
 use crate::error::DimError;
 use crate::graph::Ex;
 use crate::ops::*;
@@ -48,7 +48,7 @@ pub(super) const ALL: &[CompositeDef] = &[
     }),
 ];
 
-fn sample_bounds(below: &mut dyn FnMut(usize) -> usize) -> (Vec<usize>, Vec<Literal>) {
+fn sample_bounds(below: Below<'_>) -> Drawn {
     (vec![dim(below)], vec![Literal::Int(-(below(2) as i64)), Literal::Int(1)])
 }
 fn less<'g>(a: Ex<'g>, b: Ex<'g>) -> Ex<'g> {

@@ -1,7 +1,7 @@
 //! Complex numbers, interleaved: `(re, im, re, im, …)`, so that `d` of them have dimension `2d`.
 //! One complex number (dimension 2) broadcasts.
 
-use super::{CompositeDef, dim, dims, entry, fail, limit, size};
+use super::{Below, Built, CompositeDef, Drawn, Literal, dim, dims, entry, fail, limit, size};
 use crate::error::DimError;
 use crate::graph::{Ex, MAX_DIM};
 use crate::ops::*;
@@ -76,20 +76,9 @@ pub(super) const ALL: &[CompositeDef] = &[
         "ComplexRealScal",
         2,
         "ComplexRealScal(s, z) or (z, s): real s, of dimension 1 or one for each, times complex z",
-        |x, _| {
-            let (s, z) = if x[0].dim() < x[1].dim() { (x[0], x[1]) } else { (x[1], x[0]) };
-            let w = Complex::new("ComplexRealScal", z)?;
-            match s.dim() {
-                1 => Ok(s * z),
-                d if 2 * d == z.dim() => Ok(join(s * w.re, s * w.im)),
-                _ => fail("ComplexRealScal", "dimensions 1 or d, and 2d", dims(x)),
-            }
-        },
+        real_times_complex,
     )
-    .drawn(|below| {
-        let d = dim(below);
-        ([vec![1, 2 * d], vec![2 * d, 1], vec![d, 2 * d]][below(3)].clone(), vec![])
-    }),
+    .drawn(sample_real_times_complex),
     entry("ComplexSum", 1, "ComplexSum(z): sum of the components, one complex number", |x, _| {
         let z = Complex::new("ComplexSum", x[0])?;
         Ok(join(z.re.sum(), z.im.sum()))
@@ -99,16 +88,32 @@ pub(super) const ALL: &[CompositeDef] = &[
         "ComplexSumT",
         1,
         "ComplexSumT(z, n): one complex number repeated to dimension n",
-        |x, l| {
-            let n = size("ComplexSumT", &l[0], 2, MAX_DIM)?;
-            if x[0].dim() != 2 || n % 2 == 1 {
-                return fail("ComplexSumT", "an operand of dimension 2 and an even n", dims(x));
-            }
-            Ok(x[0].contract(vec![n / 2, 2], &[(x[0], &[1])], &[0, 1]))
-        },
+        repeated,
     )
     .literals(1, 1, |below| (vec![2], vec![(2 * dim(below)).into()])),
 ];
+
+fn repeated<'g>(x: &[Ex<'g>], l: &[Literal]) -> Built<'g> {
+    let n = size("ComplexSumT", &l[0], 2, MAX_DIM)?;
+    if x[0].dim() != 2 || n % 2 == 1 {
+        return fail("ComplexSumT", "an operand of dimension 2 and an even n", dims(x));
+    }
+    Ok(x[0].contract(vec![n / 2, 2], &[(x[0], &[1])], &[0, 1]))
+}
+
+fn real_times_complex<'g>(x: &[Ex<'g>], _: &[Literal]) -> Built<'g> {
+    let (s, z) = if x[0].dim() < x[1].dim() { (x[0], x[1]) } else { (x[1], x[0]) };
+    let w = Complex::new("ComplexRealScal", z)?;
+    match s.dim() {
+        1 => Ok(s * z),
+        d if 2 * d == z.dim() => Ok(join(s * w.re, s * w.im)),
+        _ => fail("ComplexRealScal", "dimensions 1 or d, and 2d", dims(x)),
+    }
+}
+fn sample_real_times_complex(below: Below<'_>) -> Drawn {
+    let d = dim(below);
+    ([vec![1, 2 * d], vec![2 * d, 1], vec![d, 2 * d]][below(3)].clone(), vec![])
+}
 
 struct Complex<'g> {
     re: Ex<'g>,
@@ -146,10 +151,10 @@ fn pair<'g>(op: &str, x: &[Ex<'g>]) -> Result<[Complex<'g>; 2], DimError> {
         fail(op, "operands of one dimension (or of dimension 2)", dims(x))
     }
 }
-fn one(below: &mut dyn FnMut(usize) -> usize) -> (Vec<usize>, Vec<super::Literal>) {
+fn one(below: Below<'_>) -> Drawn {
     (vec![2 * dim(below)], vec![])
 }
-fn two(below: &mut dyn FnMut(usize) -> usize) -> (Vec<usize>, Vec<super::Literal>) {
+fn two(below: Below<'_>) -> Drawn {
     let d = 2 * dim(below);
     ([vec![d, d], vec![2, d], vec![d, 2]][below(3)].clone(), vec![])
 }

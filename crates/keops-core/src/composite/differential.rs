@@ -1,6 +1,6 @@
 //! Differential operators. They differentiate with respect to a variable, of any operation.
 
-use super::{CompositeDef, dims, entry, fail, limit, same, scalar};
+use super::{Built, CompositeDef, Literal, dims, entry, fail, limit, same, scalar};
 use crate::autodiff;
 use crate::error::DimError;
 use crate::graph::{Ex, MAX_NODES, Node};
@@ -25,13 +25,7 @@ pub(super) const ALL: &[CompositeDef] = &[
         "GradMatrix",
         2,
         "GradMatrix(f, v): Jacobian of f in the variable v, row-major (f × v)",
-        |x, _| {
-            let n = x[0].dim();
-            check("GradMatrix", x[0], x[1], n)?;
-            limit("GradMatrix", n.checked_mul(x[1].dim()))?;
-            let row = |k: usize| gradient(x[0], x[1], x[0].lit(1.0).put(k, 1, n));
-            Ok(Ex::concat(&(0..n).map(row).collect::<Vec<_>>()))
-        },
+        grad_matrix,
     ),
     entry(
         "Divergence",
@@ -47,27 +41,13 @@ pub(super) const ALL: &[CompositeDef] = &[
         "Laplacian",
         2,
         "Laplacian(f, v): sum of second derivatives of a scalar f in v",
-        |x, _| {
-            check("Laplacian", x[0], x[1], x[1].dim())?;
-            scalar("Laplacian", x[0])?;
-            let g = gradient(x[0], x[1], x[0].lit(1.0));
-            check("Laplacian", g, x[1], x[1].dim())?;
-            Ok(trace(g, x[1], x[0].lit(1.0)))
-        },
+        laplacian,
     ),
     entry(
         "TraceOperator",
         2,
         "TraceOperator(f, v[, w]): trace of diag(w) A for f(v) = A v; a row A is repeated",
-        |x, _| {
-            let w = weight("TraceOperator", x, 2, x[1])?;
-            linear("TraceOperator", x[0], x[1])?;
-            match x[0].dim() {
-                1 => Ok(derivative(x[0], x[1], w.broadcast(x[1].dim()))),
-                d if d == x[1].dim() => Ok(trace(x[0], x[1], w)),
-                _ => fail("TraceOperator", "f of dimension 1 or that of v", dims(x)),
-            }
-        },
+        trace_operator,
     )
     .up_to(3),
     entry(
@@ -84,17 +64,44 @@ pub(super) const ALL: &[CompositeDef] = &[
         "SumLinOperator",
         2,
         "SumLinOperator(f, v[, l[, r]]): sum of l_k A_km r_m for f(v) = A v",
-        |x, _| {
-            let (l, r) =
-                (weight("SumLinOperator", x, 2, x[0])?, weight("SumLinOperator", x, 3, x[1])?);
-            linear("SumLinOperator", x[0], x[1])?;
-            Ok(derivative(x[0], x[1], r.broadcast(x[1].dim())).dot(l))
-        },
+        sum_of_entries,
     )
     .up_to(4),
     entry("Factorize", 2, "Factorize(f, g): f, as equal parts are shared anyway", |x, _| Ok(x[0])),
     entry("AutoFactorize", 1, "AutoFactorize(f): f, as Factorize", |x, _| Ok(x[0])),
 ];
+
+fn sum_of_entries<'g>(x: &[Ex<'g>], _: &[Literal]) -> Built<'g> {
+    let (l, r) = (weight("SumLinOperator", x, 2, x[0])?, weight("SumLinOperator", x, 3, x[1])?);
+    linear("SumLinOperator", x[0], x[1])?;
+    Ok(derivative(x[0], x[1], r.broadcast(x[1].dim())).dot(l))
+}
+
+fn trace_operator<'g>(x: &[Ex<'g>], _: &[Literal]) -> Built<'g> {
+    let w = weight("TraceOperator", x, 2, x[1])?;
+    linear("TraceOperator", x[0], x[1])?;
+    match x[0].dim() {
+        1 => Ok(derivative(x[0], x[1], w.broadcast(x[1].dim()))),
+        d if d == x[1].dim() => Ok(trace(x[0], x[1], w)),
+        _ => fail("TraceOperator", "f of dimension 1 or that of v", dims(x)),
+    }
+}
+
+fn laplacian<'g>(x: &[Ex<'g>], _: &[Literal]) -> Built<'g> {
+    check("Laplacian", x[0], x[1], x[1].dim())?;
+    scalar("Laplacian", x[0])?;
+    let g = gradient(x[0], x[1], x[0].lit(1.0));
+    check("Laplacian", g, x[1], x[1].dim())?;
+    Ok(trace(g, x[1], x[0].lit(1.0)))
+}
+
+fn grad_matrix<'g>(x: &[Ex<'g>], _: &[Literal]) -> Built<'g> {
+    let n = x[0].dim();
+    check("GradMatrix", x[0], x[1], n)?;
+    limit("GradMatrix", n.checked_mul(x[1].dim()))?;
+    let row = |k: usize| gradient(x[0], x[1], x[0].lit(1.0).put(k, 1, n));
+    Ok(Ex::concat(&(0..n).map(row).collect::<Vec<_>>()))
+}
 
 /// Most nodes to differentiate, counted once for each derivative.
 const MAX_DERIVED: usize = MAX_NODES / 8;

@@ -1,6 +1,6 @@
 //! Products of matrices and tensors (row-major), and small dense matrices.
 
-use super::{CompositeDef, Literal, dim, dims, entry, fail, limit};
+use super::{Below, Built, CompositeDef, Drawn, Literal, dim, dims, entry, fail, limit};
 use crate::error::DimError;
 use crate::graph::Ex;
 
@@ -12,25 +12,11 @@ const MAX_AXES: usize = 16;
 const MAX_TERMS: usize = 1 << 40;
 
 pub(super) const ALL: &[CompositeDef] = &[
-    entry("MatVecMult", 2, "MatVecMult(A, b): A b, A row-major", |x, _| {
-        let (n, p) = (x[0].dim() / x[1].dim(), x[1].dim());
-        if n * p != x[0].dim() || n == 0 {
-            return fail("MatVecMult", "dimensions n·p and p", dims(x));
-        }
-        Ok(x[0].contract(vec![n, p], &[(x[0], &[0, 1]), (x[1], &[1])], &[0]))
-    })
-    .drawn(|below| {
+    entry("MatVecMult", 2, "MatVecMult(A, b): A b, A row-major", mat_vec).drawn(|below| {
         let (n, p) = (dim(below), dim(below));
         (vec![n * p, p], vec![])
     }),
-    entry("VecMatMult", 2, "VecMatMult(b, A): bᵀ A, A row-major", |x, _| {
-        let (n, p) = (x[0].dim(), x[1].dim() / x[0].dim());
-        if n * p != x[1].dim() || p == 0 {
-            return fail("VecMatMult", "dimensions n and n·p", dims(x));
-        }
-        Ok(x[0].contract(vec![p, n], &[(x[0], &[1]), (x[1], &[1, 0])], &[0]))
-    })
-    .drawn(|below| {
+    entry("VecMatMult", 2, "VecMatMult(b, A): bᵀ A, A row-major", vec_mat).drawn(|below| {
         let (n, p) = (dim(below), dim(below));
         (vec![n, n * p], vec![])
     }),
@@ -54,24 +40,11 @@ pub(super) const ALL: &[CompositeDef] = &[
         |x, l| tensor_dot("TensorDot", x, &lists("TensorDot", l)?),
     )
     .literals(4, 5, sample_tensor_dot),
-    entry("Kron", 2, "Kron(a, b, dims of a, dims of b): Kronecker product", |x, l| {
-        let l = lists("Kron", l)?;
-        let r = l[0].len();
-        if l[1].len() != r {
-            return fail(
-                "Kron",
-                "tensors with equally many axes",
-                format!("{:?} and {:?}", l[0], l[1]),
-            );
-        }
-        let perm = (0..2 * r).map(|k| if k < r { 2 * k } else { 2 * (k - r) + 1 }).collect();
-        tensor_dot("Kron", x, &[l[0].clone(), l[1].clone(), vec![], vec![], perm])
-    })
-    .literals(2, 2, |below| {
-        let mut extents = || (0..2).map(|_| 1 + below(3)).collect::<Vec<usize>>();
-        let (a, b) = (extents(), extents());
-        (vec![a.iter().product(), b.iter().product()], vec![a[..].into(), b[..].into()])
-    }),
+    entry("Kron", 2, "Kron(a, b, dims of a, dims of b): Kronecker product", kron).literals(
+        2,
+        2,
+        sample_kron,
+    ),
     entry("MatDet", 1, "MatDet(A): determinant of a matrix of at most 4 × 4", |x, _| {
         let m = Small::new("MatDet", x[0])?;
         Ok(m.determinant())
@@ -82,25 +55,57 @@ pub(super) const ALL: &[CompositeDef] = &[
         Ok(m.adjugate() / m.determinant())
     })
     .drawn(|below| (vec![[1, 4, 9, 16][below(4)]], vec![])),
-    entry(
-        "MatSolve",
-        2,
-        "MatSolve(A, B): A⁻¹ B, A of at most 4 × 4, B of as many rows",
-        |x, _| {
-            let m = Small::new("MatSolve", x[0])?;
-            let (n, p) = (m.n, x[1].dim() / m.n);
-            if n * p != x[1].dim() || p == 0 {
-                return fail("MatSolve", format!("dimensions {0}·{0} and {0}·p", n), dims(x));
-            }
-            let product = [(m.adjugate(), &[0, 2][..]), (x[1], &[2, 1])];
-            Ok(x[0].contract(vec![n, p, n], &product, &[0, 1]) / m.determinant())
-        },
-    )
-    .drawn(|below| {
-        let n = 1 + below(4);
-        (vec![n * n, n * [1, 1, 2, 3][below(4)]], vec![])
-    }),
+    entry("MatSolve", 2, "MatSolve(A, B): A⁻¹ B, A of at most 4 × 4, B of as many rows", mat_solve)
+        .drawn(|below| {
+            let n = 1 + below(4);
+            (vec![n * n, n * [1, 1, 2, 3][below(4)]], vec![])
+        }),
 ];
+
+fn mat_solve<'g>(x: &[Ex<'g>], _: &[Literal]) -> Built<'g> {
+    let m = Small::new("MatSolve", x[0])?;
+    let (n, p) = (m.n, x[1].dim() / m.n);
+    if n * p != x[1].dim() || p == 0 {
+        return fail("MatSolve", format!("dimensions {0}·{0} and {0}·p", n), dims(x));
+    }
+    let product = [(m.adjugate(), &[0, 2][..]), (x[1], &[2, 1])];
+    Ok(x[0].contract(vec![n, p, n], &product, &[0, 1]) / m.determinant())
+}
+
+fn kron<'g>(x: &[Ex<'g>], l: &[Literal]) -> Built<'g> {
+    let l = lists("Kron", l)?;
+    let r = l[0].len();
+    if l[1].len() != r {
+        return fail(
+            "Kron",
+            "tensors with equally many axes",
+            format!("{:?} and {:?}", l[0], l[1]),
+        );
+    }
+    let perm = (0..2 * r).map(|k| if k < r { 2 * k } else { 2 * (k - r) + 1 }).collect();
+    tensor_dot("Kron", x, &[l[0].clone(), l[1].clone(), vec![], vec![], perm])
+}
+fn sample_kron(below: Below<'_>) -> Drawn {
+    let mut extents = || (0..2).map(|_| 1 + below(3)).collect::<Vec<usize>>();
+    let (a, b) = (extents(), extents());
+    (vec![a.iter().product(), b.iter().product()], vec![a[..].into(), b[..].into()])
+}
+
+fn vec_mat<'g>(x: &[Ex<'g>], _: &[Literal]) -> Built<'g> {
+    let (n, p) = (x[0].dim(), x[1].dim() / x[0].dim());
+    if n * p != x[1].dim() || p == 0 {
+        return fail("VecMatMult", "dimensions n and n·p", dims(x));
+    }
+    Ok(x[0].contract(vec![p, n], &[(x[0], &[1]), (x[1], &[1, 0])], &[0]))
+}
+
+fn mat_vec<'g>(x: &[Ex<'g>], _: &[Literal]) -> Built<'g> {
+    let (n, p) = (x[0].dim() / x[1].dim(), x[1].dim());
+    if n * p != x[0].dim() || n == 0 {
+        return fail("MatVecMult", "dimensions n·p and p", dims(x));
+    }
+    Ok(x[0].contract(vec![n, p], &[(x[0], &[0, 1]), (x[1], &[1])], &[0]))
+}
 
 /// Literals that are lists of sizes.
 fn lists(op: &str, l: &[Literal]) -> Result<Vec<Vec<usize>>, DimError> {
@@ -162,7 +167,7 @@ fn tensor_dot<'g>(op: &str, x: &[Ex<'g>], l: &[Vec<usize>]) -> Result<Ex<'g>, Di
     Ok(x[0].contract(extents, &[(x[0], &a), (x[1], &b)], &out))
 }
 
-fn sample_tensor_dot(below: &mut dyn FnMut(usize) -> usize) -> (Vec<usize>, Vec<Literal>) {
+fn sample_tensor_dot(below: Below<'_>) -> Drawn {
     let mut extents = |n: usize| (0..n).map(|_| 1 + below(3)).collect::<Vec<usize>>();
     let (da, mut db) = (extents(3), extents(2));
     let shared = below(3);

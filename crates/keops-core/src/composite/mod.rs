@@ -37,9 +37,15 @@ impl From<&[usize]> for Literal {
 }
 
 /// What a composite builds from: operands and literal parameters.
-pub type Build = for<'g> fn(&[Ex<'g>], &[Literal]) -> Result<Ex<'g>, DimError>;
-/// Dimensions of operands, and literals, that fit each other; `below(n)` draws one of `0..n`.
-pub type Sample = fn(below: &mut dyn FnMut(usize) -> usize) -> (Vec<usize>, Vec<Literal>);
+pub type Build = for<'g> fn(&[Ex<'g>], &[Literal]) -> Built<'g>;
+/// What it builds.
+pub type Built<'g> = Result<Ex<'g>, DimError>;
+/// Draws dimensions of operands, and literals, that fit each other.
+pub type Sample = fn(Below<'_>) -> Drawn;
+/// Random numbers: `below(n)` is one of `0..n`.
+pub type Below<'a> = &'a mut dyn FnMut(usize) -> usize;
+/// Dimensions of operands, and literals.
+pub type Drawn = (Vec<usize>, Vec<Literal>);
 
 /// A composite operation.
 pub struct CompositeDef {
@@ -161,6 +167,6 @@ fn limit(op: &str, dim: Option<usize>) -> Result<(), DimError> {
     }
 }
 /// A small dimension for tests.
-fn dim(below: &mut dyn FnMut(usize) -> usize) -> usize {
+fn dim(below: Below<'_>) -> usize {
     [1, 2, 3, 4, 5, 7, 17][below(7)]
 }

@@ -1,6 +1,6 @@
 //! B-splines and time warping.
 
-use super::{CompositeDef, dim, entry, fail, scalar, size};
+use super::{Built, CompositeDef, Literal, dim, entry, fail, scalar, size};
 use crate::graph::Ex;
 use crate::ops::*;
 
@@ -12,13 +12,7 @@ pub(super) const ALL: &[CompositeDef] = &[
         "BSpline",
         2,
         "BSpline(knots, x, k): the B-splines of order k at the scalar x, for ascending knots",
-        |x, l| {
-            scalar("BSpline", x[1])?;
-            if x[0].dim() < 2 {
-                return fail("BSpline", "at least 2 knots", x[0].dim());
-            }
-            Ok(b_splines(x[0], x[1], size("BSpline", &l[0], 0, x[0].dim() - 2)?))
-        },
+        checked_b_splines,
     )
     .literals(1, 1, |below| {
         let k = below(4);
@@ -28,16 +22,26 @@ pub(super) const ALL: &[CompositeDef] = &[
         "SoftDTW_SqDist",
         3,
         "SoftDTW_SqDist(x, y, gamma): soft dynamic time warping of scalar series",
-        |x, _| {
-            scalar("SoftDTW_SqDist", x[2])?;
-            match x[0].dim().saturating_mul(x[1].dim()) {
-                0..=MAX_CELLS => Ok(soft_dtw(x[0], x[1], x[2])),
-                n => fail("SoftDTW_SqDist", format!("at most {MAX_CELLS} cells"), n),
-            }
-        },
+        checked_soft_dtw,
     )
     .drawn(|below| (vec![1 + below(4), 1 + below(4), 1], vec![])),
 ];
+
+fn checked_soft_dtw<'g>(x: &[Ex<'g>], _: &[Literal]) -> Built<'g> {
+    scalar("SoftDTW_SqDist", x[2])?;
+    match x[0].dim().saturating_mul(x[1].dim()) {
+        0..=MAX_CELLS => Ok(soft_dtw(x[0], x[1], x[2])),
+        n => fail("SoftDTW_SqDist", format!("at most {MAX_CELLS} cells"), n),
+    }
+}
+
+fn checked_b_splines<'g>(x: &[Ex<'g>], l: &[Literal]) -> Built<'g> {
+    scalar("BSpline", x[1])?;
+    if x[0].dim() < 2 {
+        return fail("BSpline", "at least 2 knots", x[0].dim());
+    }
+    Ok(b_splines(x[0], x[1], size("BSpline", &l[0], 0, x[0].dim() - 2)?))
+}
 
 /// Recursion of Cox and de Boor on half-open intervals, 0/0 being 0 where knots coincide.
 fn b_splines<'g>(knots: Ex<'g>, x: Ex<'g>, order: usize) -> Ex<'g> {

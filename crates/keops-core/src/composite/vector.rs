@@ -1,6 +1,6 @@
 //! Components of vectors: selection, insertion, extremes, tables.
 
-use super::{CompositeDef, dim, entry, fail, limit, scalar, size};
+use super::{Built, CompositeDef, Literal, dim, entry, fail, limit, scalar, size};
 use crate::autodiff;
 use crate::graph::{Dependence, Ex, FoldOp, MAX_DIM};
 
@@ -38,10 +38,7 @@ pub(super) const ALL: &[CompositeDef] = &[
         "ExtractT",
         1,
         "ExtractT(a, start, n): zeros of dimension n with a from start",
-        |x, l| {
-            let n = size("ExtractT", &l[1], x[0].dim(), MAX_DIM)?;
-            Ok(x[0].put(size("ExtractT", &l[0], 0, n - x[0].dim())?, 1, n))
-        },
+        extract_t,
     )
     .literals(2, 2, |below| {
         let (start, d, after) = (below(3), dim(below), below(3));
@@ -75,3 +72,8 @@ pub(super) const ALL: &[CompositeDef] = &[
         },
     ),
 ];
+
+fn extract_t<'g>(x: &[Ex<'g>], l: &[Literal]) -> Built<'g> {
+    let n = size("ExtractT", &l[1], x[0].dim(), MAX_DIM)?;
+    Ok(x[0].put(size("ExtractT", &l[0], 0, n - x[0].dim())?, 1, n))
+}

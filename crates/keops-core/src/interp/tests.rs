@@ -71,6 +71,31 @@ fn log_sum_exp_of_infinities_and_nothing() {
 }
 
 #[test]
+fn shifted_sums_show_their_maximum() {
+    let pair = spec(&reduce::MAX_SUM_SHIFT_EXP, Axis::J, 1, |x, y| (x + y, None));
+    let of = |s: &ReduceSpec, y: &[f64]| {
+        let out = run(s, &[0.0], y, None).remove(0);
+        [out[[0, 0]], out[[0, 1]]]
+    };
+    assert_eq!(of(&pair, &[]), [-INF, 0.0]);
+    assert_eq!(of(&pair, &[-INF, -INF]), [-INF, 0.0]);
+    assert_eq!(of(&pair, &[1.0, INF]), [INF, INF]);
+    // Far below all numbers of single precision.
+    assert_eq!(of(&pair, &[-1e300, -1e300]), [-1e300, 2.0]);
+    assert_eq!(of(&pair, &[5.0, -INF, 5.0]), [5.0, 2.0]);
+    for (y, m) in [(&[f64::NAN][..], -INF), (&[f64::NAN, 2.0], 2.0), (&[INF, f64::NAN], INF)] {
+        let [max, sum] = of(&pair, y);
+        assert!(max == m && sum.is_nan(), "{y:?}: {max}, {sum}");
+    }
+    // Weights 0 or of sum 0 do not hide the maximum.
+    let weighted = spec(&reduce::MAX_SUM_SHIFT_EXP, Axis::J, 1, |x, y| (x * 0.0 + 3.0, Some(y)));
+    assert_eq!(of(&weighted, &[0.0, 0.0]), [3.0, 0.0]);
+    assert_eq!(of(&weighted, &[2.0, -2.0]), [3.0, 0.0]);
+    let zero = spec(&reduce::ZERO, Axis::J, 1, |_, y| (y, None));
+    assert_eq!(run(&zero, &[0.0, 0.0], &[f64::NAN], None)[0], arr2(&[[0.0], [0.0]]).into_dyn());
+}
+
+#[test]
 fn selection_is_stable_skips_nan_and_pads() {
     let k = spec(&reduce::K_MIN_ARG_K_MIN, Axis::J, 4, |x, y| (x + y, None));
     let out = run(&k, &[0.0], &[2.0, f64::NAN, INF, 2.0, -1.0], None);

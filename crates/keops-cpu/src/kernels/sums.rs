@@ -269,8 +269,9 @@ pub fn pivot_code(p: &Program, plan: &Plan) -> VCode {
     let keys = w.scratch(plan.chunk * plan.width());
     let most = w.real(finite_max(plan.ty));
     for (chunk, columns) in [(plan.chunk, plan.columns), (1, 1)] {
-        let buffer =
-            buffers(&mut w, plan, columns, &p.key).max(buffers(&mut w, plan, columns, &p.add));
+        // One after the other, the streams of keys and addends use the same memory.
+        let larger = if p.key.buffer > p.add.buffer { &p.key } else { &p.add };
+        let buffer = buffers(&mut w, plan, columns, larger);
         let turns = chunk / columns;
         let l = w.begin(LoopKind::Columns { step: plan.turn(chunk) });
         for r in 0..rows {
