@@ -84,11 +84,12 @@ impl Routines {
                     hits = Some(make(kernels::hits_code(p, &plan))?);
                 }
                 // Several winners of long keys are found by looking at all of them.
-                if extremes.is_some() || select.index && !select.many && plan.rows == 1 {
+                let one = select.index && !select.many && (plan.registers || plan.rows == 1);
+                if extremes.is_some() || one {
                     find = Some(make(kernels::find_code(p, &plan))?);
                 }
                 main = Some(make(kernels::best_code(p, &plan, select.index && !select.many))?);
-                if select.many || select.index {
+                if select.many || select.index && !plan.registers {
                     keys = Some(make(kernels::keys_code(p, &plan, select.many))?);
                 }
             }
@@ -247,7 +248,9 @@ impl CpuExecutable {
         let index = args.batch_index(batch);
         let param = self.parameters(args, &index)?;
         let reduced = self.columns(args, &index, &param, (0, columns), false)?;
-        let panels = if self.full.extremes.is_some() && columns >= kernels::COARSE {
+        let panels = if self.full.find.is_some()
+            && (self.full.extremes.is_none() || columns >= kernels::COARSE)
+        {
             self.columns(args, &index, &param, (0, columns), true)?
         } else {
             Aligned::new(0, "the packed columns")?

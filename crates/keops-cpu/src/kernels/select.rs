@@ -22,8 +22,25 @@ fn picks(order: Order) -> (Prim, Prim, f64) {
     }
 }
 
+/// Does `a` beat `b`?
+fn beats(w: &mut Writer, order: Order, a: VReg, b: VReg) -> VReg {
+    match order {
+        Order::Min => w.op(Prim::Lt, &[a, b]),
+        Order::Max => w.op(Prim::Lt, &[b, a]),
+    }
+}
+
+/// Loops over columns of [`best_code`]: turns of an inner loop, columns of its tile.
+fn turns(plan: &Plan) -> Vec<(usize, usize)> {
+    let mut all: Vec<_> = steps(plan.columns).into_iter().map(|c| (1, c)).collect();
+    if plan.across.is_none() && plan.columns < COARSE && COARSE.is_multiple_of(plan.columns) {
+        all.insert(0, (COARSE / plan.columns, plan.columns));
+    }
+    all
+}
+
 /// The routine that takes columns into the best key of every slot and, with `index`, the first
-/// column of the tile turn that had it.
+/// column of the turn that had it: of up to [`COARSE`] columns where keys are in registers.
 pub fn best_code(p: &Program, plan: &Plan, index: bool) -> VCode {
     let (select, _) = selection(p);
     let mut w = Writer::new(plan.ty, p.reduced.len);
@@ -53,10 +70,45 @@ pub fn best_code(p: &Program, plan: &Plan, index: bool) -> VCode {
         }
     }
     let worst = w.real(worst);
-    for columns in steps(plan.columns) {
+    let here = w.reg(Kind::Int);
+    if plan.registers {
+        let group: Vec<VReg> = best.iter().map(|_| w.reg(Kind::Real)).collect();
+        for (turns, columns) in turns(plan) {
+            let buffer = buffers(&mut w, plan, columns, &p.key);
+            let l = w.begin(LoopKind::Columns { step: plan.turn(turns * columns) });
+            if index {
+                w.push(Inst::ColumnIndex { dst: here });
+            }
+            for &g in &group {
+                w.copy(g, worst);
+            }
+            let inner = (turns > 1).then(|| w.begin(LoopKind::Fixed(turns as u32)));
+            let column_loops = inner.iter().map(|&l| (l, columns)).collect();
+            let sums = Sums::Memory(0);
+            let ctx = Context { column_loops, buffer, ..context(plan, columns, sums) };
+            translate(&mut w, &p.key, &ctx, &mut |w, e| {
+                for r in 0..rows {
+                    let (key, g) = (value(w, &e, r), group[e.slot.offset as usize * rows + r]);
+                    w.set(g, pick, &[key, g]);
+                }
+            });
+            if let Some(inner) = inner {
+                w.end(inner);
+            }
+            for (&g, &[k, i]) in group.iter().zip(&best) {
+                if index {
+                    let better = beats(&mut w, select.order, g, k);
+                    w.set(i, Prim::SelectInt, &[better, here, i]);
+                }
+                w.set(k, pick, &[g, k]);
+            }
+            w.end(l);
+        }
+    }
+    let in_memory = if plan.registers { vec![] } else { steps(plan.columns) };
+    for columns in in_memory {
         let buffer = buffers(&mut w, plan, columns, &p.key);
         let l = w.begin(LoopKind::Columns { step: plan.turn(columns) });
-        let here = w.reg(Kind::Int);
         if index {
             w.push(Inst::ColumnIndex { dst: here });
         }
@@ -71,31 +123,16 @@ pub fn best_code(p: &Program, plan: &Plan, index: bool) -> VCode {
                 if e.column + 1 < columns {
                     continue;
                 }
-                let [k, i] = if plan.registers {
-                    best[e.slot.offset as usize * rows + r]
-                } else {
-                    let k = w.load(place(0, &e.slot, r), false);
-                    if index {
-                        let bits = w.load(place(1, &e.slot, r), false);
-                        [k, w.op(Prim::ToBits, &[bits])]
-                    } else {
-                        [k, k]
-                    }
-                };
+                let k = w.load(place(0, &e.slot, r), false);
                 if index {
-                    let better = match select.order {
-                        Order::Min => w.op(Prim::Lt, &[m, k]),
-                        Order::Max => w.op(Prim::Lt, &[k, m]),
-                    };
+                    let bits = w.load(place(1, &e.slot, r), false);
+                    let i = w.op(Prim::ToBits, &[bits]);
+                    let better = beats(w, select.order, m, k);
                     w.set(i, Prim::SelectInt, &[better, here, i]);
+                    w.push(Inst::Store { addr: place(1, &e.slot, r), src: i });
                 }
                 w.set(k, pick, &[m, k]);
-                if !plan.registers {
-                    w.push(Inst::Store { addr: place(0, &e.slot, r), src: k });
-                    if index {
-                        w.push(Inst::Store { addr: place(1, &e.slot, r), src: i });
-                    }
-                }
+                w.push(Inst::Store { addr: place(0, &e.slot, r), src: k });
             }
         });
         w.end(l);
@@ -304,10 +341,7 @@ pub fn keys_code(p: &Program, plan: &Plan, masks: bool) -> VCode {
                 w.push(Inst::Store { addr, src: key });
                 if masks {
                     let v = e.slot.offset as usize * rows + r;
-                    let m = match select.order {
-                        Order::Min => w.op(Prim::Lt, &[key, threshold[v]]),
-                        Order::Max => w.op(Prim::Lt, &[threshold[v], key]),
-                    };
+                    let m = beats(w, select.order, key, threshold[v]);
                     w.push(Inst::StoreMask { index: (e.column * n * rows + v) as i32, src: m });
                 }
             }

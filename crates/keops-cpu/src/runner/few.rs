@@ -322,24 +322,10 @@ impl CpuExecutable {
         let Some(find) = select.index.then_some(shared.single.find.as_ref()).flatten() else {
             return Ok(found);
         };
-        let turn = kernels::find_turn(lanes);
-        w.out.resize(turn * n, "keys")?;
-        w.masks.resize(w.masks.len().max(turn * n), 0);
         for (k, (best, column)) in found.iter_mut().enumerate() {
-            let (s, row) = (k / rows, k % rows);
-            let mut j = *column as usize / turn * turn;
-            *column = -1;
-            while j < end && *column < 0 {
-                let mut frame = w.frame(&[], &shared.param, turn, j);
-                frame.kept = w.kept[row..].as_ptr().cast();
-                frame.reduced = panels.at(j, turn, p.reduced.len).as_ptr().cast();
-                // SAFETY: as in `search`.
-                unsafe { find.call(&frame, &mut w.workspace) };
-                let key = |c: usize| w.out.data[(c / lanes * n + s) * lanes + c % lanes];
-                let at = (0..turn.min(end - j)).find(|&c| key(c) == *best);
-                *column = at.map_or(-1, |c| (j + c) as i64);
-                j += turn;
-            }
+            let (from, place) = (*column as usize, (k / rows, k % rows));
+            let at = self.first(find, &shared.param, panels, (from, end), place, *best, w)?;
+            *column = at.map_or(-1, |j| j as i64);
         }
         Ok(found)
     }

@@ -32,10 +32,39 @@ impl CpuExecutable {
                 }
             }
         }
-        let (Some(indices), Some(keys)) = (&mut job.indices, &routines.keys) else { return Ok(()) };
+        let Some(indices) = &mut job.indices else { return Ok(()) };
         let worst =
             T::round(if select.order == Order::Min { f64::INFINITY } else { f64::NEG_INFINITY });
-        // The state knows the turn of the loop in which the winner was found: find the column.
+        if let (Some(find), true) = (&routines.find, routines.plan.registers) {
+            // The state knows the turn of the loop in which the winner was found. An infinite key,
+            // or none at all: the first infinite key wins.
+            let panels = Panels { data: &inputs.panels, range: (0, job_columns(block)) };
+            for row in 0..rows {
+                for s in 0..n {
+                    let best = w.state[s * width + row];
+                    let turn = w.state[(n + s) * width + row].bits() as usize;
+                    let mut found = None;
+                    for &(start, end) in &block.columns {
+                        if best == worst {
+                            let all = (start, end);
+                            found =
+                                self.first(find, &inputs.param, &panels, all, (s, row), best, w)?;
+                        } else if (start..end).contains(&turn) {
+                            let all = (turn, end);
+                            found =
+                                self.first(find, &inputs.param, &panels, all, (s, row), best, w)?;
+                        }
+                        if found.is_some() {
+                            break;
+                        }
+                    }
+                    indices[row * n + s] = found.map_or(-1, |j| j as i64);
+                }
+            }
+            return Ok(());
+        }
+        let Some(keys) = &routines.keys else { unreachable!("indices have a routine") };
+        // The same for long keys, all rows together.
         let mut wanted: Vec<(usize, usize, usize)> = vec![];
         let mut unknown: Vec<(usize, usize)> = vec![];
         for row in 0..rows {
@@ -81,6 +110,37 @@ impl CpuExecutable {
             }
         }
         Ok(())
+    }
+    /// The first of some columns with this key in a slot of a row of the worker's tile.
+    #[allow(clippy::too_many_arguments)]
+    pub(super) fn first<T: Lane>(
+        &self,
+        find: &Routine,
+        param: &[T],
+        panels: &Panels<'_, T>,
+        (start, end): (usize, usize),
+        (slot, row): (usize, usize),
+        key: T,
+        w: &mut Worker<T>,
+    ) -> Result<Option<usize>, RunError> {
+        let (n, lanes) = (self.program.keys, self.full.plan.lanes);
+        let turn = kernels::find_turn(lanes);
+        w.out.resize(turn * n, "keys")?;
+        w.masks.resize(w.masks.len().max(turn * n), 0);
+        let mut frame = w.frame(&[], param, turn, 0);
+        frame.kept = w.kept[row..].as_ptr().cast();
+        for first in (start / turn * turn..end).step_by(turn) {
+            frame.reduced = panels.at(first, turn, self.program.reduced.len).as_ptr().cast();
+            // SAFETY: as in `search`.
+            unsafe { find.call(&frame, &mut w.workspace) };
+            for j in first.max(start)..end.min(first + turn) {
+                let c = j - first;
+                if w.out.data[(c / lanes * n + slot) * lanes + c % lanes] == key {
+                    return Ok(Some(j));
+                }
+            }
+        }
+        Ok(None)
     }
     /// The best `k` keys of every slot, in order.
     ///
