@@ -123,7 +123,9 @@ pub enum Node {
         /// Operands.
         args: Vec<NodeId>,
     },
-    /// A generalised product, as `einsum`: the sum over all labels that are not in `out`.
+    /// A generalised product, as `einsum`: the sum over all labels that are not in `out` of the
+    /// products of the operands with such labels, multiplied from left to right; the product of
+    /// the other operands multiplies the sum.
     Contract {
         /// Extent of every label.
         extents: Vec<usize>,

@@ -6,11 +6,13 @@
 
 mod arithmetic;
 mod bounded;
+mod dual;
 mod tape;
 #[cfg(test)]
 mod tests;
 
 pub use bounded::{Bounded, evaluate_with_bounds};
+pub use dual::{HyperDual, evaluate_with_tangents};
 
 use crate::data::{Buffer, DType, Element, batch_matrix};
 use crate::error::{CompileError, RunError};
@@ -19,6 +21,7 @@ use crate::reduce::{Accumulate, Family, Pivot, Select};
 use crate::spec::{Axis, Backend, CheckedArgs, Executable, ReduceOptions, ReduceSpec, Unavailable};
 use crate::with_view;
 use arithmetic::{Arithmetic, Exact, Single, Sum, Winner};
+use ndarray::IxDyn;
 use std::ops::Range;
 use std::sync::Arc;
 use tape::{Level, Matrix, Tape};
@@ -33,7 +36,14 @@ pub enum Rounding {
     Compute,
 }
 
+/// Most components of all nodes of a formula together: 128 MiB of f64.
+pub const MAX_COMPONENTS: usize = 1 << 24;
+
 /// The interpreter as a backend.
+///
+/// It takes every reduction whose formulas have at most [`MAX_COMPONENTS`] components in all their
+/// nodes, on one thread. Its memory is a copy of the arguments of one batch element, and those
+/// components.
 #[derive(Clone, Copy, Debug, Default)]
 pub struct Interpreter {
     rounding: Rounding,
@@ -73,11 +83,10 @@ struct Interpreted {
 impl Executable for Interpreted {
     fn run(&self, args: &CheckedArgs<'_>, out: &mut [Buffer]) -> Result<(), RunError> {
         if self.rounding == Rounding::Compute && self.job.compute == DType::F32 {
-            self.write(&Single, args, out);
+            self.write(&Single, args, out)
         } else {
-            self.write(&Exact, args, out);
+            self.write(&Exact, args, out)
         }
-        Ok(())
     }
     fn source(&self) -> Option<String> {
         None
@@ -85,28 +94,72 @@ impl Executable for Interpreted {
 }
 
 impl Interpreted {
-    fn write<A: Arithmetic>(&self, a: &A, args: &CheckedArgs<'_>, out: &mut [Buffer]) {
-        let mut results: Vec<Vec<Winner<A::V>>> = out.iter().map(|_| vec![]).collect();
-        self.job.run(a, args, &mut |k, w| results[k].push(w));
-        for (buffer, result) in out.iter_mut().zip(results) {
-            fn fill<'o, T: 'o, W>(
-                slots: impl Iterator<Item = &'o mut T>,
-                result: Vec<W>,
-                f: impl Fn(W) -> T,
-            ) {
-                slots.zip(result).for_each(|(slot, w)| *slot = f(w));
-            }
-            let value = |w: Winner<A::V>| a.value(w.value);
-            match buffer {
-                Buffer::F16(b) => fill(b.iter_mut(), result, |w| Element::of_f64(value(w))),
-                Buffer::BF16(b) => fill(b.iter_mut(), result, |w| Element::of_f64(value(w))),
-                Buffer::F32(b) => fill(b.iter_mut(), result, |w| Element::of_f64(value(w))),
-                Buffer::F64(b) => fill(b.iter_mut(), result, value),
-                Buffer::I64(b) => fill(b.iter_mut(), result, |w| w.index),
+    fn write<A: Arithmetic>(
+        &self,
+        a: &A,
+        args: &CheckedArgs<'_>,
+        out: &mut [Buffer],
+    ) -> Result<(), RunError> {
+        /// Places of results, in row-major order.
+        enum Slots<'o> {
+            F16(ndarray::iter::IterMut<'o, half::f16, IxDyn>),
+            BF16(ndarray::iter::IterMut<'o, half::bf16, IxDyn>),
+            F32(ndarray::iter::IterMut<'o, f32, IxDyn>),
+            F64(ndarray::iter::IterMut<'o, f64, IxDyn>),
+            I64(ndarray::iter::IterMut<'o, i64, IxDyn>),
+        }
+        fn put<'o, T: 'o>(mut slots: impl Iterator<Item = &'o mut T>, v: T) {
+            if let Some(slot) = slots.next() {
+                *slot = v;
             }
         }
+        let mut slots: Vec<Slots<'_>> = out
+            .iter_mut()
+            .map(|buffer| match buffer {
+                Buffer::F16(b) => Slots::F16(b.iter_mut()),
+                Buffer::BF16(b) => Slots::BF16(b.iter_mut()),
+                Buffer::F32(b) => Slots::F32(b.iter_mut()),
+                Buffer::F64(b) => Slots::F64(b.iter_mut()),
+                Buffer::I64(b) => Slots::I64(b.iter_mut()),
+            })
+            .collect();
+        let input =
+            |k: usize, batch: &[usize]| copied(args, k, &self.job.vars[k], batch, |v| a.exact(v));
+        self.job.run(a, args, &input, &mut |k, w| {
+            let value = a.value(w.value);
+            match slots.get_mut(k) {
+                Some(Slots::F16(s)) => put(s, Element::of_f64(value)),
+                Some(Slots::BF16(s)) => put(s, Element::of_f64(value)),
+                Some(Slots::F32(s)) => put(s, Element::of_f64(value)),
+                Some(Slots::F64(s)) => put(s, value),
+                Some(Slots::I64(s)) => put(s, w.index),
+                None => {}
+            }
+        })
     }
 }
+
+/// Argument `k` of one batch element, row-major.
+fn copied<V>(
+    args: &CheckedArgs<'_>,
+    k: usize,
+    var: &Var,
+    batch: &[usize],
+    of: impl Fn(f64) -> V,
+) -> Result<Vec<V>, RunError> {
+    with_view!(&args.args()[k], v => {
+        let matrix = batch_matrix(v, batch, var.category != Category::Param);
+        let mut data = vec![];
+        let bytes = matrix.len().saturating_mul(size_of::<V>());
+        let refused = |_| RunError::OutOfMemory { what: "a copy of an argument".into(), bytes };
+        data.try_reserve_exact(matrix.len()).map_err(refused)?;
+        data.extend(matrix.iter().map(|x| of(x.to_f64())));
+        Ok(data)
+    })
+}
+
+/// The values of an argument (by number) for a batch element.
+type Input<'i, V> = &'i dyn Fn(usize, &[usize]) -> Result<Vec<V>, RunError>;
 
 /// A reduction prepared for any arithmetic.
 struct Job {
@@ -155,6 +208,17 @@ impl Job {
                 Kind::Accumulate { pivot, addends, finalise, dim }
             }
         };
+        let size = match &kind {
+            Kind::Accumulate { addends, finalise, .. } => addends.size().max(finalise.size()),
+            Kind::Select { formula, .. } => formula.size(),
+        };
+        if size > MAX_COMPONENTS {
+            return Err(CompileError::Limit {
+                what: "the number of components of all nodes".into(),
+                limit: MAX_COMPONENTS,
+                got: size,
+            });
+        }
         Ok(Job {
             kind,
             axis: spec.axis,
@@ -171,22 +235,18 @@ impl Job {
         &self,
         a: &A,
         args: &CheckedArgs<'_>,
+        input: Input<'_, A::V>,
         emit: &mut dyn FnMut(usize, Winner<A::V>),
-    ) {
+    ) -> Result<(), RunError> {
         let parts = parts_of_rows(args, self.axis);
         for b in 0..args.batches() {
             let batch = args.batch_index(b);
-            let mut inputs: Vec<Matrix<A::V>> = args
-                .args()
-                .iter()
-                .zip(&self.vars)
-                .map(|(arg, var)| {
-                    let per_row = var.category != Category::Param;
-                    let data = with_view!(arg, v => batch_matrix(v, &batch, per_row)
-                        .iter().map(|x| a.exact(x.to_f64())).collect());
-                    Matrix { dim: var.dim, data, per_row }
-                })
-                .collect();
+            let matrix = |(k, var): (usize, &Var)| {
+                let per_row = var.category != Category::Param;
+                Ok(Matrix { dim: var.dim, data: input(k, &batch)?, per_row })
+            };
+            let inputs: Result<_, RunError> = self.vars.iter().enumerate().map(matrix).collect();
+            let mut inputs: Vec<Matrix<A::V>> = inputs?;
             match &self.kind {
                 Kind::Accumulate { pivot, addends, finalise, dim } => {
                     // The pivot of the row.
@@ -199,6 +259,7 @@ impl Job {
                 }
             }
         }
+        Ok(())
     }
 
     fn accumulate<A: Arithmetic>(

@@ -5,7 +5,7 @@
 //! conformance suite read this table. Ask first whether a composition will do
 //! ([`crate::composite`]): it needs none of this.
 
-use crate::graph::Ex;
+use crate::graph::{Builder, Category, Ex, Node};
 use crate::prim::Prim;
 use crate::vecmath::{self, PrimBuilder, Val};
 
@@ -53,6 +53,18 @@ pub enum Code {
     Prim(Prim),
     /// It is expanded into primitives.
     Expand(fn(&mut dyn PrimBuilder, &[Val]) -> Val),
+}
+
+impl OpDef {
+    /// For each operand: is the derivative in it 0 everywhere? The value is constant or jumps as
+    /// such an operand moves.
+    pub fn jumps(&'static self) -> Vec<bool> {
+        let b = Builder::default();
+        let x: Vec<_> = (0..self.arity).map(|_| b.fresh(1, Category::I)).collect();
+        let seed = b.fresh(1, Category::I);
+        let y = b.node(Node::Map { op: self, args: x.iter().map(|e| e.id).collect() });
+        (self.derivative)(&x, y, seed).iter().map(|d| d.constant() == Some(0.0)).collect()
+    }
 }
 
 impl PartialEq for OpDef {
@@ -226,7 +238,7 @@ pub static MINUS: OpDef = OpDef {
     value: value!(|a| -a),
     derivative: |_, _, t| vec![-t],
     simplify: |x| match x[0].b.graph().node(x[0].id) {
-        crate::graph::Node::Map { op, args } if *op == &MINUS => Some(x[0].b.ex(args[0])),
+        Node::Map { op, args } if *op == &MINUS => Some(x[0].b.ex(args[0])),
         _ => None,
     },
     cuda: "(-{0})",

@@ -9,10 +9,30 @@ use crate::graph::{Builder, Ex, Node, Operand};
 pub fn contract<'g>(
     b: &'g Builder,
     mut extents: Vec<usize>,
-    operands: Vec<Operand>,
+    mut operands: Vec<Operand>,
     mut out: Vec<u8>,
 ) -> Ex<'g> {
+    // Drop labels of extent 1: they index nothing.
+    let keep: Vec<bool> = extents.iter().map(|&e| e != 1).collect();
+    if keep.iter().any(|k| !k) {
+        let mut number = vec![0u8; extents.len()];
+        let mut next = 0;
+        for (l, k) in keep.iter().enumerate() {
+            number[l] = next;
+            next += *k as u8;
+        }
+        let f = |ls: &[u8]| -> Vec<u8> {
+            ls.iter().filter(|&&l| keep[l as usize]).map(|&l| number[l as usize]).collect()
+        };
+        out = f(&out);
+        for o in &mut operands {
+            o.axes = f(&o.axes);
+        }
+        extents.retain(|&e| e != 1);
+    }
+    let summed = |o: &Operand| o.axes.iter().any(|l| !out.contains(l));
     let mut merged: Vec<Operand> = Vec::with_capacity(operands.len());
+    let mut products = 0;
     for op in operands {
         let inner = b.graph().node(op.node).clone();
         match inner {
@@ -30,31 +50,24 @@ pub fn contract<'g>(
                     let at = iout.iter().position(|o| o == l).unwrap_or(0);
                     op.axes[at]
                 };
-                for o in io {
-                    merged
-                        .push(Operand { node: o.node, axes: o.axes.iter().map(relabel).collect() });
+                let more: Vec<Operand> = io
+                    .into_iter()
+                    .map(|o| Operand { node: o.node, axes: o.axes.iter().map(relabel).collect() })
+                    .collect();
+                // What a product multiplies first must stay first, and no factor may leave a sum:
+                // 0 · (1e30 · 1e30) is not (0 · 1e30) · 1e30 where 1e60 overflows.
+                let stays = !summed(&op) || more.iter().all(summed);
+                if stays && more.len() == 1 {
+                    merged.extend(more);
+                } else if stays && merged.len() <= 1 && products == 0 {
+                    products += 1;
+                    merged.splice(0..0, more);
+                } else {
+                    merged.push(op);
                 }
             }
             _ => merged.push(op),
         }
-    }
-    // Drop labels of extent 1: they index nothing.
-    let keep: Vec<bool> = extents.iter().map(|&e| e != 1).collect();
-    if keep.iter().any(|k| !k) {
-        let mut number = vec![0u8; extents.len()];
-        let mut next = 0;
-        for (l, k) in keep.iter().enumerate() {
-            number[l] = next;
-            next += *k as u8;
-        }
-        let f = |ls: &[u8]| -> Vec<u8> {
-            ls.iter().filter(|&&l| keep[l as usize]).map(|&l| number[l as usize]).collect()
-        };
-        out = f(&out);
-        for o in &mut merged {
-            o.axes = f(&o.axes);
-        }
-        extents.retain(|&e| e != 1);
     }
     if merged.len() == 1 && merged[0].axes == out {
         let full =

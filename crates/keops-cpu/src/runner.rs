@@ -57,8 +57,9 @@ pub struct CpuExecutable {
     cost: usize,
 }
 
-/// Arguments up to this size are harmless as factors of sums.
-const TAME: f64 = 1e4;
+/// Arguments of these sizes, and zeros, are harmless as factors of sums: products of a few of them
+/// neither overflow nor lose digits below the normal numbers.
+const TAME: std::ops::RangeInclusive<f64> = 1e-9..=1e4;
 
 fn row_routine(plan: &Plan, s: &Stream, level: Level) -> Result<Option<Routine>, CompileError> {
     if s.insts.is_empty() {
@@ -704,7 +705,9 @@ impl CpuExecutable {
 
 impl Executable for CpuExecutable {
     fn run(&self, args: &CheckedArgs<'_>, out: &mut [Buffer]) -> Result<(), RunError> {
-        let tame = |k: &usize| with_view!(&args.args()[*k], v => v.iter().all(|v| v.to_f64().abs() <= TAME));
+        let harmless = |v: f64| v == 0.0 || TAME.contains(&v.abs());
+        let tame =
+            |k: &usize| with_view!(&args.args()[*k], v => v.iter().all(|v| harmless(v.to_f64())));
         if !self.program.tame.iter().all(tame) {
             return self.run_plain(args, out);
         }

@@ -4,6 +4,9 @@ use keops_core::conformance::{Config, check_backend};
 use keops_core::spec::Device;
 use keops_cpu::{Cpu, Level};
 
+/// A full run without debug assertions; with them, enough to see that it works.
+const CASES: usize = if cfg!(debug_assertions) { 1000 } else { 20_000 };
+
 #[test]
 fn random_formulas_agree_with_the_interpreter() {
     let count = |name: &str, default: usize| {
@@ -15,11 +18,15 @@ fn random_formulas_agree_with_the_interpreter() {
         .collect();
     let named: Vec<(&str, &Device)> = devices.iter().map(|(n, d)| (n.as_str(), d)).collect();
     let config = Config {
-        cases: count("KEOPS_CONFORMANCE_CASES", 2000) as u32,
+        cases: count("KEOPS_CONFORMANCE_CASES", CASES) as u32,
         seed: count("KEOPS_CONFORMANCE_SEED", 1) as u64,
+        regressions: Some(concat!(env!("CARGO_MANIFEST_DIR"), "/tests/conformance.txt").into()),
         ..Config::default()
     };
     let report = check_backend(&named, config);
     println!("{report}");
     report.assert_passed();
+    if report.cases >= 20_000 {
+        report.assert_covered(100);
+    }
 }

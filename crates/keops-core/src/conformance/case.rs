@@ -1,7 +1,7 @@
 //! One random test case: its numbers, and the reduction and arguments that they mean.
 
 use super::data::{Argument, LAYOUTS, Special, ranges};
-use super::formula::{Kind, Pool};
+use super::formula::{Kind, Pool, operation_name, operation_number};
 use super::random::{Random, choose};
 use crate::data::DType;
 use crate::error::InputError;
@@ -38,24 +38,78 @@ pub struct Case {
     pub instructions: Vec<[u32; 3]>,
 }
 
+/// Place of the reduction in the header.
+const REDUCTION: usize = 5;
+
+/// The reduction that a number means: for half of them the plain sum.
+fn reduction(number: u32) -> &'static ReductionDef {
+    if number.is_multiple_of(2) {
+        &reduce::SUM
+    } else {
+        reduce::ALL[(number / 2) as usize % reduce::ALL.len()]
+    }
+}
+
 impl Case {
-    /// As text, for a file of regressions.
+    /// As text, for a file of regressions. Operations and reductions are written by name, so that
+    /// the text means the same when the tables grow.
     pub fn to_text(&self) -> String {
-        let list = |v: &[u32]| v.iter().map(u32::to_string).collect::<Vec<_>>().join(",");
-        let mut parts = vec![list(&self.header)];
-        parts.extend(self.instructions.iter().map(|i| list(i)));
+        let list = |v: &[u32], place: usize, name: &str| {
+            let word = |(k, n): (usize, &u32)| if k == place { name.into() } else { n.to_string() };
+            v.iter().enumerate().map(word).collect::<Vec<_>>().join(",")
+        };
+        let number = self.header.get(REDUCTION).copied().unwrap_or(0);
+        let mut parts = vec![list(&self.header, REDUCTION, reduction(number).name)];
+        parts.extend(self.instructions.iter().map(|i| list(i, 0, operation_name(i[0]))));
         parts.join(";")
     }
     /// From such text.
     pub fn from_text(text: &str) -> Option<Case> {
-        let mut parts = text
-            .trim()
-            .split(';')
-            .map(|p| p.split(',').map(|n| n.trim().parse().ok()).collect::<Option<Vec<u32>>>());
-        let header = parts.next()??;
-        let instructions = parts.map(|p| p?.try_into().ok()).collect::<Option<Vec<[u32; 3]>>>()?;
+        let read = |part: &str, place: usize, number: &dyn Fn(&str) -> Option<u32>| {
+            let one = |(k, n): (usize, &str)| match n.trim().parse() {
+                Err(_) if k == place => number(n.trim()),
+                number => number.ok(),
+            };
+            part.split(',').enumerate().map(one).collect::<Option<Vec<u32>>>()
+        };
+        let numbered = |name: &str| {
+            let at = reduce::ALL.iter().position(|r| r.name == name)?;
+            Some(2 * at as u32 + 1)
+        };
+        let mut parts = text.trim().split(';');
+        let header = read(parts.next()?, REDUCTION, &numbered)?;
+        let instruction = |p| read(p, 0, &operation_number)?.try_into().ok();
+        let instructions = parts.map(instruction).collect::<Option<Vec<[u32; 3]>>>()?;
         (header.len() == HEADER).then_some(Case { header, instructions })
     }
+}
+
+/// Every feature that [`Problem::features`] may name.
+pub fn all_features() -> BTreeSet<String> {
+    let words = [
+        "over I",
+        "over J",
+        "f16 data in f16",
+        "f32 data in f64",
+        "no special values",
+        "mild special values",
+        "wild special values",
+        "ranges",
+        "batches",
+        "weights",
+        "no rows of i",
+        "no rows of j",
+        "more than 128 rows",
+        "more than 16 dimensions",
+        "more than 128 dimensions",
+    ];
+    let mut all: BTreeSet<String> = words.into_iter().map(String::from).collect();
+    let types = [DType::F16, DType::BF16, DType::F32, DType::F64];
+    all.extend(types.map(|t| format!("{} data", t.name())));
+    let schemes = [Scheme::Block, Scheme::Direct, Scheme::Kahan];
+    all.extend(schemes.map(|s| format!("{s:?} sums").to_lowercase()));
+    all.extend(LAYOUTS.map(|l| format!("{l:?} layout").to_lowercase()));
+    all
 }
 
 /// A case, built.
@@ -72,6 +126,8 @@ pub struct Problem {
     pub text: String,
     /// Operations of both tables in it.
     pub operations: BTreeSet<&'static str>,
+    /// What is special about it, in words: type of data, scheme, layouts, ranges and so on.
+    pub features: BTreeSet<String>,
     /// `Grad` or `Diff`, for each derivative taken.
     pub derivatives: Vec<&'static str>,
 }
@@ -84,13 +140,14 @@ impl Case {
         let kept = axis.kept();
         let b = Builder::default();
         let mut pool = Pool::new(&b, h(1), h(2));
-        for i in &self.instructions {
-            pool.apply(*i);
+        if let Some((last, rest)) = self.instructions.split_last() {
+            rest.iter().for_each(|i| pool.apply(*i));
+            pool.apply_surely(*last);
         }
         let mut f = pool.last();
         let mut derivatives = vec![];
-        // Half of the formulas are differentiated where they can be, some two or three times.
-        let times = choose(h(3) / 8, &[0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 1, 1, 1, 1, 1, 1, 2, 2, 2, 3]);
+        // Most formulas are differentiated where they can be, some two or three times.
+        let times = choose(h(3) / 8, &[0, 0, 0, 0, 0, 1, 1, 1, 1, 1, 1, 1, 1, 2, 2, 2, 2, 2, 2, 3]);
         for t in 0..times {
             let forward = (h(3) >> t) % 2 == 1;
             match pool.differentiate(f, h(4) >> (3 * t), forward, kept) {
@@ -99,11 +156,7 @@ impl Case {
             }
             derivatives.push(if forward { "Diff" } else { "Grad" });
         }
-        let reduction: &ReductionDef = {
-            let n = reduce::ALL.len() as u32;
-            // Half of the cases are plain sums.
-            if h(5) % 2 == 0 { &reduce::SUM } else { reduce::ALL[(h(5) / 2 % n) as usize] }
-        };
+        let reduction = reduction(h(REDUCTION));
         let mut k = 1;
         let mut options = ReduceOptions::default();
         let dtype = choose(
@@ -141,8 +194,9 @@ impl Case {
         let names: Vec<String> = vars.iter().map(|v| pool.name(v.index)).collect();
         let kinds = pool.kinds.clone();
         let mut text = pool.text.join("; ");
-        let (operations, b) = (pool.used, b.into_graph());
-        let mut operations = operations;
+        // The last operation is the formula; of the others, those that are left in it.
+        let mut operations = BTreeSet::from_iter(pool.latest);
+        let b = b.into_graph();
         for id in b.live(&roots) {
             if let Node::Map { op, .. } = b.node(id) {
                 operations.insert(op.name);
@@ -189,6 +243,33 @@ impl Case {
             sizes[1],
             ranges.is_some()
         );
+        let mut features: BTreeSet<String> = BTreeSet::from([
+            format!("over {axis:?}"),
+            format!("{} data", dtype.name()),
+            format!("{special:?} special values").to_lowercase(),
+        ]);
+        if matches!(&reduction.kind, Family::Accumulate(_)) {
+            features.insert(format!("{:?} sums", options.scheme).to_lowercase());
+            if let Some(t) = options.accumulate {
+                features.insert(format!("{} data in {}", dtype.name(), t.name()));
+            }
+        }
+        for (yes, name) in [
+            (ranges.is_some(), "ranges"),
+            (!batch.is_empty(), "batches"),
+            (weight.is_some(), "weights"),
+            (sizes[0] == 0, "no rows of i"),
+            (sizes[1] == 0, "no rows of j"),
+            (sizes[0] > 128 || sizes[1] > 128, "more than 128 rows"),
+            (vars.iter().any(|v| v.dim > 16), "more than 16 dimensions"),
+            (vars.iter().any(|v| v.dim > 128), "more than 128 dimensions"),
+        ] {
+            if yes {
+                features.insert(name.into());
+            }
+        }
+        features
+            .extend(arguments.iter().map(|a| format!("{:?} layout", a.layout()).to_lowercase()));
         let spec = ReduceSpec {
             graph: Arc::new(b),
             formula,
@@ -202,7 +283,7 @@ impl Case {
             options,
         };
         spec.check()?;
-        Ok(Problem { spec, arguments, sizes, ranges, text, operations, derivatives })
+        Ok(Problem { spec, arguments, sizes, ranges, text, operations, features, derivatives })
     }
 }
 

@@ -21,7 +21,13 @@ pub enum Special {
 }
 
 /// One entry of an argument of `entries` entries.
-fn entry(random: &mut Random, kind: Kind, dtype: DType, special: Special, entries: usize) -> f64 {
+pub fn entry(
+    random: &mut Random,
+    kind: Kind,
+    dtype: DType,
+    special: Special,
+    entries: usize,
+) -> f64 {
     let chance = match special {
         Special::No => 0.0,
         Special::Mild => 0.05,
@@ -118,20 +124,7 @@ impl Argument {
         special: Special,
         layout: Layout,
     ) -> Option<Argument> {
-        let stored_shape: Vec<usize> = match layout {
-            Layout::Standard | Layout::Reversed => shape.to_vec(),
-            Layout::Fortran => shape.iter().rev().copied().collect(),
-            // What lies between must never be read.
-            Layout::Strided => shape.iter().map(|n| 2 * n + 1).collect(),
-            Layout::Repeated => {
-                let mut s = shape.to_vec();
-                if let [.., rows, _] = &mut s[..] {
-                    *rows = 1;
-                }
-                s
-            }
-        };
-        let stored = array(random, dtype, &stored_shape, kind, special)?;
+        let stored = array(random, dtype, &stored_shape(shape, layout), kind, special)?;
         let mut a =
             Argument { shape: shape.to_vec(), layout, stored, plain: Buffer::zeros(None, &[])? };
         a.plain = match a.view()? {
@@ -142,33 +135,56 @@ impl Argument {
         };
         Some(a)
     }
+    /// Its layout.
+    pub fn layout(&self) -> Layout {
+        self.layout
+    }
     /// In its layout.
     pub fn view(&self) -> Option<ArgView<'_>> {
         Some(match &self.stored {
-            Buffer::F16(a) => ArgView::F16(self.arrange(a)),
-            Buffer::BF16(a) => ArgView::BF16(self.arrange(a)),
-            Buffer::F32(a) => ArgView::F32(self.arrange(a)),
-            Buffer::F64(a) => ArgView::F64(self.arrange(a)),
+            Buffer::F16(a) => ArgView::F16(arrange(a, self.layout, &self.shape)),
+            Buffer::BF16(a) => ArgView::BF16(arrange(a, self.layout, &self.shape)),
+            Buffer::F32(a) => ArgView::F32(arrange(a, self.layout, &self.shape)),
+            Buffer::F64(a) => ArgView::F64(arrange(a, self.layout, &self.shape)),
             Buffer::I64(_) => return None,
         })
     }
-    fn arrange<'a, T>(&self, a: &'a ArrayD<T>) -> ArrayViewD<'a, T> {
-        let mut v = a.view();
-        match self.layout {
-            Layout::Standard => v,
-            Layout::Fortran => v.reversed_axes(),
-            Layout::Strided => {
-                for k in 0..v.ndim() {
-                    v.slice_axis_inplace(Axis(k), Slice::new(1, None, 2));
-                }
-                v
+}
+
+/// Shape of the array of which one of `shape` in that layout is a view.
+pub fn stored_shape(shape: &[usize], layout: Layout) -> Vec<usize> {
+    match layout {
+        Layout::Standard | Layout::Reversed => shape.to_vec(),
+        Layout::Fortran => shape.iter().rev().copied().collect(),
+        // What lies between must never be read.
+        Layout::Strided => shape.iter().map(|n| 2 * n + 1).collect(),
+        Layout::Repeated => {
+            let mut s = shape.to_vec();
+            if let [.., rows, _] = &mut s[..] {
+                *rows = 1;
             }
-            Layout::Reversed => {
-                (0..v.ndim()).for_each(|k| v.invert_axis(Axis(k)));
-                v
-            }
-            Layout::Repeated => a.broadcast(IxDyn(&self.shape)).unwrap_or(v),
+            s
         }
+    }
+}
+
+/// The view in that layout.
+pub fn arrange<'a, T>(stored: &'a ArrayD<T>, layout: Layout, shape: &[usize]) -> ArrayViewD<'a, T> {
+    let mut v = stored.view();
+    match layout {
+        Layout::Standard => v,
+        Layout::Fortran => v.reversed_axes(),
+        Layout::Strided => {
+            for k in 0..v.ndim() {
+                v.slice_axis_inplace(Axis(k), Slice::new(1, None, 2));
+            }
+            v
+        }
+        Layout::Reversed => {
+            (0..v.ndim()).for_each(|k| v.invert_axis(Axis(k)));
+            v
+        }
+        Layout::Repeated => stored.broadcast(IxDyn(shape)).unwrap_or(v),
     }
 }
 

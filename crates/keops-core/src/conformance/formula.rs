@@ -5,7 +5,6 @@ use crate::autodiff;
 use crate::composite::{self, Literal};
 use crate::graph::{Builder, Category, Ex, Var};
 use crate::ops;
-use std::collections::BTreeSet;
 
 /// Largest dimension of an intermediate value.
 const MAX_WIDTH: usize = 300;
@@ -13,6 +12,8 @@ const MAX_WIDTH: usize = 300;
 const MAX_FORMULA: usize = 600;
 /// Operands and literals tried for one instruction before it is given up.
 const ATTEMPTS: u32 = 40;
+/// The same for one that has to be there.
+const MOST_ATTEMPTS: u32 = 2000;
 /// Dimensions of vectors; the widths of vector registers and tiles lie between them.
 const DIMS: [usize; 20] = [2, 3, 1, 2, 3, 4, 5, 6, 7, 8, 1, 3, 4, 3, 2, 5, 17, 33, 65, 130];
 
@@ -39,6 +40,20 @@ impl Kind {
     }
 }
 
+/// Names of all operations: of the element-wise ones, then of the composites.
+pub fn operation_names() -> impl Iterator<Item = &'static str> {
+    ops::ALL.iter().map(|o| o.name).chain(composite::ALL.iter().map(|c| c.name))
+}
+/// Name of the operation that a number means.
+pub fn operation_name(number: u32) -> &'static str {
+    let total = ops::ALL.len() + composite::ALL.len();
+    operation_names().nth(number as usize % total).unwrap_or_default()
+}
+/// The smallest number that means an operation.
+pub fn operation_number(name: &str) -> Option<u32> {
+    Some(operation_names().position(|n| n == name)? as u32)
+}
+
 /// A value that further operations may use.
 #[derive(Clone)]
 struct Entry<'g> {
@@ -57,8 +72,8 @@ pub struct Pool<'g> {
     pub kinds: Vec<Kind>,
     /// The operations in order, as text.
     pub text: Vec<String>,
-    /// Names of the operations that were applied.
-    pub used: BTreeSet<&'static str>,
+    /// The operation applied last.
+    pub latest: Option<&'static str>,
 }
 
 impl<'g> Pool<'g> {
@@ -66,14 +81,8 @@ impl<'g> Pool<'g> {
     pub fn new(b: &'g Builder, shape: u32, kind: u32) -> Pool<'g> {
         let d = choose(shape, &DIMS);
         let e = choose(shape / DIMS.len() as u32, &[2, 3, 1, 4, 5]);
-        let mut pool = Pool {
-            b,
-            entries: vec![],
-            leaves: 0,
-            kinds: vec![],
-            text: vec![],
-            used: BTreeSet::new(),
-        };
+        let mut pool =
+            Pool { b, entries: vec![], leaves: 0, kinds: vec![], text: vec![], latest: None };
         use Category::{I, J, Param};
         let signed = choose(kind, &[Kind::Signed, Kind::Signed, Kind::Grid, Kind::Positive]);
         for (name, dim, category, kind) in [
@@ -128,11 +137,20 @@ impl<'g> Pool<'g> {
         };
         self.entries[at].clone()
     }
-    /// Applies the operation that an instruction means; nothing if no operands fit.
-    pub fn apply(&mut self, [operation, operands, literals]: [u32; 3]) {
+    /// Applies the operation that an instruction means; nothing if no operands are soon found that
+    /// fit.
+    pub fn apply(&mut self, instruction: [u32; 3]) {
+        self.attempt(instruction, ATTEMPTS);
+    }
+    /// Applies the operation that an instruction means, and searches long for operands.
+    pub fn apply_surely(&mut self, instruction: [u32; 3]) {
+        self.latest = None;
+        self.attempt(instruction, MOST_ATTEMPTS);
+    }
+    fn attempt(&mut self, [operation, operands, literals]: [u32; 3], attempts: u32) {
         let total = ops::ALL.len() + composite::ALL.len();
         let at = operation as usize % total;
-        for attempt in 0..ATTEMPTS {
+        for attempt in 0..attempts {
             let mut random = Random::new(u64::from(operands) << 32 | u64::from(attempt));
             // The first attempt is the plain one that shrinking aims at.
             let mut pick = |plain: u32| if attempt == 0 { plain } else { random.bits() as u32 };
@@ -184,7 +202,7 @@ impl<'g> Pool<'g> {
                 }))
                 .collect();
             self.text.push(format!("{result} = {name}({})", list.join(", ")));
-            self.used.insert(name);
+            self.latest = Some(name);
             self.entries.push(Entry { ex, name: result, range: None });
             return;
         }

@@ -1,12 +1,16 @@
 //! Planted faults: copies of table entries with one thing wrong, to see that the checks see it.
+//! Everything here runs over the tables, so that a new entry is covered without a word.
 
 use super::random::Random;
+use crate::composite::{self, CompositeDef};
 use crate::error::CompileError;
 use crate::graph::{Ex, Graph, Node, NodeId};
 use crate::ops::{self, Code, OpDef, Value};
 use crate::prim::Prim;
+use crate::reduce::{self, Accumulate, Family, Order, Pivot, ReductionDef, Select};
 use crate::spec::{Backend, Device, Executable, ReduceSpec, Unavailable};
 use crate::vecmath::{PrimBuilder, Val};
+use std::cell::Cell;
 use std::sync::Arc;
 
 /// What is wrong with a copy.
@@ -131,6 +135,8 @@ macro_rules! places {
     };
 }
 static FAULTY: [fn() -> Faulty; PLACES] = places!(0 1 2 3 4 5 6 7);
+// More operations want more places.
+const _: () = assert!(ops::ALL.len() <= PLACES);
 
 /// A copy of an operation with a fault. It is never freed, as table entries are not; `None` if
 /// the operation has no such operand, or is not in the table.
@@ -162,16 +168,169 @@ pub fn plant(op: &OpDef, fault: Fault) -> Option<&'static OpDef> {
     Some(Box::leak(Box::new(copy)))
 }
 
-/// A backend that gets faulty copies of some operations in all its formulas.
+/// What is wrong with a copy of a reduction.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+pub enum ReductionFault {
+    /// What is added up is off by parts in a thousand.
+    Lift,
+    /// The result is off by a part in a thousand.
+    Finalise,
+    /// The derivative is off by a part in a thousand.
+    Linearise,
+    /// Sums are off by a part in a thousand whenever the pivot moves.
+    Rebase,
+    /// The largest entries win instead of the smallest, or the other way round.
+    Order,
+    /// Values are left out, or given where there should be none.
+    Value,
+    /// Indices are left out, or given where there should be none.
+    Index,
+}
+
+impl ReductionFault {
+    /// Every fault.
+    pub const ALL: [ReductionFault; 7] = [
+        ReductionFault::Lift,
+        ReductionFault::Finalise,
+        ReductionFault::Linearise,
+        ReductionFault::Rebase,
+        ReductionFault::Order,
+        ReductionFault::Value,
+        ReductionFault::Index,
+    ];
+}
+
+fn accumulate<const K: usize>() -> Option<&'static Accumulate> {
+    match &reduce::ALL.get(K)?.kind {
+        Family::Accumulate(a) => Some(a),
+        Family::Select(_) => None,
+    }
+}
+fn wrong(y: Ex<'_>) -> Ex<'_> {
+    y * OFF + 2.0 * (OFF - 1.0)
+}
+fn lift<'g, const K: usize>(f: Ex<'g>, w: Option<Ex<'g>>, m: Option<Ex<'g>>) -> Ex<'g> {
+    accumulate::<K>().map_or(f, |a| wrong((a.lift)(f, w, m)))
+}
+fn finalise<'g, const K: usize>(s: Ex<'g>, m: Option<Ex<'g>>) -> Ex<'g> {
+    accumulate::<K>().map_or(s, |a| wrong((a.finalise)(s, m)))
+}
+fn linearise<'g, const K: usize>(
+    f: Ex<'g>,
+    w: Option<Ex<'g>>,
+    out: Ex<'g>,
+    saved: Option<Ex<'g>>,
+) -> Ex<'g> {
+    // Wrong also where the derivative is 0.
+    accumulate::<K>().map_or(f, |a| wrong((a.linearise)(f, w, out, saved)) + f.sum() * (OFF - 1.0))
+}
+fn rebase<'g, const K: usize>(s: Ex<'g>, old: Ex<'g>, new: Ex<'g>) -> Ex<'g> {
+    let pivot = accumulate::<K>().and_then(|a| a.pivot.as_ref());
+    pivot.map_or(s, |p| wrong((p.rebase)(s, old, new)))
+}
+
+/// The faulty functions of one place of the table of reductions.
+struct FaultyReduction {
+    lift: for<'g> fn(Ex<'g>, Option<Ex<'g>>, Option<Ex<'g>>) -> Ex<'g>,
+    finalise: for<'g> fn(Ex<'g>, Option<Ex<'g>>) -> Ex<'g>,
+    linearise: for<'g> fn(Ex<'g>, Option<Ex<'g>>, Ex<'g>, Option<Ex<'g>>) -> Ex<'g>,
+    rebase: for<'g> fn(Ex<'g>, Ex<'g>, Ex<'g>) -> Ex<'g>,
+}
+
+macro_rules! reductions {
+    ($($place:literal)*) => {
+        [$(FaultyReduction {
+            lift: lift::<$place>,
+            finalise: finalise::<$place>,
+            linearise: linearise::<$place>,
+            rebase: rebase::<$place>,
+        }),*]
+    };
+}
+static FAULTY_REDUCTIONS: [FaultyReduction; 24] =
+    reductions!(0 1 2 3 4 5 6 7 8 9 10 11 12 13 14 15 16 17 18 19 20 21 22 23);
+// More reductions want more places.
+const _: () = assert!(reduce::ALL.len() <= FAULTY_REDUCTIONS.len());
+
+/// A copy of a reduction with a fault, which is never freed; `None` if it has no such part.
+pub fn plant_reduction(r: &ReductionDef, fault: ReductionFault) -> Option<&'static ReductionDef> {
+    use ReductionFault as F;
+    let place = reduce::ALL.iter().position(|o| *o == r)?;
+    let faulty = &FAULTY_REDUCTIONS[place];
+    let kind = match (&r.kind, fault) {
+        (Family::Accumulate(a), F::Lift | F::Finalise | F::Linearise | F::Rebase) => {
+            let pivot = match (&a.pivot, fault) {
+                (None, F::Rebase) => return None,
+                (Some(p), F::Rebase) => Some(Pivot { rebase: faulty.rebase, ..*p }),
+                (p, _) => p.as_ref().map(|p| Pivot { ..*p }),
+            };
+            let mut copy = Accumulate { pivot, ..*a };
+            match fault {
+                F::Lift => copy.lift = faulty.lift,
+                F::Finalise => copy.finalise = faulty.finalise,
+                F::Linearise => copy.linearise = faulty.linearise,
+                _ => {}
+            }
+            Family::Accumulate(copy)
+        }
+        (Family::Select(s), F::Order) => {
+            let order = if s.order == Order::Min { Order::Max } else { Order::Min };
+            Family::Select(Select { order, ..*s })
+        }
+        (Family::Select(s), F::Value) => Family::Select(Select { value: !s.value, ..*s }),
+        (Family::Select(s), F::Index) => Family::Select(Select { index: !s.index, ..*s }),
+        _ => return None,
+    };
+    Some(Box::leak(Box::new(ReductionDef { kind, ..*r })))
+}
+
+thread_local! {
+    static COMPOSITE: Cell<Option<&'static CompositeDef>> = const { Cell::new(None) };
+}
+
+/// Runs `f` on this thread with a fault in a composite: whatever looks it up by name gets a copy
+/// whose value is off by parts in a thousand.
+pub fn with_faulty_composite<R>(c: &'static CompositeDef, f: impl FnOnce() -> R) -> R {
+    struct Restore;
+    impl Drop for Restore {
+        fn drop(&mut self) {
+            COMPOSITE.set(None);
+        }
+    }
+    let _restore = Restore;
+    COMPOSITE.set(Some(c));
+    f()
+}
+/// The faulty copy of that name, if one is planted on this thread.
+pub(crate) fn planted_composite(name: &str) -> Option<&'static CompositeDef> {
+    let original = COMPOSITE.get().filter(|c| c.name == name)?;
+    let build: composite::Build = |x, l| match COMPOSITE.take() {
+        Some(c) => {
+            // The expansion may use other composites, not the copy.
+            let y = (c.build)(x, l);
+            COMPOSITE.set(Some(c));
+            y.map(wrong)
+        }
+        None => Err(crate::error::DimError::new("planted", "a composite", "none")),
+    };
+    Some(Box::leak(Box::new(CompositeDef { build, ..*original })))
+}
+
+/// A backend that gets faulty copies of some operations and reductions in all that it compiles.
 pub struct Planted {
     inner: Device,
     copies: Vec<&'static OpDef>,
+    reductions: Vec<&'static ReductionDef>,
 }
 
 impl Planted {
     /// Each copy replaces the operation of the same name.
     pub fn new(inner: Device, copies: Vec<&'static OpDef>) -> Planted {
-        Planted { inner, copies }
+        Planted { inner, copies, reductions: vec![] }
+    }
+    /// Each copy replaces the reduction of the same name.
+    pub fn reductions(inner: Device, reductions: Vec<&'static ReductionDef>) -> Planted {
+        Planted { inner, copies: vec![], reductions }
     }
 }
 
@@ -195,7 +354,15 @@ impl Backend for Planted {
             // Nodes are distinct, so each keeps its place.
             graph.intern(node);
         }
+        let copy = self.reductions.iter().find(|r| **r == spec.reduction);
+        let reduction = copy.copied().unwrap_or(spec.reduction);
+        let outputs = spec.outputs();
+        let spec = ReduceSpec { graph: Arc::new(graph), reduction, ..spec.clone() };
+        if spec.outputs() != outputs {
+            let log = format!("results are {:?}, expected {outputs:?}", spec.outputs());
+            return Err(CompileError::Failed { backend: "planted".into(), log });
+        }
         // Not through the cache of the device: the key does not tell a copy from the original.
-        self.inner.backend().compile(&ReduceSpec { graph: Arc::new(graph), ..spec.clone() })
+        self.inner.backend().compile(&spec)
     }
 }

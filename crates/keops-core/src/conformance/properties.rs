@@ -1,22 +1,27 @@
 //! Properties of the core on random formulas: differentiation, simplification, reductions.
 
-use super::case::{Case, HEADER, NUMBERS};
-use super::formula::Pool;
+use super::cases;
 use super::judge::judge;
+use super::laws::{holds, rows};
 use super::random::{Random, choose};
 use crate::autodiff;
 use crate::data::{Buffer, DType, Element};
 use crate::graph::{Builder, Category, Ex, FoldOp, Graph, Node, NodeId, Operand, Var};
-use crate::interp::{Bounded, Interpreter, evaluate_with_bounds};
+use crate::interp::{
+    Bounded, HyperDual, Interpreter, evaluate_with_bounds, evaluate_with_tangents,
+};
 use crate::ops;
 use crate::reduce;
 use crate::simplify;
 use crate::spec::{Axis, Backend, CheckedArgs, ReduceOptions, ReduceSpec};
-use ndarray::{ArrayD, Axis as NdAxis, IxDyn};
+use ndarray::{ArrayD, IxDyn};
+use proptest::collection::vec;
+use proptest::prelude::prop_assert;
+use std::cell::Cell;
 use std::sync::Arc;
 
 /// A plain sum over one column, in f64.
-fn one_pair(graph: &Arc<Graph>, formula: NodeId) -> ReduceSpec {
+pub(super) fn one_pair(graph: &Arc<Graph>, formula: NodeId) -> ReduceSpec {
     let vars = graph.variables(&[formula]);
     ReduceSpec {
         graph: graph.clone(),
@@ -33,7 +38,11 @@ fn one_pair(graph: &Arc<Graph>, formula: NodeId) -> ReduceSpec {
 }
 
 /// Value and bounds of a formula at one pair.
-fn bounded(graph: &Arc<Graph>, root: NodeId, value_of: &dyn Fn(Var) -> Vec<f64>) -> Bounded {
+pub(super) fn bounded(
+    graph: &Arc<Graph>,
+    root: NodeId,
+    value_of: &dyn Fn(Var) -> Vec<f64>,
+) -> Bounded {
     let spec = one_pair(graph, root);
     let arrays: Vec<ArrayD<f64>> = spec
         .vars
@@ -49,133 +58,42 @@ fn bounded(graph: &Arc<Graph>, root: NodeId, value_of: &dyn Fn(Var) -> Vec<f64>)
     evaluate_with_bounds(&spec, &args).unwrap().remove(0)
 }
 
-/// A random formula of up to `n` operations.
-fn random_pool<'g>(b: &'g Builder, random: &mut Random, n: usize) -> Pool<'g> {
-    let mut number = || random.below(NUMBERS as usize) as u32;
-    let mut pool = Pool::new(b, number(), number());
-    for _ in 0..n {
-        pool.apply([number(), number(), number()]);
-    }
-    pool
-}
-
 /// Data within (0.3, 0.8), where every operation is defined.
-fn data(seed: u64) -> impl Fn(Var) -> Vec<f64> {
+pub(super) fn data(seed: u64) -> impl Fn(Var) -> Vec<f64> {
     move |v| {
         let mut random = Random::new(seed ^ (u64::from(v.index) << 32));
         (0..v.dim).map(|_| random.within(0.3, 0.8)).collect()
     }
 }
 
-#[test]
-fn reverse_and_forward_mode_are_adjoint() {
-    let mut random = Random::new(3);
-    let (mut compared, mut total) = (0, 0);
-    for seed in 0..1500 {
-        let b = Builder::default();
-        let f = random_pool(&b, &mut random, 5).last();
-        let vars = b.graph().variables(&[f.id]);
-        if vars.is_empty() {
-            continue;
-        }
-        let v = b.var(vars[random.below(vars.len())]);
-        let (e, u) = (b.fresh(f.dim(), Category::I), b.fresh(v.dim(), Category::J));
-        let reverse = autodiff::vjp(f, e, &[v])[0].map(|g| g.dot(u));
-        let forward = autodiff::jvp(f, &[(v, u)]).map(|t| t.dot(e));
-        let difference = match (reverse, forward) {
-            (None, None) => continue,
-            (r, t) => r.unwrap_or(b.lit(0.0)) - t.unwrap_or(b.lit(0.0)),
+/// A formula at one pair with its derivatives along a direction of one variable each.
+pub(super) fn duals(
+    graph: &Arc<Graph>,
+    root: NodeId,
+    value_of: &dyn Fn(Var) -> Vec<f64>,
+    directions: [(Var, Vec<f64>); 2],
+) -> Vec<HyperDual> {
+    let spec = one_pair(graph, root);
+    let arrays = |of: &dyn Fn(Var) -> Vec<f64>| -> Vec<ArrayD<f64>> {
+        let shape = |v: &Var| match v.category {
+            Category::Param => vec![v.dim],
+            _ => vec![1, v.dim],
         };
-        let (root, f) = (difference.id, f.id);
-        let graph = Arc::new(b.into_graph());
-        let d = bounded(&graph, root, &data(seed));
-        total += 1;
-        if d.bounds[0].is_finite() && d.values[0].is_finite() {
-            compared += 1;
-            assert!(
-                d.values[0].abs() <= d.bounds[0],
-                "seed {seed}: <e, J u> - <J' e, u> = {:e}, bound {:e}\n{}",
-                d.values[0],
-                d.bounds[0],
-                crate::print::nodes(&graph, &[f])
-            );
-        }
-    }
-    assert!(compared * 10 > total * 9 && total > 600, "{compared} of {total} compared");
-}
-
-/// Is a formula differentiable in floating point too: no comparison, rounding or selection?
-fn smooth(graph: &Graph, root: NodeId) -> bool {
-    graph.live(&[root]).into_iter().all(|id| match graph.node(id) {
-        Node::Map { op, .. } => {
-            let b = Builder::default();
-            let x: Vec<_> = (0..op.arity).map(|_| b.fresh(1, Category::I)).collect();
-            let d = (op.derivative)(&x, Ex::apply(op, &x), b.fresh(1, Category::I));
-            *op != &ops::ABS && *op != &ops::RELU && d.iter().all(|d| d.constant() != Some(0.0))
-        }
-        Node::Fold { .. } | Node::Gather { .. } => false,
-        _ => true,
-    })
-}
-
-#[test]
-fn derivatives_agree_with_differences() {
-    let mut random = Random::new(4);
-    let mut compared = 0;
-    for seed in 0..2000 {
-        let b = Builder::default();
-        let f = random_pool(&b, &mut random, 3).last();
-        let vars = b.graph().variables(&[f.id]);
-        if vars.is_empty() || !smooth(&b.graph(), f.id) {
-            continue;
-        }
-        let v = b.var(vars[random.below(vars.len())]);
-        let u = b.fresh(v.dim(), Category::I);
-        let step = b.fresh(1, Category::Param);
-        let Some(tangent) = autodiff::jvp(f, &[(v, u)]) else { continue };
-        // f along the line v + s u.
-        let source = b.graph().clone();
-        let moved = v + step * u;
-        let line = b.import_with(&source, f.id, |w| {
-            (source.node(v.id) == &Node::Var(w)).then_some(moved.id)
-        });
-        let (f, tangent, line) = (f.id, tangent.id, line.id);
-        let index = match b.graph().node(step.id) {
-            Node::Var(w) => w.index,
-            _ => unreachable!("a variable"),
-        };
-        let graph = Arc::new(b.into_graph());
-        let values = data(seed);
-        let at =
-            |s: f64| bounded(&graph, line, &|w| if w.index == index { vec![s] } else { values(w) });
-        let h = 1e-3;
-        let [p, m, pp, mm] = [at(h), at(-h), at(2.0 * h), at(-2.0 * h)];
-        let expected = bounded(&graph, tangent, &values);
-        for k in 0..expected.values.len() {
-            let noise = [&p, &m, &pp, &mm].iter().map(|o| o.bounds[k]).sum::<f64>() / h;
-            let one = (p.values[k] - m.values[k]) / (2.0 * h);
-            let two = (pp.values[k] - mm.values[k]) / (4.0 * h);
-            let four = (4.0 * one - two) / 3.0;
-            // The difference of the two estimates is the error of the worse; the combination is
-            // of higher order.
-            let tolerance = (one - two).abs() + noise + expected.bounds[k];
-            let scale = expected.values[k].abs();
-            if tolerance.is_finite() && tolerance < 1e-2 * scale {
-                compared += 1;
-                assert!(
-                    (expected.values[k] - four).abs() <= tolerance,
-                    "seed {seed}, component {k}: {:e}, differences {four:e} ± {tolerance:e}\n{}",
-                    expected.values[k],
-                    crate::print::nodes(&graph, &[f])
-                );
-            }
-        }
-    }
-    assert!(compared > 2000, "{compared} compared");
+        let array = |v: &Var| ArrayD::from_shape_vec(IxDyn(&shape(v)), of(*v)).unwrap();
+        spec.vars.iter().map(array).collect()
+    };
+    let along =
+        |(v, u): &(Var, Vec<f64>)| arrays(&|w| if w == *v { u.clone() } else { vec![0.0; w.dim] });
+    let all = [arrays(value_of), along(&directions[0]), along(&directions[1])];
+    let [at, a, b] = [0, 1, 2].map(|k: usize| {
+        let views = all[k].iter().map(|a| f64::erase(a.view())).collect();
+        CheckedArgs::new(&spec, views, None, Some(1), Some(1)).unwrap()
+    });
+    evaluate_with_tangents(&spec, &at, [&a, &b]).unwrap().remove(0)
 }
 
 /// A random graph of plain nodes, and the same built by the simplifying constructors.
-fn raw_and_simplified(random: &mut Random) -> (Graph, NodeId, NodeId) {
+fn raw_and_simplified(steps: &[u64]) -> (Graph, NodeId, NodeId) {
     let b = Builder::default();
     let mut pairs: Vec<(Ex<'_>, Ex<'_>)> = vec![];
     for (index, dim) in [1, 2, 4, 6, 4, 3].into_iter().enumerate() {
@@ -185,7 +103,8 @@ fn raw_and_simplified(random: &mut Random) -> (Graph, NodeId, NodeId) {
     for v in [0.0, 1.0, -1.0, 2.0, -0.0] {
         pairs.push((b.lit(v), b.lit(v)));
     }
-    for _ in 0..10 {
+    for &step in steps {
+        let random = &mut Random::new(step);
         let recent = |random: &mut Random| {
             let back = random.below(pairs.len()).min(random.below(pairs.len()));
             pairs[pairs.len() - 1 - back]
@@ -271,14 +190,14 @@ fn raw_and_simplified(random: &mut Random) -> (Graph, NodeId, NodeId) {
 
 #[test]
 fn simplification_keeps_values() {
-    let mut random = Random::new(5);
-    let mut changed = 0;
-    for seed in 0..6000 {
-        let (graph, raw, simple) = raw_and_simplified(&mut random);
+    let changed = Cell::new(0);
+    let seed = proptest::num::u64::ANY;
+    holds(6000, (vec(seed, 1..=10), seed), |(steps, seed)| {
+        let (graph, raw, simple) = raw_and_simplified(&steps);
         if raw == simple {
-            continue;
+            return Ok(());
         }
-        changed += 1;
+        changed.set(changed.get() + 1);
         let graph = Arc::new(graph);
         let (a, b) = (bounded(&graph, raw, &data(seed)), bounded(&graph, simple, &data(seed)));
         for k in 0..a.values.len() {
@@ -286,40 +205,37 @@ fn simplification_keeps_values() {
             if !a.values[k].is_finite() || bound == f64::INFINITY {
                 continue;
             }
-            assert!(
+            prop_assert!(
                 (a.values[k] - b.values[k]).abs() <= bound,
-                "seed {seed}, component {k}: {:e} became {:e}\n{}",
+                "component {k}: {:e} became {:e}\n{}",
                 a.values[k],
                 b.values[k],
                 crate::print::nodes(&graph, &[raw, simple])
             );
         }
-    }
-    assert!(changed > 2000, "{changed} graphs were simplified");
+        Ok(())
+    });
+    assert!(changed.get() > 1000, "{} graphs were simplified", changed.get());
 }
 
 #[test]
 fn reductions_do_not_depend_on_the_order_of_rows() {
-    let mut random = Random::new(6);
-    let mut compared = 0;
-    for _ in 0..600 {
-        let number = |random: &mut Random| random.below(NUMBERS as usize) as u32;
-        let mut case = Case {
-            header: (0..HEADER).map(|_| number(&mut random)).collect(),
-            instructions: (0..4).map(|_| [(); 3].map(|()| number(&mut random))).collect(),
-        };
+    let compared = Cell::new(0);
+    holds(600, cases(), |mut case| {
         // Over j, without ranges.
         (case.header[0], case.header[15]) = (0, 0);
+        case.instructions.truncate(4);
         let problem = case.build().unwrap();
         let spec = &problem.spec;
         let roots: Vec<_> = std::iter::once(spec.formula).chain(spec.weight).collect();
         let counts_rows = |id: &NodeId| matches!(spec.graph.node(*id), Node::Index(Category::J));
         if spec.graph.live(&roots).iter().any(counts_rows) {
-            continue;
+            return Ok(());
         }
         let plain = problem.checked(true).unwrap();
         let n = plain.columns();
         let reference = evaluate_with_bounds(spec, &plain).unwrap();
+        let mut random = Random::new(case.header[4].into());
         let mut order: Vec<usize> = (0..n).collect();
         (1..n).rev().for_each(|k| order.swap(k, random.below(k + 1)));
         let permuted: Vec<Buffer> =
@@ -344,77 +260,13 @@ fn reductions_do_not_depend_on_the_order_of_rows() {
                     continue;
                 }
             }
-            compared += 1;
+            compared.set(compared.get() + 1);
             let j = judge(r, got, spec.k);
-            assert!(j.wrong.is_none(), "{:?}\n{}", j.wrong, problem.text);
+            prop_assert!(j.wrong.is_none(), "{:?}\n{}", j.wrong, problem.text);
         }
-    }
-    assert!(compared > 300, "{compared} compared");
-}
-
-/// An array with its rows in another order.
-fn rows(buffer: &Buffer, order: &[usize]) -> Buffer {
-    fn select<T: Clone>(a: &ArrayD<T>, order: &[usize]) -> ArrayD<T> {
-        a.select(NdAxis(a.ndim() - 2), order)
-    }
-    match buffer {
-        Buffer::F16(a) => Buffer::F16(select(a, order)),
-        Buffer::BF16(a) => Buffer::BF16(select(a, order)),
-        Buffer::F32(a) => Buffer::F32(select(a, order)),
-        Buffer::F64(a) => Buffer::F64(select(a, order)),
-        Buffer::I64(a) => Buffer::I64(select(a, order)),
-    }
-}
-
-#[test]
-fn parts_of_a_reduction_combine_to_the_whole() {
-    let b = Builder::default();
-    let x = b.var(Var { index: 0, dim: 1, category: Category::I });
-    let y = b.var(Var { index: 1, dim: 1, category: Category::J });
-    let f = (x * y).un(&ops::SIN) * 3.0;
-    let (f, w) = (f.id, y.id);
-    let graph = Arc::new(b.into_graph());
-    let mut random = Random::new(8);
-    let column = |random: &mut Random, n: usize| {
-        ArrayD::from_shape_fn(IxDyn(&[n, 1]), |_| random.within(-2.0, 2.0))
-    };
-    let (x, y) = (column(&mut random, 5), column(&mut random, 40));
-    for reduction in reduce::ALL
-        .iter()
-        .filter(|r| ["Sum", "Min", "Max", "LogSumExp", "SumSoftMaxWeight"].contains(&r.name))
-    {
-        let soft = reduction.name == "SumSoftMaxWeight";
-        let mut spec = one_pair(&graph, f);
-        (spec.reduction, spec.weight) = (reduction, soft.then_some(w));
-        let run = |spec: &ReduceSpec, from: usize, to: usize| {
-            let part = y.slice_axis(NdAxis(0), ndarray::Slice::from(from..to));
-            let views = vec![f64::erase(x.view()), f64::erase(part)];
-            let args = CheckedArgs::new(spec, views, None, None, None).unwrap();
-            let mut out = args.allocate(spec).unwrap();
-            Interpreter::new().compile(spec).unwrap().run(&args, &mut out).unwrap();
-            out.remove(0).to_f64()
-        };
-        let mut lse = one_pair(&graph, f);
-        lse.reduction = &reduce::LOG_SUM_EXP;
-        for cut in [0, 1, 17, 40] {
-            let (left, right, whole) = (run(&spec, 0, cut), run(&spec, cut, 40), run(&spec, 0, 40));
-            let (ml, mr) = (run(&lse, 0, cut), run(&lse, cut, 40));
-            for k in 0..5 {
-                let at = [k, 0];
-                let (l, r, pl, pr) = (left[at], right[at], ml[at].exp(), mr[at].exp());
-                let expected = match reduction.name {
-                    "Sum" => l + r,
-                    "Min" => l.min(r),
-                    "Max" => l.max(r),
-                    "LogSumExp" => (l.exp() + r.exp()).ln(),
-                    _ => (l * pl + r * pr) / (pl + pr),
-                };
-                // 40 terms of size 3 at most.
-                let error = (whole[at] - expected).abs();
-                assert!(error < 1e-13, "{} cut at {cut}: {error:e}", reduction.name);
-            }
-        }
-    }
+        Ok(())
+    });
+    assert!(compared.get() > 300, "{} compared", compared.get());
 }
 
 /// The conventions of Part A at points where the derivative does not exist.

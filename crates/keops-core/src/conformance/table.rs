@@ -5,6 +5,7 @@ use crate::graph::{Builder, Category, Ex, Graph, Node, NodeId, Var};
 use crate::interp::evaluate_at;
 use crate::ops::{Code, OpDef};
 use crate::prim_eval::{LaneValue, PrimReal, Scalar};
+use crate::reduce::{Accumulate, Family, ReductionDef, WeightRule};
 
 /// Random operand tuples for each check.
 const SAMPLES: usize = 400;
@@ -144,4 +145,108 @@ fn simplification(op: &'static OpDef, x: &[f64]) -> Result<(), String> {
         }
     }
     Ok(())
+}
+
+/// Checks entries of the table of reductions; returns what is wrong, in words. Sums under one pivot
+/// become those under another; a result does not depend on the pivot unless it shows it; the
+/// derivative of a result is that of `Σ ψ` ([`Accumulate::linearise`]), by differences.
+pub fn check_reductions(entries: &[&'static ReductionDef]) -> Vec<String> {
+    let laws = |r: &&'static ReductionDef| match &r.kind {
+        Family::Accumulate(a) => {
+            let weights: &[bool] = match r.weight {
+                WeightRule::Never => &[false],
+                WeightRule::Optional => &[false, true],
+                WeightRule::Required => &[true],
+            };
+            let wrong = |w: &bool| accumulates(a, *w).err();
+            weights.iter().find_map(wrong).map(|e| format!("{}: {e}", r.name))
+        }
+        Family::Select(_) => None,
+    };
+    entries.iter().filter_map(laws).collect()
+}
+
+/// A family of three entries, `f + t g` with weights `w + t v`.
+const ENTRIES: [[f64; 4]; 3] =
+    [[0.3, 0.7, 0.9, -0.4], [-0.6, 0.2, 0.5, 0.3], [0.8, -0.5, 1.2, 0.6]];
+
+fn accumulates(a: &Accumulate, weighted: bool) -> Result<(), String> {
+    let b = Builder::default();
+    let [t, m, n, result, saved] = [0, 1, 2, 3, 4].map(|index| {
+        // The result may have two components.
+        let dim = if index == 3 { (a.dim)(1) } else { 1 };
+        b.var(Var { index, dim, category: Category::Param })
+    });
+    let entry = |[f, g, w, v]: [f64; 4]| (t * g + f, weighted.then(|| t * v + w));
+    let sums = |m: Ex<'_>| -> NodeId {
+        let pivot = a.pivot.is_some().then_some(b.ex(m.id));
+        let terms = ENTRIES.map(|e| {
+            let (f, w) = entry(e);
+            (a.lift)(f, w, pivot)
+        });
+        (terms[0] + terms[1] + terms[2]).id
+    };
+    let finalised = |m: Ex<'_>| {
+        let pivot = a.pivot.is_some().then_some(b.ex(m.id));
+        (a.finalise)(b.ex(sums(m)), pivot).id
+    };
+    let (under_m, under_n) = (sums(m), sums(n));
+    let moved = a.pivot.as_ref().map(|p| (p.rebase)(b.ex(under_m), m, n).id);
+    let (value, other) = (finalised(m), finalised(n));
+    let normaliser = a.saved.map(|_| saved);
+    let tangents = ENTRIES.map(|e| {
+        let (f, w) = entry(e);
+        let psi = (a.linearise)(f, w, result, normaliser);
+        let zero = t.lit(0.0).broadcast(psi.dim());
+        crate::autodiff::jvp(psi, &[(t, t.lit(1.0))]).unwrap_or(zero)
+    });
+    let tangent = (tangents[0] + tangents[1] + tangents[2]).id;
+    // What `saved` reduces to: its own finalised sums.
+    let kept = a.saved.and_then(|r| match &r.kind {
+        Family::Accumulate(s) => {
+            let pivot = s.pivot.is_some().then_some(m);
+            let terms = ENTRIES.map(|e| (s.lift)(entry(e).0, None, pivot));
+            Some((s.finalise)(terms[0] + terms[1] + terms[2], pivot).id)
+        }
+        Family::Select(_) => None,
+    });
+    let graph = b.into_graph();
+    let at = |root: NodeId, t: f64, result: &[f64], saved: f64| {
+        evaluate_at(&graph, root, |v| match v.index {
+            0 => vec![t],
+            1 => vec![0.9],
+            2 => vec![1.7],
+            3 => result.to_vec(),
+            _ => vec![saved],
+        })
+    };
+    let same = |what: &str, got: Vec<f64>, expected: Vec<f64>, tolerance: f64| {
+        let near = |(g, e): (&f64, &f64)| (g - e).abs() <= tolerance * (1.0 + e.abs());
+        if got.len() == expected.len() && got.iter().zip(&expected).all(near) {
+            Ok(())
+        } else {
+            Err(format!("{what}: {got:?}, expected {expected:?}"))
+        }
+    };
+    let nothing = [0.0; 2];
+    if let Some(moved) = moved {
+        let [got, expected] = [moved, under_n].map(|r| at(r, 0.1, &nothing, 0.0));
+        same("sums under a new pivot", got, expected, 1e-13)?;
+    }
+    if a.pivot.as_ref().is_none_or(|p| !p.shown) {
+        let [got, expected] = [other, value].map(|r| at(r, 0.1, &nothing, 0.0));
+        same("the result under another pivot", got, expected, 1e-13)?;
+    }
+    let result = at(value, 0.0, &nothing, 0.0);
+    let normaliser = kept.map_or(0.0, |k| at(k, 0.0, &nothing, 0.0)[0]);
+    let got = at(tangent, 0.0, &result, normaliser);
+    let h = 1e-3;
+    let differences = [-2.0, -1.0, 1.0, 2.0].map(|s| at(value, s * h, &nothing, 0.0));
+    let expected = (0..result.len())
+        .map(|k| {
+            let [a, b, c, d] = [0, 1, 2, 3].map(|s: usize| differences[s][k]);
+            (8.0 * (c - b) - (d - a)) / (12.0 * h)
+        })
+        .collect();
+    same("the derivative", got, expected, 1e-7)
 }

@@ -108,7 +108,7 @@ pub fn folded(op: FoldOp, winner: Option<(usize, f64)>) -> f64 {
 }
 
 /// Stable selection on plain numbers.
-fn select_plain<V: Copy>(
+pub fn select_plain<V: Copy>(
     order: Order,
     k: usize,
     candidates: &[(V, i64)],

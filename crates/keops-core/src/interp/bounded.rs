@@ -7,11 +7,11 @@
 //! floor, the sign of zero under a division, an overflow of the compute type) has the bound
 //! +inf: nothing is known about it. A NaN or an infinity with the bound 0 is certain.
 
-use super::Job;
 use super::arithmetic::{Arithmetic, Compensated, Sum, Winner, folded, neutral, position, winner};
+use super::{Job, copied};
 use crate::data::DType;
-use crate::error::CompileError;
-use crate::graph::{Builder, Category, FoldOp};
+use crate::error::Error;
+use crate::graph::FoldOp;
 use crate::ops::{self, OpDef};
 use crate::reduce::{Family, Order};
 use crate::spec::{CheckedArgs, ReduceSpec, Scheme};
@@ -44,16 +44,18 @@ pub struct Bounded {
 /// of the data. The bounds cover the error of the f64 evaluation itself.
 ///
 /// # Errors
-/// If a variable of the formula is not among those of the reduction.
+/// If a variable of the formula is not among those of the reduction, or memory cannot be had.
 pub fn evaluate_with_bounds(
     spec: &ReduceSpec,
     args: &CheckedArgs<'_>,
-) -> Result<Vec<Bounded>, CompileError> {
+) -> Result<Vec<Bounded>, Error> {
     let job = Job::new(spec)?;
     let arithmetic = Running::new(spec);
     let outputs = spec.outputs();
     let mut result = vec![Bounded::default(); outputs.len()];
-    job.run(&arithmetic, args, &mut |k, w| {
+    let input =
+        |k: usize, batch: &[usize]| copied(args, k, &spec.vars[k], batch, |v| arithmetic.exact(v));
+    job.run(&arithmetic, args, &input, &mut |k, w| {
         let out = &mut result[k];
         if outputs[k].index {
             if !w.alternatives.is_empty() {
@@ -65,7 +67,7 @@ pub fn evaluate_with_bounds(
             out.values.push(w.value.v);
             out.bounds.push(w.value.e);
         }
-    });
+    })?;
     Ok(result)
 }
 
@@ -130,7 +132,7 @@ impl Running {
             // With a pivot, rescaling a sum does it once more.
             Family::Accumulate(a) => 1.0 + a.pivot.is_some() as u8 as f64,
         };
-        let predicates = ops::ALL.iter().map(|op| (op.name, predicates(op))).collect();
+        let predicates = ops::ALL.iter().map(|op| (op.name, op.jumps())).collect();
         Running { single, unit, tiny, max, cheap_exp, predicates }
     }
     /// Errors of the reference count too where it is no more precise than the device.
@@ -153,16 +155,29 @@ impl Running {
         }
         let more = if ulps == 0.0 || (exact && v == 0.0) {
             0.0
-        } else if exact && ulps <= 0.5 && (self.single || f64::from(v as f32) == v) {
-            // A correctly rounded result of known operands is known. (In f64, one that has an
-            // f32 representation is taken for exact.)
+        } else if exact && ulps <= 0.5 && self.single {
+            // A correctly rounded result of known operands is known, and so is the exact one that
+            // a fused operation goes on with.
             self.stored(v)
         } else {
             // The device's result may be in the next binade.
             let most = v.abs() + e + ulps * self.ulp(v.abs() + e);
-            ulps * self.ulp(most) * self.sides()
+            // Half of the smallest number is not one.
+            (ulps * self.ulp(most) * self.sides()).max(f64::from_bits(1))
         };
         self.checked(v, e + more)
+    }
+    /// A sum of two finite numbers whose errors add up to `e`.
+    fn sum_of_two(&self, a: f64, b: f64, e: f64, exact: bool) -> Approx {
+        let v = a + b;
+        // Knuth's two-sum: what the addition lost.
+        let part = v - a;
+        let lost = (a - (v - part)) + (b - part);
+        self.combined(ops::ADD.ulps, v, e, exact && (self.single || lost == 0.0))
+    }
+    /// A sum or a product of finite numbers: an overflow may not happen in a fused operation.
+    fn combined(&self, ulps: f64, v: f64, e: f64, exact: bool) -> Approx {
+        if v.is_infinite() { Approx::unknown(v) } else { self.rounded(ulps, v, e, exact) }
     }
     fn checked(&self, v: f64, e: f64) -> Approx {
         let overflow = v.abs() + e > self.max;
@@ -249,6 +264,23 @@ impl Running {
     }
 }
 
+/// What rounding took from the result `v` of a correctly rounded operation on known operands, up
+/// to a factor; not 0 where that is not known.
+fn residual(op: &OpDef, x: &[Approx], v: f64) -> f64 {
+    if !v.is_finite() {
+        return 0.0;
+    }
+    if std::ptr::eq(op, &ops::MULT) {
+        x[0].v.mul_add(x[1].v, -v)
+    } else if std::ptr::eq(op, &ops::DIVIDE) {
+        v.mul_add(x[1].v, -x[0].v)
+    } else if std::ptr::eq(op, &ops::SQRT) {
+        v.mul_add(v, -x[0].v)
+    } else {
+        f64::NAN
+    }
+}
+
 /// Half width from which an interval counts as wide.
 const WIDE: f64 = 0.1;
 
@@ -274,15 +306,6 @@ fn samples(op: &OpDef, a: Approx) -> Vec<f64> {
     let special = [0.0, -0.0].iter().chain(op.kinks);
     s.extend(special.filter(|&&p| a.low() < p && p < a.high()));
     s
-}
-
-/// Operands in which the derivative of an operation is the constant 0.
-fn predicates(op: &'static OpDef) -> Vec<bool> {
-    let b = Builder::default();
-    let x: Vec<_> = (0..op.arity).map(|_| b.fresh(1, Category::I)).collect();
-    let seed = b.fresh(1, Category::I);
-    let y = crate::graph::Ex::apply(op, &x);
-    (op.derivative)(&x, y, seed).iter().map(|d| d.constant() == Some(0.0)).collect()
 }
 
 /// A sum with bounds under way.
@@ -319,9 +342,9 @@ impl Arithmetic for Running {
         {
             // The same as sampling, without its cost.
             if std::ptr::eq(op, &ops::ADD) {
-                return self.rounded(op.ulps, a.v + b.v, a.e + b.e, exact);
+                return self.sum_of_two(a.v, b.v, a.e + b.e, exact);
             } else if std::ptr::eq(op, &ops::SUBTRACT) {
-                return self.rounded(op.ulps, a.v - b.v, a.e + b.e, exact);
+                return self.sum_of_two(a.v, -b.v, a.e + b.e, exact);
             } else if std::ptr::eq(op, &ops::MULT) {
                 return self.multiply(*a, *b);
             }
@@ -331,7 +354,12 @@ impl Arithmetic for Running {
         let v = (op.value.f64)(&at[..x.len()]);
         let steady = exact && x.iter().all(|a| a.v != 0.0);
         let e = if steady { 0.0 } else { self.spread(op, x, v) };
-        let mut y = self.rounded(op.ulps, v, e, exact);
+        // Divisions by constants may be products with their inverse, which is exact for powers of
+        // two and otherwise one more rounding.
+        let inverse = std::ptr::eq(op, &ops::DIVIDE) && x[1].v.to_bits() << 12 != 0 && v != 0.0;
+        let rounds = op.ulps == 0.5 && !self.single && residual(op, x, v) != 0.0;
+        let known = exact && !inverse && !rounds;
+        let mut y = self.rounded(op.ulps + inverse as u8 as f64, v, e, known);
         if std::ptr::eq(op, &ops::EXP) && y.finite() && x[0].v.is_finite() {
             let cheap = self.cheap_exp * 2.0 * self.unit * x[0].v.abs() * (y.v.abs() + y.e);
             y = self.checked(y.v, y.e + cheap);
@@ -344,7 +372,9 @@ impl Arithmetic for Running {
             return Approx { v, e: self.spread(&ops::MULT, &[a, b], v) };
         }
         let e = a.v.abs() * b.e + b.v.abs() * a.e + a.e * b.e;
-        self.rounded(ops::MULT.ulps, a.v * b.v, e, a.e == 0.0 && b.e == 0.0)
+        let exact = a.e == 0.0 && b.e == 0.0;
+        let known = exact && (self.single || residual(&ops::MULT, &[a, b], a.v * b.v) == 0.0);
+        self.combined(ops::MULT.ulps, a.v * b.v, e, known)
     }
     fn fold(&self, op: FoldOp, x: &[Approx]) -> Approx {
         self.fold_bound(op, x)
@@ -392,8 +422,11 @@ impl Arithmetic for Running {
     }
     fn total(&self, acc: &BoundedSum) -> Approx {
         let certain = |v| Approx { v, e: 0.0 };
-        match (acc.nan, acc.infinite, acc.unknown) {
+        // Finite terms may overflow to the other infinity on the way.
+        let unknown = acc.unknown || acc.magnitude > 0.5 * self.max;
+        match (acc.nan, acc.infinite, unknown) {
             (true, ..) | (_, [true, true], _) => return certain(f64::NAN),
+            (_, [false, false], _) if !acc.unknown => {}
             (_, _, true) => return Approx::unknown(acc.sum.total()),
             (_, [true, false], _) => return certain(f64::NEG_INFINITY),
             (_, [false, true], _) => return certain(f64::INFINITY),

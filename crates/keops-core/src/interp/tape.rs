@@ -40,11 +40,15 @@ struct Step {
     out: Range<usize>,
 }
 
-/// A contraction with strides worked out: `kept` labels first, then `summed` ones.
+/// A contraction with strides worked out.
 #[derive(Debug)]
 struct Einsum {
     kept: Vec<Axis>,
     summed: Vec<Axis>,
+    /// Operands with a summed label, whose products are added up.
+    inside: Vec<usize>,
+    /// The others, whose product multiplies the sum.
+    outside: Vec<usize>,
 }
 
 /// One label: its extent, its stride in the result and in every operand.
@@ -124,6 +128,10 @@ impl Tape {
         }
         tape.root = place[&root].clone();
         Ok(tape)
+    }
+    /// Numbers in that memory.
+    pub fn size(&self) -> usize {
+        self.size
     }
     /// Memory for evaluation.
     pub fn memory<A: Arithmetic>(&self, a: &A) -> Vec<A::V> {
@@ -227,9 +235,13 @@ impl Einsum {
         };
         let (kept, summed): (Vec<usize>, Vec<usize>) =
             (0..extents.len()).partition(|&l| out.contains(&(l as u8)));
+        let (inside, outside) = (0..operands.len())
+            .partition(|&q| operands[q].iter().any(|l| summed.contains(&(*l as usize))));
         Einsum {
             kept: kept.into_iter().map(axis).collect(),
             summed: summed.into_iter().map(axis).collect(),
+            inside,
+            outside,
         }
     }
     fn eval<A: Arithmetic>(&self, a: &A, operands: &[&[A::V]], out: &mut [A::V]) {
@@ -240,13 +252,19 @@ impl Einsum {
             };
             let mut acc = a.accumulator(Sum::Components);
             for_each_index(&self.summed, &mut |inner| {
-                let term = (0..operands.len())
-                    .map(|q| operands[q][at(&self.kept, outer, q) + at(&self.summed, inner, q)])
-                    .reduce(|p, v| a.multiply(p, v));
+                let value =
+                    |&q: &usize| operands[q][at(&self.kept, outer, q) + at(&self.summed, inner, q)];
+                let term = self.inside.iter().map(value).reduce(|p, v| a.multiply(p, v));
                 a.add(&mut acc, term.unwrap_or_else(|| a.exact(1.0)));
             });
+            let factor = |&q: &usize| operands[q][at(&self.kept, outer, q)];
+            let factor = self.outside.iter().map(factor).reduce(|p, v| a.multiply(p, v));
             let place: usize = self.kept.iter().zip(outer).map(|(x, k)| k * x.out).sum();
-            out[place] = a.total(&acc);
+            out[place] = match factor {
+                Some(f) if self.summed.is_empty() => f,
+                Some(f) => a.multiply(a.total(&acc), f),
+                None => a.total(&acc),
+            };
         });
     }
 }

@@ -173,3 +173,28 @@ fn bounds_know_what_rounding_decides() {
     let product = bounds(spec(&reduce::MAX, Axis::J, 1, |x, y| (x * y, None)));
     assert!(product.bounds[0] > 0.0 && product.bounds[0] <= 2f64.powi(-28));
 }
+
+#[test]
+fn formulas_beyond_the_limit_are_refused() {
+    let b = Builder::default();
+    let var = Var { index: 0, dim: 1 << 20, category: Category::J };
+    let formula = (0..16).fold(b.var(var), |f, _| f.un(&crate::ops::SIN)).id;
+    let spec = ReduceSpec {
+        graph: Arc::new(b.into_graph()),
+        formula,
+        weight: None,
+        reduction: &reduce::SUM,
+        k: 1,
+        axis: Axis::J,
+        vars: vec![var],
+        names: vec!["y".into()],
+        dtype: DType::F32,
+        options: ReduceOptions::default(),
+    };
+    match Interpreter::new().compile(&spec) {
+        Err(CompileError::Limit { limit, got, .. }) => {
+            assert_eq!((limit, got), (MAX_COMPONENTS, 17 << 20));
+        }
+        _ => panic!("17 million components are too many"),
+    }
+}

@@ -49,6 +49,8 @@ pub struct Lowerer<'a> {
     section: Section,
     actions: Vec<Action>,
     buffer: usize,
+    /// See [`decisive`].
+    decisive: Vec<bool>,
     /// May exponentials whose argument carries rounding errors be the cheap ones?
     cheap_exp: bool,
     /// Factors of emitted values that no column changes, by component: the results are
@@ -68,6 +70,26 @@ fn class_slot(class: Dependence, kept: Dependence) -> usize {
     } else {
         2
     }
+}
+
+/// Nodes whose value decides a jump: a floor, a comparison, an index. An ulp matters there:
+/// `Floor(i / 41)` at 41 is 1, and 41 · (1 / 41) rounds to less in f32.
+fn decisive(graph: &Graph) -> Vec<bool> {
+    let mut mark = vec![false; graph.len()];
+    let mut jumps: HashMap<&str, Vec<bool>> = HashMap::new();
+    for k in (0..mark.len()).rev() {
+        let node = graph.node(NodeId(k as u32));
+        crate::graph::for_each_arg(node, |a| mark[a.0 as usize] |= mark[k]);
+        match node {
+            Node::Map { op, args } => {
+                let jumps = jumps.entry(op.name).or_insert_with(|| op.jumps());
+                args.iter().zip(jumps).for_each(|(a, jump)| mark[a.0 as usize] |= *jump);
+            }
+            Node::Gather { index, .. } => mark[index.0 as usize] = true,
+            _ => {}
+        }
+    }
+    mark
 }
 
 impl<'a> Lowerer<'a> {
@@ -100,6 +122,7 @@ impl<'a> Lowerer<'a> {
             section: Section::Key,
             actions: vec![],
             buffer: 0,
+            decisive: decisive(graph),
             cheap_exp: false,
             factors: vec![],
             factoring: false,
@@ -520,6 +543,7 @@ impl<'a> Lowerer<'a> {
                     let at = if self.graph.dim(a) == 1 { &zero } else { idx };
                     v.push(self.component(a, at)?);
                 }
+                self.arena.divides = self.decisive[id.0 as usize];
                 Ok(self.apply(op, &v))
             }
             Node::Contract { extents, operands, out } => {
@@ -696,10 +720,11 @@ impl<'a> Lowerer<'a> {
     /// `table[k]`, NaN out of range.
     fn gather(&mut self, table: NodeId, k: Val) -> Result<Val, CompileError> {
         let len = self.graph.dim(table);
-        if !self.stored.contains_key(&table) {
+        // The key of a pair may be a table of one entry.
+        let given = self.fixed.get(&table).copied();
+        if given.is_none() && !self.stored.contains_key(&table) {
             self.store(table)?;
         }
-        let (_, offset) = self.stored[&table];
         let a = &mut self.arena;
         let (half, zero, end) = (a.real(0.5), a.real(0.0), a.real(len as f64));
         let nan = a.real(f64::NAN);
@@ -707,10 +732,13 @@ impl<'a> Lowerer<'a> {
         let r = a.prim(Prim::Floor, &[r]);
         let (low, high) = (a.prim(Prim::Le, &[zero, r]), a.prim(Prim::Lt, &[r, end]));
         let inside = a.prim(Prim::MaskAnd, &[low, high]);
-        let safe = a.prim(Prim::Select, &[inside, r, zero]);
-        let index = a.prim(Prim::ToInt, &[safe]);
-        let entry = a.define(Def::Op(Op::Gather { offset, len }, vec![index]));
-        Ok(a.prim(Prim::Select, &[inside, entry, nan]))
+        let entry = given.unwrap_or_else(|| {
+            let (_, offset) = self.stored[&table];
+            let safe = a.prim(Prim::Select, &[inside, r, zero]);
+            let index = a.prim(Prim::ToInt, &[safe]);
+            a.define(Def::Op(Op::Gather { offset, len }, vec![index]))
+        });
+        Ok(self.arena.prim(Prim::Select, &[inside, entry, nan]))
     }
     /// A generalised product at given values of some labels, summed over the others.
     fn contract(

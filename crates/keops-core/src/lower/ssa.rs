@@ -58,6 +58,8 @@ pub struct Value {
 pub struct Arena {
     pub precision: Precision,
     pub scaling: Scaling,
+    /// Are divisions by constants to stay divisions?
+    pub divides: bool,
     pub values: Vec<Value>,
     memo: HashMap<Key, Val>,
     /// Class of loads from the row spaces: kept, reduced.
@@ -74,6 +76,7 @@ impl Arena {
         Arena {
             precision,
             scaling: Scaling::Exact,
+            divides: false,
             values: vec![],
             memo: HashMap::new(),
             classes: [kept, reduced],
@@ -230,7 +233,9 @@ impl Arena {
             },
             // Exact for powers of two, one more rounding otherwise.
             (Prim::Div, &[a, _], [None, Some(y)])
-                if self.product(1.0 / *y, 1.0).is_some() && self.product(*y, 1.0).is_some() =>
+                if self.product(1.0 / *y, 1.0).is_some()
+                    && self.product(*y, 1.0).is_some()
+                    && (!self.divides || y.to_bits() << 12 == 0) =>
             {
                 let r = self.real(1.0 / *y);
                 return self.arith(Prim::Mul, &[a, r]);

@@ -1,0 +1,112 @@
+//! What random runs found, by hand: every level of this machine against exact results.
+
+use keops_core::data::{Buffer, Element};
+use keops_core::genred::Genred;
+use keops_core::interp::Interpreter;
+use keops_core::reduce::{LOG_SUM_EXP, MAX, SUM};
+use keops_core::spec::{Axis, Device};
+use keops_cpu::{Cpu, Level};
+use ndarray::{Array1, Array2, ArrayD};
+
+/// All levels, and the interpreter.
+fn devices() -> Vec<(String, Device)> {
+    let cpu = |l: Level| (l.name().into(), Device::new(Cpu::with_level(l).expect("available")));
+    let mut all: Vec<(String, Device)> = Level::available().into_iter().map(cpu).collect();
+    all.push(("interpreter".into(), Device::new(Interpreter::new())));
+    all
+}
+fn column<T: Element>(v: impl IntoIterator<Item = f64>) -> ArrayD<T> {
+    let v: Vec<T> = v.into_iter().map(T::of_f64).collect();
+    Array2::from_shape_vec((v.len(), 1), v).unwrap().into_dyn()
+}
+fn run<T: Element>(g: &Genred, device: &Device, args: &[&ArrayD<T>]) -> ArrayD<f64> {
+    let views: Vec<_> = args.iter().map(|a| T::erase(a.view())).collect();
+    g.clone().at(device.clone()).run(&views).unwrap().iter().map(Buffer::to_f64).next().unwrap()
+}
+
+/// A division by a constant decides the jump of a floor: multiples are whole.
+#[test]
+fn quotients_that_are_rounded_down_are_exact() {
+    fn check<T: Element>() {
+        for divisor in [3u32, 7, 41, 49, 93] {
+            let multiples = column::<T>((0..500).map(|k| f64::from(k * divisor)));
+            for (text, expected) in [("Floor(k / D)", 1.0), ("Mod(k, D, 0)", 0.0)] {
+                let text = text.replace('D', &divisor.to_string());
+                let g: Genred = Genred::new(&text, ["k = Vi(1)"], &SUM, Axis::J).unwrap();
+                for (name, device) in devices() {
+                    let got = run(&g, &device, &[&multiples]);
+                    let right = got.iter().enumerate().all(|(k, v)| *v == expected * k as f64);
+                    assert!(right, "{text} on {name}: {got}");
+                }
+            }
+        }
+    }
+    check::<f32>();
+    check::<f64>();
+}
+
+/// 0 · 3e38 is 0; its square is not `0² · (3e38)²`.
+#[test]
+fn factors_stay_inside_the_sums_of_contractions() {
+    let aliases = ["b = Vj(4)", "q = Pm(1)"];
+    let b = Array2::from_elem((3, 4), 3e38f32).into_dyn();
+    let zero = Array1::from_elem(1, 0f32).into_dyn();
+    for text in ["SqNorm2(MatVecMult(b, q))", "MatVecMult(TensorProd(q, b), b)"] {
+        let g: Genred = Genred::new(text, aliases, &SUM, Axis::J).unwrap();
+        for (name, device) in devices() {
+            assert_eq!(run(&g, &device, &[&b, &zero])[[0, 0]], 0.0, "{text} on {name}");
+        }
+    }
+}
+
+/// Products of tiny factors of a sum would lose their digits below the normal numbers.
+#[test]
+fn tiny_factors_keep_their_digits() {
+    let aliases = ["s = Vi(1)", "p = Pm(1)", "y = Vj(1)"];
+    let g: Genred = Genred::new("p * (y * (p * (s * y)))", aliases, &SUM, Axis::J).unwrap();
+    let (s, p) = (column::<f32>([3.3e9]), Array1::from_elem(1, 1.7e-22f32).into_dyn());
+    let y = column::<f32>((0..100).map(|k| 2e8 * (1.0 + f64::from(k) / 7.0)));
+    let exact = run(&g, &Device::new(Interpreter::new()), &[&s, &p, &y])[[0, 0]];
+    for (name, device) in devices() {
+        let got = run(&g, &device, &[&s, &p, &y])[[0, 0]];
+        assert!((got - exact).abs() <= 1e-6 * exact, "{name}: {got:e}, expected {exact:e}");
+    }
+}
+
+/// The key of a pair is the table of a gather.
+#[test]
+fn keys_can_be_gathered_from() {
+    let aliases = ["k = Vj(1)", "p = Pm(1)"];
+    let (f, w) = ("Gather(GradMatrix(k, k), p - p) * 0 + 1", "2 * Gather(GradMatrix(k, k), p - p)");
+    let g: Genred = Genred::weighted(f, w, aliases, &LOG_SUM_EXP, Axis::J).unwrap();
+    let (k, p) = (column::<f64>([0.1, 0.2, 0.3]), Array1::from_elem(1, 0.7f64).into_dyn());
+    for (name, device) in devices() {
+        let got = run(&g, &device, &[&k, &p])[[0, 0]];
+        assert!((got - (1.0 + 6f64.ln())).abs() < 1e-14, "{name}: {got}");
+    }
+}
+
+/// Long vectors of a pair in the key of a reduction with a pivot, none in what is added up.
+#[test]
+fn keys_with_long_vectors_under_a_pivot() {
+    let aliases = ["a = Vi(40)", "y = Vj(40)", "w = Vj(1)"];
+    let f = "Max(Concat(a * y, a + y)) + Sum(Concat(a - y, a * y))";
+    let g: Genred = Genred::weighted(f, "w", aliases, &LOG_SUM_EXP, Axis::J).unwrap();
+    let keys: Genred = Genred::new(f, aliases, &MAX, Axis::J).unwrap();
+    let entry = |(i, k): (usize, usize)| ((i * 40 + k) as f64 * 0.37).sin();
+    let a = Array2::from_shape_fn((5, 40), entry).into_dyn();
+    let y = Array2::from_shape_fn((33, 40), |(j, k)| entry((k, j))).into_dyn();
+    let w = column::<f64>((0..33).map(|j| 1.0 + f64::from(j)));
+    let exact = run(&g, &Device::new(Interpreter::new()), &[&a, &y, &w]);
+    let top = run(&keys, &Device::new(Interpreter::new()), &[&a, &y, &w]);
+    for (name, device) in devices() {
+        let got = run(&g, &device, &[&a, &y, &w]);
+        for i in 0..5 {
+            let error = (got[[i, 0]] - exact[[i, 0]]).abs();
+            assert!(error < 1e-12 * (1.0 + exact[[i, 0]].abs()), "{name}: off by {error:e}");
+            // Weights are at least 1 and add up to 561.
+            let more = got[[i, 0]] - top[[i, 0]];
+            assert!((0.0..561f64.ln()).contains(&more), "{name}: {more}");
+        }
+    }
+}
