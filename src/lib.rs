@@ -35,7 +35,7 @@
 //! # Where things are
 //! | | |
 //! |---|---|
-//! | [`LazyTensor`], [`vi`], [`vj`], [`pm`] | formulas with operators, over arrays |
+//! | [`LazyTensor`], [`ComplexLazyTensor`], [`vi`], [`vj`], [`pm`] | formulas with operators, over arrays |
 //! | [`Genred`] | formulas as text ([`parse`]), as functions of arrays, with [`Genred::vjp`](keops_core::genred::Genred::vjp) and [`jvp`](keops_core::genred::Genred::jvp) |
 //! | [`reduction`] | every reduction |
 //! | [`ops`], [`composite`] | every operation |
@@ -51,8 +51,6 @@
 
 mod error;
 mod place;
-#[cfg(feature = "linalg")]
-mod solve;
 
 pub use error::Error;
 pub use keops_core::{composite, data, graph, ops, parse, ranges, reduce, spec};
@@ -64,13 +62,13 @@ pub use keops_cuda as cuda;
 pub use keops_lddmm as lddmm;
 #[cfg(feature = "linalg")]
 pub use keops_linalg as linalg;
-pub use place::Auto;
 #[cfg(feature = "linalg")]
-pub use solve::Solve;
+pub use linalg::Solve;
+pub use place::Auto;
 
 use keops_core::data::Element;
 use keops_core::graph::Category;
-use keops_core::lazy::IntoArray;
+use keops_core::lazy::{IntoArray, IntoComplexArray};
 
 /// A reduction of a formula as a function of arrays, on the device that [`Auto`] chooses. See
 /// [`keops_core::genred::Genred`].
@@ -78,6 +76,8 @@ pub type Genred = keops_core::genred::Genred<Auto>;
 /// A symbolic matrix, reduced on the device that [`Auto`] chooses. See
 /// [`keops_core::lazy::LazyTensor`].
 pub type LazyTensor<T> = keops_core::lazy::LazyTensor<T, Auto>;
+/// A symbolic matrix of complex numbers. See [`keops_core::lazy::ComplexLazyTensor`].
+pub type ComplexLazyTensor<T> = keops_core::lazy::ComplexLazyTensor<T, Auto>;
 
 /// Rows indexed by `i`: an array of shape `(batch…, M, dim)`, or `(M)` for dimension 1. Errors are
 /// carried to where the LazyTensor is evaluated.
@@ -94,6 +94,16 @@ pub fn vj<A: IntoArray>(array: A) -> LazyTensor<A::Elem> {
 #[track_caller]
 pub fn pm<A: IntoArray>(array: A) -> LazyTensor<A::Elem> {
     LazyTensor::pm(array)
+}
+/// As [`vi`], of complex numbers.
+#[track_caller]
+pub fn complex_vi<A: IntoComplexArray>(array: A) -> ComplexLazyTensor<A::Elem> {
+    ComplexLazyTensor::vi(array)
+}
+/// As [`vj`], of complex numbers.
+#[track_caller]
+pub fn complex_vj<A: IntoComplexArray>(array: A) -> ComplexLazyTensor<A::Elem> {
+    ComplexLazyTensor::vj(array)
 }
 /// Argument `position` of a function that
 /// [`LazyTensor::genred`](keops_core::lazy::LazyTensor::genred) makes.
@@ -144,7 +154,9 @@ pub mod reduction {
 /// What most programs need.
 pub mod prelude {
     pub use crate::reduction::*;
-    pub use crate::{Auto, Error, Genred, LazyTensor, pm, var, vi, vj};
+    pub use crate::{
+        Auto, ComplexLazyTensor, Error, Genred, LazyTensor, complex_vi, complex_vj, pm, var, vi, vj,
+    };
     #[cfg(feature = "linalg")]
     pub use crate::{Solve, linalg::SolveOptions};
     pub use keops_core::graph::Category;

@@ -93,8 +93,9 @@ fn ranges(arrays: &[ArrayD<i64>]) -> Ranges {
     let list = |k: usize| -> Vec<i64> { arrays[k].iter().copied().collect() };
     let over_j = (pairs(0), list(1), pairs(2));
     let over_i = (pairs(3), list(4), pairs(5));
-    Ranges::from_arrays((&over_j.0, &over_j.1, &over_j.2), (&over_i.0, &over_i.1, &over_i.2))
-        .expect("ranges of golden cases are consistent")
+    let over_j = (&over_j.0[..], &over_j.1[..], &over_j.2[..]);
+    let over_i = (&over_i.0[..], &over_i.1[..], &over_i.2[..]);
+    Ranges::from_arrays(Some(over_j), Some(over_i)).expect("ranges of golden cases are consistent")
 }
 
 /// The function that a case describes.

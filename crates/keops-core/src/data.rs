@@ -52,6 +52,8 @@ pub trait Element: sealed::Sealed + Copy + Send + Sync + 'static {
     fn of_f64(v: f64) -> Self;
     /// An owned array of this type; converts (rounds) if the buffer holds another.
     fn take(buffer: Buffer) -> ArrayD<Self>;
+    /// A buffer of an owned array.
+    fn buffer(array: ArrayD<Self>) -> Buffer;
 }
 
 macro_rules! element {
@@ -66,6 +68,9 @@ macro_rules! element {
             }
             fn of_f64(v: f64) -> Self {
                 $of(v)
+            }
+            fn buffer(array: ArrayD<Self>) -> Buffer {
+                Buffer::$v(array)
             }
             fn take(buffer: Buffer) -> ArrayD<Self> {
                 #[allow(unreachable_patterns)]

@@ -310,12 +310,23 @@ impl Computation {
         Ok(sizes)
     }
 
+    /// Shape of result `k` for these arguments.
+    pub(crate) fn shape_of(
+        &self,
+        k: usize,
+        args: &[ArgView<'_>],
+    ) -> Result<Vec<usize>, InputError> {
+        let (sizes, o) = (self.sizes(args)?, &self.outputs[k]);
+        let mut shape = sizes.batch_of(&self.graph, o.port.node);
+        shape.extend(sizes.rows(self.graph.info(o.port).category));
+        shape.extend(&o.row);
+        Ok(shape)
+    }
     /// Evaluates on a device. Results are in the compute type of the arguments (f32 for f16 and
     /// bf16), indices in i64, of shape `(batch…, rows, row…)` ([`OutputDef::row`]); parameters
     /// `(batch…, row…)`.
     ///
-    /// Ranges apply to every reduction over pairs: the pattern for its axis, and exactly the same
-    /// pairs in its derivatives.
+    /// Ranges apply to every reduction over pairs, also in derivatives.
     /// Accumulation in f16 applies to reductions of f16 data; those that also read intermediate
     /// values (gradients) accumulate in f32.
     ///
@@ -328,15 +339,18 @@ impl Computation {
         args: &[ArgView<'_>],
         ranges: Option<&Ranges>,
     ) -> Result<Vec<Buffer>, Error> {
-        self.run_sized(&self.sizes(args)?, device, args, ranges)
+        self.run_sized(&self.sizes(args)?, device, args, ranges, None)
     }
-    /// As [`Computation::run`], with the sizes of these arguments.
+    /// As [`Computation::run`], with the sizes of these arguments; the memory of `reuse` is taken
+    /// for the first result if it has its type and size and if that is the only result of a
+    /// reduction.
     pub(crate) fn run_sized(
         &self,
         sizes: &Sizes,
         device: &Device,
         args: &[ArgView<'_>],
         ranges: Option<&Ranges>,
+        reuse: Option<Buffer>,
     ) -> Result<Vec<Buffer>, Error> {
         if let Some(r) = ranges {
             r.check(sizes.rows_i, sizes.rows_j)?;
@@ -347,9 +361,9 @@ impl Computation {
             device,
             args,
             ranges,
-            turned: [None, None],
             values: (0..self.graph.len()).map(|_| vec![]).collect(),
             wide: HashMap::new(),
+            reuse: self.outputs.first().map(|o| o.port.node).zip(reuse),
         };
         for step in self.prepared.steps(self) {
             run.values[step.node.0 as usize] = run.node(step.node)?;
@@ -444,12 +458,12 @@ struct Run<'r, 'a> {
     device: &'r Device,
     args: &'r [ArgView<'a>],
     ranges: Option<&'r Ranges>,
-    /// The same pairs for the other index: see [`Ranges::pairs_of`].
-    turned: [Option<Arc<Ranges>>; 2],
     /// Results of nodes; none for arguments, which are taken as they are given.
     values: Vec<Vec<Value<'a>>>,
     /// Arguments in the compute type, where a reduction needs them beside intermediate values.
     wide: HashMap<Port, Value<'a>>,
+    /// Memory for the result of a node.
+    reuse: Option<(OuterId, Buffer)>,
 }
 
 impl<'a> Run<'_, 'a> {
@@ -470,15 +484,8 @@ impl<'a> Run<'_, 'a> {
         Ok(match node {
             OuterNode::Input { .. } => unreachable!("arguments are taken above"),
             OuterNode::Reduce(r) => {
-                let ranges = match self.ranges {
-                    Some(given) if r.pairs != r.axis => {
-                        let same = &mut self.turned[(r.pairs == Axis::J) as usize];
-                        Some(same.get_or_insert_with(|| Arc::new(given.pairs_of(r.pairs))).clone())
-                    }
-                    _ => None,
-                };
-                let ranges = ranges.as_deref().or(self.ranges);
-                let made = self.reduce(id, r, [true, true], ranges)?;
+                let memory = self.reuse.take_if(|(node, _)| *node == id).map(|(_, b)| b);
+                let made = self.reduce(id, r, [true, true], self.ranges, memory)?;
                 made.into_iter().map(Value::made).collect()
             }
             OuterNode::RowMap(m) => vec![self.row_map(id, m, &batch)?],
@@ -565,6 +572,7 @@ impl<'a> Run<'_, 'a> {
         r: &Reduction,
         sized: [bool; 2],
         ranges: Option<&Ranges>,
+        memory: Option<Buffer>,
     ) -> Result<Vec<Buffer>, Error> {
         let (given, compute) = (self.sizes.dtype, self.sizes.dtype.compute());
         let uniform = r.bindings.iter().all(|(_, p)| self.value(*p).dtype() == given);
@@ -599,7 +607,18 @@ impl<'a> Run<'_, 'a> {
                 (new, checked)
             }
         };
-        let mut out = checked.allocate(&compiled.spec)?;
+        let mut out = match (memory, &compiled.spec.outputs()[..]) {
+            (Some(b), [one]) => {
+                let shape = [checked.batch(), &[checked.rows(), one.dim]].concat();
+                let size: usize = shape.iter().product();
+                let fits = b.view().is_some_and(|v| v.dtype() == compute) && !one.index;
+                match fits && b.shape().iter().product::<usize>() == size {
+                    true => vec![reshape(b, &shape)],
+                    false => checked.allocate(&compiled.spec)?,
+                }
+            }
+            _ => checked.allocate(&compiled.spec)?,
+        };
         compiled.executable.run(&checked, &mut out)?;
         Ok(out)
     }
@@ -627,7 +646,6 @@ impl<'a> Run<'_, 'a> {
             reduction: &reduce::SUM,
             k: 1,
             axis,
-            pairs: axis,
             options: ReduceOptions { scheme: Scheme::Direct, ..ReduceOptions::default() },
             bindings: m.bindings.clone(),
         };
@@ -647,7 +665,6 @@ impl<'a> Run<'_, 'a> {
             reduction: &reduce::SUM,
             k: 1,
             axis,
-            pairs: axis,
             options: ReduceOptions::default(),
             bindings: vec![(var, x)],
         };
@@ -663,7 +680,7 @@ impl<'a> Run<'_, 'a> {
         category: Category,
         batch: &[usize],
     ) -> Result<Value<'a>, Error> {
-        let mut out = self.reduce(id, r, sized, None)?;
+        let mut out = self.reduce(id, r, sized, None, None)?;
         let Some(buffer) = out.pop() else { unreachable!("a sum has one result") };
         let mut shape = batch.to_vec();
         shape.extend(self.sizes.rows(category));

@@ -24,6 +24,11 @@
 //! # Ok::<(), keops_core::error::Error>(())
 //! ```
 
+mod compose;
+mod output;
+
+pub use output::IntoOutput;
+
 use crate::data::{ArgView, Buffer, Element};
 use crate::error::{Error, GradError, InputError};
 use crate::interp::Interpreter;
@@ -178,6 +183,9 @@ impl<P: Place + Default> From<Computation> for Genred<P> {
 }
 
 impl<P: Place> Genred<P> {
+    pub(crate) fn of(computation: Computation, place: P) -> Genred<P> {
+        Genred { computation, ranges: None, place }
+    }
     /// The same function at another place.
     pub fn at<Q: Place>(self, place: Q) -> Genred<Q> {
         Genred { computation: self.computation, ranges: self.ranges, place }
@@ -290,19 +298,23 @@ impl<P: Place> Genred<P> {
     /// [`Error::Input`] if the arguments do not fit, or if there is not exactly one result of
     /// values; [`Error::Compile`] and [`Error::Run`] from the device.
     pub fn call<'a, A: IntoArgs<'a>>(&self, args: A) -> Result<ArrayD<A::Elem>, Error> {
-        let values = (0..self.computation.outputs().len())
-            .filter(|&k| !self.computation.is_index(k))
-            .count();
-        if values != 1 {
-            return Err(InputError::Option(match values {
-                0 => "the results are indices: use `call_indices`".into(),
-                n => format!("there are {n} results: use `call_all`"),
-            })
-            .into());
-        }
+        self.only_value()?;
         match self.call_all(args)?.pop() {
             Some(v) => Ok(v),
             None => unreachable!("results are counted"),
+        }
+    }
+    /// Number of the only result of values.
+    fn only_value(&self) -> Result<usize, InputError> {
+        let count = self.computation.outputs().len();
+        let values: Vec<usize> = (0..count).filter(|&k| !self.computation.is_index(k)).collect();
+        match values[..] {
+            [one] => Ok(one),
+            [] => Err(InputError::Option("the results are indices: use `call_indices`".into())),
+            _ => {
+                let n = values.len();
+                Err(InputError::Option(format!("there are {n} results: use `call_all`")))
+            }
         }
     }
     /// All results that are values.
@@ -345,7 +357,7 @@ impl<P: Place> Genred<P> {
     pub fn run(&self, args: &[ArgView<'_>]) -> Result<Vec<Buffer>, Error> {
         let sizes = self.computation.sizes(args)?;
         let device = self.place.device(sizes.pairs());
-        self.computation.run_sized(&sizes, &device, args, self.ranges.as_deref())
+        self.computation.run_sized(&sizes, &device, args, self.ranges.as_deref(), None)
     }
     /// As [`Genred::run`], on a given device and with given ranges.
     ///

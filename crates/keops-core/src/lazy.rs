@@ -24,25 +24,50 @@
 //! # Ok::<(), keops_core::error::Error>(())
 //! ```
 //!
+//! # KeOps' names
+//! | KeOps | here |
+//! |---|---|
+//! | `LazyTensor(x, axis=0)`, `Vi(x)`, `x[:, None, :]` | [`LazyTensor::vi`], or [`LazyTensor::new`] of an array with a dummy axis |
+//! | `LazyTensor(x, axis=1)`, `Vj(x)`; `Pm(p)`; `Var(ind, dim, cat)` | [`LazyTensor::vj`]; [`LazyTensor::pm`]; [`LazyTensor::var`] |
+//! | numbers and lists beside a LazyTensor | the same ([`LazyOperand`]), arrays too |
+//! | `K @ b`, `K.T @ b`, `matvec`, `rmatvec` | [`LazyTensor::matmul`], [`LazyTensor::rmatvec`] |
+//! | `x[2:5]`, `x[1]` | [`LazyTensor::components`], [`LazyTensor::elem`] |
+//! | `x ** p` | [`LazyTensor::power`]; [`LazyTensor::pow`], [`LazyTensor::powf`] |
+//! | `sum(-1)`, `min(-1)`, … | `sum_components`, `min_components`, … |
+//! | `sum(axis)`, `min(axis)`, …; with `call=False` or symbolic variables | `sum(axis)`, …; `sum_reduction(axis)`, …: a [`BoundReduction`] to call |
+//! | `unary`, `binary`, `ternary`, `concatenate` | [`LazyTensor::call`], [`LazyTensor::concatenate`] |
+//! | `dtype_acc`, `sum_scheme`; `ranges` | [`LazyTensor::options`]; [`LazyTensor::ranges`] |
+//! | `ComplexLazyTensor` | [`ComplexLazyTensor`] |
+//!
 //! # Errors
 //! Operators cannot return a `Result`: a LazyTensor carries its first error, with the place in the
 //! caller's source, to the method that evaluates it; [`LazyTensor::check`] gives it at once.
 
+mod bound;
+mod complex;
+mod construct;
 mod methods;
 mod operators;
+mod reductions;
+#[cfg(test)]
+mod tests;
 
+pub use bound::{BoundArgs, BoundReduction, OpenArgs};
+pub use complex::{ComplexLazyTensor, ComplexOperand, IntoComplexArray};
+pub use construct::{IntoArray, Kept};
 pub use operators::LazyOperand;
 
 use crate::composite::{self, Literal};
-use crate::data::{ArgView, Buffer, DType, Element};
+use crate::data::DType;
+use crate::data::Element;
 use crate::error::{DimError, Error, InputError};
-use crate::genred::{Genred, IntoArgs, Place, Reduce, Reference};
-use crate::graph::{Builder, Category, Ex, Graph, MAX_DIM, MAX_NODES, Node, NodeId, Var};
+use crate::genred::{Place, Reference};
+use crate::graph::{Builder, Category, Ex, Graph, MAX_NODES, Node, NodeId, Var};
 use crate::ops;
 use crate::outer::Formula;
 use crate::ranges::Ranges;
-use crate::spec::{Axis, ReduceOptions};
-use ndarray::{ArrayBase, ArrayD, Axis as NdAxis, Data, Dimension, arr1};
+use crate::spec::ReduceOptions;
+use construct::Stored;
 use std::fmt;
 use std::marker::PhantomData;
 use std::panic::Location;
@@ -99,37 +124,6 @@ enum Bound {
     Scalar(f64),
     /// An argument, by position, of the function that is to be made.
     Symbol(usize),
-}
-
-/// An array of any element type.
-trait Stored: Send + Sync {
-    fn view(&self) -> ArgView<'_>;
-}
-impl<T: Element> Stored for ArrayD<T> {
-    fn view(&self) -> ArgView<'_> {
-        T::erase(ndarray::ArrayRef::view(self))
-    }
-}
-
-/// An array to take over or to copy: any owned array, view or reference, of any layout. Owned
-/// arrays are moved; what is borrowed is copied once, so that no LazyTensor has a lifetime.
-pub trait IntoArray {
-    /// Element type.
-    type Elem: Element;
-    /// The array.
-    fn into_array(self) -> ArrayD<Self::Elem>;
-}
-impl<T: Element, S: Data<Elem = T>, D: Dimension> IntoArray for ArrayBase<S, D, T> {
-    type Elem = T;
-    fn into_array(self) -> ArrayD<T> {
-        self.into_owned().into_dyn()
-    }
-}
-impl<T: Element, S: Data<Elem = T>, D: Dimension> IntoArray for &ArrayBase<S, D, T> {
-    type Elem = T;
-    fn into_array(self) -> ArrayD<T> {
-        self.to_owned().into_dyn()
-    }
 }
 
 impl Source {
@@ -213,103 +207,11 @@ impl Expression {
     }
 }
 
+/// The first place that an error met is the one it is told with.
 fn located(location: &Location<'_>, e: impl Into<Error>) -> Error {
-    Error::Lazy { location: location.to_string(), source: Box::new(e.into()) }
-}
-
-impl<T, P: Place + Default> LazyTensor<T, P> {
-    fn from_state(state: Result<Expression, Error>) -> Self {
-        LazyTensor {
-            state,
-            options: ReduceOptions::default(),
-            ranges: None,
-            place: P::default(),
-            element: PhantomData,
-        }
-    }
-    fn source(category: Category, dim: usize, value: Bound, name: String) -> Self {
-        let var = Var { index: 0, dim, category };
-        let b = Builder::default();
-        let root = b.var(var).id;
-        let sources = vec![Source { var, value, name: name.into() }];
-        LazyTensor::from_state(Ok(Expression { graph: b.into_graph().into(), root, sources }))
-    }
-    fn leaf(f: impl for<'b> FnOnce(&'b Builder) -> Ex<'b>) -> Self {
-        let b = Builder::default();
-        let root = f(&b).id;
-        let graph = b.into_graph().into();
-        LazyTensor::from_state(Ok(Expression { graph, root, sources: vec![] }))
-    }
-    /// The number of a row, `i`.
-    pub fn i() -> Self {
-        LazyTensor::leaf(|b| b.node(Node::Index(Category::I)))
-    }
-    /// The number of a column, `j`.
-    pub fn j() -> Self {
-        LazyTensor::leaf(|b| b.node(Node::Index(Category::J)))
-    }
-    /// A constant of the formula, of dimension 1.
-    pub fn constant(value: f64) -> Self {
-        LazyTensor::leaf(|b| b.lit(value))
-    }
-    /// A scalar: a constant if it is a whole number, else a parameter.
-    #[track_caller]
-    pub fn scalar(value: f64) -> Self {
-        // As in KeOps; infinities and NaN are constants too.
-        if value.fract() == 0.0 || !value.is_finite() {
-            return LazyTensor::constant(value);
-        }
-        let name = format!("the scalar {value} at {}", Location::caller());
-        LazyTensor::source(Category::Param, 1, Bound::Scalar(value), name)
-    }
-    /// Argument `position`, of so many components, of a function that [`LazyTensor::genred`]
-    /// makes: one row for each i, one for each j, or a parameter. Its name there is `v0`, `v1`, ….
-    #[track_caller]
-    pub fn var(position: usize, dim: usize, category: Category) -> Self {
-        if dim == 0 || dim > MAX_DIM {
-            let e = DimError::new("Var", format!("a dimension in 1..={MAX_DIM}"), dim);
-            return LazyTensor::from_state(Err(located(Location::caller(), e)));
-        }
-        LazyTensor::source(category, dim, Bound::Symbol(position), format!("v{position}"))
-    }
-}
-
-impl<T: Element, P: Place + Default> LazyTensor<T, P> {
-    /// Rows indexed by `i`: an array of shape `(batch…, M, dim)`, or `(M)` for dimension 1.
-    #[track_caller]
-    pub fn vi(array: impl IntoArray<Elem = T>) -> Self {
-        Self::array(array.into_array(), Category::I, Location::caller())
-    }
-    /// Rows indexed by `j`: an array of shape `(batch…, N, dim)`, or `(N)` for dimension 1.
-    #[track_caller]
-    pub fn vj(array: impl IntoArray<Elem = T>) -> Self {
-        Self::array(array.into_array(), Category::J, Location::caller())
-    }
-    /// A parameter: an array of shape `(batch…, dim)`, or without axes for dimension 1.
-    #[track_caller]
-    pub fn pm(array: impl IntoArray<Elem = T>) -> Self {
-        Self::array(array.into_array(), Category::Param, Location::caller())
-    }
-    fn array(array: ArrayD<T>, category: Category, location: &Location<'_>) -> Self {
-        let own = if category == Category::Param { 1 } else { 2 };
-        let given = array.shape().to_vec();
-        let keyword = category.keyword();
-        let array = match array.ndim() + 1 {
-            n if n == own => array.insert_axis(NdAxis(own - 1)),
-            _ => array,
-        };
-        let dim = array.shape().last().copied().unwrap_or(0);
-        if array.ndim() < own || dim == 0 || dim > MAX_DIM {
-            let letters = ["(batches…, dim)", "(batches…, rows, dim)"][own - 1];
-            let e = InputError::Shape {
-                name: keyword.into(),
-                expected: format!("shape {letters} with a dimension in 1..={MAX_DIM}"),
-                got: given,
-            };
-            return LazyTensor::from_state(Err(located(location, e)));
-        }
-        let name = format!("{keyword}({dim}) at {location}");
-        LazyTensor::source(category, dim, Bound::Array(Arc::new(array)), name)
+    match e.into() {
+        e @ Error::Lazy { .. } => e,
+        e => Error::Lazy { location: location.to_string(), source: Box::new(e) },
     }
 }
 
@@ -343,7 +245,10 @@ impl<T, P: Place> LazyTensor<T, P> {
                 x.push(e.join(&b, &mut sources).map_err(|e| located(location, e))?);
             }
             let root = f(&b, &x).map_err(|e| located(location, e))?.id;
-            let graph = b.into_graph();
+            let all = b.into_graph();
+            // What was simplified away stays behind.
+            let mut graph = Graph::default();
+            let root = graph.import(&all, &[root], |_, _| None)[0];
             if graph.len() > MAX_NODES {
                 let m = format!("the formula has more than {MAX_NODES} nodes");
                 return Err(located(location, InputError::Option(m)));
@@ -353,42 +258,31 @@ impl<T, P: Place> LazyTensor<T, P> {
         out.state = out.state.and_then(|_| made());
         out
     }
-    /// An operation of the tables by its name: operands, then literal parameters.
+    /// An operation of the tables ([`crate::ops::ALL`], [`crate::composite::ALL`]) by its name, of
+    /// this and other operands, in order, and of literal parameters. Every method of an operation
+    /// is a call of this one.
     ///
     /// ```
     /// use keops_core::{composite::Literal, genred::Reference, lazy::LazyTensor};
     /// let x = LazyTensor::<f64, Reference>::vi(ndarray::array![[1.0, 2.0]]);
-    /// let y = LazyTensor::call("Extract", &[&x], &[Literal::Int(1), Literal::Int(1)]);
+    /// let y = x.call("Extract", &[], &[Literal::Int(1), Literal::Int(1)]);
     /// assert_eq!(y.dim()?, 1);
+    /// assert_eq!(x.call("SqDist", &[&y.call("SumT", &[], &[Literal::Int(2)])], &[]).dim()?, 1);
     /// # Ok::<(), keops_core::error::Error>(())
     /// ```
     ///
     /// An unknown name, a wrong number of operands or parameters, or operands whose dimensions do
     /// not fit are an error that the result carries.
-    ///
-    /// # Panics
-    /// If there are no operands.
     #[track_caller]
     pub fn call(
+        &self,
         name: &str,
-        operands: &[&LazyTensor<T, P>],
+        others: &[&LazyTensor<T, P>],
         literals: &[Literal],
     ) -> LazyTensor<T, P> {
-        assert!(!operands.is_empty(), "{name}: an operation has operands");
-        Self::combine(Location::caller(), operands, |_, x| {
-            if let Some(op) = ops::by_name(name).filter(|_| literals.is_empty()) {
-                return Ok(Ex::map(op, x)?);
-            }
-            let Some(op) = composite::by_name(name) else {
-                return Err(DimError::new(name, "the name of an operation", name).into());
-            };
-            let within = |n: usize, (low, high): (usize, usize)| (low..=high).contains(&n);
-            if !within(x.len(), op.operands) || !within(literals.len(), op.literals) {
-                let got = format!("{} operands and {} parameters", x.len(), literals.len());
-                return Err(DimError::new(name, op.doc, got).into());
-            }
-            Ok((op.build)(x, literals)?)
-        })
+        let mut operands = vec![self];
+        operands.extend(others);
+        Self::combine(Location::caller(), &operands, |_, x| operation(name, x, literals))
     }
 
     /// The error that it carries, or that its arrays do not fit each other.
@@ -401,7 +295,7 @@ impl<T, P: Place> LazyTensor<T, P> {
     fn expression(&self) -> Result<&Expression, Error> {
         self.state.as_ref().map_err(Error::clone)
     }
-    /// Number of components of an entry.
+    /// Number of components of an entry (KeOps' `ndim`).
     ///
     /// # Errors
     /// As [`LazyTensor::check`].
@@ -418,6 +312,61 @@ impl<T, P: Place> LazyTensor<T, P> {
         shape.extend(rows);
         shape.push(e.dim());
         Ok(shape)
+    }
+    /// Shape of the batches, before M and N in [`LazyTensor::shape`].
+    ///
+    /// # Errors
+    /// As [`LazyTensor::check`].
+    pub fn batch_shape(&self) -> Result<Vec<usize>, Error> {
+        Ok(self.expression()?.sizes()?.0)
+    }
+    /// Position, dimension and category of the symbolic variables ([`LazyTensor::var`]) in it, by
+    /// position.
+    ///
+    /// # Errors
+    /// As [`LazyTensor::check`].
+    pub fn symbolic_variables(&self) -> Result<Vec<(usize, usize, Category)>, Error> {
+        let symbol = |s: &Source| match s.value {
+            Bound::Symbol(position) => Some((position, s.var.dim, s.var.category)),
+            _ => None,
+        };
+        let mut all: Vec<_> = self.expression()?.sources.iter().filter_map(symbol).collect();
+        all.sort_unstable();
+        Ok(all)
+    }
+    /// The options of sums that it was given.
+    pub fn current_options(&self) -> ReduceOptions {
+        self.options
+    }
+    /// The block-sparse ranges that it was given.
+    pub fn current_ranges(&self) -> Option<&Ranges> {
+        self.ranges.as_deref()
+    }
+    /// A name for a variable, which messages and functions made of it use instead of its place in
+    /// the source. What is not a variable carries an error then.
+    ///
+    /// ```
+    /// use keops_core::{genred::Reference, lazy::LazyTensor, spec::Axis};
+    /// use ndarray::Array2;
+    /// type Lazy = LazyTensor<f64, Reference>;
+    /// let x = Lazy::vi(Array2::zeros((3, 2))).named("points");
+    /// let y = Lazy::vi(Array2::zeros((4, 2))).named("targets");
+    /// let e = (x - y).sum(Axis::J).unwrap_err().to_string();
+    /// assert!(e.starts_with("argument `targets` has 4 rows, but `points` has 3"), "{e}");
+    /// ```
+    #[track_caller]
+    pub fn named(&self, name: &str) -> LazyTensor<T, P> {
+        let mut out = self.clone();
+        if let Ok(e) = &mut out.state {
+            match (e.graph.node(e.root), &mut e.sources[..]) {
+                (Node::Var(_), [source]) => source.name = name.into(),
+                _ => {
+                    let m = format!("only a variable can be named `{name}`");
+                    out.state = Err(located(Location::caller(), InputError::Option(m)));
+                }
+            }
+        }
+        out
     }
     /// The formula, over variables `v0`, `v1`, … in the order of their appearance.
     ///
@@ -436,10 +385,7 @@ impl<T, P: Place> LazyTensor<T, P> {
     /// The transposed matrix: `i` and `j` exchanged.
     pub fn t(&self) -> LazyTensor<T, P> {
         let mut out = self.clone();
-        out.ranges = self
-            .ranges
-            .as_ref()
-            .map(|r| Arc::new(Ranges { over_j: r.over_i.clone(), over_i: r.over_j.clone() }));
+        out.ranges = self.ranges.as_ref().map(|r| Arc::new(r.swap_axes()));
         if let Ok(e) = &mut out.state {
             let flip = |c: Category| match c {
                 Category::I => Category::J,
@@ -465,7 +411,21 @@ impl<T, P: Place> LazyTensor<T, P> {
     pub fn ranges(self, ranges: impl Into<Arc<Ranges>>) -> LazyTensor<T, P> {
         LazyTensor { ranges: Some(ranges.into()), ..self }
     }
-    /// The same matrix, to be reduced elsewhere.
+    /// Where it is reduced.
+    pub fn place(&self) -> &P {
+        &self.place
+    }
+    /// The same matrix, to be reduced elsewhere: on a device of one's own, say.
+    ///
+    /// ```
+    /// use keops_core::{genred::Reference, interp::Interpreter, lazy::LazyTensor};
+    /// use keops_core::spec::{Axis, Device};
+    /// let device = Device::new(Interpreter::new());
+    /// let x = LazyTensor::<f64, Reference>::vi(ndarray::array![1.0, 2.0]).at(device);
+    /// assert_eq!((&x + x.t()).sum(Axis::J)?, ndarray::array![[5.0], [7.0]].into_dyn());
+    /// assert_eq!((&x * x.t()).matmul(ndarray::array![1.0, 0.0])?, ndarray::array![1.0, 2.0].into_dyn());
+    /// # Ok::<(), keops_core::error::Error>(())
+    /// ```
     pub fn at<Q: Place>(self, place: Q) -> LazyTensor<T, Q> {
         let LazyTensor { state, options, ranges, element, .. } = self;
         LazyTensor { state, options, ranges, place, element }
@@ -486,173 +446,27 @@ impl<T, P: Place> LazyTensor<T, P> {
     }
 }
 
-/// Scalars as constants of the formula.
-fn scalars_as_constants((mut f, sources): (Formula, Vec<Source>)) -> (Formula, Vec<Source>) {
-    let roots: Vec<NodeId> = std::iter::once(f.root).chain(f.weight).collect();
-    let mut graph = Graph::default();
-    let made = graph.import(&f.graph, &roots, |g, v| match sources[v.index as usize].value {
-        Bound::Scalar(s) => Some(g.intern(Node::Const(s.to_bits()))),
-        _ => None,
-    });
-    let kept = |s: &Source| !matches!(s.value, Bound::Scalar(_));
-    let keep: Vec<bool> = sources.iter().map(kept).collect();
-    let mut at = keep.iter();
-    f.vars.retain(|_| at.next() == Some(&true));
-    let mut at = keep.iter();
-    f.names.retain(|_| at.next() == Some(&true));
-    let weight = made.get(1).copied();
-    (
-        Formula { graph: graph.into(), root: made[0], weight, ..f },
-        sources.into_iter().filter(kept).collect(),
-    )
-}
-
-impl<T: Element, P: Place + Default> LazyTensor<T, P> {
-    /// A function of arrays from a formula of [`LazyTensor::var`]s: its arguments, named `v0`,
-    /// `v1`, …, are in the order of positions, which must have no gaps. Scalars are constants.
-    ///
-    /// # Errors
-    /// As [`LazyTensor::check`]; [`Error::Input`] if it holds arrays or if a position is missing.
-    pub fn genred(&self, reduction: impl Into<Reduce>, axis: Axis) -> Result<Genred<P>, Error> {
-        self.function(None, reduction.into(), axis)
-    }
-    /// As [`LazyTensor::genred`], for reductions that take a weight.
-    ///
-    /// # Errors
-    /// As [`LazyTensor::genred`].
-    pub fn genred_weighted(
-        &self,
-        weight: &LazyTensor<T, P>,
-        reduction: impl Into<Reduce>,
-        axis: Axis,
-    ) -> Result<Genred<P>, Error> {
-        self.function(Some(weight), reduction.into(), axis)
-    }
-    fn function(
-        &self,
-        weight: Option<&LazyTensor<T, P>>,
-        reduction: Reduce,
-        axis: Axis,
-    ) -> Result<Genred<P>, Error> {
-        let (f, sources) = scalars_as_constants(self.joined(weight)?);
-        let fail = |m: String| Err(Error::from(InputError::Option(m)));
-        let mut order: Vec<(usize, Var)> = vec![];
-        for s in &sources {
-            match s.value {
-                Bound::Symbol(p) => order.push((p, s.var)),
-                _ => {
-                    return fail(format!(
-                        "{} is bound to an array: only symbolic variables make a function",
-                        s.name
-                    ));
-                }
-            }
-        }
-        order.sort();
-        if let Some(k) = (0..order.len()).find(|&k| order[k].0 != k) {
-            return fail(format!("no variable has position {k}: positions must have no gaps"));
-        }
-        let names = (0..order.len()).map(|k| format!("v{k}")).collect();
-        let f = Formula { vars: order.into_iter().map(|(_, v)| v).collect(), names, ..f };
-        Ok(self.placed(Genred::from_formula(f, reduction, axis)?))
-    }
-    fn placed(&self, g: Genred<P>) -> Genred<P> {
-        let g = g.at(self.place.clone());
-        let g = if self.options == ReduceOptions::default() { g } else { g.options(self.options) };
-        match &self.ranges {
-            Some(r) => g.ranges(r.clone()),
-            None => g,
-        }
-    }
-
-    /// Reduces over one index: all results, values in the compute type (f32 for f16 and bf16),
-    /// indices in i64; shapes as for [`Genred`].
-    ///
-    /// # Errors
-    /// The error that it carries; [`Error::Input`] if formula, reduction and arrays do not fit;
-    /// [`Error::Compile`] and [`Error::Run`] from the device.
-    pub fn reduce(&self, reduction: impl Into<Reduce>, axis: Axis) -> Result<Vec<Buffer>, Error> {
-        self.evaluate(None, reduction.into(), axis)
-    }
-    fn evaluate(
-        &self,
-        weight: Option<&LazyTensor<T, P>>,
-        reduction: Reduce,
-        axis: Axis,
-    ) -> Result<Vec<Buffer>, Error> {
-        let bound = self.bind(weight, reduction, axis)?;
-        if let Some(name) = bound.free.first() {
-            let m = format!("{name} is symbolic: `genred` makes a function of it");
-            return Err(InputError::Option(m).into());
-        }
-        bound.function.run(&(&bound).into_args())
-    }
-    /// A reduction together with its arrays. Symbolic variables are arguments that are left open:
-    /// that is how solvers get at a kernel matrix.
-    ///
-    /// # Errors
-    /// As [`LazyTensor::check`]; [`Error::Input`] if formula and reduction do not fit.
-    pub fn bound(
-        &self,
-        reduction: impl Into<Reduce>,
-        axis: Axis,
-    ) -> Result<BoundReduction<T, P>, Error> {
-        self.bind(None, reduction.into(), axis)
-    }
-    fn bind(
-        &self,
-        weight: Option<&LazyTensor<T, P>>,
-        reduction: Reduce,
-        axis: Axis,
-    ) -> Result<BoundReduction<T, P>, Error> {
-        let mut joined = self.joined(weight)?;
-        // Parameters have the type of the data: what it cannot hold goes into the formula.
-        if matches!(T::DTYPE, DType::F16 | DType::BF16) {
-            joined = scalars_as_constants(joined);
-        }
-        let (mut formula, sources) = joined;
-        for k in 0..formula.names.len() {
-            if formula.names[..k].contains(&formula.names[k]) {
-                formula.names[k] += &format!(" (number {k})");
-            }
-        }
-        let (mut values, mut free): (Vec<Arc<dyn Stored>>, Vec<String>) = (vec![], vec![]);
-        for (s, name) in sources.iter().zip(&formula.names) {
-            match &s.value {
-                Bound::Array(a) => values.push(a.clone()),
-                Bound::Scalar(v) => values.push(Arc::new(arr1(&[T::of_f64(*v)]).into_dyn())),
-                Bound::Symbol(_) => free.push(name.clone()),
-            }
-        }
-        let function = self.placed(Genred::from_formula(formula, reduction, axis)?);
-        Ok(BoundReduction { function, values, free, element: PhantomData })
+impl<T: Element, P> LazyTensor<T, P> {
+    /// Element type of the arrays.
+    pub fn dtype(&self) -> DType {
+        T::DTYPE
     }
 }
 
-/// A reduction together with the arrays of its formula, see [`LazyTensor::bound`]. A reference to
-/// it stands for those arrays where arguments are expected.
-pub struct BoundReduction<T, P = Reference> {
-    function: Genred<P>,
-    values: Vec<Arc<dyn Stored>>,
-    free: Vec<String>,
-    element: PhantomData<T>,
-}
-
-impl<T, P> BoundReduction<T, P> {
-    /// The reduction as a function of all arrays, in order, open ones included.
-    pub fn function(&self) -> &Genred<P> {
-        &self.function
+/// An operation of the tables.
+fn operation<'b>(name: &str, x: &[Ex<'b>], literals: &[Literal]) -> Result<Ex<'b>, Error> {
+    if let Some(op) = ops::by_name(name).filter(|_| literals.is_empty()) {
+        return Ok(Ex::map(op, x)?);
     }
-    /// Names of the arguments that are left open.
-    pub fn free(&self) -> &[String] {
-        &self.free
+    let Some(op) = composite::by_name(name) else {
+        return Err(DimError::new(name, "the name of an operation", name).into());
+    };
+    let within = |n: usize, (low, high): (usize, usize)| (low..=high).contains(&n);
+    if !within(x.len(), op.operands) || !within(literals.len(), op.literals) {
+        let got = format!("{} operands and {} parameters", x.len(), literals.len());
+        return Err(DimError::new(name, op.doc, got).into());
     }
-}
-impl<'a, T: Element, P> IntoArgs<'a> for &'a BoundReduction<T, P> {
-    type Elem = T;
-    fn into_args(self) -> Vec<ArgView<'a>> {
-        self.values.iter().map(|v| v.view()).collect()
-    }
+    Ok((op.build)(x, literals)?)
 }
 
 impl<T, P: Place> fmt::Debug for LazyTensor<T, P> {

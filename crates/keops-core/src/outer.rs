@@ -68,9 +68,6 @@ pub struct Reduction {
     pub k: usize,
     /// The index it runs over.
     pub axis: Axis,
-    /// Whose block-sparse ranges say which pairs there are: `axis`, or that of the reduction that
-    /// this one is derived from.
-    pub pairs: Axis,
     /// Options of the sums inside.
     pub options: ReduceOptions,
     /// What each variable stands for.
@@ -106,8 +103,8 @@ impl Reduction {
 impl Hash for Reduction {
     fn hash<H: Hasher>(&self, state: &mut H) {
         key::formulas(&self.graph, &self.roots(), state);
-        let Reduction { reduction, k, axis, pairs, options, bindings, .. } = self;
-        (reduction, k, axis, pairs, options, bindings).hash(state);
+        let Reduction { reduction, k, axis, options, bindings, .. } = self;
+        (reduction, k, axis, options, bindings).hash(state);
     }
 }
 
@@ -412,36 +409,59 @@ impl OuterGraph {
         let (_, port) = m.bindings.iter().find(|(w, _)| w == v)?;
         Some((*port, *start, *step, *len))
     }
-    /// The same graph with other options for the sums inside reductions, and where each node went.
-    fn with_options(&self, options: ReduceOptions) -> (OuterGraph, Vec<OuterId>) {
-        let mut g = OuterGraph::default();
-        // Nodes that differ only in their options may become one: places are looked up.
-        let mut place: Vec<OuterId> = Vec::with_capacity(self.len());
-        for node in &self.nodes {
+    /// Copies all nodes of `other`, with inputs replaced (an input replaced by nothing stays) and
+    /// other options for the sums inside reductions; returns where their results went.
+    pub(crate) fn import(
+        &mut self,
+        other: &OuterGraph,
+        input: &dyn Fn(usize) -> Option<Port>,
+        options: Option<ReduceOptions>,
+    ) -> impl Fn(Port) -> Port + use<> {
+        // Nodes that differ only in their options may become one: places are looked up. Only an
+        // input, which has one result, may become a result other than the first of a node.
+        let mut place: Vec<Port> = Vec::with_capacity(other.len());
+        for node in &other.nodes {
             let mut node = node.clone();
-            let moved = |p: &mut Port| p.node = place[p.node.0 as usize];
-            match &mut node {
-                OuterNode::Input { .. } => {}
+            let moved = |p: &mut Port| *p = at(&place, *p);
+            let replaced = match &mut node {
+                OuterNode::Input { slot, .. } => input(*slot),
                 OuterNode::Reduce(r) => {
-                    r.options = options;
+                    r.options = options.unwrap_or(r.options);
                     r.bindings.iter_mut().for_each(|(_, p)| moved(p));
+                    None
                 }
-                OuterNode::RowMap(m) => m.bindings.iter_mut().for_each(|(_, p)| moved(p)),
-                OuterNode::SumRows { x } => moved(x),
+                OuterNode::RowMap(m) => {
+                    m.bindings.iter_mut().for_each(|(_, p)| moved(p));
+                    None
+                }
+                OuterNode::SumRows { x } => {
+                    moved(x);
+                    None
+                }
                 OuterNode::GatherRows { x, at } | OuterNode::ScatterAddRows { x, at, .. } => {
                     moved(x);
                     moved(&mut at.index);
+                    None
                 }
-                OuterNode::RowIndex { at } => moved(&mut at.index),
+                OuterNode::RowIndex { at } => {
+                    moved(&mut at.index);
+                    None
+                }
                 OuterNode::Rebatch { x, like } => {
                     moved(x);
                     moved(like);
+                    None
                 }
-            }
-            place.push(g.single(node).node);
+            };
+            place.push(replaced.unwrap_or_else(|| self.single(node)));
         }
-        (g, place)
+        move |p| at(&place, p)
     }
+}
+
+fn at(place: &[Port], p: Port) -> Port {
+    let first = place[p.node.0 as usize];
+    Port { node: first.node, output: first.output + p.output }
 }
 
 impl fmt::Display for OuterGraph {
@@ -641,18 +661,7 @@ impl Computation {
             inputs.push(InputDef { name, category: v.category, row: vec![v.dim], like: None });
         }
         let options = ReduceOptions::default();
-        let pairs = axis;
-        let r = Reduction {
-            graph,
-            formula: root,
-            weight,
-            reduction,
-            k,
-            axis,
-            pairs,
-            options,
-            bindings,
-        };
+        let r = Reduction { graph, formula: root, weight, reduction, k, axis, options, bindings };
         r.spec(crate::data::DType::F64, vec![]).check()?;
         let (dims, node) = (r.outputs(), g.reduce(r));
         let row = |dim: usize| if many && dim != k { vec![k, dim / k] } else { vec![dim] };
@@ -680,8 +689,9 @@ impl Computation {
     }
     /// The same computation with other options for the sums inside its reductions.
     pub fn with_options(mut self, options: ReduceOptions) -> Computation {
-        let (graph, place) = self.graph.with_options(options);
-        let moved = |p: &mut Port| p.node = place[p.node.0 as usize];
+        let mut graph = OuterGraph::default();
+        let place = graph.import(&self.graph, &|_| None, Some(options));
+        let moved = |p: &mut Port| *p = place(*p);
         self.inputs.iter_mut().filter_map(|i| i.like.as_mut()).for_each(moved);
         let outputs = self.outputs.iter_mut().chain(&mut self.primal);
         outputs.for_each(|o| moved(&mut o.port));

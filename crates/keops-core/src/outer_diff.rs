@@ -548,7 +548,7 @@ fn masked<'g>(present: Ex<'g>, x: Ex<'g>) -> Ex<'g> {
     Ex::apply(&IF_ELSE, &[present, x, x.lit(0.0)])
 }
 
-/// A sum over `axis` with the pairs and options of the reduction `of`.
+/// A sum over `axis` with the options of the reduction `of`.
 fn sum_of(
     of: &Reduction,
     axis: Axis,
@@ -556,9 +556,9 @@ fn sum_of(
     formula: NodeId,
     bindings: Vec<(Var, Port)>,
 ) -> Reduction {
-    let Reduction { pairs, options, .. } = *of;
+    let options = of.options;
     let (weight, k) = (None, 1);
-    Reduction { graph, formula, weight, reduction: &reduce::SUM, k, axis, pairs, options, bindings }
+    Reduction { graph, formula, weight, reduction: &reduce::SUM, k, axis, options, bindings }
 }
 
 /// A new variable of a formula that stands for `port`.

@@ -1,7 +1,26 @@
 //! Block-sparse reductions: which blocks of rows meet which ranges of columns.
+//!
+//! ```
+//! use keops_core::ranges::Ranges;
+//! use keops_core::spec::Axis;
+//!
+//! // Rows of one group meet columns of the same group (labels are sorted).
+//! let ranges = Ranges::same_labels(&["a", "a", "b"], &["a", "b", "b", "c"])?;
+//! assert_eq!(ranges.pairs(), 2 * 1 + 1 * 2);
+//! assert_eq!(ranges.pattern(Axis::J).blocks, [[0, 2], [2, 3]]);
+//! assert_eq!(ranges.pattern(Axis::J).of_block(1), [[1, 3]]);
+//! // The same pairs, for reductions over i and for gradients:
+//! assert_eq!(ranges.pattern(Axis::I).blocks, [[0, 1], [1, 3]]);
+//! # Ok::<(), keops_core::error::InputError>(())
+//! ```
+
+mod clusters;
+
+pub use clusters::{MAX_CLUSTERS, cluster_ranges, sort_clusters};
 
 use crate::error::InputError;
 use crate::spec::Axis;
+use std::collections::BTreeMap;
 
 /// Blocks of kept rows, each with the ranges of reduced rows that it meets.
 #[derive(Clone, Debug, PartialEq, Eq, Default)]
@@ -14,14 +33,23 @@ pub struct Pattern {
     pub reduced: Vec<[usize; 2]>,
 }
 
+/// Names of the parts of a pattern, for messages: those of KeOps.
+const NAMES: [[&str; 3]; 2] =
+    [["ranges_i", "slices_i", "redranges_j"], ["ranges_j", "slices_j", "redranges_i"]];
+
+fn fail<T>(message: String) -> Result<T, InputError> {
+    Err(InputError::Ranges(message))
+}
+
 impl Pattern {
-    /// Ranges of reduced rows that block `k` meets.
+    /// Ranges of reduced rows that block `k` meets; none if there is no such block.
     pub fn of_block(&self, k: usize) -> &[[usize; 2]] {
-        let start = if k == 0 { 0 } else { self.slices[k - 1] };
-        &self.reduced[start..self.slices[k]]
+        let end = self.slices.get(k).copied().unwrap_or(0);
+        let start = if k == 0 { 0 } else { self.slices.get(k - 1).copied().unwrap_or(0) };
+        self.reduced.get(start..end).unwrap_or(&[])
     }
-    fn check(&self, kept: usize, reduced: usize, names: [&str; 3]) -> Result<(), InputError> {
-        let fail = |m: String| Err(InputError::Ranges(m));
+    /// Checks everything but the numbers of rows.
+    fn check(&self, names: [&str; 3]) -> Result<(), InputError> {
         if self.slices.len() != self.blocks.len() {
             return fail(format!(
                 "{} has {} entries, {} has {} blocks: they must agree",
@@ -31,15 +59,10 @@ impl Pattern {
                 self.blocks.len()
             ));
         }
-        for (list, name, limit) in
-            [(&self.blocks, names[0], kept), (&self.reduced, names[2], reduced)]
-        {
-            for (k, [a, b]) in list.iter().enumerate() {
-                if a > b || *b > limit {
-                    return fail(format!(
-                        "{name}[{k}] = [{a}, {b}) is not within the {limit} rows"
-                    ));
-                }
+        for (list, name) in [(&self.blocks, names[0]), (&self.reduced, names[2])] {
+            if let Some(k) = list.iter().position(|[a, b]| a > b) {
+                let [a, b] = list[k];
+                return fail(format!("{name}[{k}] = [{a}, {b}] ends before it starts"));
             }
         }
         let mut last = 0;
@@ -54,103 +77,132 @@ impl Pattern {
             }
             last = s;
         }
-        let mut sorted: Vec<_> = self.blocks.iter().filter(|b| b[0] < b[1]).collect();
-        sorted.sort();
-        for w in sorted.windows(2) {
-            if w[0][1] > w[1][0] {
+        if let Some([a, b]) = overlap(&self.blocks) {
+            return fail(format!(
+                "{}: [{}, {}) and [{}, {}) overlap, so rows would have two results",
+                names[0], a[0], a[1], b[0], b[1]
+            ));
+        }
+        for k in 0..self.blocks.len() {
+            if let Some([a, b]) = overlap(self.of_block(k)) {
                 return fail(format!(
-                    "{}: [{}, {}) and [{}, {}) overlap, so rows would have two results",
-                    names[0], w[0][0], w[0][1], w[1][0], w[1][1]
+                    "{}: [{}, {}) and [{}, {}) of block {k} overlap, so pairs would count twice",
+                    names[2], a[0], a[1], b[0], b[1]
                 ));
             }
         }
         Ok(())
     }
+    fn check_rows(&self, kept: usize, reduced: usize, names: [&str; 3]) -> Result<(), InputError> {
+        for (list, name, limit) in
+            [(&self.blocks, names[0], kept), (&self.reduced, names[2], reduced)]
+        {
+            if let Some(k) = list.iter().position(|[_, b]| *b > limit) {
+                let [a, b] = list[k];
+                return fail(format!("{name}[{k}] = [{a}, {b}] is not within the {limit} rows"));
+            }
+        }
+        Ok(())
+    }
+    /// Every block with each range that it meets.
+    fn rectangles(&self) -> impl Iterator<Item = ([usize; 2], [usize; 2])> + '_ {
+        (0..self.blocks.len())
+            .flat_map(move |k| self.of_block(k).iter().map(move |r| (self.blocks[k], *r)))
+    }
+    /// Adds a block with what it meets.
+    fn push(&mut self, block: [usize; 2], meets: impl IntoIterator<Item = [usize; 2]>) {
+        self.blocks.push(block);
+        self.reduced.extend(meets);
+        self.slices.push(self.reduced.len());
+    }
 }
 
-/// Block-sparse ranges for both axes, as KeOps' six arrays. Ranges are per batch element and
-/// shared by all batch elements.
+/// Two ranges that overlap.
+fn overlap(list: &[[usize; 2]]) -> Option<[[usize; 2]; 2]> {
+    let mut sorted: Vec<_> = list.iter().filter(|b| b[0] < b[1]).copied().collect();
+    sorted.sort_unstable();
+    sorted.windows(2).find(|w| w[0][1] > w[1][0]).map(|w| [w[0], w[1]])
+}
+
+/// One half of KeOps' six arrays: blocks of kept rows, ends of their slices of the last, and
+/// ranges of reduced rows.
+pub type Triple<'a> = (&'a [[i64; 2]], &'a [i64], &'a [[i64; 2]]);
+
+/// Block-sparse ranges for both axes, as KeOps' six arrays: the pairs of rows that exist.
+///
+/// Ranges are about the rows of one batch element and the same for all. They hold for reductions
+/// over either index and for every derivative. Rows outside all blocks get the value of a
+/// reduction over nothing.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Ranges {
-    /// For reductions over `j`: blocks of `i` and the ranges of `j` they meet.
-    pub over_j: Pattern,
-    /// For reductions over `i`: blocks of `j` and the ranges of `i` they meet.
-    pub over_i: Pattern,
+    over_j: Pattern,
+    over_i: Pattern,
 }
 
 impl Ranges {
     /// From the pattern over `j`; the one over `i` is derived by transposition.
-    pub fn from_pattern(over_j: Pattern) -> Ranges {
-        let over_i = transpose(&over_j);
-        Ranges { over_j, over_i }
+    ///
+    /// # Errors
+    /// [`InputError::Ranges`] if lengths disagree, if slices do not ascend, or if blocks, or
+    /// ranges of one block, overlap.
+    pub fn from_pattern(over_j: Pattern) -> Result<Ranges, InputError> {
+        over_j.check(NAMES[0])?;
+        Ok(Ranges { over_i: transpose(&over_j), over_j })
     }
-    /// From KeOps' six arrays `(ranges_i, slices_i, redranges_j, ranges_j, slices_j, redranges_i)`.
+    /// From KeOps' six arrays: `(ranges_i, slices_i, redranges_j)` for reductions over j, and
+    /// `(ranges_j, slices_j, redranges_i)` for reductions over i and gradients in j-variables. One
+    /// that is missing is derived from the other.
+    ///
+    /// ```
+    /// use keops_core::ranges::Ranges;
+    /// let over_j = (&[[0, 2], [2, 5]][..], &[1, 3][..], &[[0, 4], [0, 1], [3, 4]][..]);
+    /// let ranges = Ranges::from_arrays(Some(over_j), None)?;
+    /// assert_eq!(ranges.pairs(), 2 * 4 + 3 * 2);
+    /// // Rows [0, 2) meet column 1 in the first, but not in the second:
+    /// let over_i = (&[[0, 1], [3, 4]][..], &[1, 2][..], &[[0, 5], [0, 5]][..]);
+    /// assert!(Ranges::from_arrays(Some(over_j), Some(over_i)).is_err());
+    /// # Ok::<(), keops_core::error::InputError>(())
+    /// ```
+    ///
+    /// # Errors
+    /// As [`Ranges::from_pattern`]; [`InputError::Ranges`] for negative entries, if both are
+    /// missing, or if the two mean different pairs.
     pub fn from_arrays(
-        over_j: (&[[i64; 2]], &[i64], &[[i64; 2]]),
-        over_i: (&[[i64; 2]], &[i64], &[[i64; 2]]),
+        over_j: Option<Triple<'_>>,
+        over_i: Option<Triple<'_>>,
     ) -> Result<Ranges, InputError> {
-        let size = |v: i64| {
-            usize::try_from(v).map_err(|_| InputError::Ranges(format!("negative entry {v}")))
-        };
-        let pattern =
-            |(r, s, q): (&[[i64; 2]], &[i64], &[[i64; 2]])| -> Result<Pattern, InputError> {
-                let pairs = |v: &[[i64; 2]]| -> Result<Vec<[usize; 2]>, InputError> {
-                    v.iter().map(|[a, b]| Ok([size(*a)?, size(*b)?])).collect()
-                };
-                Ok(Pattern {
-                    blocks: pairs(r)?,
-                    slices: s.iter().map(|&v| size(v)).collect::<Result<_, _>>()?,
-                    reduced: pairs(q)?,
+        let pattern = |(blocks, slices, reduced): Triple<'_>, names: [&str; 3]| {
+            let size = |v: i64, k: usize, name: &str| {
+                usize::try_from(v).map_err(|_| {
+                    InputError::Ranges(format!("{name}[{k}] holds {v}, expected 0 or more"))
                 })
             };
-        Ok(Ranges { over_j: pattern(over_j)?, over_i: pattern(over_i)? })
-    }
-    /// From contiguous clusters of rows (given by their ends) and the mask of pairs of clusters
-    /// that meet, row-major.
-    pub fn from_clusters(
-        ends_i: &[usize],
-        ends_j: &[usize],
-        mask: &[bool],
-    ) -> Result<Ranges, InputError> {
-        if mask.len() != ends_i.len() * ends_j.len() {
-            return Err(InputError::Ranges(format!(
-                "the mask has {} entries, expected {} x {}",
-                mask.len(),
-                ends_i.len(),
-                ends_j.len()
-            )));
-        }
-        let blocks = |ends: &[usize]| -> Vec<[usize; 2]> {
-            ends.iter()
-                .scan(0, |a, &b| {
-                    let s = *a;
-                    *a = b;
-                    Some([s, b])
-                })
-                .collect()
+            let pairs = |list: &[[i64; 2]], name: &str| -> Result<Vec<[usize; 2]>, InputError> {
+                let pair =
+                    |(k, [a, b]): (usize, &[i64; 2])| Ok([size(*a, k, name)?, size(*b, k, name)?]);
+                list.iter().enumerate().map(pair).collect()
+            };
+            let pattern = Pattern {
+                blocks: pairs(blocks, names[0])?,
+                slices: (slices.iter().enumerate())
+                    .map(|(k, &v)| size(v, k, names[1]))
+                    .collect::<Result<_, _>>()?,
+                reduced: pairs(reduced, names[2])?,
+            };
+            pattern.check(names)?;
+            Ok::<Pattern, InputError>(pattern)
         };
-        let (bi, bj) = (blocks(ends_i), blocks(ends_j));
-        let (ni, nj) = (bi.len(), bj.len());
-        let build = |kept: &[[usize; 2]], red: &[[usize; 2]], at: &dyn Fn(usize, usize) -> bool| {
-            let mut p = Pattern { blocks: kept.to_vec(), ..Pattern::default() };
-            for k in 0..kept.len() {
-                p.reduced.extend((0..red.len()).filter(|&l| at(k, l)).map(|l| red[l]));
-                p.slices.push(p.reduced.len());
+        let over_j = over_j.map(|t| pattern(t, NAMES[0])).transpose()?;
+        let over_i = over_i.map(|t| pattern(t, NAMES[1])).transpose()?;
+        Ok(match (over_j, over_i) {
+            (Some(over_j), Some(over_i)) => {
+                agree(&over_j, &over_i)?;
+                Ranges { over_j, over_i }
             }
-            p
-        };
-        Ok(Ranges {
-            over_j: build(&bi, &bj, &|k, l| mask[k * nj + l]),
-            over_i: build(&bj, &bi, &|k, l| mask[l * nj + k] && k < nj && l < ni),
+            (Some(over_j), None) => Ranges { over_i: transpose(&over_j), over_j },
+            (None, Some(over_i)) => Ranges { over_j: transpose(&over_i), over_i },
+            (None, None) => return fail("both halves of the six arrays are missing".into()),
         })
-    }
-    /// The pairs of the pattern for `axis`, with the other pattern derived from it. Derivatives of
-    /// a reduction over `axis` need exactly these pairs, whatever the other pattern says.
-    pub fn pairs_of(&self, axis: Axis) -> Ranges {
-        match axis {
-            Axis::J => Ranges::from_pattern(self.over_j.clone()),
-            Axis::I => Ranges { over_j: transpose(&self.over_i), over_i: self.over_i.clone() },
-        }
     }
     /// The pattern that a reduction over `axis` uses.
     pub fn pattern(&self, axis: Axis) -> &Pattern {
@@ -159,41 +211,97 @@ impl Ranges {
             Axis::I => &self.over_i,
         }
     }
-    /// Checks both patterns against the numbers of rows.
+    /// `i` and `j` exchanged: the ranges of the transposed matrix.
+    pub fn swap_axes(&self) -> Ranges {
+        Ranges { over_j: self.over_i.clone(), over_i: self.over_j.clone() }
+    }
+    /// Number of pairs of rows.
+    pub fn pairs(&self) -> u64 {
+        let length = |r: [usize; 2]| (r[1] - r[0]) as u64;
+        let area = |(b, r)| length(b).saturating_mul(length(r));
+        self.over_j.rectangles().map(area).fold(0, u64::saturating_add)
+    }
+    /// Checks that there are so many rows.
+    ///
+    /// # Errors
+    /// [`InputError::Ranges`] naming the array, the entry and the number of rows.
     pub fn check(&self, rows_i: usize, rows_j: usize) -> Result<(), InputError> {
-        self.over_j.check(rows_i, rows_j, ["ranges_i", "slices_i", "redranges_j"])?;
-        self.over_i.check(rows_j, rows_i, ["ranges_j", "slices_j", "redranges_i"])
+        self.over_j.check_rows(rows_i, rows_j, NAMES[0])?;
+        self.over_i.check_rows(rows_j, rows_i, NAMES[1])
     }
 }
 
-/// The same pairs seen from the reduced side: the reduced rows are cut at every boundary of a
-/// range, so that each piece meets whole blocks.
-fn transpose(p: &Pattern) -> Pattern {
-    let mut cuts: Vec<usize> = p.reduced.iter().flatten().copied().collect();
-    cuts.sort_unstable();
-    cuts.dedup();
-    let pieces: Vec<[usize; 2]> = cuts.windows(2).map(|w| [w[0], w[1]]).collect();
-    let mut meets: Vec<Vec<[usize; 2]>> = vec![vec![]; pieces.len()];
-    for (k, block) in p.blocks.iter().enumerate() {
-        if block[0] == block[1] {
-            continue;
+/// Do both mean the same pairs? A sum of indicators of rectangles is determined by its mixed second
+/// difference, which is ±1 at the corners of each.
+fn agree(over_j: &Pattern, over_i: &Pattern) -> Result<(), InputError> {
+    let mut corners: BTreeMap<[usize; 2], i64> = BTreeMap::new();
+    let mut add = |i: [usize; 2], j: [usize; 2], weight: i64| {
+        for (k, l) in [(0, 0), (0, 1), (1, 0), (1, 1)] {
+            *corners.entry([i[k], j[l]]).or_default() += if k == l { weight } else { -weight };
         }
-        for r in p.of_block(k) {
-            let first = cuts.partition_point(|&c| c < r[0]);
-            for (piece, m) in pieces.iter().zip(&mut meets).skip(first) {
-                if piece[0] >= r[1] {
-                    break;
-                }
-                m.push(*block);
-            }
+    };
+    over_j.rectangles().for_each(|(i, j)| add(i, j, 1));
+    over_i.rectangles().for_each(|(j, i)| add(i, j, -1));
+    // Before the first corner that is left, in the order of i, then j, nothing differs.
+    match corners.iter().find(|(_, w)| **w != 0) {
+        None => Ok(()),
+        Some(([i, j], w)) => fail(format!(
+            "the two triples mean different pairs: row {i} meets column {j} only in {}",
+            if *w > 0 { NAMES[0].join(", ") } else { NAMES[1].join(", ") }
+        )),
+    }
+}
+
+/// The same pairs seen from the reduced side, by a sweep over the reduced rows: between two cuts
+/// they meet the same rows, of which adjacent blocks make one range.
+fn transpose(p: &Pattern) -> Pattern {
+    let mut events: BTreeMap<usize, Vec<([usize; 2], bool)>> = BTreeMap::new();
+    for (block, range) in p.rectangles() {
+        if block[0] < block[1] && range[0] < range[1] {
+            events.entry(range[0]).or_default().push((block, true));
+            events.entry(range[1]).or_default().push((block, false));
         }
     }
     let mut out = Pattern::default();
-    for (piece, m) in pieces.into_iter().zip(meets) {
-        if !m.is_empty() {
-            out.blocks.push(piece);
-            out.reduced.extend(m);
-            out.slices.push(out.reduced.len());
+    // Rows met since `start`, as disjoint ranges that do not touch: start -> end.
+    let (mut met, mut start) = (BTreeMap::<usize, usize>::new(), 0);
+    for (at, mut events) in events {
+        // A block whose range ends where its next one starts goes on.
+        events.sort_unstable();
+        let goes_on = |k: usize| {
+            let same = |l: usize| events.get(l).is_some_and(|e| e.0 == events[k].0);
+            same(k + 1) || (k > 0 && same(k - 1))
+        };
+        let changes: Vec<_> =
+            (0..events.len()).filter(|&k| !goes_on(k)).map(|k| events[k]).collect();
+        if changes.is_empty() {
+            continue;
+        }
+        if !met.is_empty() {
+            out.push([start, at], met.iter().map(|(&a, &b)| [a, b]));
+        }
+        start = at;
+        for ([a, b], enters) in changes {
+            if enters {
+                let (mut from, mut to) = (a, b);
+                if let Some((&before, _)) = met.range(..a).next_back().filter(|(_, end)| **end == a)
+                {
+                    met.remove(&before);
+                    from = before;
+                }
+                if let Some(end) = met.remove(&b) {
+                    to = end;
+                }
+                met.insert(from, to);
+            } else if let Some((&from, &to)) = met.range(..=a).next_back() {
+                met.remove(&from);
+                if from < a {
+                    met.insert(from, a);
+                }
+                if b < to {
+                    met.insert(b, to);
+                }
+            }
         }
     }
     out

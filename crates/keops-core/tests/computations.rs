@@ -114,7 +114,8 @@ fn arguments_that_do_not_fit() {
     assert_eq!(e.to_string(), "argument `d_y` has 3 rows, but `y` has 4");
     // Ranges are checked once, before anything runs.
     let pattern = Pattern { blocks: vec![[0, 9]], slices: vec![0], reduced: vec![] };
-    let e = input_error(g.clone().ranges(Ranges::from_pattern(pattern)).call((&x, &y, &s)));
+    let e =
+        input_error(g.clone().ranges(Ranges::from_pattern(pattern).unwrap()).call((&x, &y, &s)));
     assert!(matches!(e, InputError::Ranges(_)), "{e}");
 }
 

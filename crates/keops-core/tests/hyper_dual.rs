@@ -215,7 +215,7 @@ fn with_ranges() {
         slices: vec![1, 3],
         reduced: vec![[0, 2], [0, 1], [2, 4]],
     };
-    let ranges = Ranges::from_pattern(pattern);
+    let ranges = Ranges::from_pattern(pattern).unwrap();
     for (reduction, weighted) in entries().filter(|(r, _)| differentiable(r)) {
         // Rows without any pair are infinite in these; their gradients are tested elsewhere.
         if matches!(&reduction.kind, Family::Accumulate(a) if a.pivot.is_none()) {

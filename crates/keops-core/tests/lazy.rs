@@ -110,9 +110,9 @@ fn components_and_derivatives() {
     check(x_i.greater_than(&y_j), "x > y");
     check(y_j.atan2(&x_i).abs().powf(0.5), "Powf(Abs(Atan2(y, x)), 0.5)");
     check((LazyTensor::i() - LazyTensor::j()).abs() * &k, "Abs(i-j)*Exp(-SqDist(x,y))");
-    check(LazyTensor::call("SqNormIso", &[&e_i, &y_j], &[]), "SqNormIso(e, y)");
+    check(e_i.call("SqNormIso", &[&y_j], &[]), "SqNormIso(e, y)");
     check(
-        LazyTensor::call("ClampInt", &[&x_i], &[Literal::Int(0), Literal::Int(1)]) * &y_j,
+        x_i.call("ClampInt", &[], &[Literal::Int(0), Literal::Int(1)]) * &y_j,
         "ClampInt(x,0,1)*y",
     );
 }
@@ -204,9 +204,9 @@ fn the_first_error_is_carried_with_its_place() {
     assert!(LazyTensor::<f64>::var(0, 0, Category::I).check().is_err());
     assert!(x.elem(3).check().is_err() && x.one_hot(2).check().is_err());
     assert!(x.elem(usize::MAX).check().is_err());
-    assert!(LazyTensor::call("Nothing", &[&x], &[]).check().is_err());
-    assert!(LazyTensor::call("Exp", &[&x, &x], &[]).check().is_err());
-    assert!(LazyTensor::call("Pow", &[&x], &[]).check().is_err());
+    assert!(x.call("Nothing", &[], &[]).check().is_err());
+    assert!(x.call("Exp", &[&x], &[]).check().is_err());
+    assert!(x.call("Pow", &[], &[]).check().is_err());
     assert!(x.logsumexp(Axis::J).is_err(), "entries of dimension 3 have no log-sum-exp");
     assert!(x.kmin(0, Axis::J).is_err());
     assert!(format!("{:?}", &x * 2.5).starts_with("v0 * v1 where v0 = Vi(3) at "));

@@ -103,7 +103,8 @@ fn selections_among_many_columns() {
             blocks: vec![[0, m]],
             slices: vec![2],
             reduced: vec![[3, n / 2], [n / 2 + 5, n - 1]],
-        });
+        })
+        .unwrap();
         for (reduction, k) in [
             (&reduce::ARG_MIN, 1),
             (&reduce::ARG_MAX, 1),

@@ -85,7 +85,7 @@ pub(super) fn clamp<'g>(x: Ex<'g>, a: Ex<'g>, b: Ex<'g>) -> Ex<'g> {
 /// `x` to `d` decimal places. Powers of ten to 22 are exact in f64, and keep what is not an
 /// integer yet within the range of f32.
 fn round<'g>(x: Ex<'g>, d: i64) -> Result<Ex<'g>, DimError> {
-    if d.abs() > 22 {
+    if d.unsigned_abs() > 22 {
         return fail("Round", "decimal places within -22..=22", d);
     }
     let scale = 10f64.powi(d.unsigned_abs() as i32);

@@ -30,6 +30,11 @@ impl From<usize> for Literal {
         Literal::Int(i64::try_from(v).unwrap_or(i64::MAX))
     }
 }
+impl From<i32> for Literal {
+    fn from(v: i32) -> Literal {
+        Literal::Int(v.into())
+    }
+}
 impl From<&[usize]> for Literal {
     fn from(v: &[usize]) -> Literal {
         Literal::List(v.iter().map(|&v| i64::try_from(v).unwrap_or(i64::MAX)).collect())

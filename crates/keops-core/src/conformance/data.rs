@@ -205,5 +205,8 @@ pub fn ranges(random: &mut Random, m: usize, n: usize) -> Ranges {
         }
         pattern.slices.push(pattern.reduced.len());
     }
-    Ranges::from_pattern(pattern)
+    match Ranges::from_pattern(pattern) {
+        Ok(ranges) => ranges,
+        Err(e) => unreachable!("sorted cuts make disjoint ranges: {e}"),
+    }
 }

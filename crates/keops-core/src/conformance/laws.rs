@@ -315,7 +315,7 @@ fn selections_of_parts_combine() {
         let part = |range: [usize; 2]| {
             let all =
                 Pattern { blocks: vec![[0, args.rows()]], slices: vec![1], reduced: vec![range] };
-            let ranges = Ranges::from_pattern(all);
+            let ranges = Ranges::from_pattern(all).unwrap();
             let views = problem.arguments.iter().filter_map(|a| a.plain.view()).collect();
             let [m, n] = problem.sizes;
             let args = CheckedArgs::new(spec, views, Some(&ranges), Some(m), Some(n)).unwrap();

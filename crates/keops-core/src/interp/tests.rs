@@ -123,7 +123,7 @@ fn long_selections_forget_nothing() {
 #[test]
 fn rows_outside_ranges_are_neutral() {
     let pattern = Pattern { blocks: vec![[1, 2]], slices: vec![2], reduced: vec![[0, 1], [2, 3]] };
-    let ranges = Ranges::from_pattern(pattern);
+    let ranges = Ranges::from_pattern(pattern).unwrap();
     let sum = spec(&reduce::SUM, Axis::J, 1, |x, y| (x * y, None));
     let out = run(&sum, &[1.0, 2.0, 3.0], &[1.0, 10.0, 100.0], Some(&ranges));
     assert_eq!(out[0], arr2(&[[0.0], [202.0], [0.0]]).into_dyn());

@@ -1,28 +1,31 @@
-//! Methods of LazyTensors: operations by name, and reductions.
+//! Methods of operations: each is a call of the table by name.
 
-use super::{IntoArray, LazyOperand, LazyTensor};
+use super::{LazyOperand, LazyTensor, located};
 use crate::composite::Literal;
-use crate::data::{Buffer, Element};
-use crate::error::Error;
-use crate::genred::{Place, Reduce};
-use crate::reduce::{self, ReductionDef};
-use crate::spec::Axis;
-use ndarray::{ArrayD, Axis as NdAxis};
+use crate::error::{DimError, InputError};
+use crate::genred::Place;
+use crate::graph::{Ex, Node};
+use crate::parse;
+use ndarray::Slice;
 use std::panic::Location;
 
 /// Methods of operations: `name(this, operands; literals) = "Operation"(order of operands)`.
 macro_rules! methods {
-    ($($(#[$doc:meta])* $method:ident($this:ident $(, $x:ident)*; $($l:ident),*) = $name:literal($($arg:ident),+);)*) => {
+    ($($(#[$doc:meta])* $method:ident($this:ident $(, $x:ident)*; $($l:ident: $t:ty),*)
+        = $name:literal($first:ident $(, $arg:ident)*);)*) => {
         /// Operations. Each carries an error where dimensions do not fit.
         impl<T, P: Place> LazyTensor<T, P> {$(
             $(#[$doc])*
             #[track_caller]
-            pub fn $method(&self $(, $x: impl LazyOperand<T, P>)* $(, $l: usize)*) -> LazyTensor<T, P> {
+            pub fn $method(&self $(, $x: impl LazyOperand<T, P>)* $(, $l: $t)*) -> LazyTensor<T, P> {
                 let $this = self;
                 $(let $x = &$x.lazy();)*
-                LazyTensor::call($name, &[$($arg),+], &[$(Literal::from($l)),*])
+                $first.call($name, &[$($arg),*], &[$(Literal::from($l)),*])
             }
         )*}
+        /// Methods and the operations that they call.
+        #[cfg(test)]
+        pub(super) const METHODS: &[(&str, &str)] = &[$((stringify!($method), $name)),*];
     };
 }
 
@@ -63,6 +66,10 @@ methods! {
     relu(this;) = "ReLU"(this);
     /// Largest integer not above.
     floor(this;) = "Floor"(this);
+    /// `sin(π a) / (π a)`, 1 at 0.
+    sinc(this;) = "Sinc"(this);
+    /// Rounded to so many decimal places (before the point, if negative), halves away from 0.
+    round(this; digits: i32) = "Round"(this);
     /// Squared Euclidean norm.
     sqnorm2(this;) = "SqNorm2"(this);
     /// Euclidean norm.
@@ -110,6 +117,21 @@ methods! {
     vecmatmult(this, matrix;) = "VecMatMult"(this, matrix);
     /// Outer product, row-major.
     tensorprod(this, other;) = "TensorProd"(this, other);
+    /// All differences of a component of `self` and one of `other`, row-major.
+    difference_matrix(this, other;) = "DifferenceMatrix"(this, other);
+    /// Product of two arrays of components, summed over pairs of axes, as NumPy's `tensordot`: the
+    /// shapes of both, and the axes of both that are summed. The result has the other axes, those
+    /// of `self` first.
+    tensordot(this, other; shape: &[usize], other_shape: &[usize], axes: &[usize], other_axes: &[usize])
+        = "TensorDot"(this, other);
+    /// Kronecker product of two arrays of components, of these shapes.
+    kron(this, other; shape: &[usize], other_shape: &[usize]) = "Kron"(this, other);
+    /// Determinant of a small square matrix, row-major.
+    matdet(this;) = "MatDet"(this);
+    /// Inverse of a small square matrix, row-major.
+    matinv(this;) = "MatInv"(this);
+    /// `A⁻¹ b` for a small square matrix `self`, row-major.
+    matsolve(this, b;) = "MatSolve"(this, b);
     /// The components of `other` after those of `self`.
     concat(this, other;) = "Concat"(this, other);
     /// Entries `index` (rounded) of the parameter vector `self`; NaN out of range.
@@ -123,14 +145,22 @@ methods! {
     /// Soft dynamic time warping of two scalar series, with smoothing gamma.
     softdtw_sqdist(this, other, gamma;) = "SoftDTW_SqDist"(this, other, gamma);
 
+    /// The B-splines of order `k` at the scalar `self`, for ascending knots: as many as there are
+    /// knots, less `k + 1`.
+    bspline(this, knots; k: usize) = "BSpline"(knots, this);
+    /// `self`: equal parts of a formula are computed once anyway.
+    factorize(this, part;) = "Factorize"(this, part);
+    /// `self`: equal parts of a formula are computed once anyway.
+    auto_factorize(this;) = "AutoFactorize"(this);
+
     /// Component `index`, counted from 0.
-    elem(this; index) = "Elem"(this);
+    elem(this; index: usize) = "Elem"(this);
     /// `len` components from `start`.
-    extract(this; start, len) = "Extract"(this);
+    extract(this; start: usize, len: usize) = "Extract"(this);
     /// A scalar repeated `dim` times.
-    sumt(this; dim) = "SumT"(this);
+    sumt(this; dim: usize) = "SumT"(this);
     /// 1 at the position that is the value, rounded; zeros where that is out of range.
-    one_hot(this; dim) = "OneHot"(this);
+    one_hot(this; dim: usize) = "OneHot"(this);
 
     /// Transposed Jacobian with respect to a variable, times `e`.
     grad(this, variable, e;) = "Grad"(this, variable, e);
@@ -142,160 +172,117 @@ methods! {
     divergence(this, variable;) = "Divergence"(this, variable);
     /// Sum of the second derivatives with respect to a variable.
     laplacian(this, variable;) = "Laplacian"(this, variable);
+    /// Trace of the linear map that `self` is of a variable.
+    trace_operator(this, variable;) = "TraceOperator"(this, variable);
+    /// Adjoint, at `u`, of the linear map that `self` is of a variable.
+    adjoint_operator(this, variable, u;) = "AdjointOperator"(this, variable, u);
+}
+
+/// Largest number of components that are taken in reverse order.
+const REVERSED: usize = 1 << 12;
+
+/// Components of a range, as [`ndarray::s`] takes them.
+fn slice<'b>(x: Ex<'b>, range: Slice) -> Result<Ex<'b>, DimError> {
+    let d = x.dim();
+    let from_end = |k: isize| if k < 0 { k.checked_add_unsigned(d) } else { Some(k) };
+    let within = |k: Option<isize>| k.and_then(|k| usize::try_from(k).ok()).filter(|k| *k <= d);
+    let (start, end) =
+        (within(from_end(range.start)), range.end.map_or(Some(d), |e| within(from_end(e))));
+    let step = range.step.unsigned_abs();
+    match (start, end) {
+        (Some(a), Some(b)) if a < b && range.step > 0 => {
+            Ok(x.pick(a, step, (b - a).div_ceil(step)))
+        }
+        (Some(a), Some(b)) if a < b && range.step < 0 && (b - a).div_ceil(step) <= REVERSED => {
+            let parts: Vec<_> = (a..b).rev().step_by(step).map(|k| x.pick(k, 1, 1)).collect();
+            Ok(Ex::concat(&parts))
+        }
+        _ => {
+            let expected = format!("a range of at least one of the {d} components, with a step");
+            Err(DimError::new("components", expected, format!("{range:?}")))
+        }
+    }
 }
 
 impl<T, P: Place> LazyTensor<T, P> {
     /// Integer power, by repeated multiplication.
     #[track_caller]
     pub fn pow(&self, exponent: i32) -> LazyTensor<T, P> {
-        LazyTensor::call("Pow", &[self], &[Literal::Int(exponent.into())])
+        self.call("Pow", &[], &[Literal::from(exponent)])
     }
-}
-
-/// Reductions, over the index of `axis`. Results have shape `(batch…, rows, dim)`; errors are those
-/// of [`LazyTensor::reduce`].
-impl<T: Element, P: Place + Default> LazyTensor<T, P> {
-    fn values(
-        &self,
-        w: Option<&Self>,
-        r: impl Into<Reduce>,
-        axis: Axis,
-    ) -> Result<ArrayD<T>, Error> {
-        match self.evaluate(w, r.into(), axis)?.swap_remove(0) {
-            Buffer::I64(_) => unreachable!("the first result is values"),
-            b => Ok(T::take(b)),
-        }
-    }
-    fn indices(&self, r: impl Into<Reduce>, axis: Axis) -> Result<ArrayD<i64>, Error> {
-        match self.evaluate(None, r.into(), axis)?.pop() {
-            Some(Buffer::I64(a)) => Ok(a),
-            _ => unreachable!("the last result is indices"),
-        }
-    }
-    fn both(&self, r: impl Into<Reduce>, axis: Axis) -> Result<(ArrayD<T>, ArrayD<i64>), Error> {
-        let mut made = self.evaluate(None, r.into(), axis)?;
-        match (made.pop(), made.pop()) {
-            (Some(Buffer::I64(i)), Some(v)) => Ok((T::take(v), i)),
-            _ => unreachable!("the results are values and indices"),
-        }
-    }
-    /// Sum.
+    /// KeOps' `**`: repeated multiplication for a whole number, `Sqrt` and `Rsqrt` for ±0.5, else
+    /// [`LazyTensor::powf`].
     ///
-    /// # Errors
-    /// As [`LazyTensor::reduce`].
-    pub fn sum(&self, axis: Axis) -> Result<ArrayD<T>, Error> {
-        self.values(None, &reduce::SUM, axis)
-    }
-    /// The matrix product `Σ_j k_ij b_j`: `b` has shape `(batch…, N, dim)`, or `(N)` for a result
-    /// of shape `(M)`. Entries of dimension 1 multiply all components of `b`.
-    ///
-    /// # Errors
-    /// As [`LazyTensor::reduce`].
+    /// ```
+    /// use keops_core::{genred::Reference, lazy::LazyTensor};
+    /// let x = LazyTensor::<f64, Reference>::vi(ndarray::array![2.0]);
+    /// assert_eq!(format!("{}", x.power(3).formula()?), "v0 * (v0 * v0)");
+    /// assert_eq!(format!("{}", x.power(-0.5).formula()?), "Rsqrt(v0)");
+    /// assert_eq!(format!("{}", x.power(0.3).formula()?), "Powf(v0, v1)");
+    /// # Ok::<(), keops_core::error::Error>(())
+    /// ```
     #[track_caller]
-    pub fn matmul(&self, b: impl IntoArray<Elem = T>) -> Result<ArrayD<T>, Error> {
-        let b = b.into_array();
-        let vector = b.ndim() == 1;
-        let b = LazyTensor::array(b, crate::graph::Category::J, Location::caller());
-        let out = LazyTensor::call("Mult", &[self, &b], &[]).sum(Axis::J)?;
-        let last = NdAxis(out.ndim() - 1);
-        Ok(if vector && out.len_of(last) == 1 { out.remove_axis(last) } else { out })
+    pub fn power(&self, exponent: impl LazyOperand<T, P>) -> LazyTensor<T, P> {
+        let exponent = exponent.lazy();
+        let expanded = exponent.number().filter(|v| v.fract() == 0.0 || v.abs() == 0.5);
+        let Some(v) = expanded else { return self.call("Powf", &[&exponent], &[]) };
+        Self::combine(Location::caller(), &[self], |b, x| match parse::power(x[0], b.lit(v)) {
+            Some(power) => Ok(power),
+            // A whole number that is too large to be expanded.
+            None => super::operation("Powf", &[x[0], b.lit(v)], &[]),
+        })
     }
-    /// `log Σ exp`; -inf over nothing.
-    ///
-    /// # Errors
-    /// As [`LazyTensor::reduce`].
-    pub fn logsumexp(&self, axis: Axis) -> Result<ArrayD<T>, Error> {
-        self.values(None, &reduce::LOG_SUM_EXP, axis)
+    /// The number that it stands for, if it is one.
+    fn number(&self) -> Option<f64> {
+        let e = self.state.as_ref().ok()?;
+        match (e.graph.node(e.root), &e.sources[..]) {
+            (Node::Const(bits), _) => Some(f64::from_bits(*bits)),
+            (Node::Var(_), [source]) => match source.value {
+                super::Bound::Scalar(v) => Some(v),
+                _ => None,
+            },
+            _ => None,
+        }
     }
-    /// `log Σ w exp`
+    /// The components of a range, counted from the end if negative, with the conventions of
+    /// [`ndarray::s`]: `x.components(1..3)`, `x.components(-1..)`. With a step,
+    /// `Slice::new(0, None, 2)`; a negative one reverses. See [`LazyTensor::elem`] for one.
     ///
-    /// # Errors
-    /// As [`LazyTensor::reduce`].
-    pub fn logsumexp_weighted(
-        &self,
-        weight: impl LazyOperand<T, P>,
-        axis: Axis,
-    ) -> Result<ArrayD<T>, Error> {
-        self.values(Some(&weight.lazy()), &reduce::LOG_SUM_EXP, axis)
-    }
-    /// `Σ w exp / Σ exp`: the mean of `weight` under the softmax; 0 over nothing.
-    ///
-    /// # Errors
-    /// As [`LazyTensor::reduce`].
-    pub fn sumsoftmaxweight(
-        &self,
-        weight: impl LazyOperand<T, P>,
-        axis: Axis,
-    ) -> Result<ArrayD<T>, Error> {
-        self.values(Some(&weight.lazy()), &reduce::SUM_SOFT_MAX_WEIGHT, axis)
-    }
-    /// Smallest value; +inf over nothing.
-    ///
-    /// # Errors
-    /// As [`LazyTensor::reduce`].
-    pub fn min(&self, axis: Axis) -> Result<ArrayD<T>, Error> {
-        self.values(None, &reduce::MIN, axis)
-    }
-    /// Largest value; -inf over nothing.
-    ///
-    /// # Errors
-    /// As [`LazyTensor::reduce`].
-    pub fn max(&self, axis: Axis) -> Result<ArrayD<T>, Error> {
-        self.values(None, &reduce::MAX, axis)
-    }
-    /// Index of the smallest value, the first of equals; -1 over nothing.
-    ///
-    /// # Errors
-    /// As [`LazyTensor::reduce`].
-    pub fn argmin(&self, axis: Axis) -> Result<ArrayD<i64>, Error> {
-        self.indices(&reduce::ARG_MIN, axis)
-    }
-    /// Index of the largest value, the first of equals; -1 over nothing.
-    ///
-    /// # Errors
-    /// As [`LazyTensor::reduce`].
-    pub fn argmax(&self, axis: Axis) -> Result<ArrayD<i64>, Error> {
-        self.indices(&reduce::ARG_MAX, axis)
-    }
-    /// Smallest value and its index.
-    ///
-    /// # Errors
-    /// As [`LazyTensor::reduce`].
-    pub fn min_argmin(&self, axis: Axis) -> Result<(ArrayD<T>, ArrayD<i64>), Error> {
-        self.both(&reduce::MIN_ARG_MIN, axis)
-    }
-    /// Largest value and its index.
-    ///
-    /// # Errors
-    /// As [`LazyTensor::reduce`].
-    pub fn max_argmax(&self, axis: Axis) -> Result<(ArrayD<T>, ArrayD<i64>), Error> {
-        self.both(&reduce::MAX_ARG_MAX, axis)
-    }
-    /// The `k` smallest values in order, shape `(batch…, rows, k)`, or `(batch…, rows, k, dim)`
-    /// for entries of more than one component; +inf where there are fewer.
-    ///
-    /// # Errors
-    /// As [`LazyTensor::reduce`].
-    pub fn kmin(&self, k: usize, axis: Axis) -> Result<ArrayD<T>, Error> {
-        self.values(None, many(&reduce::K_MIN, k), axis)
-    }
-    /// Indices of the `k` smallest values in order, shaped as [`LazyTensor::kmin`]; -1 where there
-    /// are fewer.
-    ///
-    /// # Errors
-    /// As [`LazyTensor::reduce`].
-    pub fn argkmin(&self, k: usize, axis: Axis) -> Result<ArrayD<i64>, Error> {
-        self.indices(many(&reduce::ARG_K_MIN, k), axis)
-    }
-    /// The `k` smallest values and their indices.
-    ///
-    /// # Errors
-    /// As [`LazyTensor::reduce`].
-    pub fn kmin_argkmin(&self, k: usize, axis: Axis) -> Result<(ArrayD<T>, ArrayD<i64>), Error> {
-        self.both(many(&reduce::K_MIN_ARG_K_MIN, k), axis)
+    /// ```
+    /// use keops_core::{genred::Reference, lazy::LazyTensor, spec::Axis};
+    /// use ndarray::{Slice, array};
+    /// let x = LazyTensor::<f64, Reference>::vi(array![[1.0, 2.0, 3.0, 4.0]]);
+    /// assert_eq!(x.components(-2..).sum(Axis::J)?, array![[3.0, 4.0]].into_dyn());
+    /// let backwards = x.components(Slice::new(1, None, -2));
+    /// assert_eq!(backwards.sum(Axis::J)?, array![[4.0, 2.0]].into_dyn());
+    /// assert!(x.components(3..3).check().is_err());
+    /// # Ok::<(), keops_core::error::Error>(())
+    /// ```
+    #[track_caller]
+    pub fn components(&self, range: impl Into<Slice>) -> LazyTensor<T, P> {
+        let range = range.into();
+        Self::combine(Location::caller(), &[self], |_, x| Ok(slice(x[0], range)?))
     }
 }
 
-fn many(def: &'static ReductionDef, k: usize) -> Reduce {
-    Reduce { def, k }
+impl<T, P: Place + Default> LazyTensor<T, P> {
+    /// The components of all parts, one after the other (KeOps' `concatenate` and `cat`). An empty
+    /// list is an error that is carried.
+    ///
+    /// ```
+    /// use keops_core::{genred::Reference, lazy::LazyTensor};
+    /// let x = LazyTensor::<f64, Reference>::vi(ndarray::array![[1.0, 2.0]]);
+    /// assert_eq!(LazyTensor::concatenate(&[&x, &x.square(), &x.sqnorm2()]).dim()?, 5);
+    /// # Ok::<(), keops_core::error::Error>(())
+    /// ```
+    #[track_caller]
+    pub fn concatenate(parts: &[&LazyTensor<T, P>]) -> LazyTensor<T, P> {
+        match parts {
+            [first, others @ ..] => first.call("Concat", others, &[]),
+            [] => {
+                let e = InputError::Option("Concat: expected at least one part, got none".into());
+                LazyTensor::from_state(Err(located(Location::caller(), e)))
+            }
+        }
+    }
 }

@@ -1,9 +1,12 @@
-//! Operators between LazyTensors and scalars.
+//! Operators between LazyTensors and scalars, lists and arrays.
 
 use super::LazyTensor;
+use crate::data::Element;
 use crate::genred::Place;
+use ndarray::{ArrayBase, Data, Dimension};
 
-/// What can stand beside a LazyTensor: a LazyTensor, a reference to one, or a scalar.
+/// What can stand beside a LazyTensor: a LazyTensor or a reference to one; a number; a list of
+/// numbers, which is a parameter; an array, as [`LazyTensor::new`] takes it.
 pub trait LazyOperand<T, P> {
     /// As a LazyTensor.
     #[track_caller]
@@ -31,39 +34,83 @@ macro_rules! scalar_operands {
 }
 scalar_operands!(f64 f32 i32);
 
+macro_rules! list_operands {
+    ($([$($generic:tt)*] $list:ty;)*) => {$(
+        impl<T: Element, P: Place + Default, $($generic)*> LazyOperand<T, P> for $list {
+            #[track_caller]
+            fn lazy(self) -> LazyTensor<T, P> {
+                LazyTensor::list(&self[..])
+            }
+        }
+    )*};
+}
+list_operands! {
+    [const N: usize] [f64; N];
+    [const N: usize] &[f64; N];
+    [] &[f64];
+    [] &Vec<f64>;
+    [] Vec<f64>;
+}
+impl<T, P, S, D> LazyOperand<T, P> for ArrayBase<S, D, T>
+where
+    T: Element,
+    P: Place + Default,
+    S: Data<Elem = T>,
+    D: Dimension,
+{
+    #[track_caller]
+    fn lazy(self) -> LazyTensor<T, P> {
+        LazyTensor::new(self)
+    }
+}
+impl<T, P, S, D> LazyOperand<T, P> for &ArrayBase<S, D, T>
+where
+    T: Element,
+    P: Place + Default,
+    S: Data<Elem = T>,
+    D: Dimension,
+{
+    #[track_caller]
+    fn lazy(self) -> LazyTensor<T, P> {
+        LazyTensor::new(self)
+    }
+}
+
 macro_rules! operators {
     ($($trait:ident $method:ident $name:literal;)*) => {$(
         impl<T, P: Place, R: LazyOperand<T, P>> std::ops::$trait<R> for LazyTensor<T, P> {
             type Output = LazyTensor<T, P>;
             #[track_caller]
             fn $method(self, other: R) -> LazyTensor<T, P> {
-                LazyTensor::call($name, &[&self, &other.lazy()], &[])
+                self.call($name, &[&other.lazy()], &[])
             }
         }
         impl<T, P: Place, R: LazyOperand<T, P>> std::ops::$trait<R> for &LazyTensor<T, P> {
             type Output = LazyTensor<T, P>;
             #[track_caller]
             fn $method(self, other: R) -> LazyTensor<T, P> {
-                LazyTensor::call($name, &[self, &other.lazy()], &[])
+                self.call($name, &[&other.lazy()], &[])
             }
         }
-        operators!(scalar f64 $trait $method $name);
-        operators!(scalar f32 $trait $method $name);
-        operators!(scalar i32 $trait $method $name);
+        // On the left f64 and i32 only, so that literals have one type.
+        operators!(left [] f64, $trait $method $name);
+        operators!(left [] i32, $trait $method $name);
+        operators!(left [T: Element, const N: usize] [f64; N], $trait $method $name);
+        operators!(left [T: Element] Vec<f64>, $trait $method $name);
     )*};
-    (scalar $s:ident $trait:ident $method:ident $name:literal) => {
-        impl<T, P: Place + Default> std::ops::$trait<LazyTensor<T, P>> for $s {
+    (left [] $left:ty, $trait:ident $method:ident $name:literal) => {
+        operators!(left [T] $left, $trait $method $name);
+    };
+    (left [$($generic:tt)+] $left:ty, $trait:ident $method:ident $name:literal) => {
+        operators!(one [$($generic)+] $left, LazyTensor<T, P>, $trait $method $name);
+        operators!(one [$($generic)+] $left, &LazyTensor<T, P>, $trait $method $name);
+    };
+    (one [T $(: $bound:ident)? $(, const $n:ident: usize)?] $left:ty, $right:ty, $trait:ident $method:ident $name:literal) => {
+        impl<T $(: $bound)?, P: Place + Default $(, const $n: usize)?> std::ops::$trait<$right> for $left {
             type Output = LazyTensor<T, P>;
             #[track_caller]
-            fn $method(self, other: LazyTensor<T, P>) -> LazyTensor<T, P> {
-                LazyTensor::call($name, &[&self.lazy(), &other], &[])
-            }
-        }
-        impl<T, P: Place + Default> std::ops::$trait<&LazyTensor<T, P>> for $s {
-            type Output = LazyTensor<T, P>;
-            #[track_caller]
-            fn $method(self, other: &LazyTensor<T, P>) -> LazyTensor<T, P> {
-                LazyTensor::call($name, &[&self.lazy(), other], &[])
+            fn $method(self, other: $right) -> LazyTensor<T, P> {
+                LazyOperand::<T, P>::lazy(self).call($name, &[&other], &[])
             }
         }
     };
@@ -80,13 +127,13 @@ impl<T, P: Place> std::ops::Neg for LazyTensor<T, P> {
     type Output = LazyTensor<T, P>;
     #[track_caller]
     fn neg(self) -> LazyTensor<T, P> {
-        LazyTensor::call("Minus", &[&self], &[])
+        self.call("Minus", &[], &[])
     }
 }
 impl<T, P: Place> std::ops::Neg for &LazyTensor<T, P> {
     type Output = LazyTensor<T, P>;
     #[track_caller]
     fn neg(self) -> LazyTensor<T, P> {
-        LazyTensor::call("Minus", &[self], &[])
+        self.call("Minus", &[], &[])
     }
 }

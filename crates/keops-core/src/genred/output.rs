@@ -1,0 +1,108 @@
+//! Results written into arrays of the caller.
+
+use super::{Genred, IntoArgs, Place};
+use crate::data::Element;
+use crate::error::{Error, InputError};
+use ndarray::{Array, ArrayD, ArrayViewMut, Dimension, IxDyn};
+
+/// An array to write a result into: an owned array, or a mutable view of any layout.
+pub trait IntoOutput {
+    /// Element type.
+    type Elem: Element;
+    /// Shape.
+    fn shape(&self) -> &[usize];
+    /// Its memory, if it is owned and row-major; the array is empty until [`IntoOutput::put`].
+    fn take(&mut self) -> Option<ArrayD<Self::Elem>>;
+    /// The values, of the shape it has, or had before [`IntoOutput::take`].
+    fn put(&mut self, values: ArrayD<Self::Elem>);
+}
+impl<T: Element, D: Dimension> IntoOutput for Array<T, D> {
+    type Elem = T;
+    fn shape(&self) -> &[usize] {
+        (**self).shape()
+    }
+    fn take(&mut self) -> Option<ArrayD<T>> {
+        if !self.is_standard_layout() {
+            return None;
+        }
+        let empty = Array::from_shape_vec(D::zeros(self.ndim()), vec![]).ok()?;
+        Some(std::mem::replace(self, empty).into_dyn())
+    }
+    fn put(&mut self, values: ArrayD<T>) {
+        // What keeps its own layout is assigned to; memory that was taken comes back.
+        if self.shape() == values.shape() && !self.is_standard_layout() {
+            self.zip_mut_with(&values, |o, v| *o = *v);
+        } else if let Ok(values) = values.into_dimensionality() {
+            *self = values;
+        }
+    }
+}
+impl<T: Element, D: Dimension> IntoOutput for ArrayViewMut<'_, T, D> {
+    type Elem = T;
+    fn shape(&self) -> &[usize] {
+        (**self).shape()
+    }
+    fn take(&mut self) -> Option<ArrayD<T>> {
+        None
+    }
+    fn put(&mut self, values: ArrayD<T>) {
+        self.zip_mut_with(&values, |o, v| *o = *v);
+    }
+}
+
+impl<P: Place> Genred<P> {
+    /// The result of [`Genred::call`], written into an array of its shape. The memory of a
+    /// row-major owned array of f32 or f64 is written by the device itself; a view, another layout
+    /// or a narrow type is filled by a copy at the end. After an error the array keeps its shape,
+    /// not its values.
+    ///
+    /// ```
+    /// use keops_core::{genred::Genred, reduce::SUM, spec::Axis};
+    /// use ndarray::{Array2, array, s};
+    ///
+    /// let sum: Genred = Genred::new("x * y", ["x = Vi(1)", "y = Vj(1)"], &SUM, Axis::J)?;
+    /// let (x, y) = (array![[1.0], [2.0]], array![[3.0], [4.0]]);
+    /// let mut out = Array2::zeros((2, 1));
+    /// for _ in 0..10 {
+    ///     sum.call_into((&x, &y), &mut out)?; // no allocation of results
+    /// }
+    /// assert_eq!(out, array![[7.0], [14.0]]);
+    /// let mut columns = Array2::zeros((2, 3));
+    /// sum.call_into((&x, &y), &mut columns.slice_mut(s![.., 1..2]))?;
+    /// assert_eq!(columns, array![[0.0, 7.0, 0.0], [0.0, 14.0, 0.0]]);
+    /// # Ok::<(), keops_core::error::Error>(())
+    /// ```
+    ///
+    /// # Errors
+    /// As [`Genred::call`]; [`InputError::Shape`] if the array has another shape.
+    pub fn call_into<'a, A: IntoArgs<'a>>(
+        &self,
+        args: A,
+        out: &mut impl IntoOutput<Elem = A::Elem>,
+    ) -> Result<(), Error> {
+        let k = self.only_value()?;
+        let args = args.into_args();
+        let expected = self.computation.shape_of(k, &args)?;
+        if out.shape() != expected {
+            return Err(InputError::Shape {
+                name: "the output".into(),
+                expected: format!("shape {expected:?}"),
+                got: out.shape().to_vec(),
+            }
+            .into());
+        }
+        let sizes = self.computation.sizes(&args)?;
+        let device = self.place.device(sizes.pairs());
+        let memory = out.take().map(Element::buffer);
+        let made =
+            self.computation.run_sized(&sizes, &device, &args, self.ranges.as_deref(), memory);
+        match made {
+            Ok(mut made) => out.put(A::Elem::take(made.swap_remove(k))),
+            Err(e) => {
+                out.put(ArrayD::from_elem(IxDyn(&expected), A::Elem::of_f64(0.0)));
+                return Err(e);
+            }
+        }
+        Ok(())
+    }
+}

@@ -1,0 +1,498 @@
+//! Complex symbolic matrices.
+
+use super::construct::Kept;
+use super::{BoundReduction, LazyOperand, LazyTensor};
+use crate::data::Element;
+use crate::error::{Error, InputError};
+use crate::genred::Place;
+use crate::graph::Category;
+use crate::outer::Formula;
+use crate::reduce;
+use crate::spec::Axis;
+use ndarray::{ArrayBase, ArrayD, Axis as NdAxis, Data, Dimension, IxDyn};
+use num_complex::Complex;
+use std::fmt;
+use std::panic::Location;
+
+/// A symbolic matrix with entries in C^dim: as [`LazyTensor`], of arrays of [`Complex`] numbers
+/// that come back as such from its reductions.
+///
+/// Behind it is a real LazyTensor of twice the dimension ([`ComplexLazyTensor::interleaved`]), in
+/// which real and imaginary parts alternate. A complex number of dimension 1 beside others of
+/// dimension d is used for each component; real LazyTensors may stand on the right (on the left after
+/// [`LazyTensor::real2complex`]), numbers on either side.
+///
+/// ```
+/// use keops_core::genred::Reference;
+/// use keops_core::lazy::{ComplexLazyTensor, LazyTensor};
+/// use keops_core::spec::Axis;
+/// use ndarray::array;
+/// use num_complex::Complex64 as C;
+///
+/// // A Fourier transform at arbitrary points: F_i = Σ_j exp(-2πi x_i y_j) f_j.
+/// let x = LazyTensor::<f64, Reference>::vi(array![0.0, 0.25]);
+/// let y = LazyTensor::vj(array![0.0, 1.0, 2.0]);
+/// let waves = (&x * &y * (-std::f64::consts::TAU)).exp1j();
+/// let f = array![C::new(1.0, 0.0), C::new(2.0, 0.0), C::new(0.0, 3.0)];
+/// let transform = waves.matmul(&f)?;
+/// assert!((transform[[0]] - C::new(3.0, 3.0)).norm() < 1e-15);
+/// assert!((transform[[1]] - C::new(1.0, -5.0)).norm() < 1e-14);
+///
+/// let z = [C::new(3.0, 4.0), C::i()];
+/// let z = ComplexLazyTensor::<f64, Reference>::vi(array![z]); // (1, 2)
+/// assert_eq!(z.abs().sum(Axis::J)?, array![[5.0, 1.0]].into_dyn());
+/// assert_eq!((2 * z.conj()).sum(Axis::J)?, array![[C::new(6.0, -8.0), C::new(0.0, -2.0)]].into_dyn());
+/// # Ok::<(), keops_core::error::Error>(())
+/// ```
+pub struct ComplexLazyTensor<T, P = crate::genred::Reference> {
+    parts: LazyTensor<T, P>,
+}
+
+impl<T, P: Clone> Clone for ComplexLazyTensor<T, P> {
+    fn clone(&self) -> Self {
+        ComplexLazyTensor { parts: self.parts.clone() }
+    }
+}
+impl<T, P: Place> fmt::Debug for ComplexLazyTensor<T, P> {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(f, "complex: {:?}", self.parts)
+    }
+}
+
+/// An array of complex numbers to take over, of any layout; see [`IntoArray`].
+pub trait IntoComplexArray {
+    /// Type of the real and imaginary parts.
+    type Elem: Element;
+    /// Number of axes.
+    fn axes(&self) -> usize;
+    /// The array with real and imaginary parts alternating along the last axis, which is made if
+    /// there are but `least - 1` axes.
+    ///
+    /// # Errors
+    /// [`InputError::Shape`] if there are fewer axes, [`InputError::TooLarge`] if there is no memory
+    /// for it.
+    fn into_interleaved(self, least: usize) -> Result<Kept<Self::Elem>, InputError>;
+}
+impl<T: Element, S: Data<Elem = Complex<T>>, D: Dimension> IntoComplexArray
+    for &ArrayBase<S, D, Complex<T>>
+{
+    type Elem = T;
+    fn axes(&self) -> usize {
+        self.ndim()
+    }
+    fn into_interleaved(self, least: usize) -> Result<Kept<T>, InputError> {
+        let mut view = self.view().into_dyn();
+        if view.ndim() + 1 == least {
+            view.insert_axis_inplace(NdAxis(least - 1));
+        }
+        let got = view.shape().to_vec();
+        if got.len() < least {
+            let expected = format!("an array with {} axes or more", least - 1);
+            return Err(InputError::Shape { name: "a complex array".into(), expected, got });
+        }
+        if got.last().is_some_and(|d| *d > crate::graph::MAX_DIM) {
+            let (what, detail) = ("a complex array".into(), format!("{got:?}"));
+            return Err(InputError::TooLarge { what, detail });
+        }
+        Kept::copy(view, 1, |a| {
+            let mut shape = a.shape().to_vec();
+            if let Some(last) = shape.last_mut() {
+                *last *= 2;
+            }
+            let parts: Vec<T> = a.iter().flat_map(|z| [z.re, z.im]).collect();
+            match ArrayD::from_shape_vec(IxDyn(&shape), parts) {
+                Ok(parts) => parts,
+                Err(e) => unreachable!("two parts for each number: {e}"),
+            }
+        })
+    }
+}
+impl<T: Element, S: Data<Elem = Complex<T>>, D: Dimension> IntoComplexArray
+    for ArrayBase<S, D, Complex<T>>
+{
+    type Elem = T;
+    fn axes(&self) -> usize {
+        self.ndim()
+    }
+    fn into_interleaved(self, least: usize) -> Result<Kept<T>, InputError> {
+        (&self).into_interleaved(least)
+    }
+}
+
+/// Pairs of real results as complex numbers.
+fn complex<T: Element>(parts: ArrayD<T>) -> ArrayD<Complex<T>> {
+    let mut shape = parts.shape().to_vec();
+    if let Some(last) = shape.last_mut() {
+        *last /= 2;
+    }
+    let numbers: Vec<T> = parts.iter().copied().collect();
+    let numbers = numbers.chunks_exact(2).map(|p| Complex { re: p[0], im: p[1] }).collect();
+    match ArrayD::from_shape_vec(IxDyn(&shape), numbers) {
+        Ok(a) => a,
+        Err(e) => unreachable!("results have an even number of components: {e}"),
+    }
+}
+
+impl<T: Element, P: Place + Default> ComplexLazyTensor<T, P> {
+    /// Rows indexed by `i`: an array of shape `(batch…, M, dim)`, or `(M)` for dimension 1. Other
+    /// shapes are an error that is carried.
+    #[track_caller]
+    pub fn vi(array: impl IntoComplexArray<Elem = T>) -> Self {
+        Self::array(array.into_interleaved(2), Category::I, Location::caller())
+    }
+    /// Rows indexed by `j`: an array of shape `(batch…, N, dim)`, or `(N)` for dimension 1.
+    #[track_caller]
+    pub fn vj(array: impl IntoComplexArray<Elem = T>) -> Self {
+        Self::array(array.into_interleaved(2), Category::J, Location::caller())
+    }
+    /// A parameter: an array of shape `(batch…, dim)`, or without axes for dimension 1.
+    #[track_caller]
+    pub fn pm(array: impl IntoComplexArray<Elem = T>) -> Self {
+        Self::array(array.into_interleaved(1), Category::Param, Location::caller())
+    }
+    /// From an array whose shape tells what it is: see [`LazyTensor::new`].
+    #[track_caller]
+    pub fn new(array: impl IntoComplexArray<Elem = T>) -> Self {
+        match array.into_interleaved(1) {
+            Ok(parts) => ComplexLazyTensor { parts: LazyTensor::new(parts) },
+            Err(e) => ComplexLazyTensor { parts: LazyTensor::failed(Location::caller(), e) },
+        }
+    }
+    fn array(
+        parts: Result<Kept<T>, InputError>,
+        category: Category,
+        location: &Location<'_>,
+    ) -> Self {
+        ComplexLazyTensor { parts: LazyTensor::array(parts, category, location) }
+    }
+}
+
+impl<T: Element, P: Place> ComplexLazyTensor<T, P> {
+    /// The sum over the index of an axis, of shape `(batch…, rows, dim)`.
+    ///
+    /// # Errors
+    /// As [`LazyTensor::reduce`].
+    #[track_caller]
+    pub fn sum(&self, axis: Axis) -> Result<ArrayD<Complex<T>>, Error> {
+        Ok(complex(self.parts.sum(axis)?))
+    }
+    /// [`ComplexLazyTensor::sum`], not yet called: a real reduction in which real and imaginary
+    /// parts alternate. With respect to `z = a + ib`, `vjp` gives the pairs (∂/∂a, ∂/∂b).
+    ///
+    /// # Errors
+    /// As [`LazyTensor::bound`].
+    #[track_caller]
+    pub fn sum_reduction(&self, axis: Axis) -> Result<BoundReduction<T, P>, Error> {
+        self.parts.bind(None, (&reduce::SUM).into(), axis, Location::caller())
+    }
+    /// The matrix product `Σ_j k_ij b_j`: `b` has shape `(batch…, N, dim)`, or `(N)` for a result
+    /// of shape `(batch…, M)`.
+    ///
+    /// # Errors
+    /// As [`LazyTensor::reduce`].
+    #[track_caller]
+    pub fn matmul(&self, b: impl IntoComplexArray<Elem = T>) -> Result<ArrayD<Complex<T>>, Error> {
+        let location = Location::caller();
+        let vector = b.axes() == 1;
+        let b = ComplexLazyTensor::<T>::array(b.into_interleaved(2), Category::J, location);
+        let b = b.at(self.parts.place.clone());
+        let product = LazyTensor::combine(location, &[&self.parts, &b.parts], |_, x| {
+            super::operation("ComplexMult", x, &[])
+        });
+        let out = complex(product.values(None, (&reduce::SUM).into(), Axis::J, location)?);
+        let last = NdAxis(out.ndim() - 1);
+        Ok(if vector && out.len_of(last) == 1 { out.remove_axis(last) } else { out })
+    }
+}
+
+impl<T, P: Place + Default> ComplexLazyTensor<T, P> {
+    /// A complex number: a parameter or, if its parts are whole numbers, a constant.
+    #[track_caller]
+    pub fn scalar(value: Complex<f64>) -> Self {
+        let (re, im) = (LazyTensor::scalar(value.re), LazyTensor::scalar(value.im));
+        ComplexLazyTensor { parts: re.call("Concat", &[&im], &[]) }
+    }
+    /// Argument `position` of a function: see [`LazyTensor::var`]. Its arrays are real, of `2 dim`
+    /// components, in which real and imaginary parts alternate.
+    #[track_caller]
+    pub fn var(position: usize, dim: usize, category: Category) -> Self {
+        ComplexLazyTensor { parts: LazyTensor::var(position, dim.saturating_mul(2), category) }
+    }
+}
+
+impl<T, P: Place> LazyTensor<T, P> {
+    /// `a + 0i`
+    #[track_caller]
+    pub fn real2complex(&self) -> ComplexLazyTensor<T, P> {
+        ComplexLazyTensor { parts: self.call("Real2Complex", &[], &[]) }
+    }
+    /// `0 + ai`
+    #[track_caller]
+    pub fn imag2complex(&self) -> ComplexLazyTensor<T, P> {
+        ComplexLazyTensor { parts: self.call("Imag2Complex", &[], &[]) }
+    }
+    /// `exp(ia) = cos a + i sin a`
+    #[track_caller]
+    pub fn exp1j(&self) -> ComplexLazyTensor<T, P> {
+        ComplexLazyTensor { parts: self.call("ComplexExp1j", &[], &[]) }
+    }
+    /// The components of `self` as pairs of real and imaginary parts. An odd number of components
+    /// is an error that is carried.
+    #[track_caller]
+    pub fn as_complex(&self) -> ComplexLazyTensor<T, P> {
+        // Conjugation checks the dimension; twice it is nothing.
+        let conj = self.call("Conj", &[], &[]);
+        match conj.check() {
+            Err(_) if self.check().is_ok() => ComplexLazyTensor { parts: conj },
+            _ => ComplexLazyTensor { parts: self.clone() },
+        }
+    }
+}
+
+impl<T, P: Place> ComplexLazyTensor<T, P> {
+    /// The real LazyTensor behind it, of twice the dimension: real and imaginary parts alternate.
+    pub fn interleaved(&self) -> &LazyTensor<T, P> {
+        &self.parts
+    }
+    /// As [`LazyTensor::check`].
+    ///
+    /// # Errors
+    /// The first error, with its place in the caller's source.
+    pub fn check(&self) -> Result<(), Error> {
+        self.parts.check()
+    }
+    /// Number of complex components of an entry.
+    ///
+    /// # Errors
+    /// As [`LazyTensor::check`].
+    pub fn dim(&self) -> Result<usize, Error> {
+        Ok(self.parts.dim()? / 2)
+    }
+    /// `(batch…, M, N, dim)`, of complex components.
+    ///
+    /// # Errors
+    /// As [`LazyTensor::check`].
+    pub fn shape(&self) -> Result<Vec<usize>, Error> {
+        let mut shape = self.parts.shape()?;
+        shape.iter_mut().last().into_iter().for_each(|d| *d /= 2);
+        Ok(shape)
+    }
+    /// The (real) formula: see [`LazyTensor::formula`].
+    ///
+    /// # Errors
+    /// As [`LazyTensor::check`].
+    pub fn formula(&self) -> Result<Formula, Error> {
+        self.parts.formula()
+    }
+    /// The transposed matrix: `i` and `j` exchanged, without conjugation.
+    pub fn t(&self) -> Self {
+        ComplexLazyTensor { parts: self.parts.t() }
+    }
+    /// A name for a variable: see [`LazyTensor::named`].
+    #[track_caller]
+    pub fn named(&self, name: &str) -> Self {
+        ComplexLazyTensor { parts: self.parts.named(name) }
+    }
+    /// Accumulation type and scheme of sums.
+    pub fn options(self, options: crate::spec::ReduceOptions) -> Self {
+        ComplexLazyTensor { parts: self.parts.options(options) }
+    }
+    /// Block-sparse ranges: entries outside count as absent.
+    pub fn ranges(self, ranges: impl Into<std::sync::Arc<crate::ranges::Ranges>>) -> Self {
+        ComplexLazyTensor { parts: self.parts.ranges(ranges) }
+    }
+    /// The same matrix, to be reduced elsewhere.
+    pub fn at<Q: Place>(self, place: Q) -> ComplexLazyTensor<T, Q> {
+        ComplexLazyTensor { parts: self.parts.at(place) }
+    }
+    /// `len` components from `start`, counted from 0.
+    #[track_caller]
+    pub fn extract(&self, start: usize, len: usize) -> Self {
+        let (start, len) = (start.saturating_mul(2), len.saturating_mul(2));
+        ComplexLazyTensor { parts: self.parts.extract(start, len) }
+    }
+    /// Component `index`, counted from 0.
+    #[track_caller]
+    pub fn elem(&self, index: usize) -> Self {
+        self.extract(index, 1)
+    }
+    /// The components of `other` after those of `self`.
+    #[track_caller]
+    pub fn concat(&self, other: impl ComplexOperand<T, P>) -> Self {
+        ComplexLazyTensor { parts: self.parts.call("Concat", &[&other.operand().complex()], &[]) }
+    }
+    /// Scalar product `Σ_k a_k b_k`, without conjugation.
+    #[track_caller]
+    pub fn scalprod(&self, other: impl ComplexOperand<T, P>) -> Self {
+        (self * other).sum_components()
+    }
+}
+
+macro_rules! unary {
+    ($($(#[$doc:meta])* $method:ident = $name:literal -> $kind:ident;)*) => {
+        /// Operations.
+        impl<T, P: Place> ComplexLazyTensor<T, P> {$(
+            $(#[$doc])*
+            #[track_caller]
+            pub fn $method(&self) -> unary!($kind) {
+                unary!($kind self.parts.call($name, &[], &[]))
+            }
+        )*}
+        /// The operations of complex numbers that have a method or an operator.
+        #[cfg(test)]
+        pub(super) const OPERATIONS: &[&str] = &[
+            $($name,)* "Real2Complex", "Imag2Complex", "ComplexExp1j", "ComplexAdd",
+            "ComplexSubtract", "ComplexMult", "ComplexDivide", "ComplexRealScal",
+        ];
+    };
+    (complex) => { ComplexLazyTensor<T, P> };
+    (real) => { LazyTensor<T, P> };
+    (complex $e:expr) => { ComplexLazyTensor { parts: $e } };
+    (real $e:expr) => { $e };
+}
+unary! {
+    /// Real parts.
+    real = "ComplexReal" -> real;
+    /// Imaginary parts.
+    imag = "ComplexImag" -> real;
+    /// Angles, in [-π, π].
+    angle = "ComplexAngle" -> real;
+    /// Absolute values; their gradient at 0 is taken as 0.
+    abs = "ComplexAbs" -> real;
+    /// Squares of absolute values.
+    square_abs = "ComplexSquareAbs" -> real;
+    /// Conjugates.
+    conj = "Conj" -> complex;
+    /// Exponentials.
+    exp = "ComplexExp" -> complex;
+    /// Sum of the components of each entry.
+    sum_components = "ComplexSum" -> complex;
+}
+
+/// A complex or real operand.
+pub struct Operand<T, P> {
+    parts: LazyTensor<T, P>,
+    real: bool,
+}
+impl<T, P: Place> Operand<T, P> {
+    #[track_caller]
+    fn complex(self) -> LazyTensor<T, P> {
+        if self.real { self.parts.call("Real2Complex", &[], &[]) } else { self.parts }
+    }
+}
+
+/// What can stand beside a [`ComplexLazyTensor`]: another one, a complex or real number, or a real
+/// [`LazyTensor`].
+pub trait ComplexOperand<T, P> {
+    /// As an operand.
+    #[track_caller]
+    fn operand(self) -> Operand<T, P>;
+}
+impl<T, P> ComplexOperand<T, P> for ComplexLazyTensor<T, P> {
+    fn operand(self) -> Operand<T, P> {
+        Operand { parts: self.parts, real: false }
+    }
+}
+impl<T, P: Place> ComplexOperand<T, P> for &ComplexLazyTensor<T, P> {
+    fn operand(self) -> Operand<T, P> {
+        Operand { parts: self.parts.clone(), real: false }
+    }
+}
+impl<T, P: Place + Default> ComplexOperand<T, P> for Complex<f64> {
+    #[track_caller]
+    fn operand(self) -> Operand<T, P> {
+        ComplexLazyTensor::scalar(self).operand()
+    }
+}
+impl<T, P: Place + Default> ComplexOperand<T, P> for Complex<f32> {
+    #[track_caller]
+    fn operand(self) -> Operand<T, P> {
+        Complex::<f64>::new(self.re.into(), self.im.into()).operand()
+    }
+}
+macro_rules! real_operands {
+    ($([$($bound:ident)?] $t:ty;)*) => {$(
+        impl<T, P: Place $(+ $bound)?> ComplexOperand<T, P> for $t {
+            #[track_caller]
+            fn operand(self) -> Operand<T, P> {
+                Operand { parts: LazyOperand::<T, P>::lazy(self), real: true }
+            }
+        }
+    )*};
+}
+real_operands! {
+    [] LazyTensor<T, P>;
+    [] &LazyTensor<T, P>;
+    [Default] f64;
+    [Default] f32;
+    [Default] i32;
+}
+
+/// The operation of that name; products with a real factor need half the work.
+#[track_caller]
+fn combine<T, P: Place>(name: &str, a: Operand<T, P>, b: Operand<T, P>) -> ComplexLazyTensor<T, P> {
+    let (a, b, name) = match name {
+        "ComplexMult" if a.real != b.real => (a.parts, b.parts, "ComplexRealScal"),
+        "ComplexDivide" if b.real && !a.real => {
+            (b.parts.call("Inv", &[], &[]), a.parts, "ComplexRealScal")
+        }
+        name => (a.complex(), b.complex(), name),
+    };
+    ComplexLazyTensor { parts: a.call(name, &[&b], &[]) }
+}
+
+macro_rules! operators {
+    ($($trait:ident $method:ident $name:literal;)*) => {$(
+        operators!(left [, R: ComplexOperand<T, P>] ComplexLazyTensor<T, P>, R, $trait $method $name);
+        operators!(left [, R: ComplexOperand<T, P>] &ComplexLazyTensor<T, P>, R, $trait $method $name);
+        operators!(number f64, $trait $method $name);
+        operators!(number i32, $trait $method $name);
+        operators!(number Complex<f64>, $trait $method $name);
+        operators!(number Complex<f32>, $trait $method $name);
+    )*};
+    (number $left:ty, $trait:ident $method:ident $name:literal) => {
+        impl<T, P: Place + Default> std::ops::$trait<ComplexLazyTensor<T, P>> for $left {
+            type Output = ComplexLazyTensor<T, P>;
+            #[track_caller]
+            fn $method(self, other: ComplexLazyTensor<T, P>) -> ComplexLazyTensor<T, P> {
+                combine($name, self.operand(), other.operand())
+            }
+        }
+        impl<T, P: Place + Default> std::ops::$trait<&ComplexLazyTensor<T, P>> for $left {
+            type Output = ComplexLazyTensor<T, P>;
+            #[track_caller]
+            fn $method(self, other: &ComplexLazyTensor<T, P>) -> ComplexLazyTensor<T, P> {
+                combine($name, self.operand(), other.operand())
+            }
+        }
+    };
+    (left [$($generic:tt)*] $left:ty, $right:ty, $trait:ident $method:ident $name:literal) => {
+        impl<T, P: Place $($generic)*> std::ops::$trait<$right> for $left {
+            type Output = ComplexLazyTensor<T, P>;
+            #[track_caller]
+            fn $method(self, other: $right) -> ComplexLazyTensor<T, P> {
+                combine($name, self.operand(), other.operand())
+            }
+        }
+    };
+}
+operators! {
+    Add add "ComplexAdd";
+    Sub sub "ComplexSubtract";
+    Mul mul "ComplexMult";
+    Div div "ComplexDivide";
+}
+impl<T, P: Place> std::ops::Neg for ComplexLazyTensor<T, P> {
+    type Output = ComplexLazyTensor<T, P>;
+    #[track_caller]
+    fn neg(self) -> ComplexLazyTensor<T, P> {
+        ComplexLazyTensor { parts: -self.parts }
+    }
+}
+impl<T, P: Place> std::ops::Neg for &ComplexLazyTensor<T, P> {
+    type Output = ComplexLazyTensor<T, P>;
+    #[track_caller]
+    fn neg(self) -> ComplexLazyTensor<T, P> {
+        ComplexLazyTensor { parts: -&self.parts }
+    }
+}

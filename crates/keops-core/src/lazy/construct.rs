@@ -1,0 +1,320 @@
+//! Where LazyTensors come from: arrays of any layout, numbers, lists, symbols.
+
+use super::{Bound, Expression, LazyTensor, Source, located};
+use crate::data::{ArgView, Element};
+use crate::error::{DimError, Error, InputError};
+use crate::genred::Place;
+use crate::graph::{Builder, Category, Ex, MAX_DIM, Node, Var};
+use crate::spec::ReduceOptions;
+use ndarray::{ArrayBase, ArrayD, ArrayViewD, Axis as NdAxis, Data, Dimension, IxDyn, Slice, arr1};
+use std::marker::PhantomData;
+use std::panic::Location;
+use std::sync::Arc;
+
+/// An array of any element type.
+pub(super) trait Stored: Send + Sync {
+    fn view(&self) -> ArgView<'_>;
+}
+impl<T: Element> Stored for ArrayD<T> {
+    fn view(&self) -> ArgView<'_> {
+        T::erase(ndarray::ArrayRef::view(self))
+    }
+}
+impl<T: Element> Stored for Kept<T> {
+    fn view(&self) -> ArgView<'_> {
+        match self.base.broadcast(IxDyn(&self.shape)) {
+            Some(view) => T::erase(view),
+            None => unreachable!("the shape is that of the base, with axes repeated"),
+        }
+    }
+}
+
+/// An array that a LazyTensor keeps. Axes along which it repeats (of stride zero) take no memory.
+#[derive(Clone, Debug)]
+pub struct Kept<T> {
+    base: ArrayD<T>,
+    shape: Vec<usize>,
+}
+
+impl<T> Kept<T> {
+    /// Shape.
+    pub fn shape(&self) -> &[usize] {
+        &self.shape
+    }
+    /// `convert` may change the last `whole` axes, which are copied even if they repeat.
+    pub(super) fn copy<A: Clone>(
+        mut view: ArrayViewD<'_, A>,
+        whole: usize,
+        convert: impl FnOnce(ArrayD<A>) -> ArrayD<T>,
+    ) -> Result<Kept<T>, InputError> {
+        let mut shape = view.shape().to_vec();
+        let repeats = shape.len().saturating_sub(whole);
+        for (k, &extent) in shape[..repeats].iter().enumerate() {
+            if extent > 1 && view.strides()[k] == 0 {
+                view.slice_axis_inplace(NdAxis(k), Slice::from(..1));
+            }
+        }
+        let mut copy: Vec<A> = vec![];
+        copy.try_reserve_exact(view.len()).map_err(|_| InputError::TooLarge {
+            what: "an array".into(),
+            detail: format!("{shape:?}"),
+        })?;
+        copy.extend(view.iter().cloned());
+        let base = match ArrayD::from_shape_vec(view.raw_dim(), copy) {
+            Ok(base) => convert(base),
+            Err(e) => unreachable!("as many elements as the view has: {e}"),
+        };
+        shape[repeats..].clone_from_slice(&base.shape()[repeats..]);
+        Ok(Kept { base, shape })
+    }
+    fn insert_axis(mut self, at: usize) -> Kept<T> {
+        self.base = self.base.insert_axis(NdAxis(at));
+        self.shape.insert(at, 1);
+        self
+    }
+    /// Without an axis of extent 1.
+    fn remove_axis(mut self, at: usize) -> Kept<T> {
+        self.base = self.base.index_axis_move(NdAxis(at), 0);
+        self.shape.remove(at);
+        self
+    }
+}
+
+/// An array to take over or to copy: any owned array, view or reference, of any layout. Owned
+/// arrays are moved; what is borrowed is copied once, so that no LazyTensor has a lifetime.
+pub trait IntoArray {
+    /// Element type.
+    type Elem: Element;
+    /// The array.
+    ///
+    /// # Errors
+    /// [`InputError::TooLarge`] if there is no memory for a copy.
+    fn into_array(self) -> Result<Kept<Self::Elem>, InputError>;
+}
+impl<T: Element, S: Data<Elem = T>, D: Dimension> IntoArray for ArrayBase<S, D, T> {
+    type Elem = T;
+    fn into_array(self) -> Result<Kept<T>, InputError> {
+        match self.try_into_owned_nocopy() {
+            Ok(owned) => Ok(Kept { shape: owned.shape().to_vec(), base: owned.into_dyn() }),
+            Err(borrowed) => Kept::copy(borrowed.view().into_dyn(), 0, |a| a),
+        }
+    }
+}
+impl<T: Element, S: Data<Elem = T>, D: Dimension> IntoArray for &ArrayBase<S, D, T> {
+    type Elem = T;
+    fn into_array(self) -> Result<Kept<T>, InputError> {
+        Kept::copy(self.view().into_dyn(), 0, |a| a)
+    }
+}
+impl<T: Element> IntoArray for Kept<T> {
+    type Elem = T;
+    fn into_array(self) -> Result<Kept<T>, InputError> {
+        Ok(self)
+    }
+}
+
+impl<T, P: Place + Default> LazyTensor<T, P> {
+    pub(super) fn from_state(state: Result<Expression, Error>) -> Self {
+        LazyTensor {
+            state,
+            options: ReduceOptions::default(),
+            ranges: None,
+            place: P::default(),
+            element: PhantomData,
+        }
+    }
+    pub(super) fn failed(location: &Location<'_>, e: impl Into<Error>) -> Self {
+        LazyTensor::from_state(Err(located(location, e)))
+    }
+    fn source(category: Category, dim: usize, value: Bound, name: String) -> Self {
+        let var = Var { index: 0, dim, category };
+        let b = Builder::default();
+        let root = b.var(var).id;
+        let sources = vec![Source { var, value, name: name.into() }];
+        LazyTensor::from_state(Ok(Expression { graph: b.into_graph().into(), root, sources }))
+    }
+    fn leaf(f: impl for<'b> FnOnce(&'b Builder) -> Ex<'b>) -> Self {
+        let b = Builder::default();
+        let root = f(&b).id;
+        let graph = b.into_graph().into();
+        LazyTensor::from_state(Ok(Expression { graph, root, sources: vec![] }))
+    }
+    /// The number of a row, `i`.
+    ///
+    /// ```
+    /// use keops_core::{genred::Reference, lazy::LazyTensor, spec::Axis};
+    /// let x = LazyTensor::<f64, Reference>::vi(ndarray::array![1.0, 2.0, 4.0]);
+    /// // Products with all columns but the one of the row itself.
+    /// let others = LazyTensor::i().not_equal(LazyTensor::j()) * (&x * x.t());
+    /// assert_eq!(others.sum(Axis::J)?, ndarray::array![[6.0], [10.0], [12.0]].into_dyn());
+    /// # Ok::<(), keops_core::error::Error>(())
+    /// ```
+    pub fn i() -> Self {
+        LazyTensor::leaf(|b| b.node(Node::Index(Category::I)))
+    }
+    /// The number of a column, `j`.
+    pub fn j() -> Self {
+        LazyTensor::leaf(|b| b.node(Node::Index(Category::J)))
+    }
+    /// A constant of the formula, of dimension 1 (KeOps' `IntCst`, for any number).
+    pub fn constant(value: f64) -> Self {
+        LazyTensor::leaf(|b| b.lit(value))
+    }
+    /// The vector `0, 1, …, dim - 1`. An error is carried if `dim` is not in 1..=[`MAX_DIM`].
+    #[track_caller]
+    pub fn iota(dim: usize) -> Self {
+        match Self::dimension("Iota", dim, Location::caller()) {
+            Err(failed) => failed,
+            Ok(dim) => LazyTensor::leaf(|b| b.node(Node::Iota(dim))),
+        }
+    }
+    fn dimension(op: &str, dim: usize, location: &Location<'_>) -> Result<usize, Self> {
+        if (1..=MAX_DIM).contains(&dim) {
+            return Ok(dim);
+        }
+        let e = DimError::new(op, format!("a dimension in 1..={MAX_DIM}"), dim);
+        Err(LazyTensor::failed(location, e))
+    }
+    /// A scalar: a constant if it is a whole number, else a parameter, so that another value does
+    /// not mean new code.
+    #[track_caller]
+    pub fn scalar(value: f64) -> Self {
+        // As in KeOps; infinities and NaN are constants too.
+        if value.fract() == 0.0 || !value.is_finite() {
+            return LazyTensor::constant(value);
+        }
+        let name = format!("the scalar {value} at {}", Location::caller());
+        LazyTensor::source(Category::Param, 1, Bound::Scalar(value), name)
+    }
+    /// Argument `position`, of so many components, of a function that [`LazyTensor::genred`] or a
+    /// `…_reduction` method makes: one row for each i, one for each j, or a parameter. It is named
+    /// `v0`, `v1`, … unless [`LazyTensor::named`] otherwise. An error is carried if `dim` is not in
+    /// 1..=[`MAX_DIM`].
+    #[track_caller]
+    pub fn var(position: usize, dim: usize, category: Category) -> Self {
+        match Self::dimension("Var", dim, Location::caller()) {
+            Err(failed) => failed,
+            Ok(dim) => {
+                LazyTensor::source(category, dim, Bound::Symbol(position), format!("v{position}"))
+            }
+        }
+    }
+}
+
+impl<T: Element, P: Place + Default> LazyTensor<T, P> {
+    /// From an array whose shape tells what it is, as KeOps' constructor: `(batch…, M, 1, dim)`
+    /// are rows of i, `(batch…, 1, N, dim)` rows of j, `(batch…, 1, 1, dim)` is a parameter, and so
+    /// is an array with one axis (`dim`) or none. A matrix can be either: an error is carried, see
+    /// [`LazyTensor::vi`], [`LazyTensor::vj`] and [`LazyTensor::pm`].
+    ///
+    /// ```
+    /// use keops_core::{genred::Reference, lazy::LazyTensor};
+    /// use ndarray::{Array1, Array3, Array4};
+    /// type Lazy = LazyTensor<f64, Reference>;
+    ///
+    /// let x_i = Lazy::new(Array3::zeros((5, 1, 3)));
+    /// let y_j = Lazy::new(Array4::zeros((2, 1, 7, 3))); // two batches
+    /// let sigma = Lazy::new(Array1::ones(1));
+    /// assert_eq!((x_i.sqdist(&y_j) / sigma).shape()?, [2, 5, 7, 1]);
+    /// # Ok::<(), keops_core::error::Error>(())
+    /// ```
+    #[track_caller]
+    pub fn new(array: impl IntoArray<Elem = T>) -> Self {
+        let location = Location::caller();
+        let array = match array.into_array() {
+            Ok(array) => array,
+            Err(e) => return LazyTensor::failed(location, e),
+        };
+        let n = array.shape.len();
+        let (category, array) = match array.shape[..] {
+            [] | [_] => (Category::Param, array),
+            [_, _] => (Category::Param, array), // refused below
+            [.., 1, 1, _] => (Category::Param, array.remove_axis(n - 2).remove_axis(n - 3)),
+            [.., 1, _, _] => (Category::J, array.remove_axis(n - 3)),
+            [.., _, 1, _] => (Category::I, array.remove_axis(n - 2)),
+            _ => (Category::Param, array), // refused below
+        };
+        if n >= 2 && array.shape.len() == n {
+            let e = InputError::Shape {
+                name: "LazyTensor".into(),
+                expected: "shape (batches…, M, 1, dim), (batches…, 1, N, dim) or (dim); a matrix \
+                           needs `vi`, `vj` or `pm`"
+                    .into(),
+                got: array.shape,
+            };
+            return LazyTensor::failed(location, e);
+        }
+        Self::array(Ok(array), category, location)
+    }
+    /// Rows indexed by `i`: an array of shape `(batch…, M, dim)`, or `(M)` for dimension 1. Other
+    /// shapes are an error that is carried.
+    ///
+    /// ```
+    /// use keops_core::{genred::Reference, lazy::LazyTensor};
+    /// use ndarray::{Array2, s};
+    /// let points = Array2::<f32>::zeros((10, 3));
+    /// let x = LazyTensor::<f32, Reference>::vi(points.slice(s![..;2, ..2]));
+    /// assert_eq!(x.shape()?, [5, 1, 2]);
+    /// # Ok::<(), keops_core::error::Error>(())
+    /// ```
+    #[track_caller]
+    pub fn vi(array: impl IntoArray<Elem = T>) -> Self {
+        Self::array(array.into_array(), Category::I, Location::caller())
+    }
+    /// Rows indexed by `j`: an array of shape `(batch…, N, dim)`, or `(N)` for dimension 1. Other
+    /// shapes are an error that is carried.
+    #[track_caller]
+    pub fn vj(array: impl IntoArray<Elem = T>) -> Self {
+        Self::array(array.into_array(), Category::J, Location::caller())
+    }
+    /// A parameter: an array of shape `(batch…, dim)`, or without axes for dimension 1. Other
+    /// shapes are an error that is carried.
+    #[track_caller]
+    pub fn pm(array: impl IntoArray<Elem = T>) -> Self {
+        Self::array(array.into_array(), Category::Param, Location::caller())
+    }
+    /// A parameter from a list of numbers, rounded to `T`. An empty list is an error that is
+    /// carried.
+    ///
+    /// ```
+    /// use keops_core::{genred::Reference, lazy::LazyTensor, spec::Axis};
+    /// let x = LazyTensor::<f64, Reference>::vi(ndarray::array![[1.0, 2.0]]);
+    /// // Wherever a LazyTensor is expected, a list will do.
+    /// assert_eq!((&x * [3.0, 5.0]).sum(Axis::J)?, ndarray::array![[3.0, 10.0]].into_dyn());
+    /// # Ok::<(), keops_core::error::Error>(())
+    /// ```
+    #[track_caller]
+    pub fn list(values: &[f64]) -> Self {
+        let array: Vec<T> = values.iter().map(|&v| T::of_f64(v)).collect();
+        Self::array(arr1(&array).into_array(), Category::Param, Location::caller())
+    }
+    pub(super) fn array(
+        array: Result<Kept<T>, InputError>,
+        category: Category,
+        location: &Location<'_>,
+    ) -> Self {
+        let array = match array {
+            Ok(array) => array,
+            Err(e) => return LazyTensor::failed(location, e),
+        };
+        let own = if category == Category::Param { 1 } else { 2 };
+        let given = array.shape.clone();
+        let keyword = category.keyword();
+        let array = match given.len() + 1 {
+            n if n == own => array.insert_axis(own - 1),
+            _ => array,
+        };
+        let dim = array.shape.last().copied().unwrap_or(0);
+        if array.shape.len() < own || dim == 0 || dim > MAX_DIM {
+            let letters = ["(batches…, dim)", "(batches…, rows, dim)"][own - 1];
+            let e = InputError::Shape {
+                name: keyword.into(),
+                expected: format!("shape {letters} with a dimension in 1..={MAX_DIM}"),
+                got: given,
+            };
+            return LazyTensor::failed(location, e);
+        }
+        let name = format!("{keyword}({dim}) at {location}");
+        LazyTensor::source(category, dim, Bound::Array(Arc::new(array)), name)
+    }
+}

@@ -1,0 +1,192 @@
+//! Reductions of LazyTensors: at once, or not yet called.
+
+use super::{BoundReduction, IntoArray, LazyOperand, LazyTensor};
+use crate::data::{Buffer, Element};
+use crate::error::Error;
+use crate::genred::{Place, Reduce};
+use crate::graph::Category;
+use crate::reduce::{self, ReductionDef};
+use crate::spec::Axis;
+use ndarray::{ArrayD, Axis as NdAxis};
+use std::panic::Location;
+
+fn many(def: &'static ReductionDef, k: usize) -> Reduce {
+    Reduce { def, k }
+}
+
+/// Both forms of the reductions without a weight: `name, name_reduction (winners) -> what = DEF`.
+macro_rules! reductions {
+    ($($(#[$doc:meta])* $now:ident $later:ident($($k:ident)?) -> $what:ident $out:ty = $def:ident;)*) => {
+        /// Reductions over the index of an axis: over `Axis::J` one result for each i, over
+        /// `Axis::I` one for each j. Results have shape `(batch…, rows, dim)`; errors are those of
+        /// [`LazyTensor::reduce`]. The `…_reduction` methods give the same, not yet called.
+        impl<T: Element, P: Place> LazyTensor<T, P> {$(
+            $(#[$doc])*
+            ///
+            /// # Errors
+            /// As [`LazyTensor::reduce`].
+            #[track_caller]
+            pub fn $now(&self, $($k: usize,)? axis: Axis) -> Result<$out, Error> {
+                let reduce = many(&reduce::$def, reductions!(count $($k)?));
+                self.$what(None, reduce, axis, Location::caller())
+            }
+            #[doc = concat!("[`LazyTensor::", stringify!($now), "`], not yet called.")]
+            ///
+            /// # Errors
+            /// As [`LazyTensor::bound`].
+            #[track_caller]
+            pub fn $later(&self, $($k: usize,)? axis: Axis) -> Result<BoundReduction<T, P>, Error> {
+                let reduce = many(&reduce::$def, reductions!(count $($k)?));
+                self.bind(None, reduce, axis, Location::caller())
+            }
+        )*}
+    };
+    (count) => { 1 };
+    (count $k:ident) => { $k };
+}
+
+reductions! {
+    /// Sum.
+    sum sum_reduction() -> values ArrayD<T> = SUM;
+    /// `log Σ exp`; -inf over nothing.
+    logsumexp logsumexp_reduction() -> values ArrayD<T> = LOG_SUM_EXP;
+    /// Smallest value; +inf over nothing.
+    min min_reduction() -> values ArrayD<T> = MIN;
+    /// Largest value; -inf over nothing.
+    max max_reduction() -> values ArrayD<T> = MAX;
+    /// Index of the smallest value, the first of equals; -1 over nothing.
+    argmin argmin_reduction() -> indices ArrayD<i64> = ARG_MIN;
+    /// Index of the largest value, the first of equals; -1 over nothing.
+    argmax argmax_reduction() -> indices ArrayD<i64> = ARG_MAX;
+    /// Smallest value and its index.
+    min_argmin min_argmin_reduction() -> both (ArrayD<T>, ArrayD<i64>) = MIN_ARG_MIN;
+    /// Largest value and its index.
+    max_argmax max_argmax_reduction() -> both (ArrayD<T>, ArrayD<i64>) = MAX_ARG_MAX;
+    /// The `k` smallest values in order, shape `(batch…, rows, k)`, or `(batch…, rows, k, dim)`
+    /// for entries of more than one component; +inf where there are fewer.
+    kmin kmin_reduction(k) -> values ArrayD<T> = K_MIN;
+    /// Indices of the `k` smallest values in order, shaped as [`LazyTensor::kmin`]; -1 where there
+    /// are fewer.
+    argkmin argkmin_reduction(k) -> indices ArrayD<i64> = ARG_K_MIN;
+    /// The `k` smallest values and their indices.
+    kmin_argkmin kmin_argkmin_reduction(k) -> both (ArrayD<T>, ArrayD<i64>) = K_MIN_ARG_K_MIN;
+}
+
+impl<T: Element, P: Place> LazyTensor<T, P> {
+    /// Reduces over one index: all results, values in the compute type (f32 for f16 and bf16),
+    /// indices in i64; shapes as for [`crate::genred::Genred`].
+    ///
+    /// # Errors
+    /// The error that it carries; [`Error::Input`] if formula, reduction and arrays do not fit;
+    /// [`Error::Compile`] and [`Error::Run`] from the device; each with its place in the caller's
+    /// source.
+    #[track_caller]
+    pub fn reduce(&self, reduction: impl Into<Reduce>, axis: Axis) -> Result<Vec<Buffer>, Error> {
+        self.evaluate(None, reduction.into(), axis, Location::caller())
+    }
+    pub(super) fn values(
+        &self,
+        w: Option<&Self>,
+        r: Reduce,
+        axis: Axis,
+        location: &Location<'_>,
+    ) -> Result<ArrayD<T>, Error> {
+        match self.evaluate(w, r, axis, location)?.swap_remove(0) {
+            Buffer::I64(_) => unreachable!("the first result is values"),
+            b => Ok(T::take(b)),
+        }
+    }
+    fn indices(
+        &self,
+        w: Option<&Self>,
+        r: Reduce,
+        axis: Axis,
+        location: &Location<'_>,
+    ) -> Result<ArrayD<i64>, Error> {
+        match self.evaluate(w, r, axis, location)?.pop() {
+            Some(Buffer::I64(a)) => Ok(a),
+            _ => unreachable!("the last result is indices"),
+        }
+    }
+    fn both(
+        &self,
+        w: Option<&Self>,
+        r: Reduce,
+        axis: Axis,
+        location: &Location<'_>,
+    ) -> Result<(ArrayD<T>, ArrayD<i64>), Error> {
+        let mut made = self.evaluate(w, r, axis, location)?;
+        match (made.pop(), made.pop()) {
+            (Some(Buffer::I64(i)), Some(v)) => Ok((T::take(v), i)),
+            _ => unreachable!("the results are values and indices"),
+        }
+    }
+    /// `log Σ w exp`
+    ///
+    /// # Errors
+    /// As [`LazyTensor::reduce`].
+    #[track_caller]
+    pub fn logsumexp_weighted(
+        &self,
+        weight: impl LazyOperand<T, P>,
+        axis: Axis,
+    ) -> Result<ArrayD<T>, Error> {
+        let location = Location::caller();
+        self.values(Some(&weight.lazy()), (&reduce::LOG_SUM_EXP).into(), axis, location)
+    }
+    /// `Σ w exp / Σ exp`: the mean of `weight` under the softmax; 0 over nothing.
+    ///
+    /// # Errors
+    /// As [`LazyTensor::reduce`].
+    #[track_caller]
+    pub fn sumsoftmaxweight(
+        &self,
+        weight: impl LazyOperand<T, P>,
+        axis: Axis,
+    ) -> Result<ArrayD<T>, Error> {
+        let location = Location::caller();
+        self.values(Some(&weight.lazy()), (&reduce::SUM_SOFT_MAX_WEIGHT).into(), axis, location)
+    }
+    /// The matrix product `Σ_j k_ij b_j`: `b` has shape `(batch…, N, dim)`, or `(N)` for a result
+    /// of shape `(batch…, M)`. Entries of dimension 1 multiply all components of `b`. Batch axes
+    /// broadcast.
+    ///
+    /// ```
+    /// use keops_core::{genred::Reference, lazy::LazyTensor};
+    /// use ndarray::array;
+    /// let x = LazyTensor::<f64, Reference>::vi(array![1.0, 2.0]);
+    /// let y = LazyTensor::vj(array![1.0, 0.0, 3.0]);
+    /// assert_eq!((&x * &y).matmul(array![1.0, 1.0, 1.0])?, array![4.0, 8.0].into_dyn());
+    /// # Ok::<(), keops_core::error::Error>(())
+    /// ```
+    ///
+    /// # Errors
+    /// As [`LazyTensor::reduce`].
+    #[track_caller]
+    pub fn matmul(&self, b: impl IntoArray<Elem = T>) -> Result<ArrayD<T>, Error> {
+        let location = Location::caller();
+        let b = b.into_array();
+        let vector = b.as_ref().is_ok_and(|b| b.shape().len() == 1);
+        let b = LazyTensor::<T>::array(b, Category::J, location).at(self.place.clone());
+        let product = Self::combine(location, &[self, &b], |_, x| super::operation("Mult", x, &[]));
+        let out = product.values(None, (&reduce::SUM).into(), Axis::J, location)?;
+        let last = NdAxis(out.ndim() - 1);
+        Ok(if vector && out.len_of(last) == 1 { out.remove_axis(last) } else { out })
+    }
+    /// [`LazyTensor::matmul`] under the name of linear operators.
+    ///
+    /// # Errors
+    /// As [`LazyTensor::reduce`].
+    #[track_caller]
+    pub fn matvec(&self, b: impl IntoArray<Elem = T>) -> Result<ArrayD<T>, Error> {
+        self.matmul(b)
+    }
+    /// The product of the transposed matrix, `Σ_i k_ij b_i`: `b` has M rows.
+    ///
+    /// # Errors
+    /// As [`LazyTensor::reduce`].
+    #[track_caller]
+    pub fn rmatvec(&self, b: impl IntoArray<Elem = T>) -> Result<ArrayD<T>, Error> {
+        self.t().matmul(b)
+    }
+}

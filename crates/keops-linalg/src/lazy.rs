@@ -1,0 +1,147 @@
+//! Systems of symbolic matrices.
+
+use crate::error::{OperatorError, SolveError};
+use crate::info::SolveOptions;
+use crate::operator::KernelOperator;
+use crate::solve::{KernelSolve, Solution};
+use keops_core::data::Element;
+use keops_core::error::InputError;
+use keops_core::genred::{Place, Reference};
+use keops_core::graph::Category;
+use keops_core::lazy::{BoundReduction, LazyTensor, OpenArgs};
+use keops_core::reduce::SUM;
+use keops_core::spec::Axis;
+use ndarray::{ArrayRef, Axis as NdAxis, Dimension};
+
+/// Systems of a symbolic matrix.
+pub trait Solve<T: Element, P> {
+    /// Solves `(K + ridge I) a = b` by conjugate gradients, for a symmetric positive definite K;
+    /// `b` has shape `(batch…, M, columns)`, or `(M)`, as has the solution.
+    ///
+    /// ```
+    /// use keops_core::{genred::Reference, lazy::LazyTensor};
+    /// use keops_linalg::{Solve, SolveOptions};
+    /// use ndarray::{Array1, array};
+    ///
+    /// let x = array![[0.0], [0.5], [1.0]];
+    /// let k = (-LazyTensor::<f64, Reference>::vi(&x).sqdist(LazyTensor::vj(&x))).exp();
+    /// let b = Array1::ones(3);
+    /// let a = k.solve(&b, &SolveOptions::ridge(0.1))?.value;
+    /// let residual = k.matmul(&a)? + 0.1 * &a - &b;
+    /// assert!(residual.iter().all(|r| r.abs() < 1e-4));
+    /// # Ok::<(), Box<dyn std::error::Error>>(())
+    /// ```
+    ///
+    /// # Errors
+    /// [`SolveError`]: if the matrix or `b` do not fit, if the iteration breaks down or does not
+    /// converge.
+    fn solve<D: Dimension>(
+        &self,
+        b: &ArrayRef<T, D>,
+        options: &SolveOptions,
+    ) -> Result<Solution<T>, SolveError>;
+    /// The same, not yet called: a function of the symbolic variables of K, if it has any, and of a
+    /// right-hand side of so many columns.
+    ///
+    /// ```
+    /// use keops_core::{genred::Reference, graph::Category, lazy::LazyTensor};
+    /// use keops_linalg::{Solve, SolveOptions};
+    /// use ndarray::array;
+    ///
+    /// let x = array![[0.0], [0.5], [1.0]];
+    /// let distances = LazyTensor::<f64, Reference>::vi(&x).sqdist(LazyTensor::vj(&x));
+    /// let gamma = LazyTensor::var(0, 1, Category::Param);
+    /// let solver = (-distances * gamma).exp().solver(1)?;
+    /// let b = array![[1.0], [2.0], [3.0]];
+    /// for gamma in [1.0, 2.0] {
+    ///     let a = solver.call((&array![gamma], &b), &SolveOptions::ridge(0.1))?.value;
+    ///     assert_eq!(a.shape(), [3, 1]);
+    /// }
+    /// # Ok::<(), Box<dyn std::error::Error>>(())
+    /// ```
+    ///
+    /// # Errors
+    /// [`SolveError::Core`] if the matrix does not fit so many columns.
+    fn solver(&self, columns: usize) -> Result<LazySolve<T, P>, SolveError>;
+}
+
+/// A system of a symbolic matrix, not yet solved: see [`Solve::solver`].
+pub struct LazySolve<T, P = Reference> {
+    bound: BoundReduction<T, P>,
+    solve: KernelSolve<P>,
+}
+
+impl<T, P: Place> std::fmt::Debug for LazySolve<T, P> {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.debug_struct("LazySolve").field("product", &self.bound).finish()
+    }
+}
+
+impl<T: Element, P: Place> LazySolve<T, P> {
+    /// Names of the arguments of calls: the symbolic variables of the matrix by position, then the
+    /// right-hand side.
+    pub fn arguments(&self) -> Vec<&str> {
+        self.bound.free()
+    }
+    /// Solves; the right-hand side, of shape `(batch…, M, columns)`, is the last argument.
+    ///
+    /// # Errors
+    /// As [`KernelSolve::call`].
+    pub fn call<'a>(
+        &'a self,
+        arguments: impl OpenArgs<'a, T>,
+        options: &SolveOptions,
+    ) -> Result<Solution<T>, SolveError> {
+        let all = self.bound.arguments(arguments).map_err(SolveError::Core)?;
+        self.solve.call(all, options)
+    }
+}
+
+/// The product of a matrix with vectors of so many columns, and the name of these.
+fn product<T: Element, P: Place>(
+    k: &LazyTensor<T, P>,
+    columns: usize,
+) -> Result<(BoundReduction<T, P>, String), SolveError> {
+    let position = k.symbolic_variables().map_err(SolveError::Core)?.len();
+    let b = LazyTensor::<T, Reference>::var(position, columns, Category::J).named("b");
+    let bound = (k * b.at(k.place().clone())).bound(&SUM, Axis::J).map_err(SolveError::Core)?;
+    let name = bound.free().last().map_or("b".to_string(), |n| n.to_string());
+    Ok((bound, name))
+}
+fn core(e: OperatorError) -> SolveError {
+    match e {
+        OperatorError::Core(e) => SolveError::Core(e),
+        e => unreachable!("a product is linear in its second factor: {e}"),
+    }
+}
+
+impl<T: Element, P: Place> Solve<T, P> for LazyTensor<T, P> {
+    fn solve<D: Dimension>(
+        &self,
+        b: &ArrayRef<T, D>,
+        options: &SolveOptions,
+    ) -> Result<Solution<T>, SolveError> {
+        let vector = b.ndim() == 1;
+        let mut b = b.view().into_dyn();
+        if vector {
+            b.insert_axis_inplace(NdAxis(1));
+        }
+        let (bound, name) = product(self, b.shape().last().copied().unwrap_or(0))?;
+        if let [symbol, _, ..] = bound.free()[..] {
+            let m = format!("{symbol} is symbolic: `solver` makes a function of it");
+            return Err(InputError::Option(m).into());
+        }
+        let operator = KernelOperator::new(bound.function(), &name, &bound).map_err(core)?;
+        let mut solution = operator.solve(&b, options)?;
+        let last = NdAxis(solution.value.ndim().saturating_sub(1));
+        if vector && solution.value.ndim() > 1 {
+            solution.value.index_axis_inplace(last, 0);
+        }
+        Ok(solution)
+    }
+    fn solver(&self, columns: usize) -> Result<LazySolve<T, P>, SolveError> {
+        let (bound, name) = product(self, columns)?;
+        let solve = KernelSolve::from_sum(bound.function().clone(), &name).map_err(core)?;
+        Ok(LazySolve { bound, solve })
+    }
+}
