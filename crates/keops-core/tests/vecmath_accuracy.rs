@@ -639,15 +639,27 @@ fn exponentials_by_bits<R: PrimReal>() {
     let (cheap, exact) = (vm::exp2_cheap, vm::exp2);
     for f in [exact, cheap] {
         same::<R>(Tape::unary(f), Tape::by_bits(f, Bound::Unknown), 0, arguments(f64::INFINITY));
-        let bound = Bound::NonpositiveOrInfinite;
-        let below = || arguments(f64::INFINITY).filter(|x| !x.is_finite() || *x <= 64.0);
-        same::<R>(Tape::unary(f), Tape::by_bits(f, bound), 0, below());
     }
-    same::<R>(Tape::unary(exact), Tape::by_bits(exact, Bound::Nonpositive), 0, arguments(0.0));
-    // Another polynomial: both are within their bounds.
-    let other = Tape::by_bits(cheap, Bound::Nonpositive);
-    same::<R>(Tape::unary(cheap), other, 4, arguments(0.0));
-    assert!(vm::exp2_watched(&mut Tape::<R>::by_bits(cheap, Bound::Nonpositive), Val(0)).is_none());
+    for bound in [Bound::Nonpositive, Bound::NonpositiveOrInfinite] {
+        let infinite = |x: &f64| bound == Bound::NonpositiveOrInfinite && *x == f64::INFINITY;
+        let all = || arguments(0.0).chain([f64::INFINITY].into_iter().filter(infinite));
+        same::<R>(Tape::unary(exact), Tape::by_bits(exact, bound), 0, all());
+        // Another polynomial: both are within their bounds.
+        same::<R>(Tape::unary(cheap), Tape::by_bits(cheap, bound), 4, all());
+        assert!(vm::exp2_watched(&mut Tape::<R>::by_bits(cheap, bound), Val(0)).is_none());
+        // Any NaN stays one, whatever its bits.
+        for f in [exact, cheap] {
+            for bound in [bound, Bound::Unknown] {
+                for bits in 1..2000 {
+                    let nan = R::from_int_bits(R::from_f64(f64::INFINITY).to_int_bits() + bits);
+                    assert!(nan.to_f64().is_nan());
+                    for x in [nan, R::from_f64(-nan.to_f64())] {
+                        assert!(Tape::by_bits(f, bound).run(&[x]).to_f64().is_nan(), "{bits}");
+                    }
+                }
+            }
+        }
+    }
     // What is watched: as before, or not finite.
     let mut by_bits = Tape::<R>::by_bits(watched, Bound::Unknown);
     let (mut by_scaling, mut plain) = (Tape::<R>::unary(watched), Tape::<R>::unary(cheap));

@@ -38,8 +38,8 @@ fn scaled(m: &Math, t: Val, factor: f64, polynomial: impl Fn(Val) -> Val) -> Val
     m.times(m.scale(polynomial(f), n), factor)
 }
 
-/// The same with exponents added to the bits. A subnormal result is the product of two normal
-/// numbers, so that it is rounded once.
+/// The same by products with powers of two that are made of bits. A subnormal result is the
+/// product of two normal numbers, so that it is rounded once.
 fn scaled_by_bits(
     m: &Math,
     t: Val,
@@ -48,34 +48,32 @@ fn scaled_by_bits(
     polynomial: impl Fn(Val) -> Val,
 ) -> Val {
     let (mantissa, bias) = if m.single() { (23, 127) } else { (52, 1023) };
-    // One product of 2^(n + up) and 2^-up serves where n is not large.
-    let up = match bound {
-        Bound::Unknown => 0,
-        _ if m.single() => 44,
-        _ => 80,
-    };
-    // Below this bound results are 0, and 2^(n + up) is normal. Argument order: it keeps a NaN.
+    // Below this bound results are 0. Argument order: it keeps a NaN.
     let mut t = m.max(m.pick(-165.0, -1090.0), t);
-    // Above this one they are infinite: y 2^(n + up) is, where it starts with the last exponent.
-    if bound == Bound::Unknown {
-        t = m.min(m.pick(130.0, 1030.0), t);
-    } else if bound != Bound::Nonpositive {
-        t = m.min(m.c(f64::from(bias + 1 - up) + factor.log2().ceil()), t);
-    }
     // Added to 3/2 2^mantissa, n stands in the low bits of the sum, rounded to nearest even.
-    let magic = m.c(1.5 * f64::from(mantissa).exp2() + f64::from(up));
-    let shifted = m.add(t, magic);
-    let y = polynomial(m.sub(t, m.sub(shifted, magic)));
-    let (y, bits) = (m.to_bits(y), m.to_bits(shifted));
-    let exponent = m.shl(bits, mantissa);
-    if bound != Bound::Unknown {
-        let high = m.real_of_bits(m.int_add(y, exponent));
-        return m.mul(high, m.c(factor * (-f64::from(up)).exp2()));
+    let magic = |more: i32| m.c(1.5 * f64::from(mantissa).exp2() + f64::from(more));
+    let split = |t: Val, magic: Val| {
+        let shifted = m.add(t, magic);
+        (m.to_bits(shifted), polynomial(m.sub(t, m.sub(shifted, magic))))
+    };
+    if bound == Bound::Unknown {
+        // y 2^h 2^(n - h) with h = floor(n / 2)
+        t = m.min(m.pick(130.0, 1030.0), t);
+        let (bits, y) = split(t, magic(2 * bias));
+        let half = m.shl(m.shr(bits, 1), mantissa);
+        let rest = m.int_sub(m.shl(bits, mantissa), half);
+        let y = m.mul(m.mul(y, m.real_of_bits(half)), m.real_of_bits(rest));
+        return m.times(y, factor);
     }
-    // y 2^h 2^(n - h) with h = floor(n / 2)
-    let half = m.shl(m.shr(bits, 1), mantissa);
-    let rest = m.int_add(m.int_sub(exponent, half), m.int(i64::from(bias) << mantissa));
-    m.times(m.mul(m.real_of_bits(m.int_add(y, half)), m.real_of_bits(rest)), factor)
+    // y 2^(n + up) 2^-up serves where n is not large. The greatest n makes the first power of two
+    // infinite.
+    let up = if m.single() { 44 } else { 80 };
+    if bound != Bound::Nonpositive {
+        t = m.min(m.c(f64::from(bias + 1 - up)), t);
+    }
+    let (bits, y) = split(t, magic(bias + up));
+    let y = m.mul(y, m.real_of_bits(m.shl(bits, mantissa)));
+    m.mul(y, m.c(factor * (-f64::from(up)).exp2()))
 }
 
 /// `2^f` divided by its leading coefficient: the first step of Horner's rule is an addition, which
@@ -103,9 +101,8 @@ pub fn exp2_cheap(b: &mut dyn PrimBuilder, t: Val) -> Val {
 }
 
 /// Is there a multiplication by a constant in the exponential that takes the leading coefficient?
-/// (The infinity of an infinite exponent needs 1 as the constant term.)
 fn leading_is_free(m: &Math, t: Val) -> bool {
-    m.scaling() == Scaling::Integer && m.bound(t) == Bound::Nonpositive
+    m.scaling() == Scaling::Integer && m.bound(t) != Bound::Unknown
 }
 
 /// `(y, leading)` with `2^t = leading · y`, as accurate as [`exp2_cheap`] and faster than it, for
@@ -116,13 +113,13 @@ pub fn exp2_watched(b: &mut dyn PrimBuilder, t: Val) -> Option<(Val, f64)> {
     let m = &Math::new(b);
     let leading = m.list(&EXP2_LEADING)[0];
     let polynomial = |f| monic(m, f);
-    match (m.scaling(), m.bound(t)) {
-        (Scaling::Integer, Bound::Nonpositive) => None,
-        (Scaling::Integer, _) => {
-            let bound = Bound::NonpositiveOrInfinite;
-            Some((scaled_by_bits(m, t, bound, leading, polynomial), 1.0))
-        }
-        _ => Some((scaled(m, t, 1.0, polynomial), leading)),
+    if leading_is_free(m, t) {
+        None
+    } else if m.scaling() == Scaling::Integer {
+        let bound = Bound::NonpositiveOrInfinite;
+        Some((scaled_by_bits(m, t, bound, leading, polynomial), 1.0))
+    } else {
+        Some((scaled(m, t, 1.0, polynomial), leading))
     }
 }
 

@@ -94,7 +94,6 @@ impl<'a> Math<'a> {
         int_and(a, b) = IntAnd;
         int_or(a, b) = IntOr;
         int_xor(a, b) = IntXor;
-        int_add(a, b) = IntAdd;
         int_sub(a, b) = IntSub;
         int_eq(a, b) = IntEq;
         int_lt(a, b) = IntLt;
