@@ -11,6 +11,7 @@ use keops::Genred;
 use keops::cpu::{Cpu, Level};
 use keops::data::{ArgView, Buffer, DType, Element};
 use keops::prelude::{Axis, Device, Ranges, ReduceOptions, Scheme};
+use keops_core::conformance::with_faulty_composite;
 use keops_core::error::Error;
 use keops_core::genred::Reduce;
 use keops_core::interp::Interpreter;
@@ -313,4 +314,24 @@ fn every_entry_has_a_case() {
     let reduced = |name: &str| cases.iter().any(|c| c.reduction == name);
     missing.extend(reduce::ALL.iter().map(|r| r.name).filter(|name| !reduced(name)));
     assert!(missing.is_empty(), "no golden case for {missing:?}");
+}
+
+/// A fault in the expansion of any composite is found by a committed case.
+#[test]
+fn faults_in_composites_are_found() {
+    let root = Path::new(env!("CARGO_MANIFEST_DIR")).join("tests/golden");
+    let cases = golden::read(&root);
+    let devices = [("interpreter".to_string(), Device::new(Interpreter::new()))];
+    let survivors: Vec<&str> = composite::ALL
+        .iter()
+        .filter(|c| {
+            // Operators and other composites use some of them too.
+            let named = |case: &&Case| case.formula.contains(c.name);
+            let (first, rest): (Vec<&Case>, Vec<&Case>) = cases.iter().partition(named);
+            let found = |case: &&Case| matches!(run(case, &devices), Outcome::Failed(_));
+            !with_faulty_composite(c, || first.iter().chain(&rest).any(found))
+        })
+        .map(|c| c.name)
+        .collect();
+    assert!(survivors.is_empty(), "no case notices a fault in {survivors:?}");
 }
