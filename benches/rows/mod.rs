@@ -181,7 +181,7 @@ impl Row {
             pattern.reduced.extend(met.map(|c| [c * size, (c + 1) * size]));
             pattern.slices.push(pattern.reduced.len());
         }
-        Ranges::from_pattern(pattern)
+        Ranges::from_pattern(pattern).expect("blocks in order")
     }
     /// Numbers for an argument: positions uniform in the unit cube, weights around zero.
     pub fn values<T: Element>(&self, name: &str, shape: &[usize]) -> ArrayD<T> {
@@ -252,7 +252,7 @@ impl<T: Real> Problem<T> {
     pub fn pairs(&self) -> usize {
         let [_, size] = self.row.clusters;
         match &self.ranges {
-            Some(ranges) => ranges.over_j.reduced.len() * size * size,
+            Some(ranges) => ranges.pattern(Axis::J).reduced.len() * size * size,
             None => self.row.rows.iter().product(),
         }
     }

@@ -199,5 +199,6 @@ pub fn one_hot<'g>(at: Ex<'g>, dim: usize) -> Ex<'g> {
 /// Adjoint of a gather: `out[index[k]] += t[k]`.
 fn scatter<'g>(index: Ex<'g>, t: Ex<'g>, dim: usize) -> Ex<'g> {
     let one = |k: usize| t.pick(k, 1, 1) * one_hot(index.pick(k, 1, 1), dim);
-    (1..index.dim()).fold(one(0), |sum, k| sum + one(k))
+    let fits = |_: &usize| !t.b.graph().is_full();
+    (1..index.dim()).take_while(fits).fold(one(0), |sum, k| sum + one(k))
 }

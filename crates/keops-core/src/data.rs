@@ -1,5 +1,7 @@
 //! Arrays at the boundary: element types, borrowed arguments of any layout, owned results.
 
+use crate::error::OutOfMemory;
+use crate::memory;
 use half::{bf16, f16};
 use ndarray::{ArrayD, ArrayView2, ArrayViewD, Axis as NdAxis, IxDyn};
 
@@ -51,7 +53,10 @@ pub trait Element: sealed::Sealed + Copy + Send + Sync + 'static {
     /// Rounding.
     fn of_f64(v: f64) -> Self;
     /// An owned array of this type; converts (rounds) if the buffer holds another.
-    fn take(buffer: Buffer) -> ArrayD<Self>;
+    ///
+    /// # Errors
+    /// [`OutOfMemory`] if there is no room for the converted array.
+    fn take(buffer: Buffer) -> Result<ArrayD<Self>, OutOfMemory>;
     /// A buffer of an owned array.
     fn buffer(array: ArrayD<Self>) -> Buffer;
 }
@@ -72,15 +77,23 @@ macro_rules! element {
             fn buffer(array: ArrayD<Self>) -> Buffer {
                 Buffer::$v(array)
             }
-            fn take(buffer: Buffer) -> ArrayD<Self> {
+            fn take(buffer: Buffer) -> Result<ArrayD<Self>, OutOfMemory> {
+                /// Rounds every entry.
+                fn round<S: Copy>(
+                    a: ArrayD<S>,
+                    f: impl Fn(S) -> f64,
+                ) -> Result<ArrayD<$t>, OutOfMemory> {
+                    let what = concat!("a result in ", stringify!($t));
+                    memory::mapped(&a.view(), |v| <$t>::of_f64(f(v)), what)
+                }
                 #[allow(unreachable_patterns)]
                 match buffer {
-                    Buffer::$v(a) => a,
-                    Buffer::F16(a) => a.mapv(|v| <$t>::of_f64(v.to_f64())),
-                    Buffer::BF16(a) => a.mapv(|v| <$t>::of_f64(v.to_f64())),
-                    Buffer::F32(a) => a.mapv(|v| <$t>::of_f64(v.to_f64())),
-                    Buffer::F64(a) => a.mapv(|v| <$t>::of_f64(v)),
-                    Buffer::I64(a) => a.mapv(|v| <$t>::of_f64(v as f64)),
+                    Buffer::$v(a) => Ok(a),
+                    Buffer::F16(a) => round(a, Element::to_f64),
+                    Buffer::BF16(a) => round(a, Element::to_f64),
+                    Buffer::F32(a) => round(a, Element::to_f64),
+                    Buffer::F64(a) => round(a, Element::to_f64),
+                    Buffer::I64(a) => round(a, |v| v as f64),
                 }
             }
         }
@@ -179,10 +192,7 @@ impl Buffer {
     pub fn zeros(dtype: Option<DType>, shape: &[usize]) -> Option<Buffer> {
         fn make<T: Clone>(zero: T, shape: &[usize]) -> Option<ArrayD<T>> {
             let n = shape.iter().try_fold(1usize, |a, &b| a.checked_mul(b))?;
-            let mut v = Vec::new();
-            v.try_reserve_exact(n).ok()?;
-            v.resize(n, zero);
-            ArrayD::from_shape_vec(IxDyn(shape), v).ok()
+            ArrayD::from_shape_vec(IxDyn(shape), memory::filled(n, zero, "").ok()?).ok()
         }
         Some(match dtype {
             Some(DType::F16) => Buffer::F16(make(f16::ZERO, shape)?),
@@ -216,7 +226,8 @@ impl Buffer {
     pub fn indices(&self) -> Option<&ArrayD<i64>> {
         if let Buffer::I64(a) = self { Some(a) } else { None }
     }
-    /// Values as f64, whatever the type (indices too).
+    /// Values as f64, whatever the type (indices too). For large arrays see [`Element::take`], which
+    /// reports memory that cannot be had.
     pub fn to_f64(&self) -> ArrayD<f64> {
         match self {
             Buffer::F16(a) => a.mapv(|v| v.to_f64()),

@@ -81,6 +81,22 @@ pub enum GradError {
     /// Operands of the derivative do not fit.
     #[error(transparent)]
     Dim(#[from] DimError),
+    /// The derivative is too large, as happens to derivatives of derivatives of derivatives.
+    #[error("the formulas of this derivative have more than {limit} nodes")]
+    TooLarge {
+        /// [`crate::graph::MAX_NODES`]
+        limit: usize,
+    },
+}
+
+/// Memory that grows with the data could not be had.
+#[derive(Clone, PartialEq, Eq, Debug, thiserror::Error)]
+#[error("out of memory: {bytes} bytes for {what}")]
+pub struct OutOfMemory {
+    /// What for.
+    pub what: String,
+    /// How many bytes.
+    pub bytes: usize,
 }
 
 /// An argument, a range or an option does not fit the formula.
@@ -152,6 +168,9 @@ pub enum InputError {
         /// The factors.
         detail: String,
     },
+    /// There is no room for ranges, or for what they are checked with.
+    #[error(transparent)]
+    OutOfMemory(#[from] OutOfMemory),
 }
 
 /// A formula could not be made into code. Always names what is not supported and where.
@@ -204,6 +223,17 @@ pub enum RunError {
         /// What it said.
         message: String,
     },
+}
+
+impl From<OutOfMemory> for RunError {
+    fn from(OutOfMemory { what, bytes }: OutOfMemory) -> RunError {
+        RunError::OutOfMemory { what, bytes }
+    }
+}
+impl From<OutOfMemory> for Error {
+    fn from(e: OutOfMemory) -> Error {
+        Error::Run(e.into())
+    }
 }
 
 /// Any error of formulas and reductions.

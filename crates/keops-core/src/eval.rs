@@ -5,8 +5,9 @@
 //! have the compute type (f32 for f16 and bf16 data) and are freed after their last use.
 
 use crate::data::{ArgView, Buffer, DType, Element, batch_matrix};
-use crate::error::{Error, InputError, RunError};
+use crate::error::{Error, InputError, OutOfMemory, RunError};
 use crate::graph::{Builder, Category, Var};
+use crate::memory;
 use crate::outer::{
     Computation, OuterGraph, OuterId, OuterNode, OutputDef, Port, Reduction, RowMap, Selected,
 };
@@ -148,7 +149,13 @@ impl<'a> Value<'a> {
             return convert(&v, dtype, what);
         }
         match self.held {
-            Held::Made(b) => Ok(Arc::try_unwrap(b).unwrap_or_else(|shared| (*shared).clone())),
+            Held::Made(b) => Arc::try_unwrap(b).or_else(|shared| match shared.as_ref() {
+                Buffer::I64(a) => Ok(Buffer::I64(memory::mapped(&a.view(), |v| v, what)?)),
+                values => match values.view() {
+                    Some(v) => convert(&v, dtype, what),
+                    None => unreachable!("indices are handled above"),
+                },
+            }),
             Held::Given(_) => unreachable!("arguments are values"),
         }
     }
@@ -183,7 +190,7 @@ fn reshape(buffer: Buffer, shape: &[usize]) -> Buffer {
 }
 
 /// Merges the last axes of an argument, those of one row, into one.
-fn flatten_rows<'a>(arg: &ArgView<'a>, row: usize) -> Value<'a> {
+fn flatten_rows<'a>(arg: &ArgView<'a>, row: usize) -> Result<Value<'a>, OutOfMemory> {
     macro_rules! flat {
         ($v:expr, $kind:ident) => {{
             let lead = $v.ndim() - row;
@@ -192,7 +199,7 @@ fn flatten_rows<'a>(arg: &ArgView<'a>, row: usize) -> Value<'a> {
             match $v.clone().into_shape_with_order(IxDyn(&shape)) {
                 Ok(v) => Value { held: Held::Given(ArgView::$kind(v)), columns: None },
                 Err(_) => {
-                    let copy = $v.iter().copied().collect::<Vec<_>>();
+                    let copy = memory::collected($v.iter().copied(), "an argument's rows")?;
                     match ArrayD::from_shape_vec(IxDyn(&shape), copy) {
                         Ok(a) => Value::made(Buffer::$kind(a)),
                         Err(_) => unreachable!("merging axes keeps the size"),
@@ -202,14 +209,14 @@ fn flatten_rows<'a>(arg: &ArgView<'a>, row: usize) -> Value<'a> {
         }};
     }
     if row == 1 {
-        return Value { held: Held::Given(arg.clone()), columns: None };
+        return Ok(Value { held: Held::Given(arg.clone()), columns: None });
     }
-    match arg {
+    Ok(match arg {
         ArgView::F16(v) => flat!(v, F16),
         ArgView::BF16(v) => flat!(v, BF16),
         ArgView::F32(v) => flat!(v, F32),
         ArgView::F64(v) => flat!(v, F64),
-    }
+    })
 }
 
 impl Computation {
@@ -472,7 +479,7 @@ impl<'a> Run<'_, 'a> {
         let node = graph.node(id);
         if let OuterNode::Input { slot, .. } = node {
             let row = self.computation.inputs[*slot].row.len();
-            return Ok(if row == 1 { vec![] } else { vec![flatten_rows(&self.args[*slot], row)] });
+            return Ok(if row == 1 { vec![] } else { vec![flatten_rows(&self.args[*slot], row)?] });
         }
         if let Some((x, start, step, len)) = OuterGraph::as_columns(node)
             && let Value { held, columns: None } = self.held(x)
@@ -510,14 +517,14 @@ impl<'a> Run<'_, 'a> {
                 if let Buffer::F64(o) = &mut sums {
                     with_view!(&x, x => scatter_add(o, x, index, at.column, &batch));
                 }
-                vec![Value::made(rounded(sums, compute))]
+                vec![Value::made(rounded(sums, compute)?)]
             }
             OuterNode::RowIndex { at } => {
                 let index = self.index(*at);
                 let last = NdAxis(index.ndim() - 1);
                 let column = index.index_axis(last, at.column).insert_axis(last);
-                let all = Buffer::F64(column.mapv(|v| v as f64));
-                vec![Value::made(rounded(all, compute))]
+                let all = memory::mapped(&column, |v| v as f64, "the selected rows")?;
+                vec![Value::made(rounded(Buffer::F64(all), compute)?)]
             }
             OuterNode::Rebatch { x, .. } => {
                 let from = self.sizes.batch_of(graph, x.node);
@@ -532,7 +539,7 @@ impl<'a> Run<'_, 'a> {
                 if let (Buffer::F64(x), Buffer::F64(o)) = (&x, &mut out) {
                     rebatch(x, &from, o, &batch, tail.iter().product());
                 }
-                vec![Value::made(rounded(out, compute))]
+                vec![Value::made(rounded(out, compute)?)]
             }
         })
     }
@@ -690,11 +697,11 @@ impl<'a> Run<'_, 'a> {
 }
 
 /// Sums in f64, rounded once to the compute type.
-fn rounded(sums: Buffer, dtype: DType) -> Buffer {
-    match dtype {
+fn rounded(sums: Buffer, dtype: DType) -> Result<Buffer, OutOfMemory> {
+    Ok(match dtype {
         DType::F64 => sums,
-        _ => Buffer::F32(f32::take(sums)),
-    }
+        _ => Buffer::F32(f32::take(sums)?),
+    })
 }
 
 /// All multi-indices of a shape, in order.
@@ -753,6 +760,9 @@ fn blocks<'o, O>(out: &'o mut ArrayD<O>, batch: &[usize]) -> impl Iterator<Item 
 /// See [`OuterNode::Rebatch`]; `tail` is the number of values of a batch element.
 fn rebatch(x: &ArrayD<f64>, from: &[usize], out: &mut ArrayD<f64>, to: &[usize], tail: usize) {
     let (Some(x), Some(out)) = (x.as_slice(), out.as_slice_mut()) else { return };
+    if x.is_empty() || out.is_empty() {
+        return;
+    }
     let mut all = from.to_vec();
     merge(&mut all, to);
     // Number of the batch element that an index of the common shape means in `shape`.

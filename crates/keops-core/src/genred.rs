@@ -323,7 +323,8 @@ impl<P: Place> Genred<P> {
     /// As [`Genred::call`].
     pub fn call_all<'a, A: IntoArgs<'a>>(&self, args: A) -> Result<Vec<ArrayD<A::Elem>>, Error> {
         let buffers = self.run(&args.into_args())?;
-        Ok(buffers.into_iter().filter(|b| b.indices().is_none()).map(Element::take).collect())
+        let values = buffers.into_iter().filter(|b| b.indices().is_none());
+        Ok(values.map(Element::take).collect::<Result<_, _>>()?)
     }
     /// The result that is indices: rows of the reduced index, -1 where there is none.
     ///

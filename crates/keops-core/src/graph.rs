@@ -12,8 +12,10 @@ use std::collections::HashMap;
 
 /// Largest dimension of a node.
 pub const MAX_DIM: usize = 1 << 20;
-/// Largest number of nodes of a graph.
-pub const MAX_NODES: usize = 1 << 20;
+/// Largest number of nodes of a formula, and of all formulas of a computation together. Derivatives
+/// of derivatives grow without bound: whatever is written in a line is refused after about a
+/// second at most. With [`MAX_DIM`] and [`crate::parse::MAX_DEPTH`] these are all the limits.
+pub const MAX_NODES: usize = 1 << 18;
 
 /// Category of a variable: what its rows are indexed by.
 #[derive(Clone, Copy, PartialEq, Eq, Hash, Debug, PartialOrd, Ord)]
@@ -181,15 +183,26 @@ pub struct Graph {
     nodes: Vec<Node>,
     info: Vec<(u32, Dependence)>,
     index: HashMap<Node, NodeId>,
+    full: bool,
 }
 
 impl Graph {
     /// Adds a node, or finds it. The caller has checked dimensions.
-    pub fn intern(&mut self, node: Node) -> NodeId {
+    ///
+    /// Beyond [`MAX_NODES`] nothing is added but placeholders of the right dimension, and the graph
+    /// [is full](Graph::is_full): rules need not fail, and whoever hands out a formula checks once.
+    pub fn intern(&mut self, mut node: Node) -> NodeId {
         if let Some(&id) = self.index.get(&node) {
             return id;
         }
         let dim = self.node_dim(&node);
+        if self.nodes.len() >= MAX_NODES {
+            self.full = true;
+            node = Node::Iota(dim);
+            if let Some(&id) = self.index.get(&node) {
+                return id;
+            }
+        }
         let mut dependence = match &node {
             Node::Var(v) => v.category.dependence(),
             Node::Index(c) => c.dependence(),
@@ -236,6 +249,11 @@ impl Graph {
     /// Has it no node?
     pub fn is_empty(&self) -> bool {
         self.nodes.is_empty()
+    }
+    /// Has it, or a graph that it was made from, met more than [`MAX_NODES`] nodes? Then its
+    /// formulas are not what they were meant to be.
+    pub fn is_full(&self) -> bool {
+        self.full
     }
     /// The value of a constant node.
     pub fn constant(&self, id: NodeId) -> Option<f64> {
@@ -289,6 +307,7 @@ impl Graph {
         mut replace: impl FnMut(&mut Graph, &Node) -> Option<NodeId>,
     ) -> Vec<NodeId> {
         let mut place: HashMap<NodeId, NodeId> = HashMap::new();
+        self.full |= other.full;
         for id in other.live(roots) {
             let mut node = other.node(id).clone();
             let new = replace(self, &node).unwrap_or_else(|| {

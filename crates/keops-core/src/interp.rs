@@ -15,14 +15,15 @@ pub use bounded::{Bounded, evaluate_with_bounds};
 pub use dual::{HyperDual, evaluate_with_tangents};
 
 use crate::data::{Buffer, DType, Element, batch_matrix};
-use crate::error::{CompileError, RunError};
+use crate::error::{CompileError, OutOfMemory, RunError};
 use crate::graph::{Builder, Category, FoldOp, Graph, NodeId, Var};
+use crate::memory;
+use crate::ranges::Pattern;
 use crate::reduce::{Accumulate, Family, Pivot, Select};
 use crate::spec::{Axis, Backend, CheckedArgs, Executable, ReduceOptions, ReduceSpec, Unavailable};
 use crate::with_view;
 use arithmetic::{Arithmetic, Exact, Single, Sum, Winner};
 use ndarray::IxDyn;
-use std::ops::Range;
 use std::sync::Arc;
 use tape::{Level, Matrix, Tape};
 
@@ -149,12 +150,7 @@ fn copied<V>(
 ) -> Result<Vec<V>, RunError> {
     with_view!(&args.args()[k], v => {
         let matrix = batch_matrix(v, batch, var.category != Category::Param);
-        let mut data = vec![];
-        let bytes = matrix.len().saturating_mul(size_of::<V>());
-        let refused = |_| RunError::OutOfMemory { what: "a copy of an argument".into(), bytes };
-        data.try_reserve_exact(matrix.len()).map_err(refused)?;
-        data.extend(matrix.iter().map(|x| of(x.to_f64())));
-        Ok(data)
+        Ok(memory::collected(matrix.iter().map(|x| of(x.to_f64())), "a copy of an argument")?)
     })
 }
 
@@ -238,7 +234,11 @@ impl Job {
         input: Input<'_, A::V>,
         emit: &mut dyn FnMut(usize, Winner<A::V>),
     ) -> Result<(), RunError> {
-        let parts = parts_of_rows(args, self.axis);
+        if args.rows() == 0 {
+            // Nothing to write, for however many batch elements.
+            return Ok(());
+        }
+        let parts = Parts::new(args, self.axis)?;
         for b in 0..args.batches() {
             let batch = args.batch_index(b);
             let matrix = |(k, var): (usize, &Var)| {
@@ -252,10 +252,10 @@ impl Job {
                     // The pivot of the row.
                     inputs.push(Matrix { dim: 1, data: vec![a.exact(0.0)], per_row: false });
                     let tapes = (pivot.as_ref(), addends, finalise, *dim);
-                    self.accumulate(a, tapes, &mut inputs, &parts, emit);
+                    self.accumulate(a, tapes, &mut inputs, &parts, emit)?;
                 }
                 Kind::Select { select, formula } => {
-                    self.select(a, *select, formula, &inputs, &parts, emit);
+                    self.select(a, *select, formula, &inputs, &parts, emit)?;
                 }
             }
         }
@@ -267,38 +267,50 @@ impl Job {
         a: &A,
         (pivot, addends, finalise, dim): (Option<&(Tape, bool)>, &Tape, &Tape, usize),
         inputs: &mut [Matrix<A::V>],
-        parts: &[Vec<Range<usize>>],
+        parts: &Parts<'_>,
         emit: &mut dyn FnMut(usize, Winner<A::V>),
-    ) {
+    ) -> Result<(), RunError> {
         let ReduceOptions { scheme, accumulate } = self.options;
         let sum = Sum::Rows { scheme, accumulate, pivot: pivot.is_some() };
         let limit = if self.compute == DType::F64 { f64::MAX } else { f64::from(f32::MAX) };
-        let mut last = finalise.memory(a);
-        let mut keys = pivot.map(|(tape, shown)| (Walk::new(a, tape, self.axis), *shown));
-        let mut terms = Walk::new(a, addends, self.axis);
+        let mut last = finalise.memory(a)?;
+        let mut keys = match pivot {
+            Some((tape, shown)) => Some((Walk::new(a, tape, self.axis)?, *shown)),
+            None => None,
+        };
+        let mut terms = Walk::new(a, addends, self.axis)?;
         let place = inputs.len() - 1;
-        for (row, columns) in parts.iter().enumerate() {
+        let mut sums = memory::filled(dim, a.accumulator(sum), "sums")?;
+        let mut state = [
+            Matrix { dim, data: memory::filled(dim, a.exact(0.0), "sums")?, per_row: false },
+            inputs[place].clone(),
+        ];
+        for row in 0..parts.rows {
+            let columns = parts.of_row(row);
             if let Some((keys, shown)) = &mut keys {
                 let mut top = a.exact(-limit);
                 // The maximum passes over NaN, which then comes in through the addends.
                 keys.pairs(a, inputs, row, columns, &mut |_, f| {
                     top = a.fold(FoldOp::Max, &[top, f[0]]);
-                });
+                    Ok(())
+                })?;
                 top = a.fold(FoldOp::Min, &[top, a.exact(limit)]);
                 // A result that does not show the pivot does not depend on its rounding either.
                 inputs[place].data[0] = if *shown { top } else { a.exact(a.value(top)) };
             }
-            let mut sums = vec![a.accumulator(sum); dim];
+            sums.fill(a.accumulator(sum));
             terms.pairs(a, inputs, row, columns, &mut |_, t| {
                 sums.iter_mut().zip(t).for_each(|(s, v)| a.add(s, *v));
-            });
-            let data = sums.iter().map(|s| a.total(s)).collect();
-            let state = [Matrix { dim, data, per_row: false }, inputs[place].clone()];
+                Ok(())
+            })?;
+            state[0].data.iter_mut().zip(&sums).for_each(|(t, s)| *t = a.total(s));
+            state[1].data[0] = inputs[place].data[0];
             finalise.eval(a, Level::Once, &mut last, &state, [0, 0]);
             for &value in finalise.root(&last) {
                 emit(0, Winner { value, index: 0, alternatives: vec![] });
             }
         }
+        Ok(())
     }
 
     fn select<A: Arithmetic>(
@@ -307,27 +319,32 @@ impl Job {
         select: Select,
         formula: &Tape,
         inputs: &[Matrix<A::V>],
-        parts: &[Vec<Range<usize>>],
+        parts: &Parts<'_>,
         emit: &mut dyn FnMut(usize, Winner<A::V>),
-    ) {
-        let mut walk = Walk::new(a, formula, self.axis);
+    ) -> Result<(), RunError> {
+        let mut walk = Walk::new(a, formula, self.axis)?;
         let dim = formula.root(&walk.memory).len();
         let same = formula.same_for_all_columns();
-        for (row, columns) in parts.iter().enumerate() {
-            let mut candidates: Vec<Vec<(A::V, i64)>> = vec![vec![]; dim];
-            walk.pairs(a, inputs, row, columns, &mut |j, f| {
+        let mut candidates: Vec<Vec<(A::V, i64)>> = memory::filled(dim, vec![], "candidates")?;
+        for row in 0..parts.rows {
+            candidates.iter_mut().for_each(Vec::clear);
+            walk.pairs(a, inputs, row, parts.of_row(row), &mut |j, f| {
                 for (list, v) in candidates.iter_mut().zip(f) {
-                    list.push((*v, j as i64));
+                    memory::push(list, (*v, j as i64), "candidates")?;
                     if A::PRUNES && list.len() > 4 * self.k + 256 {
-                        let best = a.select(select.order, self.k, list, same);
-                        *list = best.into_iter().map(|w| (w.value, w.index)).collect();
+                        let best = a.select(select.order, self.k, list, same)?;
+                        list.clear();
                         // Padding is no candidate.
-                        list.retain(|c| c.1 >= 0);
+                        let real = best.into_iter().filter(|w| w.index >= 0);
+                        list.extend(real.map(|w| (w.value, w.index)));
                     }
                 }
-            });
-            let best: Vec<Vec<Winner<A::V>>> =
-                candidates.iter().map(|c| a.select(select.order, self.k, c, same)).collect();
+                Ok(())
+            })?;
+            let best: Vec<Vec<Winner<A::V>>> = candidates
+                .iter()
+                .map(|c| a.select(select.order, self.k, c, same))
+                .collect::<Result<_, _>>()?;
             for rank in 0..self.k {
                 for list in &best {
                     let w = &list[rank];
@@ -340,8 +357,12 @@ impl Job {
                 }
             }
         }
+        Ok(())
     }
 }
+
+/// What is done with the column and the values of a pair.
+type EachPair<'f, V> = dyn FnMut(usize, &[V]) -> Result<(), OutOfMemory> + 'f;
 
 /// The evaluation of one formula over the pairs of one batch element.
 struct Walk<'t, A: Arithmetic> {
@@ -352,8 +373,8 @@ struct Walk<'t, A: Arithmetic> {
 }
 
 impl<'t, A: Arithmetic> Walk<'t, A> {
-    fn new(a: &A, tape: &'t Tape, axis: Axis) -> Self {
-        Walk { tape, axis, memory: tape.memory(a), started: false }
+    fn new(a: &A, tape: &'t Tape, axis: Axis) -> Result<Self, OutOfMemory> {
+        Ok(Walk { tape, axis, memory: tape.memory(a)?, started: false })
     }
     /// Calls `f(column, values)` for every reduced row that the kept row meets.
     fn pairs(
@@ -361,11 +382,11 @@ impl<'t, A: Arithmetic> Walk<'t, A> {
         a: &A,
         inputs: &[Matrix<A::V>],
         row: usize,
-        columns: &[Range<usize>],
-        f: &mut dyn FnMut(usize, &[A::V]),
-    ) {
+        columns: &[[usize; 2]],
+        f: &mut EachPair<'_, A::V>,
+    ) -> Result<(), OutOfMemory> {
         let mut new_row = true;
-        for column in columns.iter().cloned().flatten() {
+        for column in columns.iter().flat_map(|[start, end]| *start..*end) {
             let at = if self.axis == Axis::J { [row, column] } else { [column, row] };
             let mut eval = |level| self.tape.eval(a, level, &mut self.memory, inputs, at);
             if !std::mem::replace(&mut self.started, true) {
@@ -375,24 +396,37 @@ impl<'t, A: Arithmetic> Walk<'t, A> {
                 eval(Level::Row);
             }
             eval(Level::Pair);
-            f(column, self.tape.root(&self.memory));
+            f(column, self.tape.root(&self.memory))?;
         }
+        Ok(())
     }
 }
 
 /// The ranges of reduced rows that each kept row meets.
-fn parts_of_rows(args: &CheckedArgs<'_>, axis: Axis) -> Vec<Vec<Range<usize>>> {
-    let Some(ranges) = args.ranges() else {
-        return vec![vec![0..args.columns()]; args.rows()];
-    };
-    let pattern = ranges.pattern(axis);
-    let mut parts = vec![vec![]; args.rows()];
-    for (k, block) in pattern.blocks.iter().enumerate() {
-        for row in &mut parts[block[0]..block[1]] {
-            *row = pattern.of_block(k).iter().map(|r| r[0]..r[1]).collect();
+struct Parts<'p> {
+    rows: usize,
+    all: [[usize; 2]; 1],
+    /// With ranges, the block of each row, if it lies in one.
+    blocks: Option<(&'p Pattern, Vec<Option<usize>>)>,
+}
+
+impl<'p> Parts<'p> {
+    fn new(args: &CheckedArgs<'p>, axis: Axis) -> Result<Parts<'p>, OutOfMemory> {
+        let (rows, all) = (args.rows(), [[0, args.columns()]]);
+        let Some(ranges) = args.ranges() else { return Ok(Parts { rows, all, blocks: None }) };
+        let pattern = ranges.pattern(axis);
+        let mut of_row = memory::filled(rows, None, "the block of each row")?;
+        for (k, [start, end]) in pattern.blocks.iter().enumerate() {
+            of_row[*start..*end].fill(Some(k));
+        }
+        Ok(Parts { rows, all, blocks: Some((pattern, of_row)) })
+    }
+    fn of_row(&self, row: usize) -> &[[usize; 2]] {
+        match &self.blocks {
+            None => &self.all,
+            Some((pattern, of_row)) => of_row[row].map_or(&[], |k| pattern.of_block(k)),
         }
     }
-    parts
 }
 
 /// The addends of a reduction as one formula; the pivot is the input after the arguments.
@@ -443,7 +477,8 @@ pub fn evaluate_at(graph: &Graph, root: NodeId, value_of: impl Fn(Var) -> Vec<f6
     let Ok(tape) = Tape::new(graph, root, Category::I, source) else {
         unreachable!("every variable of the formula is in the list of its variables")
     };
-    let mut memory = tape.memory(&Exact);
+    // Formulas of one pair are small; a formula that fills the memory is the caller's.
+    let mut memory = vec![0.0; tape.len()];
     for level in [Level::Once, Level::Row, Level::Pair] {
         tape.eval(&Exact, level, &mut memory, &inputs, [0, 0]);
     }

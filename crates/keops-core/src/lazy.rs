@@ -249,7 +249,7 @@ impl<T, P: Place> LazyTensor<T, P> {
             // What was simplified away stays behind.
             let mut graph = Graph::default();
             let root = graph.import(&all, &[root], |_, _| None)[0];
-            if graph.len() > MAX_NODES {
+            if graph.is_full() {
                 let m = format!("the formula has more than {MAX_NODES} nodes");
                 return Err(located(location, InputError::Option(m)));
             }

@@ -16,6 +16,7 @@ pub mod interp;
 mod key;
 pub mod lazy;
 pub mod lower;
+pub mod memory;
 pub mod ops;
 pub mod outer;
 pub mod outer_diff;

@@ -16,7 +16,7 @@
 
 use crate::error::InputError;
 use crate::eval::Prepared;
-use crate::graph::{Builder, Category, Ex, Graph, MAX_DIM, Node, NodeId, Var};
+use crate::graph::{Builder, Category, Ex, Graph, MAX_DIM, MAX_NODES, Node, NodeId, Var};
 use crate::key;
 use crate::print;
 use crate::reduce::{Family, ReductionDef, WeightRule};
@@ -209,6 +209,9 @@ impl OuterNode {
     }
 }
 
+/// A node of a computation takes as much time and memory as so many nodes of a formula.
+const NODE: usize = 16;
+
 /// Nodes of whole computations; structurally equal nodes are one node. Nodes are only ever
 /// appended, so that ports stay valid in every graph that was derived from theirs. Methods take
 /// ports of this graph and bindings that fit their variables.
@@ -219,6 +222,9 @@ pub struct OuterGraph {
     /// Inputs that determine the batch shape of a node: equal sets mean equal shapes.
     support: Vec<Arc<BTreeSet<usize>>>,
     index: HashMap<Vec<u8>, OuterId>,
+    /// Nodes of all formulas.
+    size: usize,
+    full: bool,
 }
 
 impl OuterGraph {
@@ -233,6 +239,10 @@ impl OuterGraph {
     /// Has it no node?
     pub fn is_empty(&self) -> bool {
         self.nodes.is_empty()
+    }
+    /// Do its formulas have more than [`MAX_NODES`] nodes together?
+    pub fn is_full(&self) -> bool {
+        self.full
     }
     /// What a port carries.
     pub fn info(&self, port: Port) -> PortInfo {
@@ -292,6 +302,16 @@ impl OuterGraph {
                 Arc::new(all)
             }
         };
+        let formula = match &node {
+            OuterNode::Reduce(Reduction { graph, .. })
+            | OuterNode::RowMap(RowMap { graph, .. }) => {
+                self.full |= graph.is_full();
+                graph.len()
+            }
+            _ => 0,
+        };
+        self.size = self.size.saturating_add(NODE + formula);
+        self.full |= self.size > MAX_NODES;
         let id = OuterId(self.nodes.len() as u32);
         self.nodes.push(node);
         self.ports.push(ports);
@@ -586,6 +606,9 @@ impl Computation {
             if p.output as usize >= known {
                 return fail(format!("result {} of node {} does not exist", p.output, p.node.0));
             }
+        }
+        if graph.is_full() {
+            return fail(format!("the formulas have more than {MAX_NODES} nodes"));
         }
         for node in &graph.nodes {
             let OuterNode::Input { slot, dim, category } = node else { continue };

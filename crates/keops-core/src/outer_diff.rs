@@ -13,7 +13,7 @@
 
 use crate::autodiff;
 use crate::error::{DimError, GradError};
-use crate::graph::{Builder, Category, Ex, Graph, Node, NodeId, Var};
+use crate::graph::{Builder, Category, Ex, Graph, MAX_NODES, Node, NodeId, Var};
 use crate::ops::IF_ELSE;
 use crate::outer::{
     Computation, InputDef, OuterGraph, OuterId, OuterNode, OutputDef, Port, Reduction, RowMap,
@@ -74,6 +74,7 @@ impl OuterGraph {
             if !needed[id.0 as usize] {
                 continue;
             }
+            self.check_size()?;
             for output in 0..self.ports(id).len() as u32 {
                 let value = Port { node: id, output };
                 let Some(list) = parts.remove(&value) else { continue };
@@ -88,6 +89,7 @@ impl OuterGraph {
                 }
             }
         }
+        self.check_size()?;
         Ok(wrt.iter().map(|w| total.get(w).copied()).collect())
     }
 
@@ -111,6 +113,7 @@ impl OuterGraph {
             self.check_differentiable(*port)?;
         }
         for id in self.live(outputs) {
+            self.check_size()?;
             let value = Port { node: id, output: 0 };
             if tangent.contains_key(&value) {
                 continue;
@@ -137,6 +140,7 @@ impl OuterGraph {
                 tangent.insert(value, t);
             }
         }
+        self.check_size()?;
         Ok(outputs.iter().map(|o| tangent.get(o).copied()).collect())
     }
 
@@ -181,6 +185,9 @@ impl OuterGraph {
         })
     }
 
+    fn check_size(&self) -> Result<(), GradError> {
+        if self.is_full() { Err(GradError::TooLarge { limit: MAX_NODES }) } else { Ok(()) }
+    }
     /// What a value is, for messages.
     fn check_differentiable(&self, value: Port) -> Result<(), GradError> {
         if !self.info(value).index {
@@ -488,6 +495,10 @@ impl OuterGraph {
         let Some(index) = self.selected(s, r, id) else { return vec![] };
         let mut list = vec![];
         for column in 0..self.info(index).dim {
+            // The caller sees that it is full.
+            if self.is_full() {
+                break;
+            }
             let at = Selected { index, column };
             let winner = self.winner(r, at);
             // The source of each gathered row, where a gradient is wanted.
@@ -526,6 +537,9 @@ impl OuterGraph {
         let index = self.selected(s, r, id)?;
         let mut parts = vec![];
         for column in 0..self.info(index).dim {
+            if self.is_full() {
+                return None;
+            }
             let at = Selected { index, column };
             let winner = self.winner(r, at);
             let mut own: HashMap<Port, Port> = HashMap::new();

@@ -431,7 +431,7 @@ impl<'b, 't> Parser<'b, 't> {
     /// A formula that ends before the next word.
     fn made(&self, start: usize, value: Ex<'b>) -> Result<Located<'b>, ParseError> {
         let span = Span { start, end: self.last_end() };
-        if self.builder.graph().len() > MAX_NODES {
+        if self.builder.graph().is_full() {
             return Err(self.error(span, &format!("the formula has more than {MAX_NODES} nodes")));
         }
         Ok(Located { value: Value::Formula(value), span })

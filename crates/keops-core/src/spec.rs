@@ -298,8 +298,10 @@ impl<'a> CheckedArgs<'a> {
             });
         }
         let per_row: usize = spec.outputs().iter().map(|o| o.dim).sum();
+        // Empty results have batches too, which are counted.
+        let extents = batch.iter().copied().filter(|e| *e > 0);
         let total =
-            batch.iter().chain([&rows, &per_row]).try_fold(8usize, |a, &b| a.checked_mul(b));
+            extents.chain([rows.max(1), per_row.max(1)]).try_fold(8usize, |a, b| a.checked_mul(b));
         if total.is_none_or(|t| t > isize::MAX as usize) {
             return Err(InputError::TooLarge {
                 what: "result".into(),
@@ -353,7 +355,7 @@ impl<'a> CheckedArgs<'a> {
             let dtype = (!o.index).then_some(spec.dtype.compute());
             Buffer::zeros(dtype, &shape).ok_or(RunError::OutOfMemory {
                 what: "the result".into(),
-                bytes: shape.iter().product::<usize>() * 8,
+                bytes: shape.iter().fold(8, |a, b| a.saturating_mul(*b)),
             })
         };
         spec.outputs().into_iter().map(make).collect()
@@ -390,8 +392,10 @@ pub trait Executable: Send + Sync {
     fn source(&self) -> Option<String>;
 }
 
+/// What was compiled, once somebody has done it.
+type Slot = Arc<std::sync::OnceLock<Result<Arc<dyn Executable>, CompileError>>>;
 /// Compiled reductions by their keys, which are compared on a hit.
-type Cache = std::collections::HashMap<Vec<u8>, Arc<dyn Executable>>;
+type Cache = std::collections::HashMap<Vec<u8>, Slot>;
 
 /// A backend with its cache of compiled reductions. Cheap to clone; clones share the cache.
 #[derive(Clone)]
@@ -426,19 +430,30 @@ impl Device {
     pub fn backend(&self) -> &dyn Backend {
         &*self.backend
     }
-    /// Compiles, or finds what was compiled before.
+    /// Compiles, or finds what was compiled before. Of several threads that ask for one reduction
+    /// at once the first compiles, and the others wait for it. Failures are not kept.
+    ///
+    /// # Errors
+    /// [`CompileError`] from the backend.
     pub fn compile(&self, spec: &ReduceSpec) -> Result<Arc<dyn Executable>, CompileError> {
         let key = key::of(spec);
         // A poisoned lock only means that another thread panicked; the map itself is whole.
-        if let Some(e) = self.cache.read().unwrap_or_else(|p| p.into_inner()).get(&key) {
-            return Ok(e.clone());
+        let known = self.cache.read().unwrap_or_else(|p| p.into_inner()).get(&key).cloned();
+        let slot = known.unwrap_or_else(|| {
+            let mut cache = self.cache.write().unwrap_or_else(|p| p.into_inner());
+            if cache.len() >= CACHE_ENTRIES && !cache.contains_key(&key) {
+                cache.clear();
+            }
+            cache.entry(key.clone()).or_default().clone()
+        });
+        let made = slot.get_or_init(|| self.backend.compile(spec)).clone();
+        if made.is_err() {
+            let mut cache = self.cache.write().unwrap_or_else(|p| p.into_inner());
+            if cache.get(&key).is_some_and(|s| Arc::ptr_eq(s, &slot)) {
+                cache.remove(&key);
+            }
         }
-        let e = self.backend.compile(spec)?;
-        let mut cache = self.cache.write().unwrap_or_else(|p| p.into_inner());
-        if cache.len() >= CACHE_ENTRIES {
-            cache.clear();
-        }
-        Ok(cache.entry(key).or_insert(e).clone())
+        made
     }
     /// Number of compiled reductions in the cache.
     pub fn cached(&self) -> usize {

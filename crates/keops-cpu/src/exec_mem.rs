@@ -4,7 +4,7 @@ use memmap2::{Mmap, MmapMut};
 
 /// The operating system refused memory for machine code.
 #[derive(Debug, thiserror::Error)]
-#[error("no executable memory of {bytes} bytes: {source}")]
+#[error("no executable memory of {bytes} bytes: {source}; the portable level needs none")]
 pub struct ExecError {
     /// Bytes asked for.
     pub bytes: usize,

@@ -21,7 +21,7 @@ pub mod x86;
 #[cfg(test)]
 pub mod testing;
 
-pub use routine::Level;
+pub use routine::{Level, UnknownLevel};
 pub use runner::CpuExecutable;
 
 use keops_core::data::DType;

@@ -39,6 +39,7 @@ impl Level {
             Level::Portable => "portable",
         }
     }
+    const ALL: [Level; 3] = [Level::Avx512, Level::Avx2, Level::Portable];
     /// What the planner has to know.
     pub fn machine(self) -> Machine {
         match self {
@@ -47,6 +48,21 @@ impl Level {
             // One dispatch works on many lanes.
             Level::Portable => Machine { lanes_f32: 64, registers: usize::MAX, single_row: true },
         }
+    }
+}
+
+/// A name that is no [`Level`].
+#[derive(Clone, PartialEq, Eq, Debug, thiserror::Error)]
+#[error("unknown level `{0}`; there are avx512, avx2, portable")]
+pub struct UnknownLevel(String);
+
+impl std::str::FromStr for Level {
+    type Err = UnknownLevel;
+    /// The level of that [name](Level::name); [`Cpu::with_level`](crate::Cpu::with_level) says
+    /// whether this processor has it.
+    fn from_str(name: &str) -> Result<Level, UnknownLevel> {
+        let named = Level::ALL.into_iter().find(|l| l.name() == name);
+        named.ok_or_else(|| UnknownLevel(name.into()))
     }
 }
 
@@ -119,8 +135,15 @@ impl Routine {
     /// Runs.
     ///
     /// # Safety
-    /// The pointers of the frame are valid for every address that the code computes over
-    /// `frame.columns` columns, and what the code writes is not accessed by others meanwhile.
+    /// - The pointers of the frame are valid for every element that the code touches over
+    ///   `frame.columns` columns: `kept`, `reduced` and `param` for reads, the others for reads and
+    ///   writes.
+    /// - What is read has been initialised.
+    /// - Memory that is written overlaps no other memory of the frame, nor the workspace, and
+    ///   nobody else accesses it meanwhile.
+    /// - Gathered indices lie within their tables (lowering clamps them).
+    /// - Scalar functions that the code calls do not panic (machine code cannot be unwound: a panic
+    ///   aborts).
     pub unsafe fn call(&self, frame: &Frame, workspace: &mut [MaybeUninit<u8>]) {
         match &self.body {
             #[cfg(target_arch = "x86_64")]

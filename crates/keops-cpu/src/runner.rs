@@ -10,13 +10,15 @@ use crate::memory::{Aligned, Lane, pack_kept, pack_panels, pack_param, pack_redu
 use crate::routine::{Level, Routine};
 use crate::vcode::Ty;
 use keops_core::data::{Buffer, Element};
-use keops_core::error::{CompileError, RunError};
+use keops_core::error::{CompileError, OutOfMemory, RunError};
+use keops_core::memory;
 use keops_core::program::{Mode, Program, Stream};
 use keops_core::spec::{CheckedArgs, Executable, ReduceSpec};
 use keops_core::with_view;
 use rayon::prelude::*;
 use std::mem::MaybeUninit;
 use std::sync::OnceLock;
+use std::sync::atomic::{AtomicUsize, Ordering};
 
 /// Pairs times operations below which one thread does all.
 const SERIAL_WORK: usize = 200_000;
@@ -55,6 +57,8 @@ pub struct CpuExecutable {
     plain: OnceLock<Result<Box<CpuExecutable>, CompileError>>,
     /// Instructions per pair, to guess the work.
     cost: usize,
+    /// See [`CpuExecutable::tasks`].
+    tasks: AtomicUsize,
 }
 
 /// Arguments of these sizes, and zeros, are harmless as factors of sums: products of a few of them
@@ -147,12 +151,24 @@ impl CpuExecutable {
             once: once.map(|r| (row_plan, r)),
             plain: OnceLock::new(),
             cost,
+            tasks: AtomicUsize::new(0),
         })
     }
-    /// Is everything machine code?
+    /// Is everything machine code, of all that was compiled so far? (Some is made when it is first
+    /// needed.)
     pub fn is_native(&self) -> bool {
         let rows = [&self.per_reduced, &self.once].into_iter().flatten().map(|r| &r.1);
-        self.full.all().chain(rows).all(|r| r.is_native())
+        let single = self.single.get().and_then(|s| s.as_ref().ok());
+        let plain = self.plain.get().and_then(|p| p.as_ref().ok());
+        let across = self.across.iter().filter_map(|a| a.get()?.as_ref().ok());
+        self.full.all().chain(rows).chain(across.flat_map(|a| a.all())).all(|r| r.is_native())
+            && single.is_none_or(|s| s.all().all(|r| r.is_native()))
+            && plain.is_none_or(|p| p.is_native())
+    }
+    /// Tasks that the last run handed to the caller's thread pool; 0 where there was too little
+    /// work to share. It does not depend on the number of threads.
+    pub fn tasks(&self) -> usize {
+        self.tasks.load(Ordering::Relaxed)
     }
     fn single(&self) -> Result<&Routines, RunError> {
         if self.full.plan.rows == 1 {
@@ -174,10 +190,11 @@ impl CpuExecutable {
             return self.few(args, values, indices);
         }
         let (rows, columns) = (args.rows(), args.columns());
-        let blocks = blocks(args, &self.spec);
+        let blocks = blocks(args, &self.spec)?;
         // Cut every block into tiles.
         let width = self.full.plan.width();
-        let mut tiles: Vec<Tile> = vec![];
+        let count = blocks.iter().map(|b| (b.rows.1 - b.rows.0).div_ceil(width)).sum();
+        let mut tiles: Vec<Tile> = memory::room(count, "the list of tiles")?;
         for (k, b) in blocks.iter().enumerate() {
             let mut start = b.rows.0;
             while start < b.rows.1 {
@@ -192,16 +209,14 @@ impl CpuExecutable {
             None
         };
         let batches = args.batches();
-        let inputs: Vec<Inputs<T>> =
-            (0..batches).map(|b| self.inputs(args, b, columns)).collect::<Result<_, _>>()?;
+        let mut inputs: Vec<Inputs<T>> = memory::room(batches, "the batch elements")?;
+        for b in 0..batches {
+            inputs.push(self.inputs(args, b, columns)?);
+        }
         // Every tile gets its own part of the results.
         let (mut values, mut indices) = (values, indices);
-        let mut jobs: Vec<Job<'_, T>> = vec![];
-        let reserve = batches * tiles.len();
-        jobs.try_reserve_exact(reserve).map_err(|_| RunError::OutOfMemory {
-            what: "the list of tiles".into(),
-            bytes: reserve * size_of::<Job<'_, T>>(),
-        })?;
+        let mut jobs: Vec<Job<'_, T>> =
+            memory::room(batches.saturating_mul(tiles.len()), "the list of tiles")?;
         for batch in 0..batches {
             let mut at = 0;
             for tile in &tiles {
@@ -233,7 +248,9 @@ impl CpuExecutable {
             let routines = if few { single.unwrap_or(&self.full) } else { &self.full };
             self.tile(routines, args, &inputs[job.batch], &blocks[job.tile.block], job, worker)
         };
-        if work < SERIAL_WORK || jobs.len() == 1 {
+        let serial = work < SERIAL_WORK || jobs.len() == 1;
+        self.tasks.store(if serial { 0 } else { jobs.len() }, Ordering::Relaxed);
+        if serial {
             let mut worker = None;
             return jobs.into_iter().try_for_each(|j| run(&mut worker, j));
         }
@@ -380,8 +397,8 @@ impl CpuExecutable {
                 let Some(main) = &routines.main else { unreachable!("sums have a routine") };
                 let n = p.sums * width;
                 if plan.accumulation == Accumulation::Wide {
-                    w.wide.clear();
-                    w.wide.resize(n, 0.0);
+                    w.wide.resize(n, "wide sums")?;
+                    w.wide.data[..n].fill(0.0);
                 }
                 let step = match (plan.accumulation, p.mode) {
                     (Accumulation::Block, Mode::Sum) => BLOCK,
@@ -397,7 +414,7 @@ impl CpuExecutable {
                         if plan.accumulation == Accumulation::Wide {
                             for k in 0..n {
                                 let (lo, hi) = (w.state[2 * n + 2 * k], w.state[2 * n + 2 * k + 1]);
-                                w.wide[k] += f64::from_bits(lo.bits() | hi.bits() << 32);
+                                w.wide.data[k] += f64::from_bits(lo.bits() | hi.bits() << 32);
                             }
                         }
                         j = next;
@@ -405,7 +422,7 @@ impl CpuExecutable {
                 }
                 if plan.accumulation == Accumulation::Wide {
                     for k in 0..n {
-                        w.state[k] = T::round(w.wide[k]);
+                        w.state[k] = T::round(w.wide.data[k]);
                     }
                 }
                 self.finalise(routines, &inputs.param, job.values, w)
@@ -481,18 +498,20 @@ struct Block {
 }
 
 /// All rows in order: the blocks of the ranges and, between them, rows that meet nothing.
-fn blocks(args: &CheckedArgs<'_>, spec: &ReduceSpec) -> Vec<Block> {
+fn blocks(args: &CheckedArgs<'_>, spec: &ReduceSpec) -> Result<Vec<Block>, OutOfMemory> {
+    const WHAT: &str = "the list of blocks";
     let (rows, columns) = (args.rows(), args.columns());
     let Some(ranges) = args.ranges() else {
         let all = if columns > 0 { vec![(0, columns)] } else { vec![] };
-        return vec![Block { rows: (0, rows), columns: all }];
+        return Ok(vec![Block { rows: (0, rows), columns: all }]);
     };
     let pattern = ranges.pattern(spec.axis);
-    let mut order: Vec<usize> = (0..pattern.blocks.len())
-        .filter(|&k| pattern.blocks[k][0] < pattern.blocks[k][1])
-        .collect();
+    let mut order: Vec<usize> = memory::room(pattern.blocks.len(), WHAT)?;
+    order
+        .extend((0..pattern.blocks.len()).filter(|&k| pattern.blocks[k][0] < pattern.blocks[k][1]));
     order.sort_unstable_by_key(|&k| pattern.blocks[k][0]);
-    let mut out = vec![];
+    // Between any two there may be rows that meet nothing.
+    let mut out = memory::room(2 * order.len() + 1, WHAT)?;
     let mut at = 0;
     for k in order {
         let [start, end] = pattern.blocks[k];
@@ -500,10 +519,11 @@ fn blocks(args: &CheckedArgs<'_>, spec: &ReduceSpec) -> Vec<Block> {
             out.push(Block { rows: (at, start), columns: vec![] });
         }
         // Selections prefer the lowest index, so columns go in ascending order.
-        let mut list: Vec<(usize, usize)> =
-            pattern.of_block(k).iter().filter(|r| r[0] < r[1]).map(|r| (r[0], r[1])).collect();
+        let met = pattern.of_block(k);
+        let mut list: Vec<(usize, usize)> = memory::room(met.len(), WHAT)?;
+        list.extend(met.iter().filter(|r| r[0] < r[1]).map(|r| (r[0], r[1])));
         list.sort_unstable();
-        let mut columns: Vec<(usize, usize)> = vec![];
+        let mut columns: Vec<(usize, usize)> = memory::room(list.len(), WHAT)?;
         for r in list {
             match columns.last_mut() {
                 Some(last) if last.1 == r.0 => last.1 = r.1,
@@ -516,7 +536,7 @@ fn blocks(args: &CheckedArgs<'_>, spec: &ReduceSpec) -> Vec<Block> {
     if at < rows {
         out.push(Block { rows: (at, rows), columns: vec![] });
     }
-    out
+    Ok(out)
 }
 
 #[derive(Clone, Copy)]
@@ -569,9 +589,9 @@ struct Worker<T> {
     scratch: Aligned<T>,
     workspace: Vec<MaybeUninit<u8>>,
     out: Growing<T>,
-    masks: Vec<u32>,
-    hits: Vec<u32>,
-    wide: Vec<f64>,
+    masks: Growing<u32>,
+    hits: Growing<u32>,
+    wide: Growing<f64>,
     bound: Growing<T>,
     extremes: Growing<T>,
     /// First columns of the groups of a pass.
@@ -590,11 +610,7 @@ impl<T: Lane> Worker<T> {
             scratch = scratch.max(r.scratch);
             bytes = bytes.max(r.workspace_bytes());
         }
-        let mut workspace = vec![];
-        workspace
-            .try_reserve_exact(bytes)
-            .map_err(|_| RunError::OutOfMemory { what: "a workspace".into(), bytes })?;
-        workspace.resize(bytes, MaybeUninit::uninit());
+        let workspace = memory::filled(bytes, MaybeUninit::uninit(), "a workspace")?;
         let width = plan.width();
         Ok(Worker {
             kept: Aligned::new(p.kept.len.max(1) * width, "a tile of rows")?,
@@ -603,9 +619,9 @@ impl<T: Lane> Worker<T> {
             scratch: Aligned::new(scratch.max(1), "scratch memory")?,
             workspace,
             out: Growing { data: Aligned::new(1, "results")? },
-            masks: vec![],
-            hits: vec![],
-            wide: vec![],
+            masks: Growing { data: Aligned::new(1, "masks")? },
+            hits: Growing { data: Aligned::new(1, "masks")? },
+            wide: Growing { data: Aligned::new(1, "wide sums")? },
             bound: Growing { data: Aligned::new(1, "bounds")? },
             extremes: Growing { data: Aligned::new(1, "extremes")? },
             groups: vec![],
@@ -621,7 +637,7 @@ impl<T: Lane> Worker<T> {
             param: param.as_ptr().cast(),
             state: self.state.as_mut_ptr().cast(),
             out: self.out.data.as_mut_ptr().cast(),
-            masks: self.masks.as_mut_ptr(),
+            masks: self.masks.data.as_mut_ptr(),
             scratch: self.scratch.as_mut_ptr().cast(),
             columns,
             first_column: first as i64,
@@ -705,6 +721,10 @@ impl CpuExecutable {
 
 impl Executable for CpuExecutable {
     fn run(&self, args: &CheckedArgs<'_>, out: &mut [Buffer]) -> Result<(), RunError> {
+        if args.rows() == 0 {
+            // Nothing to write, for however many batch elements.
+            return Ok(());
+        }
         let harmless = |v: f64| v == 0.0 || TAME.contains(&v.abs());
         let tame =
             |k: &usize| with_view!(&args.args()[*k], v => v.iter().all(|v| harmless(v.to_f64())));

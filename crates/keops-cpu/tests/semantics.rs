@@ -355,7 +355,7 @@ fn shapes_and_batches() {
 
 #[test]
 fn limits() {
-    assert_eq!((MAX_DIM, MAX_NODES, MAX_VALUES), (1 << 20, 1 << 20, 1 << 21));
+    assert_eq!((MAX_DIM, MAX_NODES, MAX_VALUES), (1 << 20, 1 << 18, 1 << 21));
     let make = |formula: &str, alias: &str| {
         Genred::<Reference>::new(formula, [alias], &SUM, Axis::J).map(|_| ())
     };

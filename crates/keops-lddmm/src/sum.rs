@@ -89,7 +89,8 @@ impl Sum {
             }
         };
         executable.run(&checked, &mut out)?;
-        match out.pop().map(|b| F::take(b).into_dimensionality::<Ix2>()) {
+        let sums = out.pop().map(F::take).transpose()?;
+        match sums.map(|s| s.into_dimensionality::<Ix2>()) {
             Some(Ok(sums)) => Ok(sums),
             _ => unreachable!("a sum has one result, of rows and columns"),
         }

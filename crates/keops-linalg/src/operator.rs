@@ -237,7 +237,7 @@ impl<'a, P: Place> KernelOperator<'a, P> {
     pub fn apply<V: AsArg + ?Sized>(&self, v: &V) -> Result<ArrayD<V::Elem>, Error> {
         let arg = v.as_arg();
         self.full_batch(arg.shape())?;
-        Ok(V::Elem::take(self.product(&self.vector(&to_f64(&arg)))?))
+        Ok(V::Elem::take(self.product(&self.vector(&to_f64(&arg)))?)?)
     }
 
     /// Solves `(K + αI) a = b` by conjugate gradients, for a symmetric positive definite `K + αI`
@@ -252,7 +252,7 @@ impl<'a, P: Place> KernelOperator<'a, P> {
         options: &SolveOptions,
     ) -> Result<Solution<B::Elem>, SolveError> {
         let (value, info) = solve::block(self, &b.as_arg(), None, options)?;
-        Ok(Solution { value: B::Elem::take(Buffer::F64(value)), info })
+        Ok(Solution { value: B::Elem::take(Buffer::F64(value)).map_err(Error::from)?, info })
     }
     /// As [`KernelOperator::solve`], from a first guess of the shape of the solution.
     ///
@@ -265,7 +265,7 @@ impl<'a, P: Place> KernelOperator<'a, P> {
         options: &SolveOptions,
     ) -> Result<Solution<B::Elem>, SolveError> {
         let (value, info) = solve::block(self, &b.as_arg(), Some(&guess.as_arg()), options)?;
-        Ok(Solution { value: B::Elem::take(Buffer::F64(value)), info })
+        Ok(Solution { value: B::Elem::take(Buffer::F64(value)).map_err(Error::from)?, info })
     }
 
     /// Checks the shape of an argument; the batch shape of the product.
@@ -381,7 +381,7 @@ impl<P: Place> LinearOperator for Over<'_, '_, P> {
         }
         let out = self.operator.product(&vector)?;
         let [rows, dim] = self.range();
-        match f64::take(out).into_shape_with_order((v.dim().0, rows, dim)) {
+        match f64::take(out)?.into_shape_with_order((v.dim().0, rows, dim)) {
             Ok(out) => Ok(out),
             Err(_) => unreachable!("results are row-major and have the batch shape of vectors"),
         }

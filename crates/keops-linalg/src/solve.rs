@@ -6,7 +6,7 @@ use crate::info::{SolveInfo, SolveOptions};
 use crate::linear::Linear;
 use crate::operator::{KernelOperator, to_f64};
 use keops_core::data::{ArgView, Buffer, Element};
-use keops_core::error::InputError;
+use keops_core::error::{Error, InputError};
 use keops_core::genred::{AsArg, Genred, IntoArgs, Place, Reference};
 use keops_core::outer::Formula;
 use keops_core::reduce::SUM;
@@ -121,7 +121,7 @@ impl<P: Place> KernelSolve<P> {
     ) -> Result<Solution<A::Elem>, SolveError> {
         let (operator, b) = self.bind(args.into_args())?;
         let (value, info) = block(&operator, &b, None, options)?;
-        Ok(Solution { value: A::Elem::take(Buffer::F64(value)), info })
+        Ok(Solution { value: A::Elem::take(Buffer::F64(value)).map_err(Error::from)?, info })
     }
     /// As [`KernelSolve::call`], from a first guess of the shape of the solution.
     ///
@@ -135,7 +135,7 @@ impl<P: Place> KernelSolve<P> {
     ) -> Result<Solution<A::Elem>, SolveError> {
         let (operator, b) = self.bind(args.into_args())?;
         let (value, info) = block(&operator, &b, Some(&guess.as_arg()), options)?;
-        Ok(Solution { value: A::Elem::take(Buffer::F64(value)), info })
+        Ok(Solution { value: A::Elem::take(Buffer::F64(value)).map_err(Error::from)?, info })
     }
 
     /// The gradient of `<a, e>` with respect to the arguments named in `wrt` (the name of the
@@ -188,7 +188,8 @@ impl<P: Place> KernelSolve<P> {
                 |&n| if n == self.linear.variable { Some(rhs(&lambda)) } else { made.next() },
             )
             .map(A::Elem::take)
-            .collect();
+            .collect::<Result<_, _>>()
+            .map_err(Error::from)?;
         Ok(SolveGradient { arguments, ridge, info })
     }
 

@@ -104,7 +104,7 @@ fn grad_matrix<'g>(x: &[Ex<'g>], _: &[Literal]) -> Built<'g> {
 }
 
 /// Most nodes to differentiate, counted once for each derivative.
-const MAX_DERIVED: usize = MAX_NODES / 8;
+const MAX_DERIVED: usize = MAX_NODES / 2;
 
 /// Is `v` a variable, and is there room for so many derivatives of `f`?
 fn check(op: &str, f: Ex<'_>, v: Ex<'_>, times: usize) -> Result<(), DimError> {

@@ -96,8 +96,8 @@ impl<P: Place> Genred<P> {
         let memory = out.take().map(Element::buffer);
         let made =
             self.computation.run_sized(&sizes, &device, &args, self.ranges.as_deref(), memory);
-        match made {
-            Ok(mut made) => out.put(A::Elem::take(made.swap_remove(k))),
+        match made.and_then(|mut made| Ok(A::Elem::take(made.swap_remove(k))?)) {
+            Ok(made) => out.put(made),
             Err(e) => {
                 out.put(ArrayD::from_elem(IxDyn(&expected), A::Elem::of_f64(0.0)));
                 return Err(e);

@@ -2,7 +2,9 @@
 //! values with error bounds.
 
 use crate::data::DType;
+use crate::error::OutOfMemory;
 use crate::graph::FoldOp;
+use crate::memory;
 use crate::ops::OpDef;
 use crate::reduce::Order;
 use crate::spec::Scheme;
@@ -42,6 +44,9 @@ pub struct Winner<V> {
     pub alternatives: Vec<i64>,
 }
 
+/// What [`Arithmetic::select`] gives.
+pub type Selected<V> = Result<Vec<Winner<V>>, OutOfMemory>;
+
 /// A number system.
 pub trait Arithmetic {
     /// A number.
@@ -77,7 +82,7 @@ pub trait Arithmetic {
         k: usize,
         candidates: &[(Self::V, i64)],
         same: bool,
-    ) -> Vec<Winner<Self::V>>;
+    ) -> Selected<Self::V>;
     /// May candidates that are not among the first `k` be forgotten?
     const PRUNES: bool;
 }
@@ -114,16 +119,18 @@ pub fn select_plain<V: Copy>(
     candidates: &[(V, i64)],
     value: impl Fn(V) -> f64,
     pad: V,
-) -> Vec<Winner<V>> {
-    let mut sorted: Vec<(V, i64)> =
-        candidates.iter().copied().filter(|c| !value(c.0).is_nan()).collect();
-    sorted.sort_by(|a, b| {
+) -> Selected<V> {
+    let k = k.max(1);
+    let mut sorted: Vec<(V, i64)> = memory::room(candidates.len().max(k), "candidates")?;
+    sorted.extend(candidates.iter().filter(|c| !value(c.0).is_nan()));
+    // Rows differ, so that the order is one, whatever the sort.
+    sorted.sort_unstable_by(|a, b| {
         let by_value = value(a.0).partial_cmp(&value(b.0)).unwrap_or(std::cmp::Ordering::Equal);
         (if order == Order::Min { by_value } else { by_value.reverse() }).then(a.1.cmp(&b.1))
     });
-    sorted.resize(k.max(1), (pad, -1));
+    sorted.resize(k, (pad, -1));
     let winner = |(value, index)| Winner { value, index, alternatives: vec![] };
-    sorted.into_iter().map(winner).collect()
+    memory::collected(sorted.into_iter().map(winner), "winners")
 }
 
 /// The neutral key of an order.
@@ -208,7 +215,7 @@ impl Arithmetic for Exact {
     fn total(&self, acc: &PlainSum) -> f64 {
         if acc.how.in_f16() { f64::from(acc.rounded) } else { acc.sum.total() }
     }
-    fn select(&self, order: Order, k: usize, c: &[(f64, i64)], _: bool) -> Vec<Winner<f64>> {
+    fn select(&self, order: Order, k: usize, c: &[(f64, i64)], _: bool) -> Selected<f64> {
         select_plain(order, k, c, |v| v, neutral(order))
     }
 }
@@ -263,7 +270,7 @@ impl Arithmetic for Single {
             _ => acc.sum.total() as f32,
         }
     }
-    fn select(&self, order: Order, k: usize, c: &[(f32, i64)], _: bool) -> Vec<Winner<f32>> {
+    fn select(&self, order: Order, k: usize, c: &[(f32, i64)], _: bool) -> Selected<f32> {
         select_plain(order, k, c, f64::from, neutral(order) as f32)
     }
 }

@@ -7,7 +7,9 @@
 //! floor, the sign of zero under a division, an overflow of the compute type) has the bound
 //! +inf: nothing is known about it. A NaN or an infinity with the bound 0 is certain.
 
-use super::arithmetic::{Arithmetic, Compensated, Sum, Winner, folded, neutral, position, winner};
+use super::arithmetic::{
+    Arithmetic, Compensated, Selected, Sum, Winner, folded, neutral, position, winner,
+};
 use super::{Job, copied};
 use crate::data::DType;
 use crate::error::Error;
@@ -463,14 +465,8 @@ impl Arithmetic for Running {
         let overflow = acc.magnitude + rounding > max;
         if overflow { Approx::unknown(v) } else { self.checked(v, acc.error + rounding) }
     }
-    fn select(
-        &self,
-        order: Order,
-        k: usize,
-        c: &[(Approx, i64)],
-        same: bool,
-    ) -> Vec<Winner<Approx>> {
-        select_bounded(order, k, c, same)
+    fn select(&self, order: Order, k: usize, c: &[(Approx, i64)], same: bool) -> Selected<Approx> {
+        Ok(select_bounded(order, k, c, same))
     }
 }
 

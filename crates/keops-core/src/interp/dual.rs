@@ -5,7 +5,9 @@
 //! and sums have their own rules here, and folds and selections follow the entry that they take.
 //! Nothing is shared with the rules of differentiation, which are judged by this.
 
-use super::arithmetic::{Arithmetic, Compensated, Sum, Winner, folded, neutral, position, winner};
+use super::arithmetic::{
+    Arithmetic, Compensated, Selected, Sum, folded, neutral, position, winner,
+};
 use super::{Job, copied};
 use crate::error::Error;
 use crate::graph::FoldOp;
@@ -215,7 +217,7 @@ impl Arithmetic for Dual {
         k: usize,
         candidates: &[(HyperDual, i64)],
         _: bool,
-    ) -> Vec<Winner<HyperDual>> {
+    ) -> Selected<HyperDual> {
         let value = |v: HyperDual| v.value;
         super::arithmetic::select_plain(order, k, candidates, value, constant(neutral(order)))
     }

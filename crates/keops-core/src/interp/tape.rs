@@ -2,7 +2,9 @@
 //! grouped by what they depend on.
 
 use super::arithmetic::{Arithmetic, Sum};
+use crate::error::OutOfMemory;
 use crate::graph::{Category, Dependence, FoldOp, Graph, Node, NodeId, Var, for_each_arg};
+use crate::memory;
 use crate::ops::OpDef;
 use std::collections::HashMap;
 use std::ops::Range;
@@ -134,8 +136,12 @@ impl Tape {
         self.size
     }
     /// Memory for evaluation.
-    pub fn memory<A: Arithmetic>(&self, a: &A) -> Vec<A::V> {
-        vec![a.exact(0.0); self.size]
+    pub fn memory<A: Arithmetic>(&self, a: &A) -> Result<Vec<A::V>, OutOfMemory> {
+        memory::filled(self.size, a.exact(0.0), "the values of a formula")
+    }
+    /// Number of values.
+    pub fn len(&self) -> usize {
+        self.size
     }
     /// Does the root depend on the kept row at most?
     pub fn same_for_all_columns(&self) -> bool {

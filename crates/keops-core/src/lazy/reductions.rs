@@ -93,7 +93,7 @@ impl<T: Element, P: Place> LazyTensor<T, P> {
     ) -> Result<ArrayD<T>, Error> {
         match self.evaluate(w, r, axis, location)?.swap_remove(0) {
             Buffer::I64(_) => unreachable!("the first result is values"),
-            b => Ok(T::take(b)),
+            b => Ok(T::take(b)?),
         }
     }
     fn indices(
@@ -117,7 +117,7 @@ impl<T: Element, P: Place> LazyTensor<T, P> {
     ) -> Result<(ArrayD<T>, ArrayD<i64>), Error> {
         let mut made = self.evaluate(w, r, axis, location)?;
         match (made.pop(), made.pop()) {
-            (Some(Buffer::I64(i)), Some(v)) => Ok((T::take(v), i)),
+            (Some(Buffer::I64(i)), Some(v)) => Ok((T::take(v)?, i)),
             _ => unreachable!("the results are values and indices"),
         }
     }

@@ -7,10 +7,12 @@ use crate::kernels::{self, Accumulation, BLOCK, Plan};
 use crate::memory::{Aligned, Lane};
 use crate::routine::{Level, Routine};
 use keops_core::error::{CompileError, RunError};
+use keops_core::memory;
 use keops_core::program::{Mode, Program};
 use keops_core::reduce::{Order, Select};
 use keops_core::spec::CheckedArgs;
 use rayon::prelude::*;
+use std::sync::atomic::Ordering;
 
 /// Fewer columns are left to lanes along the rows.
 const LEAST: usize = 4096;
@@ -54,7 +56,7 @@ impl Across {
         }
         Ok(Across { plan, main, rebase, rebase_rows, initial: kernels::initial_state(p, &plan) })
     }
-    fn all(&self) -> impl Iterator<Item = &Routine> {
+    pub(super) fn all(&self) -> impl Iterator<Item = &Routine> {
         [Some(&self.main), self.rebase.as_ref(), self.rebase_rows.as_ref()].into_iter().flatten()
     }
 }
@@ -138,7 +140,8 @@ impl CpuExecutable {
                 self.pack_rows(single, args, &shared.index, &shared.param, (0, rows), w);
                 self.part(&shared, (start, columns.min(start + piece)), w)
             };
-            let starts: Vec<usize> = (0..columns).step_by(piece).collect();
+            let starts = memory::collected((0..columns).step_by(piece), "the list of pieces")?;
+            self.tasks.store(starts.len(), Ordering::Relaxed);
             let parts: Vec<Vec<Part<T>>> =
                 starts.into_par_iter().map_init(|| None, run).collect::<Result<_, RunError>>()?;
             let values =
@@ -177,11 +180,11 @@ impl CpuExecutable {
                 let mut parts = vec![];
                 if start < whole {
                     let panels = columns((start, whole), true)?;
-                    parts.push(self.sums_across(shared, &panels, whole - start, w));
+                    parts.push(self.sums_across(shared, &panels, whole - start, w)?);
                 }
                 if whole < end {
                     let records = columns((whole, end), false)?;
-                    parts.push(self.sums_along(shared, &records, end - whole, w));
+                    parts.push(self.sums_along(shared, &records, end - whole, w)?);
                 }
                 return Ok(parts);
             }
@@ -200,12 +203,12 @@ impl CpuExecutable {
         panels: &[T],
         columns: usize,
         w: &mut Worker<T>,
-    ) -> Part<T> {
+    ) -> Result<Part<T>, RunError> {
         let (p, across, rows) = (&self.program, shared.across, shared.rows);
         let plan = &across.plan;
         let (n, lanes, width) = (p.sums, plan.lanes, plan.width());
-        let mut sums = vec![[T::default(); 2]; n * rows];
-        let mut pivots = vec![T::default(); rows];
+        let mut sums = memory::filled(n * rows, [T::default(); 2], "sums")?;
+        let mut pivots = memory::filled(rows, T::default(), "pivots")?;
         // A lane takes as many columns in a call as a row does otherwise.
         let step = lanes * if p.mode == Mode::Sum { BLOCK } else { 4 * BLOCK };
         for first in (0..rows).step_by(plan.rows) {
@@ -243,7 +246,7 @@ impl CpuExecutable {
                 }
             }
         }
-        Part::Sums(sums, pivots)
+        Ok(Part::Sums(sums, pivots))
     }
     /// Sums of a few columns, lanes along the rows.
     fn sums_along<T: Lane>(
@@ -252,7 +255,7 @@ impl CpuExecutable {
         records: &[T],
         columns: usize,
         w: &mut Worker<T>,
-    ) -> Part<T> {
+    ) -> Result<Part<T>, RunError> {
         let (p, rows) = (&self.program, shared.rows);
         let Some(main) = &shared.single.main else { unreachable!("sums have a routine") };
         for (s, v) in w.state.iter_mut().zip(&shared.single.initial) {
@@ -271,7 +274,7 @@ impl CpuExecutable {
             [state(at), state(n * width + at)]
         });
         let pivots = (0..rows).map(|r| state(plan.pivot_at(p) + r));
-        Part::Sums(sums.collect(), pivots.collect())
+        Ok(Part::Sums(memory::collected(sums, "sums")?, memory::collected(pivots, "pivots")?))
     }
     /// Brings the sums in the state under the pivots beside them.
     fn rebase<T: Lane>(&self, routine: &Routine, param: &[T], first: usize, w: &mut Worker<T>) {
@@ -297,7 +300,7 @@ impl CpuExecutable {
         let worst = T::round(if min { f64::INFINITY } else { f64::NEG_INFINITY });
         let (start, end) = panels.range;
         let count = (end - start).next_multiple_of(lanes);
-        let mut found = vec![(worst, -1); n * rows];
+        let mut found = memory::filled(n * rows, (worst, -1), "winners")?;
         for first in (0..rows).step_by(plan.rows) {
             across.start(w);
             let mut frame = w.frame(&[], &shared.param, count, start);
@@ -420,7 +423,7 @@ impl CpuExecutable {
         let (p, rows, plan) = (&self.program, shared.rows, &shared.single.plan);
         let (n, width) = (p.sums, plan.width());
         let at = |k: usize| k / rows * width + k % rows;
-        let mut totals = vec![Total::default(); n * rows];
+        let mut totals = memory::filled(n * rows, Total::default(), "sums")?;
         let mut pivots = parts[0].1.clone();
         for (_, other) in parts {
             for (a, &b) in pivots.iter_mut().zip(other) {

@@ -5,6 +5,7 @@ use crate::kernels::{self, COARSE, GROUP, NETWORK};
 use crate::memory::Lane;
 use crate::routine::Routine;
 use keops_core::error::RunError;
+use keops_core::memory;
 use keops_core::reduce::{Order, Select};
 
 impl CpuExecutable {
@@ -65,8 +66,8 @@ impl CpuExecutable {
         }
         let Some(keys) = &routines.keys else { unreachable!("indices have a routine") };
         // The same for long keys, all rows together.
-        let mut wanted: Vec<(usize, usize, usize)> = vec![];
-        let mut unknown: Vec<(usize, usize)> = vec![];
+        let mut wanted: Vec<(usize, usize, usize)> = memory::room(rows * n, "winners")?;
+        let mut unknown: Vec<(usize, usize)> = memory::room(rows * n, "winners")?;
         for row in 0..rows {
             for s in 0..n {
                 indices[row * n + s] = -1;
@@ -126,7 +127,7 @@ impl CpuExecutable {
         let (n, lanes) = (self.program.keys, self.full.plan.lanes);
         let turn = kernels::find_turn(lanes);
         w.out.resize(turn * n, "keys")?;
-        w.masks.resize(w.masks.len().max(turn * n), 0);
+        w.masks.resize(turn * n, "masks")?;
         let mut frame = w.frame(&[], param, turn, 0);
         frame.kept = w.kept[row..].as_ptr().cast();
         for first in (start / turn * turn..end).step_by(turn) {
@@ -189,6 +190,7 @@ impl CpuExecutable {
         w.extremes.resize(most * stride, "the extremes of groups")?;
         let mut loose = vec![];
         w.groups.clear();
+        w.groups.try_reserve_exact(most).map_err(|_| memory::refused::<u32>(most, "groups"))?;
         for &(start, end) in &block.columns {
             let mut j = start;
             while j < end {
@@ -277,12 +279,10 @@ impl CpuExecutable {
             }
         }
         let need = groups * vectors * words;
-        if w.hits.len() < need {
-            w.hits.resize(need, 0);
-        }
+        w.hits.resize(need, "masks")?;
         let mut frame = w.frame(&[], &inputs.param, groups, 0);
         frame.reduced = w.extremes.data.as_ptr().cast();
-        frame.masks = w.hits.as_mut_ptr();
+        frame.masks = w.hits.data.as_mut_ptr();
         // SAFETY: the code reads `stride` extremes and writes `vectors` masks for each group.
         unsafe { passes.hits.call(&frame, &mut w.workspace) };
         let panels = Panels { data: &inputs.panels, range: (0, usize::MAX) };
@@ -290,7 +290,7 @@ impl CpuExecutable {
             let start = w.groups[g] as usize;
             for v in 0..vectors {
                 for word in 0..words {
-                    let mut m = w.hits[(g * vectors + v) * words + word];
+                    let mut m = w.hits.data[(g * vectors + v) * words + word];
                     while m != 0 {
                         let list = v * plan.lanes + word * 32 + m.trailing_zeros() as usize;
                         m &= m - 1;
@@ -335,9 +335,7 @@ impl CpuExecutable {
         w.out.resize((last - first) * n, "keys")?;
         // Masks have room for one a column, as their pointer moves.
         let need = (last - first) * n * words;
-        if w.masks.len() < need {
-            w.masks.resize(need, 0);
-        }
+        w.masks.resize(need, "masks")?;
         let mut frame = w.frame(&[], param, last - first, first);
         frame.kept = w.kept[row..].as_ptr().cast();
         frame.reduced = panels.at(first, last - first, p.reduced.len).as_ptr().cast();
@@ -350,7 +348,7 @@ impl CpuExecutable {
             let (vectors, at) = (turn / lanes, v % (turn / lanes));
             let mask = v / vectors * turn * n + at * n + slot;
             for word in 0..words {
-                let mut m = w.masks[mask * words + word];
+                let mut m = w.masks.data[mask * words + word];
                 while m != 0 {
                     let lane = word * 32 + m.trailing_zeros() as usize;
                     m &= m - 1;
@@ -386,9 +384,7 @@ impl CpuExecutable {
         w.out.resize((end - start) * lists, "keys")?;
         if plan.registers {
             let need = (end - start) * vectors * words;
-            if w.masks.len() < need {
-                w.masks.resize(need, 0);
-            }
+            w.masks.resize(need, "masks")?;
         }
         w.columns(keys, p, inputs, (start, end));
         for c in 0..end - start {
@@ -402,7 +398,7 @@ impl CpuExecutable {
             }
             for v in 0..vectors {
                 for word in 0..words {
-                    let mut m = w.masks[(c * vectors + v) * words + word];
+                    let mut m = w.masks.data[(c * vectors + v) * words + word];
                     while m != 0 {
                         let list = v * plan.lanes + word * 32 + m.trailing_zeros() as usize;
                         m &= m - 1;
@@ -517,11 +513,12 @@ impl<T: Lane> Winners<T> {
         };
         new.0.clear();
         new.1.clear();
+        new.2.clear();
         new.0.try_reserve_exact(total).map_err(|_| out())?;
         new.1.try_reserve_exact(total).map_err(|_| out())?;
+        new.2.try_reserve_exact(lists).map_err(|_| out())?;
         new.0.resize(total, worst);
         new.1.resize(total, 0);
-        new.2.clear();
         new.2.resize(lists, 0);
         Ok(Winners { order, k, worst, keys: new.0, columns: new.1, count: new.2 })
     }

@@ -1,0 +1,228 @@
+//! Memory that cannot be had is an error that says how much was needed, wherever the amount grows
+//! with the data. An allocator refuses one request of a mebibyte or more after the other, until a
+//! run is through without a refusal.
+
+mod common;
+
+use common::levels;
+use keops_core::data::Element;
+use keops_core::error::{Error, InputError, RunError};
+use keops_core::genred::{Genred, Place};
+use keops_core::interp::{Interpreter, Rounding};
+use keops_core::lazy::LazyTensor;
+use keops_core::ranges::{Pattern, Ranges};
+use keops_core::reduce::{ARG_K_MIN, K_MIN, K_MIN_ARG_K_MIN, LOG_SUM_EXP, MIN, MIN_ARG_MIN, SUM};
+use keops_core::spec::{Axis, Device, ReduceOptions};
+use keops_cpu::Cpu;
+use ndarray::{Array2, Array3, ShapeBuilder};
+use std::alloc::{GlobalAlloc, Layout, System};
+use std::sync::atomic::{AtomicUsize, Ordering};
+
+/// Requests from here on are large.
+const LARGE: usize = 1 << 20;
+/// Nothing is refused.
+const NEVER: usize = usize::MAX;
+
+/// The number of the large request that is refused.
+static REFUSED: AtomicUsize = AtomicUsize::new(NEVER);
+/// Large requests so far.
+static SEEN: AtomicUsize = AtomicUsize::new(0);
+
+struct Refusing;
+
+fn granted(bytes: usize) -> bool {
+    bytes < LARGE || SEEN.fetch_add(1, Ordering::SeqCst) != REFUSED.load(Ordering::SeqCst)
+}
+
+// SAFETY: every request is handed to the system's allocator unchanged, or answered by a null
+// pointer, which says that there is no memory.
+unsafe impl GlobalAlloc for Refusing {
+    unsafe fn alloc(&self, layout: Layout) -> *mut u8 {
+        if !granted(layout.size()) {
+            return std::ptr::null_mut();
+        }
+        // SAFETY: the caller's contract.
+        unsafe { System.alloc(layout) }
+    }
+    unsafe fn alloc_zeroed(&self, layout: Layout) -> *mut u8 {
+        if !granted(layout.size()) {
+            return std::ptr::null_mut();
+        }
+        // SAFETY: the caller's contract.
+        unsafe { System.alloc_zeroed(layout) }
+    }
+    unsafe fn realloc(&self, p: *mut u8, layout: Layout, size: usize) -> *mut u8 {
+        if !granted(size) {
+            return std::ptr::null_mut();
+        }
+        // SAFETY: the caller's contract.
+        unsafe { System.realloc(p, layout, size) }
+    }
+    unsafe fn dealloc(&self, p: *mut u8, layout: Layout) {
+        // SAFETY: the caller's contract.
+        unsafe { System.dealloc(p, layout) }
+    }
+}
+
+#[global_allocator]
+static ALLOCATOR: Refusing = Refusing;
+
+/// Refuses the first large request of `f`, then only the second, and so on.
+fn refuse_each<R>(name: &str, least: usize, f: impl Fn() -> Result<R, Error>) {
+    f().unwrap_or_else(|e| panic!("{name}: {e}"));
+    for k in 0..10_000 {
+        SEEN.store(0, Ordering::SeqCst);
+        REFUSED.store(k, Ordering::SeqCst);
+        let result = f().map(|_| ());
+        REFUSED.store(NEVER, Ordering::SeqCst);
+        let requests = SEEN.load(Ordering::SeqCst);
+        if requests <= k {
+            assert_eq!(result, Ok(()), "{name}: nothing was refused");
+            assert!(k >= least, "{name}: {k} large requests, expected {least} or more");
+            return;
+        }
+        let bytes = match &result {
+            Err(Error::Run(RunError::OutOfMemory { bytes, .. })) => *bytes,
+            Err(Error::Input(InputError::OutOfMemory(e))) => e.bytes,
+            other => panic!("{name}: request {k} was refused, got {other:?}"),
+        };
+        assert!(bytes >= LARGE, "{name}: request {k}: {result:?}");
+    }
+    panic!("{name}: no end of large requests");
+}
+
+/// A place to run at, without a default.
+#[derive(Clone)]
+struct At(Device);
+impl Place for At {
+    fn device(&self, _: u64) -> Device {
+        self.0.clone()
+    }
+}
+impl Default for At {
+    fn default() -> At {
+        At(Device::new(Cpu::new()))
+    }
+}
+
+fn column<T: Element>(n: usize) -> Array2<T> {
+    Array2::from_shape_fn((n, 1), |(k, _)| T::of_f64((k * 37 % 101) as f64 / 101.0))
+}
+
+/// All places: every level of the CPU, and both roundings of the interpreter.
+fn places() -> Vec<(String, At, usize)> {
+    let cpu = levels().into_iter().map(|l| {
+        let cpu = Cpu::with_level(l).expect("available");
+        (l.name().to_string(), At(Device::new(cpu)), 1_500_000)
+    });
+    let interpreters = [Rounding::Double, Rounding::Compute].into_iter().map(|r| {
+        let device = Device::new(Interpreter::with_rounding(r));
+        (format!("interpreter {r:?}"), At(device), 280_000)
+    });
+    cpu.chain(interpreters).collect()
+}
+
+const GAUSSIAN: (&str, [&str; 3]) =
+    ("Exp(-SqDist(x, y)) * b", ["x = Vi(1)", "y = Vj(1)", "b = Vj(1)"]);
+
+fn gaussian(at: &At) -> Genred<At> {
+    Genred::<At>::new(GAUSSIAN.0, GAUSSIAN.1, &SUM, Axis::J).expect("a formula").at(at.clone())
+}
+
+// One test: the allocator is one for all threads of the process.
+#[test]
+fn refused_memory_is_an_error() {
+    for (name, at, many) in places() {
+        let name = |what: &str| format!("{name}, {what}");
+        let (long, short) = (column::<f32>(many), column::<f32>(2));
+        let sum = gaussian(&at);
+        refuse_each(&name("many rows"), 1, || sum.call((&long, &short, &short)));
+        // Columns are packed whole where there are many rows, and piece by piece for a few.
+        let (rows, columns) =
+            (column::<f32>(if many < 1_000_000 { 2 } else { 40 }), column(280_000));
+        refuse_each(&name("many columns"), 1, || sum.call((&rows, &columns, &columns)));
+        // Cotangents and intermediate values are as long.
+        let gradient = sum.vjp("y").expect("differentiable");
+        refuse_each(&name("gradient"), 2, || gradient.call((&short, &long, &long, &short)));
+        let hessian = sum.vjp("x").and_then(|g| g.jvp("x")).expect("differentiable");
+        refuse_each(&name("second derivative"), 1, || {
+            hessian.call((&long, &short, &short, &long, &long))
+        });
+        // Half precision is widened on the way in and rounded on the way out.
+        let (long16, short16) = (column::<half::f16>(many), column::<half::f16>(2));
+        refuse_each(&name("f16"), 2, || sum.call((&long16, &short16, &short16)));
+        refuse_each(&name("f16 gradient"), 2, || {
+            gradient.call((&short16, &long16, &long16, &short16))
+        });
+        // Selections, several winners, and their gradients with gathered and scattered rows.
+        let nearest = |reduction, k: usize| {
+            let g = Genred::<At>::new("SqDist(x, y)", &GAUSSIAN.1[..2], (reduction, k), Axis::J);
+            g.expect("a formula").at(at.clone())
+        };
+        let least = nearest(&MIN_ARG_MIN, 1);
+        refuse_each(&name("least values"), 2, || least.call((&long, &short)));
+        let gradient = nearest(&MIN, 1).vjp("y").expect("differentiable");
+        let few = column::<f32>(many / 2);
+        refuse_each(&name("gradient of the least"), 1, || {
+            gradient.call((&few, &few.slice(ndarray::s![..2, ..]), &few))
+        });
+        let several = nearest(&K_MIN_ARG_K_MIN, 3000);
+        let (x, y) = (column::<f64>(100), column::<f64>(5000));
+        refuse_each(&name("several winners"), 2, || several.call((&x, &y)));
+        let indices = nearest(&ARG_K_MIN, 200);
+        let x = column::<f64>(1000);
+        refuse_each(&name("indices of winners"), 1, || indices.call_indices((&x, &y)));
+        // Sums in f64 of f32 data of many components.
+        let wide = Genred::<At>::new("x * y", ["x = Vi(40)", "y = Vj(40)"], &SUM, Axis::J);
+        let wide = wide.expect("a formula").at(at.clone()).options(ReduceOptions {
+            accumulate: Some(keops_core::data::DType::F64),
+            ..ReduceOptions::default()
+        });
+        let x = Array2::<f32>::from_elem((many / 40, 40), 0.5);
+        refuse_each(&name("wide sums"), 1, || wide.call((&x, &x.slice(ndarray::s![..2, ..]))));
+        // Log-sum-exp over long columns in column-major order.
+        let lse = Genred::<At>::new("x | y", ["x = Vi(3)", "y = Vj(3)"], &LOG_SUM_EXP, Axis::J);
+        let lse = lse.expect("a formula").at(at.clone());
+        let y = Array2::<f64>::from_elem((60_000, 3).f(), 0.5);
+        let x = y.slice(ndarray::s![..rows.nrows(), ..]);
+        refuse_each(&name("log-sum-exp"), 1, || lse.call((&x, &y)));
+        ranges(&name("ranges"), &at);
+        batches(&name("batches"), &at);
+        lazy(&name("LazyTensor"), &at, many);
+    }
+}
+
+/// Many blocks: their order, their lists of columns, their tiles.
+fn ranges(name: &str, at: &At) {
+    let n = 120_000;
+    let x = column::<f64>(n);
+    let blocks: Vec<[usize; 2]> = (0..n / 2).map(|k| [2 * k, 2 * k + 2]).collect();
+    let pattern = || Pattern {
+        slices: (1..=blocks.len()).collect(),
+        reduced: blocks.clone(),
+        blocks: blocks.clone(),
+    };
+    let banded = gaussian(at).ranges(Ranges::from_pattern(pattern()).expect("consistent"));
+    refuse_each(name, 1, || banded.call((&x, &x, &x)));
+}
+
+/// Many batch elements, and one that is large.
+fn batches(name: &str, at: &At) {
+    let sum = gaussian(at);
+    let x = Array3::<f64>::from_elem((70_000, 2, 1), 0.25);
+    refuse_each(name, 1, || sum.call((&x, &x, &x)));
+    let one = Array2::<f64>::from_elem((2, 1), 0.25);
+    let gradient = sum.vjp("x").expect("differentiable");
+    refuse_each(&format!("{name}, broadcast"), 1, || gradient.call((&one, &x, &x, &x)));
+}
+
+fn lazy(name: &str, at: &At, many: usize) {
+    let (x, y) = (column::<half::bf16>(many), column::<half::bf16>(2));
+    let vi = |a: &Array2<half::bf16>| LazyTensor::<_, At>::vi(a).at(at.clone());
+    let vj = |a: &Array2<half::bf16>| LazyTensor::<_, At>::vj(a).at(at.clone());
+    let (x_i, y_j) = (vi(&x), vj(&y));
+    refuse_each(name, 2, || (&x_i - &y_j).square().sum(Axis::J));
+    refuse_each(&format!("{name}, K minima"), 1, || {
+        (&x_i - &y_j).square().reduce((&K_MIN, 2), Axis::J)
+    });
+}

@@ -1,0 +1,62 @@
+#!/bin/sh
+# Runs the tests of keops-core and keops-cpu under sanitizers and under Miri, on a nightly toolchain.
+# What the toolchain lacks is skipped with a message.
+#
+#   scripts/sanitize.sh             all of them
+#   scripts/sanitize.sh address     one: address, thread, miri
+#
+# - address: machine code written at run time is not instrumented. The portable level, which runs
+#   the same vector code over the same memory, is; so are packing, scheduling and results.
+# - thread: the standard library has to be instrumented too (component rust-src); without it, reports
+#   about its own synchronisation are false, so the run is skipped.
+# - miri: the portable level, packing, scheduling; machine code cannot be interpreted.
+set -u
+cd "$(dirname "$0")/.."
+target=x86_64-unknown-linux-gnu
+folder="${CARGO_TARGET_DIR:-$PWD/target}"
+status=0
+
+skip() { echo "skipped $1: $2"; }
+have() { [ -e "$(rustc +nightly --print sysroot)/lib/rustlib/src/rust/library" ]; }
+run() {
+  echo "== $1"
+  shift
+  "$@" || status=1
+}
+
+if ! rustc +nightly --version >/dev/null 2>&1; then
+  skip everything "there is no nightly toolchain (rustup toolchain install nightly)"
+  exit 0
+fi
+
+address() {
+  # Leaks are looked for too. A tenth of the random formulas: everything is slower.
+  run "address sanitizer" env RUSTFLAGS="-Zsanitizer=address" CARGO_TARGET_DIR="$folder/sanitize-address" \
+    KEOPS_CONFORMANCE_CASES=200 \
+    cargo +nightly test --release -p keops-cpu --target "$target" --lib --tests -- --skip refused_memory
+}
+
+thread() {
+  if ! have; then
+    skip "thread sanitizer" "rust-src is missing (rustup component add rust-src --toolchain nightly)"
+    return
+  fi
+  run "thread sanitizer" env RUSTFLAGS="-Zsanitizer=thread" CARGO_TARGET_DIR="$folder/sanitize-thread" \
+    cargo +nightly test --release -p keops-cpu -Zbuild-std --target "$target" --test concurrency
+}
+
+miri() {
+  if ! cargo +nightly miri --version >/dev/null 2>&1; then
+    skip Miri "the component is missing (rustup component add miri --toolchain nightly)"
+    return
+  fi
+  run Miri env MIRIFLAGS="-Zmiri-disable-isolation" CARGO_TARGET_DIR="$folder/sanitize-miri" \
+    cargo +nightly miri test -p keops-cpu --test portable
+}
+
+case "${1:-all}" in
+  address | thread | miri) "$1" ;;
+  all) address; thread; miri ;;
+  *) echo "usage: $0 [address | thread | miri]" >&2; exit 2 ;;
+esac
+exit $status
