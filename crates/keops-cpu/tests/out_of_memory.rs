@@ -81,7 +81,12 @@ fn refuse_each<R>(name: &str, least: usize, f: impl Fn() -> Result<R, Error>) {
             assert!(k >= least, "{name}: {k} large requests, expected {least} or more");
             return;
         }
-        let bytes = match &result {
+        // Errors of LazyTensors come with the place of the operator.
+        let cause = match &result {
+            Err(Error::Lazy { source, .. }) => Err(&**source),
+            other => other.as_ref(),
+        };
+        let bytes = match cause {
             Err(Error::Run(RunError::OutOfMemory { bytes, .. })) => *bytes,
             Err(Error::Input(InputError::OutOfMemory(e))) => e.bytes,
             other => panic!("{name}: request {k} was refused, got {other:?}"),
