@@ -81,16 +81,27 @@ pub type ComplexLazyTensor<T> = keops_core::lazy::ComplexLazyTensor<T, Auto>;
 
 /// Rows indexed by `i`: an array of shape `(batch…, M, dim)`, or `(M)` for dimension 1. Errors are
 /// carried to where the LazyTensor is evaluated.
+///
+/// ```
+/// use keops::prelude::*;
+/// use ndarray::array;
+/// let (x, y, scale) = (array![1.0, 2.0], array![3.0, 5.0, 7.0], array![10.0]);
+/// let all = pm(&scale) * vi(&x) * vj(&y); // symbolic, 2 × 3
+/// assert_eq!(all.sum(Axis::J)?, array![[150.0], [300.0]].into_dyn());
+/// assert_eq!(all.sum(Axis::I)?, array![[90.0], [150.0], [210.0]].into_dyn());
+/// # Ok::<(), keops::Error>(())
+/// ```
 #[track_caller]
 pub fn vi<A: IntoArray>(array: A) -> LazyTensor<A::Elem> {
     LazyTensor::vi(array)
 }
-/// Rows indexed by `j`: an array of shape `(batch…, N, dim)`, or `(N)` for dimension 1.
+/// Rows indexed by `j`: an array of shape `(batch…, N, dim)`, or `(N)` for dimension 1. See [`vi`].
 #[track_caller]
 pub fn vj<A: IntoArray>(array: A) -> LazyTensor<A::Elem> {
     LazyTensor::vj(array)
 }
-/// A parameter: an array of shape `(batch…, dim)`, or without axes for dimension 1.
+/// A parameter: an array of shape `(batch…, dim)`, or without axes for dimension 1. See
+/// [`vi`].
 #[track_caller]
 pub fn pm<A: IntoArray>(array: A) -> LazyTensor<A::Elem> {
     LazyTensor::pm(array)
@@ -107,6 +118,16 @@ pub fn complex_vj<A: IntoComplexArray>(array: A) -> ComplexLazyTensor<A::Elem> {
 }
 /// Argument `position` of a function that
 /// [`LazyTensor::genred`](keops_core::lazy::LazyTensor::genred) makes.
+///
+/// ```
+/// use keops::prelude::*;
+/// use ndarray::array;
+/// let (x, y) = (var::<f64>(0, 1, Category::I), var(1, 1, Category::J));
+/// let nearest = x.sqdist(y).genred(ArgMin, Axis::J)?;
+/// let found = nearest.call_indices((&array![[0.0], [4.0]], &array![[3.0], [1.0]]))?;
+/// assert_eq!(found, array![[1], [0]].into_dyn());
+/// # Ok::<(), keops::Error>(())
+/// ```
 #[track_caller]
 pub fn var<T: Element>(position: usize, dim: usize, category: Category) -> LazyTensor<T> {
     LazyTensor::var(position, dim, category)
@@ -114,6 +135,17 @@ pub fn var<T: Element>(position: usize, dim: usize, category: Category) -> LazyT
 
 /// Every reduction, under its name in KeOps; those that take several winners are functions of
 /// their number.
+///
+/// ```
+/// use keops::prelude::*;
+/// use ndarray::array;
+/// let aliases = ["x = Vi(1)", "y = Vj(1)"];
+/// let (x, y) = (array![[0.0]], array![[5.0], [1.0], [-2.0]]);
+/// let least = Genred::new("Abs(x - y)", aliases, KMinArgKMin(2), Axis::J)?;
+/// assert_eq!(least.call((&x, &y))?, array![[1.0, 2.0]].into_dyn());
+/// assert_eq!(least.call_indices((&x, &y))?, array![[1, 2]].into_dyn());
+/// # Ok::<(), keops::Error>(())
+/// ```
 #[allow(non_upper_case_globals, non_snake_case)]
 pub mod reduction {
     use keops_core::genred::Reduce;
@@ -149,6 +181,15 @@ pub mod reduction {
         ArgKMin ARG_K_MIN "Indices of the k smallest f in order; -1 where there are fewer.";
         KMinArgKMin K_MIN_ARG_K_MIN "The k smallest f and their indices.";
     }
+}
+
+/// The code of the documents, run as tests.
+#[cfg(all(doctest, feature = "cpu", feature = "linalg"))]
+mod documents {
+    #[doc = include_str!("../README.md")]
+    mod readme {}
+    #[doc = include_str!("../docs/migrating-from-keops.md")]
+    mod migrating {}
 }
 
 /// What most programs need.

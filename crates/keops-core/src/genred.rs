@@ -243,6 +243,18 @@ impl<P: Place> Genred<P> {
     ///
     /// # Errors
     /// As [`Genred::vjp`].
+    ///
+    /// ```
+    /// use keops_core::{genred::Genred, reduce::SUM, spec::Axis};
+    /// use ndarray::array;
+    ///
+    /// let sum: Genred = Genred::new("x * y", ["x = Vi(1)", "y = Vj(1)"], &SUM, Axis::J)?;
+    /// let (x, y, e) = (array![[2.0], [3.0]], array![[5.0], [7.0]], array![[1.0], [10.0]]);
+    /// let gradients = sum.vjp_all()?.call_all((&x, &y, &e))?;
+    /// assert_eq!(gradients[0], array![[12.0], [120.0]].into_dyn()); // e_i Σ_j y_j
+    /// assert_eq!(gradients[1], array![[32.0], [32.0]].into_dyn()); // Σ_i e_i x_i
+    /// # Ok::<(), keops_core::error::Error>(())
+    /// ```
     pub fn vjp_all(&self) -> Result<Genred<P>, GradError> {
         self.vjp_of(&self.arguments().collect::<Vec<_>>())
     }

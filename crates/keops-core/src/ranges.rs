@@ -212,6 +212,15 @@ impl Ranges {
         }
     }
     /// `i` and `j` exchanged: the ranges of the transposed matrix.
+    ///
+    /// ```
+    /// use keops_core::{ranges::Ranges, spec::Axis};
+    /// let ranges = Ranges::same_labels(&["a", "a", "b"], &["a", "b", "b"])?;
+    /// assert_eq!(ranges.pairs(), 2 * 1 + 1 * 2);
+    /// assert_eq!(ranges.swap_axes().pattern(Axis::J), ranges.pattern(Axis::I));
+    /// assert!(ranges.check(3, 3).is_ok() && ranges.check(2, 3).is_err());
+    /// # Ok::<(), keops_core::error::InputError>(())
+    /// ```
     pub fn swap_axes(&self) -> Ranges {
         Ranges { over_j: self.over_i.clone(), over_i: self.over_j.clone() }
     }

@@ -1,4 +1,7 @@
 //! What a backend is asked to do: one reduction, checked arguments, outputs.
+//!
+//! Who calls reductions needs [`Axis`], [`ReduceOptions`], [`Scheme`] and [`Device`]; all else is
+//! there for backends.
 
 use crate::data::{ArgView, Buffer, DType};
 use crate::error::{CompileError, InputError, RunError};
@@ -55,6 +58,18 @@ pub enum Scheme {
 }
 
 /// Options of a reduction.
+///
+/// ```
+/// use keops_core::data::DType;
+/// use keops_core::{genred::Reference, lazy::LazyTensor};
+/// use keops_core::spec::{Axis, ReduceOptions, Scheme};
+/// use ndarray::array;
+///
+/// let large = LazyTensor::<f32, Reference>::vj(array![16_777_216.0, 1.0, 1.0]); // 2^24
+/// let wide = ReduceOptions { accumulate: Some(DType::F64), scheme: Scheme::Direct };
+/// assert_eq!(large.options(wide).sum(Axis::J)?, array![[16_777_218.0]].into_dyn());
+/// # Ok::<(), keops_core::error::Error>(())
+/// ```
 #[derive(Clone, Copy, PartialEq, Eq, Hash, Debug, Default)]
 pub struct ReduceOptions {
     /// Type of accumulators; `None`: f32 for f16, bf16 and f32 data, f64 for f64.

@@ -319,6 +319,18 @@ impl<T, P: Place> BoundReduction<T, P> {
     /// The gradient of `Σ <result, e>` with respect to a variable of the formula, which may be a
     /// parameter; the cotangent `e` is a further open argument. It can be derived again.
     ///
+    /// ```
+    /// use keops_core::{genred::Reference, lazy::LazyTensor, spec::Axis};
+    /// use ndarray::array;
+    /// let x = LazyTensor::<f64, Reference>::vi(array![2.0, 3.0]);
+    /// let y = LazyTensor::vj(array![5.0, 7.0]);
+    /// let sum = (x.square() * &y).sum_reduction(Axis::J)?; // 12 x_i²
+    /// let e = array![[1.0], [10.0]];
+    /// assert_eq!(sum.vjp(&x)?.call((&e,))?, array![[48.0], [720.0]].into_dyn());
+    /// assert_eq!(sum.jvp(&x)?.call((&e,))?, array![[48.0], [720.0]].into_dyn());
+    /// # Ok::<(), keops_core::error::Error>(())
+    /// ```
+    ///
     /// # Errors
     /// [`Error::Grad`] if it is no variable of the formula, or if the result is indices.
     #[track_caller]

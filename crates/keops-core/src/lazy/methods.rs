@@ -14,6 +14,20 @@ macro_rules! methods {
     ($($(#[$doc:meta])* $method:ident($this:ident $(, $x:ident)*; $($l:ident: $t:ty),*)
         = $name:literal($first:ident $(, $arg:ident)*);)*) => {
         /// Operations. Each carries an error where dimensions do not fit.
+        ///
+        /// ```
+        /// use keops_core::{genred::Reference, lazy::LazyTensor, spec::Axis};
+        /// use ndarray::array;
+        /// let x = LazyTensor::<f64, Reference>::vi(array![[3.0, -4.0]]);
+        /// let value = |f: &LazyTensor<f64, Reference>| f.sum(Axis::J);
+        /// assert_eq!(value(&x.abs())?, array![[3.0, 4.0]].into_dyn());
+        /// assert_eq!(value(&x.norm2())?, array![[5.0]].into_dyn());
+        /// assert_eq!(value(&x.clamp(-1, 1))?, array![[1.0, -1.0]].into_dyn());
+        /// assert_eq!(value(&x.less_than([4.0, -5.0]))?, array![[1.0, 0.0]].into_dyn());
+        /// assert_eq!(value(&x.tensorprod(&x))?, array![[9.0, -12.0, -12.0, 16.0]].into_dyn());
+        /// assert_eq!(value(&x.sqnorm2().grad(&x, 1))?, array![[6.0, -8.0]].into_dyn());
+        /// # Ok::<(), keops_core::error::Error>(())
+        /// ```
         impl<T, P: Place> LazyTensor<T, P> {$(
             $(#[$doc])*
             #[track_caller]

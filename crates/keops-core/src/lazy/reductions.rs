@@ -20,6 +20,19 @@ macro_rules! reductions {
         /// Reductions over the index of an axis: over `Axis::J` one result for each i, over
         /// `Axis::I` one for each j. Results have shape `(batch…, rows, dim)`; errors are those of
         /// [`LazyTensor::reduce`]. The `…_reduction` methods give the same, not yet called.
+        ///
+        /// ```
+        /// use keops_core::{genred::Reference, lazy::LazyTensor, spec::Axis};
+        /// use ndarray::array;
+        /// let x = LazyTensor::<f64, Reference>::vi(array![0.0, 4.0]);
+        /// let d = (x - LazyTensor::vj(array![1.0, 3.0, 6.0])).abs();
+        /// assert_eq!(d.sum(Axis::J)?, array![[10.0], [6.0]].into_dyn());
+        /// assert_eq!(d.max(Axis::I)?, array![[3.0], [3.0], [6.0]].into_dyn());
+        /// assert_eq!(d.argkmin(2, Axis::J)?, array![[0, 1], [1, 2]].into_dyn());
+        /// let (least, at) = d.min_argmin(Axis::J)?;
+        /// assert_eq!((least, at), (array![[1.0], [1.0]].into_dyn(), array![[0], [1]].into_dyn()));
+        /// # Ok::<(), keops_core::error::Error>(())
+        /// ```
         impl<T: Element, P: Place> LazyTensor<T, P> {$(
             $(#[$doc])*
             ///
@@ -135,6 +148,16 @@ impl<T: Element, P: Place> LazyTensor<T, P> {
         self.values(Some(&weight.lazy()), (&reduce::LOG_SUM_EXP).into(), axis, location)
     }
     /// `Σ w exp / Σ exp`: the mean of `weight` under the softmax; 0 over nothing.
+    ///
+    /// ```
+    /// use keops_core::{genred::Reference, lazy::LazyTensor, spec::Axis};
+    /// use ndarray::array;
+    /// let queries = LazyTensor::<f64, Reference>::vi(array![[0.0, 0.0]]);
+    /// let keys = LazyTensor::vj(array![[1.0, 2.0], [3.0, 4.0]]);
+    /// let values = LazyTensor::vj(array![[10.0], [30.0]]);
+    /// assert_eq!((queries | keys).sumsoftmaxweight(values, Axis::J)?, array![[20.0]].into_dyn());
+    /// # Ok::<(), keops_core::error::Error>(())
+    /// ```
     ///
     /// # Errors
     /// As [`LazyTensor::reduce`].
