@@ -59,7 +59,7 @@ impl<T, P: Place> fmt::Debug for ComplexLazyTensor<T, P> {
     }
 }
 
-/// An array of complex numbers to take over, of any layout; see [`IntoArray`].
+/// An array of complex numbers to take over, of any layout; see [`IntoArray`](super::IntoArray).
 pub trait IntoComplexArray {
     /// Type of the real and imaginary parts.
     type Elem: Element;
