@@ -178,24 +178,6 @@ fn an_operation_is_one_entry_of_16_lines() {
     shows("docs/adding-an-operation.md", &all);
 }
 
-/// Composites with more than 10 lines: they check several dimensions against each other, and say
-/// how tests draw operands that pass.
-const LONG: [&str; 13] = [
-    "ComplexRealScal",
-    "ComplexSumT",
-    "GradMatrix",
-    "Laplacian",
-    "TraceOperator",
-    "SumLinOperator",
-    "MatVecMult",
-    "VecMatMult",
-    "Kron",
-    "MatSolve",
-    "BSpline",
-    "SoftDTW_SqDist",
-    "ExtractT",
-];
-
 #[test]
 fn a_composite_is_one_entry_of_10_lines() {
     let (mut entries, mut long) = (vec![], vec![]);
@@ -212,10 +194,7 @@ fn a_composite_is_one_entry_of_10_lines() {
         }
     }
     assert!(entries.len() > 40, "{}", entries.len());
-    long.sort();
-    let mut expected = LONG.map(String::from).to_vec();
-    expected.sort();
-    assert_eq!(long, expected, "composites of more than 10 lines");
+    assert_eq!(long, Vec::<String>::new(), "composites of more than 10 lines");
     shows("docs/adding-an-operation.md", &entries);
 }
 

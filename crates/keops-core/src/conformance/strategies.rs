@@ -117,8 +117,9 @@ impl<T: Element> Laid<T> {
 /// use proptest::prelude::*;
 ///
 /// proptest!(|(a in arrays::<f64>(&[5, 3]))| {
-///     prop_assert_eq!(a.view().shape(), &[5, 3]);
-///     prop_assert_eq!(a.view(), a.to_standard().view());
+///     let (view, copy) = (a.view(), a.to_standard());
+///     prop_assert_eq!(view.shape(), [5, 3]);
+///     prop_assert_eq!(view, copy);
 /// });
 /// ```
 pub fn arrays<T: Element + std::fmt::Debug>(
