@@ -5,7 +5,7 @@
 //! differentiated again.
 
 use crate::graph::{Ex, FoldOp, Node, NodeId};
-use std::collections::HashMap;
+use hashbrown::HashMap;
 
 /// Reverse mode: for each node of `wrt` (leaves, usually variables) the product of the transposed
 /// Jacobian of `out` with the cotangent `seed` (of dimension `out.dim()`, or 1 to broadcast).

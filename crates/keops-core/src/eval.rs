@@ -13,10 +13,12 @@ use crate::outer::{
 };
 use crate::ranges::Ranges;
 use crate::reduce;
-use crate::spec::{Axis, CheckedArgs, Device, Executable, ReduceOptions, ReduceSpec, Scheme};
+use crate::spec::{
+    Axis, CheckedArgs, Device, DeviceId, Executable, ReduceOptions, ReduceSpec, Scheme,
+};
 use crate::with_view;
+use hashbrown::HashMap;
 use ndarray::{ArrayD, ArrayView2, Axis as NdAxis, Dimension, IxDyn, Slice};
-use std::collections::HashMap;
 use std::fmt;
 use std::sync::{Arc, OnceLock, RwLock};
 
@@ -414,14 +416,14 @@ struct Compiled {
     node: OuterId,
     /// Element type of the arguments of the computation.
     given: DType,
-    device: Device,
+    device: DeviceId,
     spec: ReduceSpec,
     executable: Arc<dyn Executable>,
 }
 
 impl fmt::Debug for Compiled {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        write!(f, "#{} on {:?}", self.node.0, self.device)
+        write!(f, "#{} of {}", self.node.0, self.given.name())
     }
 }
 
@@ -557,6 +559,14 @@ impl<'a> Run<'_, 'a> {
         }
         .unwrap_or_else(|| unreachable!("indices are not operands of values"))
     }
+    /// The element type of a port; none of indices.
+    fn dtype(&self, port: Port) -> Option<DType> {
+        match self.values[port.node.0 as usize].get(port.output as usize).map(|v| &v.held) {
+            None => Some(self.argument(port).dtype()),
+            Some(Held::Given(a)) => Some(a.dtype()),
+            Some(Held::Made(b)) => b.view().map(|v| v.dtype()),
+        }
+    }
     fn index(&self, at: Selected) -> &ArrayD<i64> {
         let value = self.values[at.index.node.0 as usize].get(at.index.output as usize);
         match value.and_then(|v| v.indices()) {
@@ -582,16 +592,16 @@ impl<'a> Run<'_, 'a> {
         memory: Option<Buffer>,
     ) -> Result<Vec<Buffer>, Error> {
         let (given, compute) = (self.sizes.dtype, self.sizes.dtype.compute());
-        let uniform = r.bindings.iter().all(|(_, p)| self.value(*p).dtype() == given);
+        let uniform = r.bindings.iter().all(|(_, p)| self.dtype(*p) == Some(given));
         let dtype = if uniform && !r.bindings.is_empty() { given } else { compute };
         for (_, p) in r.bindings.iter().filter(|_| !uniform) {
-            if self.value(*p).dtype() != dtype && !self.wide.contains_key(p) {
+            if self.dtype(*p) != Some(dtype) && !self.wide.contains_key(p) {
                 let copy = convert(&self.value(*p), dtype, "an argument in the compute type")?;
                 self.wide.insert(*p, Value::made(copy));
             }
         }
         let args = r.bindings.iter().map(|(_, p)| {
-            let wide = self.wide.get(p).filter(|_| self.value(*p).dtype() != dtype);
+            let wide = self.wide.get(p).filter(|_| self.dtype(*p) != Some(dtype));
             wide.and_then(|v| v.view()).unwrap_or_else(|| self.value(*p))
         });
         let rows = |k: usize, n: usize| sized[k].then_some(n);
@@ -608,7 +618,7 @@ impl<'a> Run<'_, 'a> {
                 spec.check()?;
                 let checked = check(&spec)?;
                 let executable = self.device.compile(&spec)?;
-                let device = self.device.clone();
+                let device = self.device.id();
                 let new = Arc::new(Compiled { node: id, given, device, spec, executable });
                 prepared.keep(new.clone());
                 (new, checked)

@@ -7,8 +7,10 @@
 
 use crate::error::DimError;
 use crate::ops::OpDef;
+use hashbrown::{DefaultHashBuilder, HashTable};
 use std::cell::RefCell;
-use std::collections::HashMap;
+use std::hash::BuildHasher;
+use std::sync::Arc;
 
 /// Largest dimension of a node.
 pub const MAX_DIM: usize = 1 << 20;
@@ -180,9 +182,12 @@ pub enum Node {
 /// Hash-consed nodes: structurally equal nodes are one node.
 #[derive(Clone, Default, Debug)]
 pub struct Graph {
-    nodes: Vec<Node>,
+    /// Shared with the graphs that were made from this one.
+    nodes: Vec<Arc<Node>>,
     info: Vec<(u32, Dependence)>,
-    index: HashMap<Node, NodeId>,
+    /// Places of nodes, by their hashes.
+    index: HashTable<NodeId>,
+    hasher: DefaultHashBuilder,
     full: bool,
 }
 
@@ -192,14 +197,16 @@ impl Graph {
     /// Beyond [`MAX_NODES`] nothing is added but placeholders of the right dimension, and the graph
     /// [is full](Graph::is_full): rules need not fail, and whoever hands out a formula checks once.
     pub fn intern(&mut self, mut node: Node) -> NodeId {
-        if let Some(&id) = self.index.get(&node) {
+        let mut hash = self.hasher.hash_one(&node);
+        if let Some(id) = self.find(hash, &node) {
             return id;
         }
         let dim = self.node_dim(&node);
         if self.nodes.len() >= MAX_NODES {
             self.full = true;
             node = Node::Iota(dim);
-            if let Some(&id) = self.index.get(&node) {
+            hash = self.hasher.hash_one(&node);
+            if let Some(id) = self.find(hash, &node) {
                 return id;
             }
         }
@@ -210,10 +217,14 @@ impl Graph {
         };
         for_each_arg(&node, |a| dependence = dependence.union(self.dependence(a)));
         let id = NodeId(self.nodes.len() as u32);
-        self.nodes.push(node.clone());
+        self.nodes.push(Arc::new(node));
         self.info.push((dim as u32, dependence));
-        self.index.insert(node, id);
+        let (nodes, hasher) = (&self.nodes, &self.hasher);
+        self.index.insert_unique(hash, id, |id| hasher.hash_one(&*nodes[id.0 as usize]));
         id
+    }
+    fn find(&self, hash: u64, node: &Node) -> Option<NodeId> {
+        self.index.find(hash, |id| *self.nodes[id.0 as usize] == *node).copied()
     }
     fn node_dim(&self, node: &Node) -> usize {
         match node {
@@ -306,17 +317,19 @@ impl Graph {
         roots: &[NodeId],
         mut replace: impl FnMut(&mut Graph, &Node) -> Option<NodeId>,
     ) -> Vec<NodeId> {
-        let mut place: HashMap<NodeId, NodeId> = HashMap::new();
         self.full |= other.full;
-        for id in other.live(roots) {
-            let mut node = other.node(id).clone();
-            let new = replace(self, &node).unwrap_or_else(|| {
-                map_args(&mut node, |a| place[&a]);
+        let live = other.live(roots);
+        // Only places of live nodes are read, and arguments are live before their users.
+        let mut place = vec![NodeId(0); live.last().map_or(0, |id| id.0 as usize + 1)];
+        for id in live {
+            let new = replace(self, other.node(id)).unwrap_or_else(|| {
+                let mut node = other.node(id).clone();
+                map_args(&mut node, |a| place[a.0 as usize]);
                 self.intern(node)
             });
-            place.insert(id, new);
+            place[id.0 as usize] = new;
         }
-        roots.iter().map(|r| place[r]).collect()
+        roots.iter().map(|r| place[r.0 as usize]).collect()
     }
 }
 
@@ -391,7 +404,7 @@ impl Builder {
             .borrow()
             .nodes
             .iter()
-            .filter_map(|n| if let Node::Var(v) = n { Some(v.index + 1) } else { None })
+            .filter_map(|n| if let Node::Var(v) = &**n { Some(v.index + 1) } else { None })
             .max()
             .unwrap_or(0);
         self.var(Var { index, dim, category })

@@ -222,41 +222,52 @@ impl<T, P: Place> LazyTensor<T, P> {
         operands: &[&LazyTensor<T, P>],
         f: impl for<'b> FnOnce(&'b Builder, &[Ex<'b>]) -> Result<Ex<'b>, Error>,
     ) -> LazyTensor<T, P> {
-        let mut out = operands[0].clone();
+        let first = operands[0];
+        let (mut options, mut ranges, mut clash) = (first.options, first.ranges.clone(), None);
         for o in &operands[1..] {
-            if out.options == ReduceOptions::default() {
-                out.options = o.options;
+            if options == ReduceOptions::default() {
+                options = o.options;
             }
-            match (&out.ranges, &o.ranges) {
-                (None, r) => out.ranges = r.clone(),
-                (Some(a), Some(b)) if a != b && out.state.is_ok() => {
+            match (&ranges, &o.ranges) {
+                (None, r) => ranges = r.clone(),
+                (Some(a), Some(b)) if a != b => {
                     let m = "the operands have different ranges".to_string();
-                    out.state = Err(located(location, InputError::Ranges(m)));
+                    clash = Some(located(location, InputError::Ranges(m)));
                 }
                 _ => {}
             }
         }
         let made = || -> Result<Expression, Error> {
-            let b = Builder::default();
-            let mut sources = vec![];
+            let own = first.expression()?;
+            if let Some(e) = clash {
+                return Err(e);
+            }
+            // The graph of the first is continued, the others join it.
+            let b = Builder::from_graph((*own.graph).clone());
+            let mut sources = own.sources.clone();
             let mut x = Vec::with_capacity(operands.len());
-            for o in operands {
-                let e = o.state.as_ref().map_err(Error::clone)?;
-                x.push(e.join(&b, &mut sources).map_err(|e| located(location, e))?);
+            x.push(b.ex(own.root));
+            for o in &operands[1..] {
+                x.push(o.expression()?.join(&b, &mut sources).map_err(|e| located(location, e))?);
             }
             let root = f(&b, &x).map_err(|e| located(location, e))?.id;
             let all = b.into_graph();
             // What was simplified away stays behind.
-            let mut graph = Graph::default();
-            let root = graph.import(&all, &[root], |_, _| None)[0];
+            let (graph, root) = if all.live(&[root]).len() == all.len() {
+                (all, root)
+            } else {
+                let mut graph = Graph::default();
+                let root = graph.import(&all, &[root], |_, _| None)[0];
+                (graph, root)
+            };
             if graph.is_full() {
                 let m = format!("the formula has more than {MAX_NODES} nodes");
                 return Err(located(location, InputError::Option(m)));
             }
             Ok(Expression { graph: graph.into(), root, sources })
         };
-        out.state = out.state.and_then(|_| made());
-        out
+        let (place, element) = (first.place.clone(), PhantomData);
+        LazyTensor { state: made(), options, ranges, place, element }
     }
     /// An operation of the tables ([`crate::ops::ALL`], [`crate::composite::ALL`]) by its name, of
     /// this and other operands, in order, and of literal parameters. Every method of an operation
@@ -433,16 +444,19 @@ impl<T, P: Place> LazyTensor<T, P> {
 
     /// Formula and weight over common sources.
     fn joined(&self, weight: Option<&LazyTensor<T, P>>) -> Result<(Formula, Vec<Source>), Error> {
-        let b = Builder::default();
-        let mut sources = vec![];
-        let root = self.expression()?.join(&b, &mut sources)?.id;
-        let weight = match weight {
-            Some(w) => Some(w.expression()?.join(&b, &mut sources)?.id),
-            None => None,
+        let own = self.expression()?;
+        let (root, mut sources) = (own.root, own.sources.clone());
+        let (graph, weight) = match weight {
+            Some(w) => {
+                let b = Builder::from_graph((*own.graph).clone());
+                let weight = w.expression()?.join(&b, &mut sources)?.id;
+                (Arc::new(b.into_graph()), Some(weight))
+            }
+            None => (own.graph.clone(), None),
         };
         let vars = sources.iter().map(|s| s.var).collect();
         let names = sources.iter().map(|s| s.name.to_string()).collect();
-        Ok((Formula { graph: b.into_graph().into(), root, weight, vars, names }, sources))
+        Ok((Formula { graph, root, weight, vars, names }, sources))
     }
 }
 

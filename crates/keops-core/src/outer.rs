@@ -16,12 +16,14 @@
 
 use crate::error::InputError;
 use crate::eval::Prepared;
+use crate::genred::Reduce;
 use crate::graph::{Builder, Category, Ex, Graph, MAX_DIM, MAX_NODES, Node, NodeId, Var};
 use crate::key;
 use crate::print;
 use crate::reduce::{Family, ReductionDef, WeightRule};
-use crate::spec::{Axis, OutputSpec, ReduceOptions, ReduceSpec};
-use std::collections::{BTreeSet, HashMap};
+use crate::spec::{Axis, Device, OutputSpec, ReduceOptions, ReduceSpec};
+use hashbrown::HashMap;
+use std::collections::BTreeSet;
 use std::fmt;
 use std::hash::{Hash, Hasher};
 use std::sync::Arc;
@@ -693,6 +695,43 @@ impl Computation {
             .map(|(output, o)| OutputDef { port: Port { node, output }, row: row(o.dim) })
             .collect();
         Computation::new(g, inputs, outputs)
+    }
+    /// As [`Computation::reduction`] with options, prepared and compiled once for all formulas
+    /// that are the same but for the names of their variables.
+    pub(crate) fn reduction_kept(
+        formula: Formula,
+        reduction: Reduce,
+        axis: Axis,
+        options: ReduceOptions,
+        device: &Device,
+    ) -> Result<Computation, InputError> {
+        let Reduce { def, k } = reduction;
+        struct Key<'f>(&'f Formula);
+        impl Hash for Key<'_> {
+            fn hash<H: Hasher>(&self, state: &mut H) {
+                let Formula { graph, root, weight, vars, .. } = self.0;
+                match weight {
+                    None => key::formulas(graph, &[*root], state),
+                    Some(weight) => key::formulas(graph, &[*root, *weight], state),
+                }
+                vars.hash(state);
+            }
+        }
+        let key = key::of(&(Key(&formula), def, k, axis, options));
+        let names = formula.names.clone();
+        let kept = device.computation(key, || {
+            let made = Computation::reduction(formula, def, k, axis)?;
+            let given = options == ReduceOptions::default();
+            Ok(if given { made } else { made.with_options(options) })
+        })?;
+        let named = |(i, name): (&InputDef, String)| InputDef { name, row: i.row.clone(), ..*i };
+        Ok(Computation {
+            graph: kept.graph.clone(),
+            inputs: kept.inputs.iter().zip(names).map(named).collect(),
+            outputs: kept.outputs.clone(),
+            primal: kept.primal.clone(),
+            prepared: kept.prepared.clone(),
+        })
     }
     /// The graph.
     pub fn graph(&self) -> &OuterGraph {

@@ -7,9 +7,11 @@ use crate::data::{ArgView, Buffer, DType};
 use crate::error::{CompileError, InputError, RunError};
 use crate::graph::{Category, Graph, NodeId, Var};
 use crate::key;
+use crate::outer::Computation;
 use crate::ranges::Ranges;
 use crate::reduce::{Family, ReductionDef};
-use std::sync::Arc;
+use hashbrown::HashMap;
+use std::sync::{Arc, RwLock, Weak};
 
 /// The index that a reduction runs over.
 #[derive(Clone, Copy, PartialEq, Eq, Hash, Debug)]
@@ -410,13 +412,22 @@ pub trait Executable: Send + Sync {
 /// What was compiled, once somebody has done it.
 type Slot = Arc<std::sync::OnceLock<Result<Arc<dyn Executable>, CompileError>>>;
 /// Compiled reductions by their keys, which are compared on a hit.
-type Cache = std::collections::HashMap<Vec<u8>, Slot>;
+type Cache = HashMap<Vec<u8>, Slot>;
+
+/// What the clones of a device share.
+#[derive(Default)]
+struct Shared {
+    compiled: RwLock<Cache>,
+    /// Computations of formulas made by operators, by their keys: made anew for every call, they
+    /// are prepared once.
+    computations: RwLock<HashMap<Vec<u8>, Arc<Computation>>>,
+}
 
 /// A backend with its cache of compiled reductions. Cheap to clone; clones share the cache.
 #[derive(Clone)]
 pub struct Device {
     backend: Arc<dyn Backend>,
-    cache: Arc<std::sync::RwLock<Cache>>,
+    shared: Arc<Shared>,
 }
 
 impl std::fmt::Debug for Device {
@@ -428,10 +439,20 @@ impl std::fmt::Debug for Device {
 /// Clones of one device are equal.
 impl PartialEq for Device {
     fn eq(&self, other: &Device) -> bool {
-        Arc::ptr_eq(&self.cache, &other.cache)
+        Arc::ptr_eq(&self.shared, &other.shared)
     }
 }
 impl Eq for Device {}
+
+/// Which device it was, without keeping it.
+pub(crate) struct DeviceId(Weak<Shared>);
+
+impl PartialEq<Device> for DeviceId {
+    fn eq(&self, device: &Device) -> bool {
+        // The place is not used again while this refers to it.
+        std::ptr::eq(self.0.as_ptr(), Arc::as_ptr(&device.shared))
+    }
+}
 
 /// Compiled reductions that a device keeps; beyond it the cache starts anew.
 const CACHE_ENTRIES: usize = 4096;
@@ -439,7 +460,10 @@ const CACHE_ENTRIES: usize = 4096;
 impl Device {
     /// A device over a backend.
     pub fn new(backend: impl Backend + 'static) -> Device {
-        Device { backend: Arc::new(backend), cache: Arc::default() }
+        Device { backend: Arc::new(backend), shared: Arc::default() }
+    }
+    pub(crate) fn id(&self) -> DeviceId {
+        DeviceId(Arc::downgrade(&self.shared))
     }
     /// The backend.
     pub fn backend(&self) -> &dyn Backend {
@@ -453,9 +477,10 @@ impl Device {
     pub fn compile(&self, spec: &ReduceSpec) -> Result<Arc<dyn Executable>, CompileError> {
         let key = key::of(spec);
         // A poisoned lock only means that another thread panicked; the map itself is whole.
-        let known = self.cache.read().unwrap_or_else(|p| p.into_inner()).get(&key).cloned();
+        let cache = &self.shared.compiled;
+        let known = cache.read().unwrap_or_else(|p| p.into_inner()).get(&key).cloned();
         let slot = known.unwrap_or_else(|| {
-            let mut cache = self.cache.write().unwrap_or_else(|p| p.into_inner());
+            let mut cache = cache.write().unwrap_or_else(|p| p.into_inner());
             if cache.len() >= CACHE_ENTRIES && !cache.contains_key(&key) {
                 cache.clear();
             }
@@ -463,7 +488,7 @@ impl Device {
         });
         let made = slot.get_or_init(|| self.backend.compile(spec)).clone();
         if made.is_err() {
-            let mut cache = self.cache.write().unwrap_or_else(|p| p.into_inner());
+            let mut cache = cache.write().unwrap_or_else(|p| p.into_inner());
             if cache.get(&key).is_some_and(|s| Arc::ptr_eq(s, &slot)) {
                 cache.remove(&key);
             }
@@ -472,6 +497,23 @@ impl Device {
     }
     /// Number of compiled reductions in the cache.
     pub fn cached(&self) -> usize {
-        self.cache.read().unwrap_or_else(|p| p.into_inner()).len()
+        self.shared.compiled.read().unwrap_or_else(|p| p.into_inner()).len()
+    }
+    /// The computation of a key: the one of an earlier call, or what `make` gives.
+    pub(crate) fn computation(
+        &self,
+        key: Vec<u8>,
+        make: impl FnOnce() -> Result<Computation, InputError>,
+    ) -> Result<Arc<Computation>, InputError> {
+        let all = &self.shared.computations;
+        if let Some(c) = all.read().unwrap_or_else(|p| p.into_inner()).get(&key) {
+            return Ok(c.clone());
+        }
+        let made = Arc::new(make()?);
+        let mut all = all.write().unwrap_or_else(|p| p.into_inner());
+        if all.len() >= CACHE_ENTRIES {
+            all.clear();
+        }
+        Ok(all.entry(key).or_insert(made).clone())
     }
 }

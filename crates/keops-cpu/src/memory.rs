@@ -46,9 +46,12 @@ pub struct Aligned<T> {
 }
 
 impl<T: Copy + Default> Aligned<T> {
-    /// Zeros, or an error if memory cannot be had.
+    /// Zeros (no memory for none of them), or an error if memory cannot be had.
     pub fn new(len: usize, what: &str) -> Result<Aligned<T>, RunError> {
         const LINE: usize = 64;
+        if len == 0 {
+            return Ok(Aligned { all: vec![], start: 0, len });
+        }
         let slack = LINE / size_of::<T>();
         let mut all: Vec<T> = vec![];
         let total = len.checked_add(slack);

@@ -290,7 +290,7 @@ impl CpuExecutable {
             for _ in 0..1 + kernels::gathers(&p.once) as usize {
                 let w = match &mut worker {
                     Some(w) => w,
-                    None => worker.insert(self.row_worker(plan, r)?),
+                    None => worker.insert(self.row_worker(r)?),
                 };
                 w.out.resize(p.param.len * plan.lanes, "parameters")?;
                 let mut frame = w.frame(&[], &param, 0, 0);
@@ -334,8 +334,8 @@ impl CpuExecutable {
         } else {
             pack_reduced(fields, args.args(), index, (start, end), stride, &mut packed);
         }
-        let Some((plan, r)) = &self.per_reduced else { return Ok(packed) };
-        let mut w: Worker<T> = self.row_worker(plan, r)?;
+        let Some((_, r)) = &self.per_reduced else { return Ok(packed) };
+        let mut w: Worker<T> = self.row_worker(r)?;
         let raw: usize = fields.iter().map(|f| f.dim).sum();
         let mut tile = Aligned::new(p.reduced.input_len.max(1) * lanes, "a tile")?;
         let mut derived: Aligned<T> = Aligned::new(stride * lanes, "a tile")?;
@@ -361,8 +361,8 @@ impl CpuExecutable {
         }
         Ok(packed)
     }
-    fn row_worker<T: Lane>(&self, plan: &Plan, r: &Routine) -> Result<Worker<T>, RunError> {
-        Worker::new(&self.program, plan, std::iter::once(r))
+    fn row_worker<T: Lane>(&self, r: &Routine) -> Result<Worker<T>, RunError> {
+        Worker::bare(std::iter::once(r))
     }
     fn worker<T: Lane>(&self, single: Option<&Routines>) -> Result<Worker<T>, RunError> {
         let routines = self.full.all().chain(single.into_iter().flat_map(|s| s.all()));
@@ -605,25 +605,36 @@ impl<T: Lane> Worker<T> {
         plan: &Plan,
         routines: impl Iterator<Item = &'r Routine>,
     ) -> Result<Self, RunError> {
+        let width = plan.width();
+        let derived = !p.per_kept.insts.is_empty();
+        let input = if derived { p.kept.input_len.max(1) * width } else { 0 };
+        Ok(Worker {
+            kept: Aligned::new(p.kept.len.max(1) * width, "a tile of rows")?,
+            input: Aligned::new(input, "a tile of rows")?,
+            state: Aligned::new(plan.state_len(p), "the state of a tile")?,
+            ..Worker::bare(routines)?
+        })
+    }
+    /// For routines whose tile and state are given with the frame.
+    fn bare<'r>(routines: impl Iterator<Item = &'r Routine>) -> Result<Self, RunError> {
         let (mut scratch, mut bytes) = (0, 0);
         for r in routines {
             scratch = scratch.max(r.scratch);
             bytes = bytes.max(r.workspace_bytes());
         }
         let workspace = memory::filled(bytes, MaybeUninit::uninit(), "a workspace")?;
-        let width = plan.width();
         Ok(Worker {
-            kept: Aligned::new(p.kept.len.max(1) * width, "a tile of rows")?,
-            input: Aligned::new(p.kept.input_len.max(1) * width, "a tile of rows")?,
-            state: Aligned::new(plan.state_len(p), "the state of a tile")?,
-            scratch: Aligned::new(scratch.max(1), "scratch memory")?,
+            kept: Aligned::new(0, "a tile of rows")?,
+            input: Aligned::new(0, "a tile of rows")?,
+            state: Aligned::new(0, "the state of a tile")?,
+            scratch: Aligned::new(scratch, "scratch memory")?,
             workspace,
-            out: Growing { data: Aligned::new(1, "results")? },
-            masks: Growing { data: Aligned::new(1, "masks")? },
-            hits: Growing { data: Aligned::new(1, "masks")? },
-            wide: Growing { data: Aligned::new(1, "wide sums")? },
-            bound: Growing { data: Aligned::new(1, "bounds")? },
-            extremes: Growing { data: Aligned::new(1, "extremes")? },
+            out: Growing { data: Aligned::new(0, "results")? },
+            masks: Growing { data: Aligned::new(0, "masks")? },
+            hits: Growing { data: Aligned::new(0, "masks")? },
+            wide: Growing { data: Aligned::new(0, "wide sums")? },
+            bound: Growing { data: Aligned::new(0, "bounds")? },
+            extremes: Growing { data: Aligned::new(0, "extremes")? },
             groups: vec![],
             winners: Default::default(),
         })

@@ -2,10 +2,10 @@
 //! vector and each column of the tile that it depends on.
 
 use crate::vcode::{Addr, Base, Inst, LoopId, LoopKind, Ty, VCode, VReg};
+use hashbrown::HashMap;
 use keops_core::prim::{Kind, Prim};
 use keops_core::program::{Affine, Loop, Op, SInst, Space, Stream};
 use keops_core::vecmath::Val;
-use std::collections::HashMap;
 
 /// Vector code under construction.
 pub struct Writer {

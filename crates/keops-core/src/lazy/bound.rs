@@ -7,7 +7,7 @@ use crate::error::{Error, GradError, InputError};
 use crate::genred::{AsArg, Genred, IntoArgs, IntoOutput, Place, Reduce, Reference};
 use crate::graph::{Graph, Node, NodeId, Var};
 use crate::outer::{Computation, Formula};
-use crate::spec::{Axis, ReduceOptions};
+use crate::spec::Axis;
 use ndarray::{ArrayD, arr1};
 use std::marker::PhantomData;
 use std::panic::Location;
@@ -158,8 +158,10 @@ impl<T: Element, P: Place> LazyTensor<T, P> {
         Ok(self.placed(f, reduction, axis)?)
     }
     fn placed(&self, f: Formula, r: Reduce, axis: Axis) -> Result<Genred<P>, InputError> {
-        let g = Genred::of(Computation::reduction(f, r.def, r.k, axis)?, self.place.clone());
-        let g = if self.options == ReduceOptions::default() { g } else { g.options(self.options) };
+        // What is kept is found at the device of small problems: large ones do not notice.
+        let device = self.place.device(0);
+        let computation = Computation::reduction_kept(f, r, axis, self.options, &device)?;
+        let g = Genred::of(computation, self.place.clone());
         Ok(match &self.ranges {
             Some(r) => g.ranges(r.clone()),
             None => g,

@@ -10,7 +10,7 @@ use crate::prim::Prim;
 use crate::program::{Affine, Field, Loop, Op, Source, Space, Stream};
 use crate::spec::ReduceSpec;
 use crate::vecmath::{Precision, PrimBuilder, Val};
-use std::collections::HashMap;
+use hashbrown::HashMap;
 
 /// Inlining of vector expressions stops at this depth; the vector is then stored.
 const MAX_INLINE_DEPTH: usize = 48;

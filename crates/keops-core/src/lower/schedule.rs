@@ -8,7 +8,7 @@ use crate::graph::Dependence;
 use crate::prim::{Kind, Prim};
 use crate::program::{Affine, Loop, Op, SInst, Space, Stream};
 use crate::vecmath::Val;
-use std::collections::{HashMap, HashSet};
+use hashbrown::{HashMap, HashSet};
 
 /// Makes the stream that performs `actions` in order. With `hoist`, the class of the section,
 /// values of lower classes are derived in their own sections.

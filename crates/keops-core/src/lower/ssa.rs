@@ -4,7 +4,7 @@ use crate::graph::Dependence;
 use crate::prim::{Kind, Prim};
 use crate::program::{Affine, Loop, Op, Space};
 use crate::vecmath::{self, Bound, Precision, PrimBuilder, Scaling, Val};
-use std::collections::{HashMap, HashSet};
+use hashbrown::{HashMap, HashSet};
 
 /// Reduction of a value over loops.
 #[derive(Clone, Copy, PartialEq, Eq, Hash, Debug)]

@@ -3,10 +3,10 @@
 use super::{Plan, buffers, context, steps, value};
 use crate::translate::{Context, Sums, Writer, at, translate};
 use crate::vcode::{Addr, Base, Inst, LoopKind, VCode, VReg};
+use hashbrown::HashMap;
 use keops_core::prim::{Kind, Prim};
 use keops_core::program::{Mode, Program};
 use keops_core::reduce::{Order, Select};
-use std::collections::HashMap;
 
 fn selection(p: &Program) -> (Select, usize) {
     let Mode::Select { select, k } = p.mode else { unreachable!("a selection") };

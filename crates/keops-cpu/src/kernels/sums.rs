@@ -3,9 +3,9 @@
 use super::{Accumulation, Plan, buffers, context, finite_max, steps, value};
 use crate::translate::{Context, Emission, Sums, Writer, at, translate};
 use crate::vcode::{Addr, Base, Inst, LoopKind, VCode, VReg};
+use hashbrown::HashMap;
 use keops_core::prim::{Kind, Prim};
 use keops_core::program::Program;
-use std::collections::HashMap;
 
 /// The sums of a tile while a routine runs.
 pub struct Accumulators<'p> {

@@ -5,8 +5,8 @@
 
 use super::CompileError;
 use crate::vcode::{Addr, Base, Inst, LoopId, LoopKind, VCode, VReg};
+use hashbrown::HashMap;
 use keops_core::prim::{Kind, Prim};
-use std::collections::HashMap;
 
 /// "Nowhere": no next use, no register, no slot.
 pub const NONE: u32 = u32::MAX;

@@ -11,8 +11,8 @@ use super::asm::{Asm, Gpr, Mem, Op, RAX, RSP, Rm, Size, wide};
 use super::liveness::{Liveness, NONE, Place};
 use super::loops::Open;
 use crate::vcode::{Base, Ty, VCode, VReg};
+use hashbrown::HashMap;
 use keops_core::prim::Kind;
-use std::collections::HashMap;
 
 /// Pool of constants.
 pub const POOL: Gpr = super::asm::RBX;
