@@ -6,10 +6,12 @@ use keops_core::data::DType;
 use keops_core::error::Error;
 use keops_core::genred::{Genred, Reference};
 use keops_core::graph::Category;
-use keops_core::lazy::LazyTensor as Lazy;
+use keops_core::interp::Interpreter;
+use keops_core::lazy::{BoundReduction, LazyTensor as Lazy};
+use keops_core::outer::OuterGraph;
 use keops_core::ranges::Ranges;
 use keops_core::reduce::{K_MIN, LOG_SUM_EXP, SUM};
-use keops_core::spec::{Axis, ReduceOptions, Scheme};
+use keops_core::spec::{Axis, Device, ReduceOptions, Scheme};
 use ndarray::{Array1, Array2, Array3, ArrayD, array, s};
 
 type LazyTensor<T> = Lazy<T, Reference>;
@@ -224,4 +226,52 @@ fn bound_reductions_leave_symbols_open() {
     args.insert(at, keops_core::genred::AsArg::as_arg(&b));
     let out = bound.function().run(&args).unwrap().swap_remove(0).to_f64();
     close(&out, &k.matmul(&b).unwrap());
+}
+
+#[test]
+fn repeated_formulas_share_all_but_arrays_and_names() {
+    let device = Device::new(Interpreter::new());
+    let (a, b) = (points(4, 2, 0.1), points(5, 2, 0.9));
+    let nearness = |x: &Array2<f64>, y: &Array2<f64>, scale: f64| {
+        let x = LazyTensor::vi(x).at(device.clone());
+        let y = LazyTensor::vj(y).at(device.clone());
+        let scale = LazyTensor::<f64>::scalar(scale).at(device.clone());
+        (-(scale * x.sqdist(&y))).exp()
+    };
+    fn graph(bound: &BoundReduction<f64, Device>) -> *const OuterGraph {
+        bound.function().computation().graph()
+    }
+    let first = nearness(&a, &b, 0.5).bound(&SUM, Axis::J).unwrap();
+    let again = nearness(&b, &a, 1.5).bound(&SUM, Axis::J).unwrap();
+    assert!(std::ptr::eq(graph(&first), graph(&again)));
+    let expected = |x: &Array2<f64>, y: &Array2<f64>, scale: f64| {
+        let row = |i: usize| {
+            let d2 = |j: usize| (&x.row(i) - &y.row(j)).mapv(|v| v * v).sum();
+            (0..y.nrows()).map(|j| (-scale * d2(j)).exp()).sum::<f64>()
+        };
+        Array2::from_shape_fn((x.nrows(), 1), |(i, _)| row(i)).into_dyn()
+    };
+    close(&first.call(()).unwrap(), &expected(&a, &b, 0.5));
+    close(&again.call(()).unwrap(), &expected(&b, &a, 1.5));
+
+    // Whatever changes the computation makes another one.
+    let kahan = ReduceOptions { scheme: Scheme::Kahan, ..ReduceOptions::default() };
+    let other = [
+        nearness(&a, &b, 0.5).bound(&SUM, Axis::I).unwrap(),
+        nearness(&a, &b, 0.5).bound(&LOG_SUM_EXP, Axis::J).unwrap(),
+        nearness(&a, &b, 0.5).options(kahan).bound(&SUM, Axis::J).unwrap(),
+        nearness(&a, &b, 2.0).bound(&SUM, Axis::J).unwrap(), // a constant of the formula
+        nearness(&points(4, 3, 0.1), &points(5, 3, 0.9), 0.5).bound(&SUM, Axis::J).unwrap(),
+    ];
+    for (k, o) in other.iter().enumerate() {
+        assert!(!std::ptr::eq(graph(&first), graph(o)), "{k}");
+        assert!(other[..k].iter().all(|p| !std::ptr::eq(graph(p), graph(o))), "{k}");
+    }
+    // Arguments are named after their own places.
+    let here = LazyTensor::vi(&a).at(device.clone()).bound(&SUM, Axis::I).unwrap();
+    let there = LazyTensor::vi(&a).at(device.clone()).bound(&SUM, Axis::I).unwrap();
+    assert!(std::ptr::eq(graph(&here), graph(&there)));
+    let name =
+        |b: &BoundReduction<f64, Device>| b.function().arguments().next().unwrap().to_string();
+    assert_ne!(name(&here), name(&there));
 }
