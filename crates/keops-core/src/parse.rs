@@ -288,7 +288,7 @@ impl<'b, 't> Parser<'b, 't> {
         self.at += yes as usize;
         yes
     }
-    fn expect(&mut self, symbol: &'static str, expected: &str) -> Result<(), ParseError> {
+    fn require(&mut self, symbol: &'static str, expected: &str) -> Result<(), ParseError> {
         if self.eat(symbol) { Ok(()) } else { Err(self.unexpected(expected)) }
     }
     fn end(&self) -> Result<(), ParseError> {
@@ -309,7 +309,7 @@ impl<'b, 't> Parser<'b, 't> {
             self.at += 2;
             let value = self.formula(0)?;
             self.definitions.insert(name, value);
-            self.expect(";", "an operator or `;` after the definition")?;
+            self.require(";", "an operator or `;` after the definition")?;
         }
         let value = self.formula(0)?;
         self.end()?;
@@ -571,7 +571,7 @@ impl<'b, 't> Parser<'b, 't> {
             }
             colons += 1;
         }
-        self.expect("]", "`:` or `]`")?;
+        self.require("]", "`:` or `]`")?;
         let span = Span { start: open, end: self.last_end() };
         let size = |v: i64, low: usize, high: usize| {
             let ok = usize::try_from(v).ok().filter(|v| (low..=high).contains(v));

@@ -100,7 +100,7 @@ impl<'b> Parser<'b, '_> {
             self.depth += 1;
             let of = Box::new(self.reduction()?);
             self.depth -= 1;
-            self.expect(",", "`,`")?;
+            self.require(",", "`,`")?;
             let rest = self.arguments()?;
             let span = Span { start: start.start, end: self.last_end() };
             let [variable, with, saved] = &rest[..] else {

@@ -262,7 +262,7 @@ impl<'t> Reader<'t> {
         }
         found
     }
-    fn expect(&mut self, what: &str) -> Result<(), TextError> {
+    fn require(&mut self, what: &str) -> Result<(), TextError> {
         if self.eat(what) { Ok(()) } else { self.fail(format!("`{what}`")) }
     }
     fn number<T: FromStr>(&mut self, what: &str) -> Result<T, TextError> {
@@ -286,7 +286,7 @@ impl<'t> Reader<'t> {
     }
 
     fn program(&mut self) -> Result<Program, TextError> {
-        self.expect("program")?;
+        self.require("program")?;
         let precision = if self.eat("f32") {
             Precision::F32
         } else if self.eat("f64") {
@@ -297,14 +297,14 @@ impl<'t> Reader<'t> {
         let mode = self.mode()?;
         let mut sizes = [0; 3];
         for (size, name) in sizes.iter_mut().zip(["keys", "sums", "results"]) {
-            self.expect(",")?;
-            self.expect(name)?;
+            self.require(",")?;
+            self.require(name)?;
             *size = self.number("a size")?;
         }
         self.end()?;
         let (mut factored, mut tame) = (self.eat("factored"), vec![]);
         if factored {
-            self.expect(",")?;
+            self.require(",")?;
         }
         if self.eat("tame") {
             while !self.rest().is_empty() {
@@ -338,10 +338,10 @@ impl<'t> Reader<'t> {
         let mut names = vec![];
         for (name, stream) in p.sections_mut() {
             if self.eat(name) {
-                self.expect(",")?;
-                self.expect("buffer")?;
+                self.require(",")?;
+                self.require("buffer")?;
                 stream.buffer = self.number("a size")?;
-                self.expect(":")?;
+                self.require(":")?;
                 self.end()?;
                 self.stream(stream)?;
             }
@@ -357,7 +357,7 @@ impl<'t> Reader<'t> {
             return Ok(Mode::Sum);
         }
         if self.eat("pivot") {
-            self.expect("sum")?;
+            self.require("sum")?;
             return Ok(Mode::PivotSum);
         }
         if !self.eat("select") {
@@ -375,7 +375,7 @@ impl<'t> Reader<'t> {
         Ok(Mode::Select { select: Select { order, many, value, index }, k })
     }
     fn record(&mut self, name: &str) -> Result<Record, TextError> {
-        self.expect(name)?;
+        self.require(name)?;
         let (len, fields) = self.fields()?;
         let mut record = Record { len, fields, ..Record::default() };
         if self.eat("input") {
@@ -394,9 +394,9 @@ impl<'t> Reader<'t> {
             } else {
                 return self.fail("`argument` or `row number`");
             };
-            self.expect("at")?;
+            self.require("at")?;
             let offset = self.number("an offset")?;
-            self.expect("of")?;
+            self.require("of")?;
             fields.push(Field { source, dim: self.number("a dimension")?, offset });
             more = self.eat(",");
         }
@@ -433,7 +433,7 @@ impl<'t> Reader<'t> {
         Ok(Some(match self.token() {
             "%" => {
                 let dst = self.value()?;
-                self.expect("=")?;
+                self.require("=")?;
                 let op = self.op()?;
                 let mut args = vec![];
                 while self.token() == "%" {
@@ -442,40 +442,40 @@ impl<'t> Reader<'t> {
                 SInst::Def { dst, op, args }
             }
             "loop" => {
-                self.expect("loop")?;
+                self.require("loop")?;
                 let id = self.loop_id()?;
-                self.expect("<")?;
+                self.require("<")?;
                 SInst::Begin { id, extent: self.number("a number of turns")? }
             }
             "end" => {
-                self.expect("end")?;
+                self.require("end")?;
                 SInst::End(self.loop_id()?)
             }
             "acc" => {
-                self.expect("acc")?;
+                self.require("acc")?;
                 let acc = self.value()?;
                 if self.eat(":=") {
                     SInst::Update { acc, value: self.value()? }
                 } else {
-                    self.expect("=")?;
+                    self.require("=")?;
                     SInst::Start { acc, value: self.value()? }
                 }
             }
             "emit" => {
-                self.expect("emit")?;
+                self.require("emit")?;
                 let slot = self.place()?;
                 SInst::Emit { slot, value: self.value()? }
             }
             _ => {
                 let Some(space) = self.space() else { return Ok(None) };
                 let at = self.place()?;
-                self.expect("=")?;
+                self.require("=")?;
                 SInst::Store { space, at, value: self.value()? }
             }
         }))
     }
     fn value(&mut self) -> Result<Val, TextError> {
-        self.expect("%")?;
+        self.require("%")?;
         Ok(Val(self.number("the number of a value")?))
     }
     fn loop_id(&mut self) -> Result<Loop, TextError> {
@@ -492,16 +492,16 @@ impl<'t> Reader<'t> {
         Space::ALL.into_iter().find(|s| self.eat(&format!("{s:?}")))
     }
     fn place(&mut self) -> Result<Affine, TextError> {
-        self.expect("[")?;
+        self.require("[")?;
         let at = self.affine()?;
-        self.expect("]")?;
+        self.require("]")?;
         Ok(at)
     }
     fn affine(&mut self) -> Result<Affine, TextError> {
         let (offset, mut terms) = (self.number("an offset")?, vec![]);
         while self.eat("+") {
             let stride = self.number("a stride")?;
-            self.expect("*")?;
+            self.require("*")?;
             terms.push((self.loop_id()?, stride));
         }
         Ok(Affine { offset, terms })
@@ -511,39 +511,39 @@ impl<'t> Reader<'t> {
             return Ok(Op::Load(space, self.place()?));
         }
         let named = |r: &mut Self, shift: fn(u8) -> Prim| -> Result<Op, TextError> {
-            r.expect("(")?;
+            r.require("(")?;
             let by = r.number("a number of bits")?;
-            r.expect(")")?;
+            r.require(")")?;
             Ok(Op::Prim(shift(by)))
         };
         Ok(match self.token() {
             "real" => {
-                self.expect("real")?;
+                self.require("real")?;
                 Op::Real(self.real()?)
             }
             "int" => {
-                self.expect("int")?;
+                self.require("int")?;
                 Op::Int(self.number("an integer")?)
             }
             "gather" => {
-                self.expect("gather")?;
+                self.require("gather")?;
                 let len = self.number("a length")?;
-                self.expect("from")?;
+                self.require("from")?;
                 Op::Gather { offset: self.number("an offset")?, len }
             }
             "counter" => {
-                self.expect("counter")?;
+                self.require("counter")?;
                 Op::Counter(self.affine()?)
             }
             "op" => {
-                self.expect("op")?;
+                self.require("op")?;
                 let name = self.token();
                 let Some(op) = ops::by_name(name) else { return self.fail("an operation") };
                 self.advance(name.len());
                 Op::Table(op)
             }
             "call" => {
-                self.expect("call")?;
+                self.require("call")?;
                 let rare = self.eat("if");
                 let name = self.token();
                 let Some(f) = scalar_function(name) else {
@@ -553,11 +553,11 @@ impl<'t> Reader<'t> {
                 Op::Prim(if rare { Prim::CallIf(f) } else { Prim::Call(f) })
             }
             "IntShl" => {
-                self.expect("IntShl")?;
+                self.require("IntShl")?;
                 named(self, Prim::IntShl)?
             }
             "IntShr" => {
-                self.expect("IntShr")?;
+                self.require("IntShr")?;
                 named(self, Prim::IntShr)?
             }
             name => {

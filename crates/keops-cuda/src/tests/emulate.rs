@@ -354,7 +354,7 @@ fn every_operation_is_tried() {
 struct Emulator(AtomicUsize);
 
 struct Emulated {
-    library: Library,
+    loaded: Library,
     code: Code,
     spec: ReduceSpec,
 }
@@ -375,7 +375,7 @@ impl Backend for Emulator {
         unit.add(&code, spec.vars.len());
         let name = format!("random-{}", self.0.fetch_add(1, Ordering::Relaxed));
         match unit.build(&name) {
-            Some(library) => Ok(Arc::new(Emulated { library, code, spec: spec.clone() })),
+            Some(library) => Ok(Arc::new(Emulated { loaded: library, code, spec: spec.clone() })),
             None => unreachable!("there is a compiler"),
         }
     }
@@ -383,7 +383,7 @@ impl Backend for Emulator {
 
 impl Executable for Emulated {
     fn run(&self, args: &CheckedArgs<'_>, out: &mut [Buffer]) -> Result<(), RunError> {
-        let results = run(&self.library, 0, &self.code, &self.spec, args);
+        let results = run(&self.loaded, 0, &self.code, &self.spec, args);
         out.iter_mut().zip(results).for_each(|(o, r)| *o = r);
         Ok(())
     }
