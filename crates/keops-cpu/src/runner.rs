@@ -286,8 +286,9 @@ impl CpuExecutable {
         pack_param(&p.param.fields, args.args(), index, &mut param);
         let mut worker: Option<Worker<T>> = None;
         if let Some((plan, r)) = &self.once {
-            // Twice where tables are read: the second time they are there.
-            for _ in 0..1 + kernels::gathers(&p.once) as usize {
+            // Tables are read from the parameters, where derived ones come after a pass: one pass
+            // more for each table that is made of another one.
+            for _ in 0..=kernels::gathers(&p.once) {
                 let w = match &mut worker {
                     Some(w) => w,
                     None => worker.insert(self.row_worker(r)?),
@@ -298,8 +299,14 @@ impl CpuExecutable {
                 // SAFETY: the code reads parameters and writes `param.len` vectors to the state.
                 unsafe { r.call(&frame, &mut w.workspace) };
                 let raw: usize = p.param.fields.iter().map(|f| f.dim).sum();
+                let mut changed = false;
                 for k in raw..p.param.len {
-                    param[k] = w.out.data[k * plan.lanes];
+                    let made = w.out.data[k * plan.lanes];
+                    changed |= made.bits() != param[k].bits();
+                    param[k] = made;
+                }
+                if !changed {
+                    break;
                 }
             }
         }

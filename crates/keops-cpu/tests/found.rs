@@ -110,3 +110,20 @@ fn keys_with_long_vectors_under_a_pivot() {
         }
     }
 }
+
+/// A table that is gathered from a table that is gathered from a table.
+#[test]
+fn tables_are_made_of_tables() {
+    let aliases = ["x = Vi(1)", "p = Pm(3)", "q = Pm(3)"];
+    let g: Genred =
+        Genred::new("Gather(Gather(Gather(Gather(p, q), q), q), x)", aliases, &SUM, Axis::J)
+            .unwrap();
+    let x = column::<f64>([0.0, 1.0, 2.0]);
+    // q permutes in a cycle of three: three times is none.
+    let p = Array1::from(vec![10.0, 20.0, 30.0]).into_dyn();
+    let q = Array1::from(vec![2.0, 0.0, 1.0]).into_dyn();
+    for (name, device) in devices() {
+        let got = run(&g, &device, &[&x, &p, &q]);
+        assert_eq!(got.iter().copied().collect::<Vec<_>>(), [10.0, 20.0, 30.0], "{name}");
+    }
+}

@@ -61,7 +61,7 @@ pub fn finalise_code(p: &Program, plan: &Plan) -> VCode {
     w.finish()
 }
 
-/// Does a stream read a table?
-pub fn gathers(s: &Stream) -> bool {
-    s.insts.iter().any(|i| matches!(i, SInst::Def { op: Op::Gather { .. }, .. }))
+/// How many times a stream reads a table.
+pub fn gathers(s: &Stream) -> usize {
+    s.insts.iter().filter(|i| matches!(i, SInst::Def { op: Op::Gather { .. }, .. })).count()
 }
