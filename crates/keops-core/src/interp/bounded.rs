@@ -425,7 +425,8 @@ impl Arithmetic for Running {
     fn total(&self, acc: &BoundedSum) -> Approx {
         let certain = |v| Approx { v, e: 0.0 };
         // Finite terms may overflow to the other infinity on the way.
-        let unknown = acc.unknown || acc.magnitude > 0.5 * self.max;
+        let max = if acc.how.in_f16() { f64::from(half::f16::MAX) } else { self.max };
+        let unknown = acc.unknown || acc.magnitude > 0.5 * max;
         match (acc.nan, acc.infinite, unknown) {
             (true, ..) | (_, [true, true], _) => return certain(f64::NAN),
             (_, [false, false], _) if !acc.unknown => {}
@@ -440,13 +441,9 @@ impl Arithmetic for Running {
             return self.checked(v, acc.error);
         }
         // Units of half an ulp of the sum of magnitudes; errors of order n² u² are below the 1 %.
-        let mut max = self.max;
         let mut errors = match acc.how {
             Sum::Components | Sum::Rows { scheme: Scheme::Direct, accumulate: None, .. } => n - 1.0,
-            Sum::Rows { accumulate: Some(DType::F16), .. } => {
-                max = f64::from(half::f16::MAX);
-                n * 2f64.powi(13)
-            }
+            Sum::Rows { accumulate: Some(DType::F16), .. } => n * 2f64.powi(13),
             Sum::Rows { accumulate: Some(DType::F64), .. } if self.single => 1.0,
             Sum::Rows { scheme: Scheme::Block, .. } => n.min(BLOCK) + 1.0,
             Sum::Rows { scheme: Scheme::Kahan, .. } => 3.0,
