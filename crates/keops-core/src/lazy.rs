@@ -81,6 +81,18 @@ use std::sync::Arc;
 ///
 /// Whole numbers are constants of the formula; other scalars become parameters, so that a new
 /// bandwidth does not mean new code.
+///
+/// ```
+/// # use keops_core::{genred::Reference, lazy::LazyTensor, spec::Axis};
+/// # use ndarray::array;
+/// # type Lazy = LazyTensor<f64, Reference>;
+/// let x = Lazy::vi(array![[1.0, 2.0], [0.0, 1.0]]); // rows of i: (2, 2)
+/// let y = Lazy::vj(array![[1.0, 1.0]]); // rows of j: (1, 2)
+/// let f = (&x - &y).sqnorm2() + 0.5; // nothing is computed yet
+/// assert_eq!(f.shape()?, [2, 1, 1]);
+/// assert_eq!(f.sum(Axis::J)?, array![[1.5], [1.5]].into_dyn()); // one result for each i
+/// # Ok::<(), keops_core::error::Error>(())
+/// ```
 pub struct LazyTensor<T, P = Reference> {
     state: Result<Expression, Error>,
     options: ReduceOptions,
@@ -298,6 +310,16 @@ impl<T, P: Place> LazyTensor<T, P> {
 
     /// The error that it carries, or that its arrays do not fit each other.
     ///
+    /// ```
+    /// # use keops_core::{genred::Reference, lazy::LazyTensor, spec::Axis};
+    /// # use ndarray::array;
+    /// # type Lazy = LazyTensor<f64, Reference>;
+    /// let (x, y) = (Lazy::vi(array![[1.0, 2.0]]), Lazy::vj(array![[1.0, 2.0, 3.0]]));
+    /// assert!((&x * 2).check().is_ok());
+    /// let e = (x - y).check().unwrap_err().to_string();
+    /// assert!(e.contains("dimensions [2, 3]"), "{e}"); // and where that was written
+    /// ```
+    ///
     /// # Errors
     /// The first error, with its place in the caller's source.
     pub fn check(&self) -> Result<(), Error> {
@@ -308,12 +330,32 @@ impl<T, P: Place> LazyTensor<T, P> {
     }
     /// Number of components of an entry (KeOps' `ndim`).
     ///
+    /// ```
+    /// # use keops_core::{genred::Reference, lazy::LazyTensor, spec::Axis};
+    /// # use ndarray::array;
+    /// # type Lazy = LazyTensor<f64, Reference>;
+    /// let x = Lazy::vi(array![[1.0, 2.0, 3.0]]);
+    /// assert_eq!((x.dim()?, x.sqnorm2().dim()?, x.tensorprod([1.0, 2.0]).dim()?), (3, 1, 6));
+    /// # Ok::<(), keops_core::error::Error>(())
+    /// ```
+    ///
     /// # Errors
     /// As [`LazyTensor::check`].
     pub fn dim(&self) -> Result<usize, Error> {
         Ok(self.expression()?.dim())
     }
     /// `(batch…, M, N, dim)`; M and N are 1 where no array gives a number of rows.
+    ///
+    /// ```
+    /// # use keops_core::{genred::Reference, lazy::LazyTensor, spec::Axis};
+    /// # use ndarray::array;
+    /// # type Lazy = LazyTensor<f64, Reference>;
+    /// use ndarray::{Array2, Array3};
+    /// let (x, y) = (Lazy::vi(Array2::zeros((5, 3))), Lazy::vj(Array3::zeros((2, 7, 3))));
+    /// assert_eq!(x.shape()?, [5, 1, 3]);
+    /// assert_eq!(x.sqdist(&y).shape()?, [2, 5, 7, 1]); // two batches
+    /// # Ok::<(), keops_core::error::Error>(())
+    /// ```
     ///
     /// # Errors
     /// As [`LazyTensor::check`].
@@ -326,6 +368,17 @@ impl<T, P: Place> LazyTensor<T, P> {
     }
     /// Shape of the batches, before M and N in [`LazyTensor::shape`].
     ///
+    /// ```
+    /// # use keops_core::{genred::Reference, lazy::LazyTensor, spec::Axis};
+    /// # use ndarray::array;
+    /// # type Lazy = LazyTensor<f64, Reference>;
+    /// use ndarray::{Array3, Array4};
+    /// let x = Lazy::vi(Array4::zeros((4, 1, 5, 3))); // batch axes (4, 1)
+    /// let y = Lazy::vj(Array3::zeros((2, 7, 3))); // batch axis (2)
+    /// assert_eq!((x - y).batch_shape()?, [4, 2]);
+    /// # Ok::<(), keops_core::error::Error>(())
+    /// ```
+    ///
     /// # Errors
     /// As [`LazyTensor::check`].
     pub fn batch_shape(&self) -> Result<Vec<usize>, Error> {
@@ -333,6 +386,17 @@ impl<T, P: Place> LazyTensor<T, P> {
     }
     /// Position, dimension and category of the symbolic variables ([`LazyTensor::var`]) in it, by
     /// position.
+    ///
+    /// ```
+    /// # use keops_core::{genred::Reference, lazy::LazyTensor, spec::Axis};
+    /// # use ndarray::array;
+    /// # type Lazy = LazyTensor<f64, Reference>;
+    /// use keops_core::graph::Category;
+    /// let (x, y) = (Lazy::var(1, 3, Category::I), Lazy::var(0, 3, Category::J));
+    /// let variables = (x - y).sqnorm2().symbolic_variables()?;
+    /// assert_eq!(variables, [(0, 3, Category::J), (1, 3, Category::I)]);
+    /// # Ok::<(), keops_core::error::Error>(())
+    /// ```
     ///
     /// # Errors
     /// As [`LazyTensor::check`].
@@ -346,10 +410,34 @@ impl<T, P: Place> LazyTensor<T, P> {
         Ok(all)
     }
     /// The options of sums that it was given.
+    ///
+    /// ```
+    /// # use keops_core::{genred::Reference, lazy::LazyTensor, spec::Axis};
+    /// # use ndarray::array;
+    /// # type Lazy = LazyTensor<f64, Reference>;
+    /// use keops_core::spec::{ReduceOptions, Scheme};
+    /// let x = Lazy::vi(array![1.0, 2.0]);
+    /// assert_eq!(x.current_options(), ReduceOptions::default());
+    /// let kahan = x.options(ReduceOptions { scheme: Scheme::Kahan, ..Default::default() });
+    /// assert_eq!((kahan + 1).current_options().scheme, Scheme::Kahan); // formulas keep them
+    /// ```
     pub fn current_options(&self) -> ReduceOptions {
         self.options
     }
     /// The block-sparse ranges that it was given.
+    ///
+    /// ```
+    /// # use keops_core::{genred::Reference, lazy::LazyTensor, spec::Axis};
+    /// # use ndarray::array;
+    /// # type Lazy = LazyTensor<f64, Reference>;
+    /// use keops_core::ranges::Ranges;
+    /// let x = Lazy::vi(array![1.0, 2.0]);
+    /// assert!(x.current_ranges().is_none());
+    /// let diagonal = Ranges::same_labels(&[0, 1], &[0, 1])?;
+    /// let masked = (&x * x.t()).ranges(diagonal);
+    /// assert_eq!(masked.current_ranges().map(|r| r.pairs()), Some(2));
+    /// # Ok::<(), keops_core::error::Error>(())
+    /// ```
     pub fn current_ranges(&self) -> Option<&Ranges> {
         self.ranges.as_deref()
     }
@@ -381,6 +469,17 @@ impl<T, P: Place> LazyTensor<T, P> {
     }
     /// The formula, over variables `v0`, `v1`, … in the order of their appearance.
     ///
+    /// ```
+    /// # use keops_core::{genred::Reference, lazy::LazyTensor, spec::Axis};
+    /// # use ndarray::array;
+    /// # type Lazy = LazyTensor<f64, Reference>;
+    /// let (x, y) = (Lazy::vi(array![[1.0, 2.0]]), Lazy::vj(array![[0.0, 0.0]]));
+    /// let formula = (&x * &y).exp().formula()?;
+    /// assert_eq!(formula.to_string(), "Exp(v0 * v1)");
+    /// assert_eq!(formula.vars[1].dim, 2);
+    /// # Ok::<(), keops_core::error::Error>(())
+    /// ```
+    ///
     /// # Errors
     /// As [`LazyTensor::check`].
     pub fn formula(&self) -> Result<Formula, Error> {
@@ -394,6 +493,17 @@ impl<T, P: Place> LazyTensor<T, P> {
         })
     }
     /// The transposed matrix: `i` and `j` exchanged.
+    /// Arrays are shared, ranges are exchanged too.
+    ///
+    /// ```
+    /// # use keops_core::{genred::Reference, lazy::LazyTensor, spec::Axis};
+    /// # use ndarray::array;
+    /// # type Lazy = LazyTensor<f64, Reference>;
+    /// let k = Lazy::vi(array![1.0, 2.0]) - Lazy::vj(array![0.0, 5.0, 7.0]);
+    /// assert_eq!(k.t().shape()?, [3, 2, 1]);
+    /// assert_eq!(k.t().sum(Axis::J)?, k.sum(Axis::I)?);
+    /// # Ok::<(), keops_core::error::Error>(())
+    /// ```
     pub fn t(&self) -> LazyTensor<T, P> {
         let mut out = self.clone();
         out.ranges = self.ranges.as_ref().map(|r| Arc::new(r.swap_axes()));
@@ -415,14 +525,50 @@ impl<T, P: Place> LazyTensor<T, P> {
         out
     }
     /// Accumulation type and scheme of sums.
+    /// They hold for every formula that it goes into; of two operands the options of the first count,
+    /// unless they are the default.
+    ///
+    /// ```
+    /// # use keops_core::{genred::Reference, lazy::LazyTensor, spec::Axis};
+    /// # use ndarray::array;
+    /// # type Lazy = LazyTensor<f64, Reference>;
+    /// use keops_core::spec::{ReduceOptions, Scheme};
+    /// let y = Lazy::vj(array![1e16, 1.0, -1e16]); // 1e16 + 1 is 1e16
+    /// let kahan = ReduceOptions { scheme: Scheme::Kahan, accumulate: None };
+    /// assert_eq!(y.options(kahan).sum(Axis::J)?, array![[1.0]].into_dyn());
+    /// # Ok::<(), keops_core::error::Error>(())
+    /// ```
     pub fn options(self, options: ReduceOptions) -> LazyTensor<T, P> {
         LazyTensor { options, ..self }
     }
     /// Block-sparse ranges: entries outside count as absent.
+    /// They hold for every formula that it goes into; operands with different ranges are an error that
+    /// is carried.
+    ///
+    /// ```
+    /// # use keops_core::{genred::Reference, lazy::LazyTensor, spec::Axis};
+    /// # use ndarray::array;
+    /// # type Lazy = LazyTensor<f64, Reference>;
+    /// use keops_core::ranges::Ranges;
+    /// let x = Lazy::vi(array![1.0, 2.0, 3.0]);
+    /// let y = Lazy::vj(array![1.0, 10.0]);
+    /// let same = Ranges::same_labels(&["a", "a", "b"], &["a", "b"])?;
+    /// assert_eq!((x * y).ranges(same).sum(Axis::J)?, array![[1.0], [2.0], [30.0]].into_dyn());
+    /// # Ok::<(), keops_core::error::Error>(())
+    /// ```
     pub fn ranges(self, ranges: impl Into<Arc<Ranges>>) -> LazyTensor<T, P> {
         LazyTensor { ranges: Some(ranges.into()), ..self }
     }
     /// Where it is reduced.
+    ///
+    /// ```
+    /// # use keops_core::{genred::Reference, lazy::LazyTensor, spec::Axis};
+    /// # use ndarray::array;
+    /// # type Lazy = LazyTensor<f64, Reference>;
+    /// use keops_core::genred::Place;
+    /// let x = Lazy::vi(array![1.0, 2.0]);
+    /// assert_eq!(x.place().device(4).backend().name(), "interpreter");
+    /// ```
     pub fn place(&self) -> &P {
         &self.place
     }
@@ -462,6 +608,15 @@ impl<T, P: Place> LazyTensor<T, P> {
 
 impl<T: Element, P> LazyTensor<T, P> {
     /// Element type of the arrays.
+    ///
+    /// ```
+    /// # use keops_core::{genred::Reference, lazy::LazyTensor, spec::Axis};
+    /// # use ndarray::array;
+    /// # type Lazy = LazyTensor<f64, Reference>;
+    /// use keops_core::data::DType;
+    /// assert_eq!(Lazy::vi(array![1.0]).dtype(), DType::F64);
+    /// assert_eq!(LazyTensor::<f32, Reference>::vi(array![1.0]).dtype(), DType::F32);
+    /// ```
     pub fn dtype(&self) -> DType {
         T::DTYPE
     }

@@ -125,6 +125,19 @@ impl<T: Element, P: Place> LazyTensor<T, P> {
     }
     /// As [`LazyTensor::genred`], for reductions that take a weight.
     ///
+    /// ```
+    /// # use keops_core::{genred::Reference, lazy::LazyTensor, spec::Axis};
+    /// # use ndarray::array;
+    /// # type Lazy = LazyTensor<f64, Reference>;
+    /// use keops_core::{graph::Category, reduce::SUM_SOFT_MAX_WEIGHT};
+    /// let (q, k) = (Lazy::var(0, 2, Category::I), Lazy::var(1, 2, Category::J));
+    /// let v = Lazy::var(2, 1, Category::J);
+    /// let attention = (q | k).genred_weighted(&v, &SUM_SOFT_MAX_WEIGHT, Axis::J)?;
+    /// let (q, k, v) = (array![[0.0, 0.0]], array![[1.0, 2.0], [3.0, 4.0]], array![[10.0], [30.0]]);
+    /// assert_eq!(attention.call((&q, &k, &v))?, array![[20.0]].into_dyn());
+    /// # Ok::<(), keops_core::error::Error>(())
+    /// ```
+    ///
     /// # Errors
     /// As [`LazyTensor::genred`].
     #[track_caller]
@@ -171,6 +184,18 @@ impl<T: Element, P: Place> LazyTensor<T, P> {
     /// are left open: that is how solvers get at a kernel matrix. There is a method for each
     /// reduction, as [`LazyTensor::sum_reduction`].
     ///
+    /// ```
+    /// # use keops_core::{genred::Reference, lazy::LazyTensor, spec::Axis};
+    /// # use ndarray::array;
+    /// # type Lazy = LazyTensor<f64, Reference>;
+    /// use keops_core::{graph::Category, reduce::SUM};
+    /// let (x, b) = (Lazy::vi(array![1.0, 2.0]), Lazy::var(0, 1, Category::J));
+    /// let product = (&x * &x.t() * b).bound(&SUM, Axis::J)?; // a matrix, as a function
+    /// assert_eq!(product.call((&array![[1.0], [0.0]],))?, array![[1.0], [2.0]].into_dyn());
+    /// assert_eq!(product.call((&array![[0.0], [1.0]],))?, array![[2.0], [4.0]].into_dyn());
+    /// # Ok::<(), keops_core::error::Error>(())
+    /// ```
+    ///
     /// # Errors
     /// As [`LazyTensor::check`]; [`Error::Input`] if formula and reduction do not fit or if the
     /// positions of symbolic variables have gaps.
@@ -183,6 +208,20 @@ impl<T: Element, P: Place> LazyTensor<T, P> {
         self.bind(None, reduction.into(), axis, Location::caller())
     }
     /// As [`LazyTensor::bound`], for reductions that take a weight.
+    ///
+    /// ```
+    /// # use keops_core::{genred::Reference, lazy::LazyTensor, spec::Axis};
+    /// # use ndarray::array;
+    /// # type Lazy = LazyTensor<f64, Reference>;
+    /// use keops_core::reduce::LOG_SUM_EXP;
+    /// let x = Lazy::vi(array![0.0, 2.0]);
+    /// let lse = x.bound_weighted(Lazy::vj(array![1.0, 3.0]), &LOG_SUM_EXP, Axis::J)?;
+    /// assert_eq!(lse.call(())?, array![[4f64.ln()], [2.0 + 4f64.ln()]].into_dyn());
+    /// let e = array![[1.0], [10.0]];
+    /// let gradient = lse.vjp(&x)?.call((&e,))?;
+    /// assert!((gradient - e).iter().all(|d| d.abs() < 1e-14)); // d out_i / d x_i = 1
+    /// # Ok::<(), keops_core::error::Error>(())
+    /// ```
     ///
     /// # Errors
     /// As [`LazyTensor::bound`].
@@ -250,8 +289,28 @@ impl<T: Element, P: Place> LazyTensor<T, P> {
 }
 
 /// Values for the open arguments of a [`BoundReduction`]: as [`IntoArgs`], or `()` for none.
+///
+/// ```
+/// # use keops_core::{genred::Reference, lazy::LazyTensor, spec::Axis};
+/// # use ndarray::array;
+/// # type Lazy = LazyTensor<f64, Reference>;
+/// use keops_core::graph::Category;
+/// let (x, b) = (Lazy::vi(array![1.0, 2.0]), Lazy::var(0, 1, Category::J));
+/// let closed = x.sum_reduction(Axis::I)?;
+/// let open = (x * b).sum_reduction(Axis::I)?;
+/// assert_eq!(closed.call(())?, array![[3.0]].into_dyn());
+/// assert_eq!(open.call((&array![[10.0], [100.0]],))?, array![[30.0], [300.0]].into_dyn());
+/// # Ok::<(), keops_core::error::Error>(())
+/// ```
 pub trait OpenArgs<'a, T> {
     /// The arrays in order.
+    ///
+    /// ```
+    /// use keops_core::lazy::OpenArgs;
+    /// let (a, b) = (ndarray::array![1.0, 2.0], ndarray::array![[3.0]]);
+    /// let args = OpenArgs::<f64>::open_args((&a, &b));
+    /// assert_eq!((args[0].shape(), args[1].shape()), (&[2][..], &[1, 1][..]));
+    /// ```
     fn open_args(self) -> Vec<ArgView<'a>>;
 }
 impl<'a, T> OpenArgs<'a, T> for () {
@@ -266,6 +325,16 @@ impl<'a, T: Element, A: IntoArgs<'a, Elem = T>> OpenArgs<'a, T> for A {
 }
 
 /// All arguments of a [`BoundReduction`], those that it holds and others.
+///
+/// ```
+/// # use keops_core::{genred::Reference, lazy::LazyTensor, spec::Axis};
+/// # use ndarray::array;
+/// # type Lazy = LazyTensor<f64, Reference>;
+/// let double = (Lazy::vi(array![1.0, 2.0]) * 2).sum_reduction(Axis::J)?;
+/// let all = double.arguments(())?;
+/// assert_eq!(double.function().call(all)?, array![[2.0], [4.0]].into_dyn());
+/// # Ok::<(), keops_core::error::Error>(())
+/// ```
 pub struct BoundArgs<'a, T>(Vec<ArgView<'a>>, PhantomData<T>);
 impl<'a, T: Element> IntoArgs<'a> for BoundArgs<'a, T> {
     type Elem = T;
@@ -276,10 +345,35 @@ impl<'a, T: Element> IntoArgs<'a> for BoundArgs<'a, T> {
 
 impl<T, P: Place> BoundReduction<T, P> {
     /// The reduction as a function of all arrays, in order, open ones included.
+    ///
+    /// ```
+    /// # use keops_core::{genred::Reference, lazy::LazyTensor, spec::Axis};
+    /// # use ndarray::array;
+    /// # type Lazy = LazyTensor<f64, Reference>;
+    /// use keops_core::graph::Category;
+    /// let (x, b) = (Lazy::vi(array![1.0, 2.0]).named("x"), Lazy::var(0, 1, Category::J).named("b"));
+    /// let product = (&x * b).sum_reduction(Axis::J)?;
+    /// let function = product.function(); // of arrays that need not be those above
+    /// assert_eq!(function.arguments().collect::<Vec<_>>(), ["x", "b"]);
+    /// assert_eq!(function.call((&array![[5.0]], &array![[2.0]]))?, array![[10.0]].into_dyn());
+    /// # Ok::<(), keops_core::error::Error>(())
+    /// ```
     pub fn function(&self) -> &Genred<P> {
         &self.function
     }
     /// Names of the arguments that are left open, in the order of calls.
+    ///
+    /// ```
+    /// # use keops_core::{genred::Reference, lazy::LazyTensor, spec::Axis};
+    /// # use ndarray::array;
+    /// # type Lazy = LazyTensor<f64, Reference>;
+    /// use keops_core::graph::Category;
+    /// let (x, b) = (Lazy::vi(array![1.0, 2.0]), Lazy::var(0, 1, Category::J).named("b"));
+    /// let product = (&x * b).sum_reduction(Axis::J)?;
+    /// assert_eq!(product.free(), ["b"]);
+    /// assert_eq!(product.vjp(&x)?.free(), ["b", "e"]); // and the cotangent
+    /// # Ok::<(), keops_core::error::Error>(())
+    /// ```
     pub fn free(&self) -> Vec<&str> {
         let all: Vec<&str> = self.function.arguments().collect();
         self.open.iter().map(|&k| all[k]).collect()
@@ -342,6 +436,18 @@ impl<T, P: Place> BoundReduction<T, P> {
     /// The gradients with respect to several variables, which share their kernel evaluations: one
     /// result for each.
     ///
+    /// ```
+    /// # use keops_core::{genred::Reference, lazy::LazyTensor, spec::Axis};
+    /// # use ndarray::array;
+    /// # type Lazy = LazyTensor<f64, Reference>;
+    /// let (x, y) = (Lazy::vi(array![2.0, 3.0]), Lazy::vj(array![5.0, 7.0]));
+    /// let sum = (&x * &y).sum_reduction(Axis::J)?;
+    /// let gradients = sum.vjp_of(&[&x, &y])?.call_all((&array![[1.0], [10.0]],))?;
+    /// assert_eq!(gradients[0], array![[12.0], [120.0]].into_dyn()); // e_i Σ_j y_j
+    /// assert_eq!(gradients[1], array![[32.0], [32.0]].into_dyn()); // Σ_i e_i x_i
+    /// # Ok::<(), keops_core::error::Error>(())
+    /// ```
+    ///
     /// # Errors
     /// As [`BoundReduction::vjp`].
     #[track_caller]
@@ -351,6 +457,18 @@ impl<T, P: Place> BoundReduction<T, P> {
     /// The derivative of the result along a tangent of a variable of the formula; the tangent is a
     /// further open argument. It can be derived again.
     ///
+    /// ```
+    /// # use keops_core::{genred::Reference, lazy::LazyTensor, spec::Axis};
+    /// # use ndarray::array;
+    /// # type Lazy = LazyTensor<f64, Reference>;
+    /// let x = Lazy::vi(array![2.0, 3.0]);
+    /// let sum = (&x.square() * Lazy::vj(array![5.0, 7.0])).sum_reduction(Axis::J)?; // 12 x_i²
+    /// let along = sum.jvp(&x)?;
+    /// assert_eq!(along.call((&array![[1.0], [10.0]],))?, array![[48.0], [720.0]].into_dyn());
+    /// assert!(sum.jvp(&Lazy::vi(array![2.0, 3.0])).is_err()); // not in the formula
+    /// # Ok::<(), keops_core::error::Error>(())
+    /// ```
+    ///
     /// # Errors
     /// As [`BoundReduction::vjp`].
     #[track_caller]
@@ -358,6 +476,18 @@ impl<T, P: Place> BoundReduction<T, P> {
         self.derive(&[wrt], Location::caller(), |g, names| g.jvp_of(names))
     }
     /// The derivative along tangents of several variables at once.
+    ///
+    /// ```
+    /// # use keops_core::{genred::Reference, lazy::LazyTensor, spec::Axis};
+    /// # use ndarray::array;
+    /// # type Lazy = LazyTensor<f64, Reference>;
+    /// let (x, y) = (Lazy::vi(array![2.0, 3.0]), Lazy::vj(array![5.0, 7.0]));
+    /// let sum = (&x * &y).sum_reduction(Axis::J)?;
+    /// let (d_x, d_y) = (array![[1.0], [0.0]], array![[0.0], [1.0]]);
+    /// let along = sum.jvp_of(&[&x, &y])?.call((&d_x, &d_y))?;
+    /// assert_eq!(along, array![[12.0 + 2.0], [3.0]].into_dyn());
+    /// # Ok::<(), keops_core::error::Error>(())
+    /// ```
     ///
     /// # Errors
     /// As [`BoundReduction::vjp`].
@@ -367,6 +497,18 @@ impl<T, P: Place> BoundReduction<T, P> {
     }
     /// After the results of a derivative, also those of what was derived: see
     /// [`Genred::with_primal`].
+    ///
+    /// ```
+    /// # use keops_core::{genred::Reference, lazy::LazyTensor, spec::Axis};
+    /// # use ndarray::array;
+    /// # type Lazy = LazyTensor<f64, Reference>;
+    /// let x = Lazy::vi(array![2.0, 3.0]);
+    /// let sum = x.square().sum_reduction(Axis::J)?;
+    /// let both = sum.vjp(&x)?.with_primal().call_all((&array![[1.0], [1.0]],))?;
+    /// assert_eq!(both[0], array![[4.0], [6.0]].into_dyn()); // the gradient
+    /// assert_eq!(both[1], array![[4.0], [9.0]].into_dyn()); // the value
+    /// # Ok::<(), keops_core::error::Error>(())
+    /// ```
     pub fn with_primal(mut self) -> BoundReduction<T, P> {
         self.function = self.function.with_primal();
         self
@@ -375,6 +517,20 @@ impl<T, P: Place> BoundReduction<T, P> {
 
 impl<T: Element, P: Place> BoundReduction<T, P> {
     /// All arguments of [`BoundReduction::function`], for these values of the open ones.
+    ///
+    /// ```
+    /// # use keops_core::{genred::Reference, lazy::LazyTensor, spec::Axis};
+    /// # use ndarray::array;
+    /// # type Lazy = LazyTensor<f64, Reference>;
+    /// use keops_core::graph::Category;
+    /// let b = Lazy::var(0, 1, Category::J);
+    /// let product = (Lazy::vi(array![1.0, 2.0]) * b).sum_reduction(Axis::J)?;
+    /// let b = array![[3.0]];
+    /// let all = product.arguments((&b,))?;
+    /// assert_eq!(product.function().call(all)?, array![[3.0], [6.0]].into_dyn());
+    /// assert!(product.arguments(()).is_err()); // b is open
+    /// # Ok::<(), keops_core::error::Error>(())
+    /// ```
     ///
     /// # Errors
     /// [`InputError::Count`] if there are too many or too few.
@@ -394,12 +550,32 @@ impl<T: Element, P: Place> BoundReduction<T, P> {
     }
     /// The result, for these values of the open arguments: see [`Genred::call`].
     ///
+    /// ```
+    /// # use keops_core::{genred::Reference, lazy::LazyTensor, spec::Axis};
+    /// # use ndarray::array;
+    /// # type Lazy = LazyTensor<f64, Reference>;
+    /// let d = (Lazy::vi(array![1.0, 5.0]) - Lazy::vj(array![2.0, 3.0])).abs();
+    /// assert_eq!(d.min_reduction(Axis::J)?.call(())?, array![[1.0], [2.0]].into_dyn());
+    /// # Ok::<(), keops_core::error::Error>(())
+    /// ```
+    ///
     /// # Errors
     /// As [`Genred::call`].
     pub fn call<'a>(&'a self, open: impl OpenArgs<'a, T>) -> Result<ArrayD<T>, Error> {
         self.function.call(self.arguments(open)?)
     }
     /// All results that are values.
+    ///
+    /// ```
+    /// # use keops_core::{genred::Reference, lazy::LazyTensor, spec::Axis};
+    /// # use ndarray::array;
+    /// # type Lazy = LazyTensor<f64, Reference>;
+    /// let x = Lazy::vi(array![1.0, 5.0]);
+    /// let sum = x.sum_reduction(Axis::I)?; // 6
+    /// let both = sum.vjp(&x)?.with_primal().call_all((&array![[1.0]],))?;
+    /// assert_eq!(both, [array![[1.0], [1.0]].into_dyn(), array![[6.0]].into_dyn()]);
+    /// # Ok::<(), keops_core::error::Error>(())
+    /// ```
     ///
     /// # Errors
     /// As [`Genred::call`].
@@ -408,12 +584,32 @@ impl<T: Element, P: Place> BoundReduction<T, P> {
     }
     /// The result that is indices.
     ///
+    /// ```
+    /// # use keops_core::{genred::Reference, lazy::LazyTensor, spec::Axis};
+    /// # use ndarray::array;
+    /// # type Lazy = LazyTensor<f64, Reference>;
+    /// let d = (Lazy::vi(array![1.0, 5.0]) - Lazy::vj(array![2.0, 3.0])).abs();
+    /// assert_eq!(d.argmin_reduction(Axis::J)?.call_indices(())?, array![[0], [1]].into_dyn());
+    /// # Ok::<(), keops_core::error::Error>(())
+    /// ```
+    ///
     /// # Errors
     /// As [`Genred::call_indices`].
     pub fn call_indices<'a>(&'a self, open: impl OpenArgs<'a, T>) -> Result<ArrayD<i64>, Error> {
         self.function.call_indices(self.arguments(open)?)
     }
     /// The result, written into an array: see [`Genred::call_into`].
+    ///
+    /// ```
+    /// # use keops_core::{genred::Reference, lazy::LazyTensor, spec::Axis};
+    /// # use ndarray::array;
+    /// # type Lazy = LazyTensor<f64, Reference>;
+    /// let sum = Lazy::vi(array![1.0, 5.0]).sum_reduction(Axis::J)?;
+    /// let mut out = ndarray::Array2::zeros((2, 1));
+    /// sum.call_into((), &mut out)?;
+    /// assert_eq!(out, array![[1.0], [5.0]]);
+    /// # Ok::<(), keops_core::error::Error>(())
+    /// ```
     ///
     /// # Errors
     /// As [`Genred::call_into`].

@@ -60,13 +60,38 @@ impl<T, P: Place> fmt::Debug for ComplexLazyTensor<T, P> {
 }
 
 /// An array of complex numbers to take over, of any layout; see [`IntoArray`](super::IntoArray).
+///
+/// ```
+/// # use keops_core::{genred::Reference, lazy::ComplexLazyTensor, spec::Axis};
+/// # use ndarray::array;
+/// # use num_complex::Complex64 as C;
+/// # type Complex = ComplexLazyTensor<f64, Reference>;
+/// let z = array![[C::new(1.0, 2.0), C::new(3.0, 4.0)]];
+/// assert_eq!(Complex::vi(&z).shape()?, [1, 1, 2]); // a row of two complex components
+/// assert_eq!(Complex::vi(z.t()).shape()?, [2, 1, 1]);
+/// # Ok::<(), keops_core::error::Error>(())
+/// ```
 pub trait IntoComplexArray {
     /// Type of the real and imaginary parts.
     type Elem: Element;
     /// Number of axes.
+    ///
+    /// ```
+    /// use keops_core::lazy::IntoComplexArray;
+    /// let z = ndarray::array![[num_complex::Complex32::i()]];
+    /// assert_eq!(IntoComplexArray::axes(&z), 2);
+    /// ```
     fn axes(&self) -> usize;
     /// The array with real and imaginary parts alternating along the last axis, which is made if
     /// there are but `least - 1` axes.
+    ///
+    /// ```
+    /// use {keops_core::lazy::IntoComplexArray, num_complex::Complex64 as C};
+    /// let z = ndarray::array![C::new(1.0, 2.0), C::new(3.0, 4.0)];
+    /// assert_eq!((&z).into_interleaved(1)?.shape(), [4]); // 1 2 3 4: a vector
+    /// assert_eq!((&z).into_interleaved(2)?.shape(), [2, 2]); // rows 1 2 and 3 4
+    /// # Ok::<(), keops_core::error::InputError>(())
+    /// ```
     ///
     /// # Errors
     /// [`InputError::Shape`] if there are fewer axes, [`InputError::TooLarge`] if there is no memory
@@ -136,21 +161,63 @@ fn complex<T: Element>(parts: ArrayD<T>) -> ArrayD<Complex<T>> {
 impl<T: Element, P: Place + Default> ComplexLazyTensor<T, P> {
     /// Rows indexed by `i`: an array of shape `(batch…, M, dim)`, or `(M)` for dimension 1. Other
     /// shapes are an error that is carried.
+    ///
+    /// ```
+    /// # use keops_core::{genred::Reference, lazy::ComplexLazyTensor, spec::Axis};
+    /// # use ndarray::array;
+    /// # use num_complex::Complex64 as C;
+    /// # type Complex = ComplexLazyTensor<f64, Reference>;
+    /// let z = Complex::vi(array![C::new(3.0, 4.0), C::i()]);
+    /// assert_eq!(z.shape()?, [2, 1, 1]);
+    /// assert_eq!(z.square_abs().sum(Axis::J)?, array![[25.0], [1.0]].into_dyn());
+    /// # Ok::<(), keops_core::error::Error>(())
+    /// ```
     #[track_caller]
     pub fn vi(array: impl IntoComplexArray<Elem = T>) -> Self {
         Self::array(array.into_interleaved(2), Category::I, Location::caller())
     }
     /// Rows indexed by `j`: an array of shape `(batch…, N, dim)`, or `(N)` for dimension 1.
+    ///
+    /// ```
+    /// # use keops_core::{genred::Reference, lazy::ComplexLazyTensor, spec::Axis};
+    /// # use ndarray::array;
+    /// # use num_complex::Complex64 as C;
+    /// # type Complex = ComplexLazyTensor<f64, Reference>;
+    /// let z = Complex::vj(array![C::new(3.0, 4.0), C::i()]);
+    /// assert_eq!(z.sum(Axis::J)?, array![[C::new(3.0, 5.0)]].into_dyn());
+    /// # Ok::<(), keops_core::error::Error>(())
+    /// ```
     #[track_caller]
     pub fn vj(array: impl IntoComplexArray<Elem = T>) -> Self {
         Self::array(array.into_interleaved(2), Category::J, Location::caller())
     }
     /// A parameter: an array of shape `(batch…, dim)`, or without axes for dimension 1.
+    ///
+    /// ```
+    /// # use keops_core::{genred::Reference, lazy::ComplexLazyTensor, spec::Axis};
+    /// # use ndarray::array;
+    /// # use num_complex::Complex64 as C;
+    /// # type Complex = ComplexLazyTensor<f64, Reference>;
+    /// let (z, turn) = (Complex::vi(array![C::new(3.0, 4.0)]), Complex::pm(array![C::i()]));
+    /// assert_eq!((z * turn).sum(Axis::J)?, array![[C::new(-4.0, 3.0)]].into_dyn());
+    /// # Ok::<(), keops_core::error::Error>(())
+    /// ```
     #[track_caller]
     pub fn pm(array: impl IntoComplexArray<Elem = T>) -> Self {
         Self::array(array.into_interleaved(1), Category::Param, Location::caller())
     }
     /// From an array whose shape tells what it is: see [`LazyTensor::new`].
+    ///
+    /// ```
+    /// # use keops_core::{genred::Reference, lazy::ComplexLazyTensor, spec::Axis};
+    /// # use ndarray::array;
+    /// # use num_complex::Complex64 as C;
+    /// # type Complex = ComplexLazyTensor<f64, Reference>;
+    /// let z = Complex::new(ndarray::Array3::<C>::zeros((1, 5, 2))); // (1, N, dim)
+    /// assert_eq!(z.shape()?, [1, 5, 2]);
+    /// assert!(Complex::new(ndarray::Array2::<C>::zeros((5, 2))).check().is_err());
+    /// # Ok::<(), keops_core::error::Error>(())
+    /// ```
     #[track_caller]
     pub fn new(array: impl IntoComplexArray<Elem = T>) -> Self {
         match array.into_interleaved(1) {
@@ -170,6 +237,18 @@ impl<T: Element, P: Place + Default> ComplexLazyTensor<T, P> {
 impl<T: Element, P: Place> ComplexLazyTensor<T, P> {
     /// The sum over the index of an axis, of shape `(batch…, rows, dim)`.
     ///
+    /// ```
+    /// # use keops_core::{genred::Reference, lazy::ComplexLazyTensor, spec::Axis};
+    /// # use ndarray::array;
+    /// # use num_complex::Complex64 as C;
+    /// # type Complex = ComplexLazyTensor<f64, Reference>;
+    /// let (z, w) = (Complex::vi(array![C::new(1.0, 0.0), C::i()]), Complex::vj(array![C::i()]));
+    /// let product = z * w;
+    /// assert_eq!(product.sum(Axis::J)?, array![[C::i()], [C::new(-1.0, 0.0)]].into_dyn());
+    /// assert_eq!(product.sum(Axis::I)?, array![[C::new(-1.0, 1.0)]].into_dyn());
+    /// # Ok::<(), keops_core::error::Error>(())
+    /// ```
+    ///
     /// # Errors
     /// As [`LazyTensor::reduce`].
     #[track_caller]
@@ -179,6 +258,20 @@ impl<T: Element, P: Place> ComplexLazyTensor<T, P> {
     /// [`ComplexLazyTensor::sum`], not yet called: a real reduction in which real and imaginary
     /// parts alternate. With respect to `z = a + ib`, `vjp` gives the pairs (∂/∂a, ∂/∂b).
     ///
+    /// ```
+    /// # use keops_core::{genred::Reference, lazy::ComplexLazyTensor, spec::Axis};
+    /// # use ndarray::array;
+    /// # use num_complex::Complex64 as C;
+    /// # type Complex = ComplexLazyTensor<f64, Reference>;
+    /// let z = Complex::vi(array![C::new(3.0, 4.0)]);
+    /// let square = (&z * &z).sum_reduction(Axis::J)?; // a² - b² + 2abi
+    /// assert_eq!(square.call(())?, array![[-7.0, 24.0]].into_dyn());
+    /// let real_part = array![[1.0, 0.0]];
+    /// let gradient = square.vjp(z.interleaved())?.call((&real_part,))?;
+    /// assert_eq!(gradient, array![[6.0, -8.0]].into_dyn()); // (2a, -2b)
+    /// # Ok::<(), keops_core::error::Error>(())
+    /// ```
+    ///
     /// # Errors
     /// As [`LazyTensor::bound`].
     #[track_caller]
@@ -187,6 +280,17 @@ impl<T: Element, P: Place> ComplexLazyTensor<T, P> {
     }
     /// The matrix product `Σ_j k_ij b_j`: `b` has shape `(batch…, N, dim)`, or `(N)` for a result
     /// of shape `(batch…, M)`.
+    ///
+    /// ```
+    /// # use keops_core::{genred::Reference, lazy::ComplexLazyTensor, spec::Axis};
+    /// # use ndarray::array;
+    /// # use num_complex::Complex64 as C;
+    /// # type Complex = ComplexLazyTensor<f64, Reference>;
+    /// let k = Complex::vi(array![C::new(1.0, 0.0), C::i()]) * Complex::vj(array![C::i(), C::new(2.0, 0.0)]);
+    /// let b = array![C::new(1.0, 0.0), C::new(0.0, 1.0)];
+    /// assert_eq!(k.matmul(b)?, array![C::new(0.0, 3.0), C::new(-3.0, 0.0)].into_dyn());
+    /// # Ok::<(), keops_core::error::Error>(())
+    /// ```
     ///
     /// # Errors
     /// As [`LazyTensor::reduce`].
@@ -207,6 +311,16 @@ impl<T: Element, P: Place> ComplexLazyTensor<T, P> {
 
 impl<T, P: Place + Default> ComplexLazyTensor<T, P> {
     /// A complex number: a parameter or, if its parts are whole numbers, a constant.
+    ///
+    /// ```
+    /// # use keops_core::{genred::Reference, lazy::ComplexLazyTensor, spec::Axis};
+    /// # use ndarray::array;
+    /// # use num_complex::Complex64 as C;
+    /// # type Complex = ComplexLazyTensor<f64, Reference>;
+    /// let z = Complex::vi(array![C::new(3.0, 4.0)]);
+    /// assert_eq!((&z - Complex::scalar(C::new(1.0, 1.0))).abs().sum(Axis::J)?, array![[13f64.sqrt()]].into_dyn());
+    /// # Ok::<(), keops_core::error::Error>(())
+    /// ```
     #[track_caller]
     pub fn scalar(value: Complex<f64>) -> Self {
         let (re, im) = (LazyTensor::scalar(value.re), LazyTensor::scalar(value.im));
@@ -214,6 +328,17 @@ impl<T, P: Place + Default> ComplexLazyTensor<T, P> {
     }
     /// Argument `position` of a function: see [`LazyTensor::var`]. Its arrays are real, of `2 dim`
     /// components, in which real and imaginary parts alternate.
+    ///
+    /// ```
+    /// # use keops_core::{genred::Reference, lazy::ComplexLazyTensor, spec::Axis};
+    /// # use ndarray::array;
+    /// # use num_complex::Complex64 as C;
+    /// # type Complex = ComplexLazyTensor<f64, Reference>;
+    /// use keops_core::graph::Category;
+    /// let square = Complex::var(0, 1, Category::I).square_abs().sum_reduction(Axis::J)?;
+    /// assert_eq!(square.call((&array![[3.0, 4.0], [1.0, 0.0]],))?, array![[25.0], [1.0]].into_dyn());
+    /// # Ok::<(), keops_core::error::Error>(())
+    /// ```
     #[track_caller]
     pub fn var(position: usize, dim: usize, category: Category) -> Self {
         ComplexLazyTensor { parts: LazyTensor::var(position, dim.saturating_mul(2), category) }
@@ -222,22 +347,64 @@ impl<T, P: Place + Default> ComplexLazyTensor<T, P> {
 
 impl<T, P: Place> LazyTensor<T, P> {
     /// `a + 0i`
+    ///
+    /// ```
+    /// # use keops_core::{genred::Reference, lazy::LazyTensor, spec::Axis};
+    /// # use ndarray::array;
+    /// # type Lazy = LazyTensor<f64, Reference>;
+    /// # use num_complex::Complex64 as C;
+    /// let x = Lazy::vi(array![2.0]);
+    /// assert_eq!((x.real2complex() * C::i()).sum(Axis::J)?, array![[C::new(0.0, 2.0)]].into_dyn());
+    /// # Ok::<(), keops_core::error::Error>(())
+    /// ```
     #[track_caller]
     pub fn real2complex(&self) -> ComplexLazyTensor<T, P> {
         ComplexLazyTensor { parts: self.call("Real2Complex", &[], &[]) }
     }
     /// `0 + ai`
+    ///
+    /// ```
+    /// # use keops_core::{genred::Reference, lazy::LazyTensor, spec::Axis};
+    /// # use ndarray::array;
+    /// # type Lazy = LazyTensor<f64, Reference>;
+    /// # use num_complex::Complex64 as C;
+    /// let z = Lazy::vi(array![2.0]).imag2complex();
+    /// assert_eq!(z.sum(Axis::J)?, array![[C::new(0.0, 2.0)]].into_dyn());
+    /// # Ok::<(), keops_core::error::Error>(())
+    /// ```
     #[track_caller]
     pub fn imag2complex(&self) -> ComplexLazyTensor<T, P> {
         ComplexLazyTensor { parts: self.call("Imag2Complex", &[], &[]) }
     }
     /// `exp(ia) = cos a + i sin a`
+    ///
+    /// ```
+    /// # use keops_core::{genred::Reference, lazy::LazyTensor, spec::Axis};
+    /// # use ndarray::array;
+    /// # type Lazy = LazyTensor<f64, Reference>;
+    /// # use num_complex::Complex64 as C;
+    /// let turns = (Lazy::vi(array![0.0, 0.5]) * std::f64::consts::PI).exp1j().sum(Axis::J)?;
+    /// assert!((turns[[0, 0]] - C::new(1.0, 0.0)).norm() < 1e-15);
+    /// assert!((turns[[1, 0]] - C::i()).norm() < 1e-15);
+    /// # Ok::<(), keops_core::error::Error>(())
+    /// ```
     #[track_caller]
     pub fn exp1j(&self) -> ComplexLazyTensor<T, P> {
         ComplexLazyTensor { parts: self.call("ComplexExp1j", &[], &[]) }
     }
     /// The components of `self` as pairs of real and imaginary parts. An odd number of components
     /// is an error that is carried.
+    ///
+    /// ```
+    /// # use keops_core::{genred::Reference, lazy::LazyTensor, spec::Axis};
+    /// # use ndarray::array;
+    /// # type Lazy = LazyTensor<f64, Reference>;
+    /// # use num_complex::Complex64 as C;
+    /// let parts = Lazy::vi(array![[3.0, 4.0, 0.0, 1.0]]); // 3 + 4i and i
+    /// assert_eq!(parts.as_complex().abs().sum(Axis::J)?, array![[5.0, 1.0]].into_dyn());
+    /// assert!(parts.extract(0, 3).as_complex().check().is_err());
+    /// # Ok::<(), keops_core::error::Error>(())
+    /// ```
     #[track_caller]
     pub fn as_complex(&self) -> ComplexLazyTensor<T, P> {
         // Conjugation checks the dimension; twice it is nothing.
@@ -251,10 +418,29 @@ impl<T, P: Place> LazyTensor<T, P> {
 
 impl<T, P: Place> ComplexLazyTensor<T, P> {
     /// The real LazyTensor behind it, of twice the dimension: real and imaginary parts alternate.
+    ///
+    /// ```
+    /// # use keops_core::{genred::Reference, lazy::ComplexLazyTensor, spec::Axis};
+    /// # use ndarray::array;
+    /// # use num_complex::Complex64 as C;
+    /// # type Complex = ComplexLazyTensor<f64, Reference>;
+    /// let z = Complex::vi(array![C::new(3.0, 4.0)]);
+    /// assert_eq!(z.interleaved().sum(Axis::J)?, array![[3.0, 4.0]].into_dyn());
+    /// # Ok::<(), keops_core::error::Error>(())
+    /// ```
     pub fn interleaved(&self) -> &LazyTensor<T, P> {
         &self.parts
     }
-    /// As [`LazyTensor::check`].
+    /// The error that it carries, or that its arrays do not fit each other.
+    ///
+    /// ```
+    /// # use keops_core::{genred::Reference, lazy::ComplexLazyTensor, spec::Axis};
+    /// # use ndarray::array;
+    /// # use num_complex::Complex64 as C;
+    /// # type Complex = ComplexLazyTensor<f64, Reference>;
+    /// let (z, w) = (Complex::vi(array![[C::i(), C::i()]]), Complex::vj(array![[C::i(), C::i(), C::i()]]));
+    /// assert!(z.check().is_ok() && (z * w).check().is_err()); // dimensions 2 and 3
+    /// ```
     ///
     /// # Errors
     /// The first error, with its place in the caller's source.
@@ -263,12 +449,32 @@ impl<T, P: Place> ComplexLazyTensor<T, P> {
     }
     /// Number of complex components of an entry.
     ///
+    /// ```
+    /// # use keops_core::{genred::Reference, lazy::ComplexLazyTensor, spec::Axis};
+    /// # use ndarray::array;
+    /// # use num_complex::Complex64 as C;
+    /// # type Complex = ComplexLazyTensor<f64, Reference>;
+    /// let z = Complex::vi(array![[C::i(), C::i()]]);
+    /// assert_eq!((z.dim()?, z.interleaved().dim()?), (2, 4));
+    /// # Ok::<(), keops_core::error::Error>(())
+    /// ```
+    ///
     /// # Errors
     /// As [`LazyTensor::check`].
     pub fn dim(&self) -> Result<usize, Error> {
         Ok(self.parts.dim()? / 2)
     }
     /// `(batch…, M, N, dim)`, of complex components.
+    ///
+    /// ```
+    /// # use keops_core::{genred::Reference, lazy::ComplexLazyTensor, spec::Axis};
+    /// # use ndarray::array;
+    /// # use num_complex::Complex64 as C;
+    /// # type Complex = ComplexLazyTensor<f64, Reference>;
+    /// let (z, w) = (Complex::vi(array![[C::i(), C::i()]]), Complex::vj(array![[C::i()], [C::i()], [C::i()]]));
+    /// assert_eq!((z * w).shape()?, [1, 3, 2]); // w is used for both components of z
+    /// # Ok::<(), keops_core::error::Error>(())
+    /// ```
     ///
     /// # Errors
     /// As [`LazyTensor::check`].
@@ -279,60 +485,181 @@ impl<T, P: Place> ComplexLazyTensor<T, P> {
     }
     /// The (real) formula: see [`LazyTensor::formula`].
     ///
+    /// ```
+    /// # use keops_core::{genred::Reference, lazy::ComplexLazyTensor, spec::Axis};
+    /// # use ndarray::array;
+    /// # use num_complex::Complex64 as C;
+    /// # type Complex = ComplexLazyTensor<f64, Reference>;
+    /// let formula = Complex::vi(array![C::i()]).conj().formula()?;
+    /// assert_eq!(formula.vars[0].dim, 2); // real and imaginary part
+    /// # Ok::<(), keops_core::error::Error>(())
+    /// ```
+    ///
     /// # Errors
     /// As [`LazyTensor::check`].
     pub fn formula(&self) -> Result<Formula, Error> {
         self.parts.formula()
     }
     /// The transposed matrix: `i` and `j` exchanged, without conjugation.
+    ///
+    /// ```
+    /// # use keops_core::{genred::Reference, lazy::ComplexLazyTensor, spec::Axis};
+    /// # use ndarray::array;
+    /// # use num_complex::Complex64 as C;
+    /// # type Complex = ComplexLazyTensor<f64, Reference>;
+    /// let k = Complex::vi(array![C::i(), C::i()]) + Complex::vj(array![C::i(), C::i(), C::i()]);
+    /// assert_eq!(k.t().shape()?, [3, 2, 1]);
+    /// # Ok::<(), keops_core::error::Error>(())
+    /// ```
     pub fn t(&self) -> Self {
         ComplexLazyTensor { parts: self.parts.t() }
     }
     /// A name for a variable: see [`LazyTensor::named`].
+    ///
+    /// ```
+    /// # use keops_core::{genred::Reference, lazy::ComplexLazyTensor, spec::Axis};
+    /// # use ndarray::array;
+    /// # use num_complex::Complex64 as C;
+    /// # type Complex = ComplexLazyTensor<f64, Reference>;
+    /// let z = Complex::vi(array![C::i(), C::i()]).named("signal");
+    /// let short = Complex::vi(array![C::i()]);
+    /// let e = (short + z).check().unwrap_err().to_string();
+    /// assert!(e.contains("`signal` has 2 rows"), "{e}");
+    /// ```
     #[track_caller]
     pub fn named(&self, name: &str) -> Self {
         ComplexLazyTensor { parts: self.parts.named(name) }
     }
-    /// Accumulation type and scheme of sums.
+    /// Accumulation type and scheme of sums: see [`LazyTensor::options`].
+    ///
+    /// ```
+    /// # use keops_core::{genred::Reference, lazy::ComplexLazyTensor, spec::Axis};
+    /// # use ndarray::array;
+    /// # use num_complex::Complex64 as C;
+    /// # type Complex = ComplexLazyTensor<f64, Reference>;
+    /// use keops_core::spec::{ReduceOptions, Scheme};
+    /// let kahan = ReduceOptions { scheme: Scheme::Kahan, accumulate: None };
+    /// let z = Complex::vj(array![C::new(1e16, 0.0), C::new(1.0, 1.0), C::new(-1e16, 0.0)]);
+    /// assert_eq!(z.options(kahan).sum(Axis::J)?, array![[C::new(1.0, 1.0)]].into_dyn());
+    /// # Ok::<(), keops_core::error::Error>(())
+    /// ```
     pub fn options(self, options: crate::spec::ReduceOptions) -> Self {
         ComplexLazyTensor { parts: self.parts.options(options) }
     }
-    /// Block-sparse ranges: entries outside count as absent.
+    /// Block-sparse ranges: entries outside count as absent. See [`LazyTensor::ranges`].
+    ///
+    /// ```
+    /// # use keops_core::{genred::Reference, lazy::ComplexLazyTensor, spec::Axis};
+    /// # use ndarray::array;
+    /// # use num_complex::Complex64 as C;
+    /// # type Complex = ComplexLazyTensor<f64, Reference>;
+    /// use keops_core::ranges::Ranges;
+    /// let z = Complex::vi(array![C::i(), C::i()]) + Complex::vj(array![C::i(), C::i()]);
+    /// let diagonal = Ranges::same_labels(&[0, 1], &[0, 1])?;
+    /// let sum = z.ranges(diagonal).sum(Axis::J)?;
+    /// assert_eq!(sum, array![[2.0 * C::i()], [2.0 * C::i()]].into_dyn());
+    /// # Ok::<(), keops_core::error::Error>(())
+    /// ```
     pub fn ranges(self, ranges: impl Into<std::sync::Arc<crate::ranges::Ranges>>) -> Self {
         ComplexLazyTensor { parts: self.parts.ranges(ranges) }
     }
-    /// The same matrix, to be reduced elsewhere.
+    /// The same matrix, to be reduced elsewhere: see [`LazyTensor::at`].
+    ///
+    /// ```
+    /// # use keops_core::{genred::Reference, lazy::ComplexLazyTensor, spec::Axis};
+    /// # use ndarray::array;
+    /// # use num_complex::Complex64 as C;
+    /// # type Complex = ComplexLazyTensor<f64, Reference>;
+    /// use keops_core::{interp::Interpreter, spec::Device};
+    /// let z = Complex::vi(array![C::i()]).at(Device::new(Interpreter::new()));
+    /// assert_eq!(z.conj().sum(Axis::J)?, array![[-C::i()]].into_dyn());
+    /// # Ok::<(), keops_core::error::Error>(())
+    /// ```
     pub fn at<Q: Place>(self, place: Q) -> ComplexLazyTensor<T, Q> {
         ComplexLazyTensor { parts: self.parts.at(place) }
     }
     /// `len` components from `start`, counted from 0.
+    ///
+    /// ```
+    /// # use keops_core::{genred::Reference, lazy::ComplexLazyTensor, spec::Axis};
+    /// # use ndarray::array;
+    /// # use num_complex::Complex64 as C;
+    /// # type Complex = ComplexLazyTensor<f64, Reference>;
+    /// let z = Complex::vi(array![[C::new(1.0, 2.0), C::new(3.0, 4.0), C::new(5.0, 6.0)]]);
+    /// let last = array![[C::new(3.0, 4.0), C::new(5.0, 6.0)]];
+    /// assert_eq!(z.extract(1, 2).sum(Axis::J)?, last.into_dyn());
+    /// # Ok::<(), keops_core::error::Error>(())
+    /// ```
     #[track_caller]
     pub fn extract(&self, start: usize, len: usize) -> Self {
         let (start, len) = (start.saturating_mul(2), len.saturating_mul(2));
         ComplexLazyTensor { parts: self.parts.extract(start, len) }
     }
     /// Component `index`, counted from 0.
+    ///
+    /// ```
+    /// # use keops_core::{genred::Reference, lazy::ComplexLazyTensor, spec::Axis};
+    /// # use ndarray::array;
+    /// # use num_complex::Complex64 as C;
+    /// # type Complex = ComplexLazyTensor<f64, Reference>;
+    /// let z = Complex::vi(array![[C::new(1.0, 2.0), C::new(3.0, 4.0)]]);
+    /// assert_eq!(z.elem(1).sum(Axis::J)?, array![[C::new(3.0, 4.0)]].into_dyn());
+    /// assert!(z.elem(2).check().is_err());
+    /// # Ok::<(), keops_core::error::Error>(())
+    /// ```
     #[track_caller]
     pub fn elem(&self, index: usize) -> Self {
         self.extract(index, 1)
     }
     /// The components of `other` after those of `self`.
+    ///
+    /// ```
+    /// # use keops_core::{genred::Reference, lazy::ComplexLazyTensor, spec::Axis};
+    /// # use ndarray::array;
+    /// # use num_complex::Complex64 as C;
+    /// # type Complex = ComplexLazyTensor<f64, Reference>;
+    /// let z = Complex::vi(array![C::new(1.0, 2.0)]);
+    /// assert_eq!(z.concat(&z.conj()).concat(7).dim()?, 3);
+    /// # Ok::<(), keops_core::error::Error>(())
+    /// ```
     #[track_caller]
     pub fn concat(&self, other: impl ComplexOperand<T, P>) -> Self {
         ComplexLazyTensor { parts: self.parts.call("Concat", &[&other.operand().complex()], &[]) }
     }
     /// Scalar product `Σ_k a_k b_k`, without conjugation.
+    ///
+    /// ```
+    /// # use keops_core::{genred::Reference, lazy::ComplexLazyTensor, spec::Axis};
+    /// # use ndarray::array;
+    /// # use num_complex::Complex64 as C;
+    /// # type Complex = ComplexLazyTensor<f64, Reference>;
+    /// let z = Complex::vi(array![[C::new(1.0, 2.0), C::i()]]);
+    /// assert_eq!(z.scalprod(z.conj()).sum(Axis::J)?, array![[C::new(6.0, 0.0)]].into_dyn()); // |z|²
+    /// # Ok::<(), keops_core::error::Error>(())
+    /// ```
     #[track_caller]
     pub fn scalprod(&self, other: impl ComplexOperand<T, P>) -> Self {
         (self * other).sum_components()
     }
 }
 
+/// Methods, each with an example: `name = "Operation" -> kind where z = [numbers] => [result]`.
 macro_rules! unary {
-    ($($(#[$doc:meta])* $method:ident = $name:literal -> $kind:ident;)*) => {
+    ($($(#[$doc:meta])* $method:ident = $name:literal -> $kind:ident
+        where z = $given:expr => $result:expr;)*) => {
         /// Operations.
         impl<T, P: Place> ComplexLazyTensor<T, P> {$(
             $(#[$doc])*
+            ///
+            /// ```
+            /// # use keops_core::{genred::Reference, lazy::ComplexLazyTensor, spec::Axis};
+            /// # use ndarray::array;
+            /// # use num_complex::Complex64 as C;
+            #[doc = concat!("let z = ComplexLazyTensor::<f64, Reference>::vi(array![", stringify!($given), "]);")]
+            #[doc = concat!("let result = array![", stringify!($result), "].into_dyn();")]
+            #[doc = concat!("assert_eq!(z.", stringify!($method), "().sum(Axis::J)?, result);")]
+            /// # Ok::<(), keops_core::error::Error>(())
+            /// ```
             #[track_caller]
             pub fn $method(&self) -> unary!($kind) {
                 unary!($kind self.parts.call($name, &[], &[]))
@@ -351,22 +678,30 @@ macro_rules! unary {
     (real $e:expr) => { $e };
 }
 unary! {
-    /// Real parts.
-    real = "ComplexReal" -> real;
+    /// Real parts, of the same dimension.
+    real = "ComplexReal" -> real
+        where z = [C::new(3.0, 4.0), C::i()] => [3.0, 0.0];
     /// Imaginary parts.
-    imag = "ComplexImag" -> real;
-    /// Angles, in [-π, π].
-    angle = "ComplexAngle" -> real;
+    imag = "ComplexImag" -> real
+        where z = [C::new(3.0, 4.0), C::i()] => [4.0, 1.0];
+    /// Angles, in radians within `[-π, π]`.
+    angle = "ComplexAngle" -> real
+        where z = [C::new(-1.0, 0.0), C::i()] => [std::f64::consts::PI, std::f64::consts::FRAC_PI_2];
     /// Absolute values; their gradient at 0 is taken as 0.
-    abs = "ComplexAbs" -> real;
+    abs = "ComplexAbs" -> real
+        where z = [C::new(3.0, 4.0), C::i()] => [5.0, 1.0];
     /// Squares of absolute values.
-    square_abs = "ComplexSquareAbs" -> real;
+    square_abs = "ComplexSquareAbs" -> real
+        where z = [C::new(3.0, 4.0), C::i()] => [25.0, 1.0];
     /// Conjugates.
-    conj = "Conj" -> complex;
+    conj = "Conj" -> complex
+        where z = [C::new(3.0, 4.0), C::i()] => [C::new(3.0, -4.0), -C::i()];
     /// Exponentials.
-    exp = "ComplexExp" -> complex;
-    /// Sum of the components of each entry.
-    sum_components = "ComplexSum" -> complex;
+    exp = "ComplexExp" -> complex
+        where z = [C::new(2f64.ln(), 0.0), C::new(0.0, 0.0)] => [C::new(2.0, 0.0), C::new(1.0, 0.0)];
+    /// Sum of the components of each entry, of dimension 1.
+    sum_components = "ComplexSum" -> complex
+        where z = [C::new(3.0, 4.0), C::i()] => [C::new(3.0, 5.0)];
 }
 
 /// A complex or real operand.
@@ -383,6 +718,18 @@ impl<T, P: Place> Operand<T, P> {
 
 /// What can stand beside a [`ComplexLazyTensor`]: another one, a complex or real number, or a real
 /// [`LazyTensor`].
+///
+/// ```
+/// # use keops_core::{genred::Reference, lazy::ComplexLazyTensor, spec::Axis};
+/// # use ndarray::array;
+/// # use num_complex::Complex64 as C;
+/// # type Complex = ComplexLazyTensor<f64, Reference>;
+/// let z = Complex::vi(array![C::new(1.0, 2.0)]);
+/// let real = z.abs(); // a real LazyTensor
+/// assert_eq!((&z / 2 + C::i()).sum(Axis::J)?, array![[C::new(0.5, 2.0)]].into_dyn());
+/// assert_eq!((&z * real).dim()?, 1);
+/// # Ok::<(), keops_core::error::Error>(())
+/// ```
 pub trait ComplexOperand<T, P> {
     /// As an operand.
     #[track_caller]

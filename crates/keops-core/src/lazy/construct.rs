@@ -30,6 +30,19 @@ impl<T: Element> Stored for Kept<T> {
 }
 
 /// An array that a LazyTensor keeps. Axes along which it repeats (of stride zero) take no memory.
+/// Given wherever an array is taken ([`IntoArray`]), it is not copied again.
+///
+/// ```
+/// # use keops_core::{genred::Reference, lazy::LazyTensor, spec::Axis};
+/// # use ndarray::array;
+/// # type Lazy = LazyTensor<f64, Reference>;
+/// use keops_core::lazy::IntoArray;
+/// use ndarray::Array1;
+/// let row = Array1::from(vec![1.0, 2.0]);
+/// let rows = row.broadcast((1_000_000, 2)).unwrap().into_array()?; // two numbers in memory
+/// assert_eq!(Lazy::vi(rows).shape()?, [1_000_000, 1, 2]);
+/// # Ok::<(), keops_core::error::Error>(())
+/// ```
 #[derive(Clone, Debug)]
 pub struct Kept<T> {
     base: ArrayD<T>,
@@ -38,6 +51,12 @@ pub struct Kept<T> {
 
 impl<T> Kept<T> {
     /// Shape.
+    ///
+    /// ```
+    /// use keops_core::lazy::IntoArray;
+    /// assert_eq!(ndarray::Array2::<f32>::zeros((4, 3)).into_array()?.shape(), [4, 3]);
+    /// # Ok::<(), keops_core::error::InputError>(())
+    /// ```
     pub fn shape(&self) -> &[usize] {
         &self.shape
     }
@@ -82,10 +101,29 @@ impl<T> Kept<T> {
 
 /// An array to take over or to copy: any owned array, view or reference, of any layout. Owned
 /// arrays are moved; what is borrowed is copied once, so that no LazyTensor has a lifetime.
+///
+/// ```
+/// # use keops_core::{genred::Reference, lazy::LazyTensor, spec::Axis};
+/// # use ndarray::array;
+/// # type Lazy = LazyTensor<f64, Reference>;
+/// use ndarray::s;
+/// let points = array![[1.0, 2.0, 3.0], [4.0, 5.0, 6.0]];
+/// let plane = Lazy::vi(points.slice(s![.., ..2])); // a view is copied
+/// let all = Lazy::vi(points); // an owned array is moved
+/// assert_eq!((plane.dim()?, all.dim()?), (2, 3));
+/// # Ok::<(), keops_core::error::Error>(())
+/// ```
 pub trait IntoArray {
     /// Element type.
     type Elem: Element;
     /// The array.
+    ///
+    /// ```
+    /// use keops_core::lazy::IntoArray;
+    /// let columns = ndarray::array![[1.0, 2.0], [3.0, 4.0]];
+    /// assert_eq!(columns.t().into_array()?.shape(), [2, 2]);
+    /// # Ok::<(), keops_core::error::InputError>(())
+    /// ```
     ///
     /// # Errors
     /// [`InputError::TooLarge`] if there is no memory for a copy.
@@ -153,14 +191,45 @@ impl<T, P: Place + Default> LazyTensor<T, P> {
         LazyTensor::leaf(|b| b.node(Node::Index(Category::I)))
     }
     /// The number of a column, `j`.
+    ///
+    /// ```
+    /// # use keops_core::{genred::Reference, lazy::LazyTensor, spec::Axis};
+    /// # use ndarray::array;
+    /// # type Lazy = LazyTensor<f64, Reference>;
+    /// let x = Lazy::vi(array![1.0, 2.0]);
+    /// let y = Lazy::vj(array![5.0, 5.0, 5.0]);
+    /// let at = (x * y + Lazy::j()).argmax(Axis::J)?; // later columns are larger
+    /// assert_eq!(at, array![[2], [2]].into_dyn());
+    /// # Ok::<(), keops_core::error::Error>(())
+    /// ```
     pub fn j() -> Self {
         LazyTensor::leaf(|b| b.node(Node::Index(Category::J)))
     }
     /// A constant of the formula, of dimension 1 (KeOps' `IntCst`, for any number).
+    ///
+    /// ```
+    /// # use keops_core::{genred::Reference, lazy::LazyTensor, spec::Axis};
+    /// # use ndarray::array;
+    /// # type Lazy = LazyTensor<f64, Reference>;
+    /// let x = Lazy::vi(array![2.0]);
+    /// assert_eq!((&x * Lazy::constant(0.5)).formula()?.to_string(), "v0 * 0.5");
+    /// assert_eq!((&x * 0.5).formula()?.to_string(), "v0 * v1"); // a parameter
+    /// # Ok::<(), keops_core::error::Error>(())
+    /// ```
     pub fn constant(value: f64) -> Self {
         LazyTensor::leaf(|b| b.lit(value))
     }
     /// The vector `0, 1, …, dim - 1`. An error is carried if `dim` is not in 1..=[`MAX_DIM`].
+    ///
+    /// ```
+    /// # use keops_core::{genred::Reference, lazy::LazyTensor, spec::Axis};
+    /// # use ndarray::array;
+    /// # type Lazy = LazyTensor<f64, Reference>;
+    /// let x = Lazy::vi(array![10.0, 20.0]);
+    /// assert_eq!((x + Lazy::iota(3)).sum(Axis::J)?, array![[10.0, 11.0, 12.0], [20.0, 21.0, 22.0]].into_dyn());
+    /// assert!(Lazy::iota(0).check().is_err());
+    /// # Ok::<(), keops_core::error::Error>(())
+    /// ```
     #[track_caller]
     pub fn iota(dim: usize) -> Self {
         match Self::dimension("Iota", dim, Location::caller()) {
@@ -177,6 +246,16 @@ impl<T, P: Place + Default> LazyTensor<T, P> {
     }
     /// A scalar: a constant if it is a whole number, else a parameter, so that another value does
     /// not mean new code.
+    ///
+    /// ```
+    /// # use keops_core::{genred::Reference, lazy::LazyTensor, spec::Axis};
+    /// # use ndarray::array;
+    /// # type Lazy = LazyTensor<f64, Reference>;
+    /// let x = Lazy::vi(array![1.0, 2.0]);
+    /// let product = &x * Lazy::scalar(0.25); // the same as `&x * 0.25`
+    /// assert_eq!(product.sum(Axis::J)?, array![[0.25], [0.5]].into_dyn());
+    /// # Ok::<(), keops_core::error::Error>(())
+    /// ```
     #[track_caller]
     pub fn scalar(value: f64) -> Self {
         // As in KeOps; infinities and NaN are constants too.
@@ -190,6 +269,18 @@ impl<T, P: Place + Default> LazyTensor<T, P> {
     /// `…_reduction` method makes: one row for each i, one for each j, or a parameter. It is named
     /// `v0`, `v1`, … unless [`LazyTensor::named`] otherwise. An error is carried if `dim` is not in
     /// 1..=[`MAX_DIM`].
+    ///
+    /// ```
+    /// # use keops_core::{genred::Reference, lazy::LazyTensor, spec::Axis};
+    /// # use ndarray::array;
+    /// # type Lazy = LazyTensor<f64, Reference>;
+    /// use keops_core::{graph::Category, reduce::SUM};
+    /// let (x, y) = (Lazy::var(0, 2, Category::I), Lazy::var(1, 2, Category::J));
+    /// let dots = (x | y).genred(&SUM, Axis::J)?; // a function of x and y
+    /// let (x, y) = (array![[1.0, 2.0]], array![[3.0, 4.0], [5.0, 6.0]]);
+    /// assert_eq!(dots.call((&x, &y))?, array![[11.0 + 17.0]].into_dyn());
+    /// # Ok::<(), keops_core::error::Error>(())
+    /// ```
     #[track_caller]
     pub fn var(position: usize, dim: usize, category: Category) -> Self {
         match Self::dimension("Var", dim, Location::caller()) {
@@ -263,12 +354,33 @@ impl<T: Element, P: Place + Default> LazyTensor<T, P> {
     }
     /// Rows indexed by `j`: an array of shape `(batch…, N, dim)`, or `(N)` for dimension 1. Other
     /// shapes are an error that is carried.
+    ///
+    /// ```
+    /// # use keops_core::{genred::Reference, lazy::LazyTensor, spec::Axis};
+    /// # use ndarray::array;
+    /// # type Lazy = LazyTensor<f64, Reference>;
+    /// let y = Lazy::vj(array![[1.0, 2.0], [3.0, 4.0], [5.0, 6.0]]);
+    /// assert_eq!(y.shape()?, [1, 3, 2]);
+    /// assert_eq!(y.sum(Axis::J)?, array![[9.0, 12.0]].into_dyn());
+    /// assert!(Lazy::vj(ndarray::arr0(1.0)).check().is_err()); // no axis of rows
+    /// # Ok::<(), keops_core::error::Error>(())
+    /// ```
     #[track_caller]
     pub fn vj(array: impl IntoArray<Elem = T>) -> Self {
         Self::array(array.into_array(), Category::J, Location::caller())
     }
     /// A parameter: an array of shape `(batch…, dim)`, or without axes for dimension 1. Other
     /// shapes are an error that is carried.
+    ///
+    /// ```
+    /// # use keops_core::{genred::Reference, lazy::LazyTensor, spec::Axis};
+    /// # use ndarray::array;
+    /// # type Lazy = LazyTensor<f64, Reference>;
+    /// let weights = Lazy::pm(array![2.0, 3.0]);
+    /// let x = Lazy::vi(array![[1.0, 1.0], [4.0, 5.0]]);
+    /// assert_eq!((x * weights).sum(Axis::J)?, array![[2.0, 3.0], [8.0, 15.0]].into_dyn());
+    /// # Ok::<(), keops_core::error::Error>(())
+    /// ```
     #[track_caller]
     pub fn pm(array: impl IntoArray<Elem = T>) -> Self {
         Self::array(array.into_array(), Category::Param, Location::caller())

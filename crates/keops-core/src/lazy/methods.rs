@@ -9,27 +9,40 @@ use crate::parse;
 use ndarray::Slice;
 use std::panic::Location;
 
-/// Methods of operations: `name(this, operands; literals) = "Operation"(order of operands)`.
+/// Methods of operations, each with an example: `name(this, operands; literals) =
+/// "Operation"(order of operands) where x = [components], value => [components]`.
 macro_rules! methods {
     ($($(#[$doc:meta])* $method:ident($this:ident $(, $x:ident)*; $($l:ident: $t:ty),*)
-        = $name:literal($first:ident $(, $arg:ident)*);)*) => {
-        /// Operations. Each carries an error where dimensions do not fit.
+        = $name:literal($first:ident $(, $arg:ident)*)
+        where x = $given:expr, $value:expr => $components:expr;)*) => {
+        /// Operations on the entries of a LazyTensor, each of `dim` components. Element-wise ones
+        /// take operands of one dimension, or of dimension 1, which is repeated, and keep the
+        /// dimension; others say what they give. Where dimensions do not fit, the result carries an
+        /// error ([`LazyTensor::check`]).
         ///
         /// ```
         /// use keops_core::{genred::Reference, lazy::LazyTensor, spec::Axis};
         /// use ndarray::array;
-        /// let x = LazyTensor::<f64, Reference>::vi(array![[3.0, -4.0]]);
-        /// let value = |f: &LazyTensor<f64, Reference>| f.sum(Axis::J);
-        /// assert_eq!(value(&x.abs())?, array![[3.0, 4.0]].into_dyn());
-        /// assert_eq!(value(&x.norm2())?, array![[5.0]].into_dyn());
-        /// assert_eq!(value(&x.clamp(-1, 1))?, array![[1.0, -1.0]].into_dyn());
-        /// assert_eq!(value(&x.less_than([4.0, -5.0]))?, array![[1.0, 0.0]].into_dyn());
-        /// assert_eq!(value(&x.tensorprod(&x))?, array![[9.0, -12.0, -12.0, 16.0]].into_dyn());
-        /// assert_eq!(value(&x.sqnorm2().grad(&x, 1))?, array![[6.0, -8.0]].into_dyn());
+        /// let x = LazyTensor::<f64, Reference>::vi(array![[3.0, -4.0], [0.0, 2.0]]); // (2, 1, 2)
+        /// let y = LazyTensor::vj(array![[0.0, 0.0]]); // (1, 1, 2)
+        /// let f = x.sqdist(&y).sqrt() + x.abs().max_components();
+        /// assert_eq!(f.shape()?, [2, 1, 1]);
+        /// assert_eq!(f.sum(Axis::J)?, array![[9.0], [4.0]].into_dyn());
+        /// assert!(x.scalprod([1.0, 2.0, 3.0]).check().is_err());
         /// # Ok::<(), keops_core::error::Error>(())
         /// ```
         impl<T, P: Place> LazyTensor<T, P> {$(
             $(#[$doc])*
+            ///
+            /// ```
+            /// # use keops_core::{genred::Reference, lazy::LazyTensor, spec::Axis};
+            /// # use {ndarray::array, std::f64::consts::PI};
+            /// # type Lazy = LazyTensor<f64, Reference>;
+            #[doc = concat!("let x = Lazy::vi(array![", stringify!($given), "]);")]
+            #[doc = concat!("let value = ", stringify!($value), ";")]
+            #[doc = concat!("assert_eq!(value.sum(Axis::J)?, array![", stringify!($components), "].into_dyn());")]
+            /// # Ok::<(), keops_core::error::Error>(())
+            /// ```
             #[track_caller]
             pub fn $method(&self $(, $x: impl LazyOperand<T, P>)* $(, $l: $t)*) -> LazyTensor<T, P> {
                 let $this = self;
@@ -45,151 +58,231 @@ macro_rules! methods {
 
 methods! {
     /// `|a|`
-    abs(this;) = "Abs"(this);
+    abs(this;) = "Abs"(this)
+        where x = [3.0, -4.0], x.abs() => [3.0, 4.0];
     /// Exponential.
-    exp(this;) = "Exp"(this);
+    exp(this;) = "Exp"(this)
+        where x = [0.0, 2f64.ln()], x.exp() => [1.0, 2.0];
     /// Natural logarithm.
-    log(this;) = "Log"(this);
+    log(this;) = "Log"(this)
+        where x = [1.0, 1f64.exp()], x.log() => [0.0, 1.0];
     /// `a log a`, 0 at 0.
-    xlogx(this;) = "XLogX"(this);
-    /// Sine.
-    sin(this;) = "Sin"(this);
-    /// Cosine.
-    cos(this;) = "Cos"(this);
+    xlogx(this;) = "XLogX"(this)
+        where x = [0.0, 1.0, 1f64.exp()], x.xlogx() => [0.0, 0.0, 1f64.exp()];
+    /// Sine, of radians.
+    sin(this;) = "Sin"(this)
+        where x = [0.0, PI / 2.0], x.sin() => [0.0, 1.0];
+    /// Cosine, of radians.
+    cos(this;) = "Cos"(this)
+        where x = [0.0, PI], x.cos() => [1.0, -1.0];
     /// `sin(a) / a`, 1 at 0.
-    sinxdivx(this;) = "SinXDivX"(this);
-    /// Arcsine.
-    asin(this;) = "Asin"(this);
-    /// Arccosine.
-    acos(this;) = "Acos"(this);
-    /// Arctangent.
-    atan(this;) = "Atan"(this);
-    /// Square root.
-    sqrt(this;) = "Sqrt"(this);
+    sinxdivx(this;) = "SinXDivX"(this)
+        where x = [0.0, PI / 2.0], x.sinxdivx() => [1.0, 2.0 / PI];
+    /// Arcsine, in radians within `[-π/2, π/2]`; NaN outside `[-1, 1]`.
+    asin(this;) = "Asin"(this)
+        where x = [0.0, 1.0], x.asin() => [0.0, PI / 2.0];
+    /// Arccosine, in radians within `[0, π]`; NaN outside `[-1, 1]`.
+    acos(this;) = "Acos"(this)
+        where x = [1.0, -1.0], x.acos() => [0.0, PI];
+    /// Arctangent, in radians within `[-π/2, π/2]`.
+    atan(this;) = "Atan"(this)
+        where x = [0.0, -1.0], x.atan() => [0.0, -PI / 4.0];
+    /// Square root; NaN below 0.
+    sqrt(this;) = "Sqrt"(this)
+        where x = [9.0, 2.25], x.sqrt() => [3.0, 1.5];
     /// `1 / sqrt(a)`, 0 at 0.
-    rsqrt(this;) = "Rsqrt"(this);
+    rsqrt(this;) = "Rsqrt"(this)
+        where x = [4.0, 0.0], x.rsqrt() => [0.5, 0.0];
     /// Square.
-    square(this;) = "Square"(this);
+    square(this;) = "Square"(this)
+        where x = [3.0, -4.0], x.square() => [9.0, 16.0];
     /// `1 / a`
-    inv(this;) = "Inv"(this);
+    inv(this;) = "Inv"(this)
+        where x = [4.0, -0.5], x.inv() => [0.25, -2.0];
     /// -1, 0 or 1.
-    sign(this;) = "Sign"(this);
+    sign(this;) = "Sign"(this)
+        where x = [-2.0, 0.0, 3.0], x.sign() => [-1.0, 0.0, 1.0];
     /// 0 below 0, else 1.
-    step(this;) = "Step"(this);
+    step(this;) = "Step"(this)
+        where x = [-2.0, 0.0, 3.0], x.step() => [0.0, 1.0, 1.0];
     /// `max(a, 0)`
-    relu(this;) = "ReLU"(this);
+    relu(this;) = "ReLU"(this)
+        where x = [-2.0, 0.0, 3.0], x.relu() => [0.0, 0.0, 3.0];
     /// Largest integer not above.
-    floor(this;) = "Floor"(this);
+    floor(this;) = "Floor"(this)
+        where x = [-1.5, 2.7], x.floor() => [-2.0, 2.0];
     /// `sin(π a) / (π a)`, 1 at 0.
-    sinc(this;) = "Sinc"(this);
+    sinc(this;) = "Sinc"(this)
+        where x = [0.0, 0.5], x.sinc() => [1.0, 2.0 / PI];
     /// Rounded to so many decimal places (before the point, if negative), halves away from 0.
-    round(this; digits: i32) = "Round"(this);
-    /// Squared Euclidean norm.
-    sqnorm2(this;) = "SqNorm2"(this);
-    /// Euclidean norm.
-    norm2(this;) = "Norm2"(this);
-    /// `a / |a|`, 0 at 0.
-    normalize(this;) = "Normalize"(this);
-    /// Sum of the components of each entry.
-    sum_components(this;) = "Sum"(this);
-    /// Smallest component of each entry.
-    min_components(this;) = "Min"(this);
-    /// Largest component of each entry.
-    max_components(this;) = "Max"(this);
-    /// Position of the smallest component of each entry, as a real.
-    argmin_components(this;) = "ArgMin"(this);
-    /// Position of the largest component of each entry, as a real.
-    argmax_components(this;) = "ArgMax"(this);
+    round(this; digits: i32) = "Round"(this)
+        where x = [0.25, -1.06], x.round(1) => [0.3, -1.1];
+    /// Squared Euclidean norm, of dimension 1.
+    sqnorm2(this;) = "SqNorm2"(this)
+        where x = [3.0, -4.0], x.sqnorm2() => [25.0];
+    /// Euclidean norm, of dimension 1.
+    norm2(this;) = "Norm2"(this)
+        where x = [3.0, -4.0], x.norm2() => [5.0];
+    /// `a / |a|` with the Euclidean norm, 0 at 0.
+    normalize(this;) = "Normalize"(this)
+        where x = [1.0, 1.0, -1.0, 1.0], x.normalize() => [0.5, 0.5, -0.5, 0.5];
+    /// Sum of the components of each entry, of dimension 1; see [`LazyTensor::sum`] for sums over
+    /// rows.
+    sum_components(this;) = "Sum"(this)
+        where x = [1.0, 2.0, 4.0], x.sum_components() => [7.0];
+    /// Smallest component of each entry, of dimension 1.
+    min_components(this;) = "Min"(this)
+        where x = [3.0, 1.0, 2.0], x.min_components() => [1.0];
+    /// Largest component of each entry, of dimension 1.
+    max_components(this;) = "Max"(this)
+        where x = [3.0, 1.0, 2.0], x.max_components() => [3.0];
+    /// Position of the smallest component of each entry, the first of equals, counted from 0: a
+    /// real.
+    argmin_components(this;) = "ArgMin"(this)
+        where x = [3.0, 1.0, 1.0], x.argmin_components() => [1.0];
+    /// Position of the largest component of each entry, the first of equals, counted from 0: a
+    /// real.
+    argmax_components(this;) = "ArgMax"(this)
+        where x = [1.0, 3.0, 2.0], x.argmax_components() => [1.0];
 
-    /// Angle of the point (x, self).
-    atan2(this, x;) = "Atan2"(this, x);
+    /// Angle of the point (x, self), in radians within `[-π, π]`.
+    atan2(this, x;) = "Atan2"(this, x)
+        where x = [1.0, 0.0], x.atan2([0.0, -1.0]) => [PI / 2.0, PI];
     /// Real power; see [`LazyTensor::pow`] for integers.
-    powf(this, exponent;) = "Powf"(this, exponent);
+    powf(this, exponent;) = "Powf"(this, exponent)
+        where x = [4.0, 9.0], x.powf(1.5) => [8.0, 27.0];
     /// 1 where equal, else 0.
-    equal(this, other;) = "Equal"(this, other);
+    equal(this, other;) = "Equal"(this, other)
+        where x = [1.0, 2.0], x.equal([1.0, 3.0]) => [1.0, 0.0];
     /// 1 where not equal, else 0.
-    not_equal(this, other;) = "NotEqual"(this, other);
+    not_equal(this, other;) = "NotEqual"(this, other)
+        where x = [1.0, 2.0], x.not_equal([1.0, 3.0]) => [0.0, 1.0];
     /// 1 where `self < other`, else 0.
-    less_than(this, other;) = "LessThan"(this, other);
+    less_than(this, other;) = "LessThan"(this, other)
+        where x = [1.0, 2.0, 3.0], x.less_than(2) => [1.0, 0.0, 0.0];
     /// 1 where `self <= other`, else 0.
-    less_or_equal(this, other;) = "LessOrEqual"(this, other);
+    less_or_equal(this, other;) = "LessOrEqual"(this, other)
+        where x = [1.0, 2.0, 3.0], x.less_or_equal(2) => [1.0, 1.0, 0.0];
     /// 1 where `self > other`, else 0.
-    greater_than(this, other;) = "LessThan"(other, this);
+    greater_than(this, other;) = "LessThan"(other, this)
+        where x = [1.0, 2.0, 3.0], x.greater_than(2) => [0.0, 0.0, 1.0];
     /// 1 where `self >= other`, else 0.
-    greater_or_equal(this, other;) = "LessOrEqual"(other, this);
-    /// Squared Euclidean distance.
-    sqdist(this, other;) = "SqDist"(this, other);
-    /// Scalar product, also written `a | b`.
-    scalprod(this, other;) = "Scalprod"(this, other);
-    /// Squared norm with weights: a scalar, one for each component, or a symmetric matrix.
-    weightedsqnorm(this, weights;) = "WeightedSqNorm"(weights, this);
+    greater_or_equal(this, other;) = "LessOrEqual"(other, this)
+        where x = [1.0, 2.0, 3.0], x.greater_or_equal(2) => [0.0, 1.0, 1.0];
+    /// Squared Euclidean distance, of dimension 1.
+    sqdist(this, other;) = "SqDist"(this, other)
+        where x = [1.0, 2.0], x.sqdist([4.0, 6.0]) => [25.0];
+    /// Scalar product, of dimension 1; also written `a | b`.
+    scalprod(this, other;) = "Scalprod"(this, other)
+        where x = [1.0, 2.0], x.scalprod([3.0, 4.0]) => [11.0];
+    /// Squared norm with weights: a scalar, one for each component, or a symmetric matrix of
+    /// `dim²` components. Of dimension 1.
+    weightedsqnorm(this, weights;) = "WeightedSqNorm"(weights, this)
+        where x = [1.0, 2.0], x.weightedsqnorm([3.0, 5.0]) => [23.0];
     /// Squared distance with weights as in [`LazyTensor::weightedsqnorm`].
-    weightedsqdist(this, other, weights;) = "WeightedSqDist"(weights, this, other);
-    /// Matrix (row-major) times vector.
-    matvecmult(this, vector;) = "MatVecMult"(this, vector);
-    /// Vector times matrix (row-major).
-    vecmatmult(this, matrix;) = "VecMatMult"(this, matrix);
-    /// Outer product, row-major.
-    tensorprod(this, other;) = "TensorProd"(this, other);
+    weightedsqdist(this, other, weights;) = "WeightedSqDist"(weights, this, other)
+        where x = [1.0, 2.0], x.weightedsqdist([3.0, 5.0], 2) => [26.0];
+    /// Matrix `self` (`m · n` components, row-major) times vector (n components): m components.
+    matvecmult(this, vector;) = "MatVecMult"(this, vector)
+        where x = [1.0, 2.0, 3.0, 4.0], x.matvecmult([1.0, 10.0]) => [21.0, 43.0];
+    /// Vector `self` (m components) times matrix (`m · n` components, row-major): n components.
+    vecmatmult(this, matrix;) = "VecMatMult"(this, matrix)
+        where x = [1.0, 10.0], x.vecmatmult([1.0, 2.0, 3.0, 4.0]) => [31.0, 42.0];
+    /// Outer product: all products of a component of `self` and one of `other`, row-major.
+    tensorprod(this, other;) = "TensorProd"(this, other)
+        where x = [1.0, 2.0], x.tensorprod([3.0, 4.0, 5.0]) => [3.0, 4.0, 5.0, 6.0, 8.0, 10.0];
     /// All differences of a component of `self` and one of `other`, row-major.
-    difference_matrix(this, other;) = "DifferenceMatrix"(this, other);
-    /// Product of two arrays of components, summed over pairs of axes, as NumPy's `tensordot`: the
-    /// shapes of both, and the axes of both that are summed. The result has the other axes, those
-    /// of `self` first.
+    difference_matrix(this, other;) = "DifferenceMatrix"(this, other)
+        where x = [5.0, 7.0],
+        x.difference_matrix([1.0, 2.0, 3.0]) => [4.0, 3.0, 2.0, 6.0, 5.0, 4.0];
+    /// Product of two arrays of components, summed over pairs of axes, as NumPy's `tensordot`:
+    /// the shapes of both, and the axes of both that are summed. The result has the other axes,
+    /// those of `self` first.
     tensordot(this, other; shape: &[usize], other_shape: &[usize], axes: &[usize], other_axes: &[usize])
-        = "TensorDot"(this, other);
+        = "TensorDot"(this, other)
+        where x = [1.0, 2.0, 3.0, 4.0, 5.0, 6.0],
+        x.tensordot([1.0, 10.0, 100.0], &[2, 3], &[3], &[1], &[0]) => [321.0, 654.0];
     /// Kronecker product of two arrays of components, of these shapes.
-    kron(this, other; shape: &[usize], other_shape: &[usize]) = "Kron"(this, other);
-    /// Determinant of a small square matrix, row-major.
-    matdet(this;) = "MatDet"(this);
+    kron(this, other; shape: &[usize], other_shape: &[usize]) = "Kron"(this, other)
+        where x = [1.0, 2.0], x.kron([1.0, 10.0], &[2], &[2]) => [1.0, 10.0, 2.0, 20.0];
+    /// Determinant of a small square matrix, row-major; of dimension 1.
+    matdet(this;) = "MatDet"(this)
+        where x = [1.0, 2.0, 3.0, 4.0], x.matdet() => [-2.0];
     /// Inverse of a small square matrix, row-major.
-    matinv(this;) = "MatInv"(this);
+    matinv(this;) = "MatInv"(this)
+        where x = [1.0, 2.0, 3.0, 4.0], x.matinv() => [-2.0, 1.0, 1.5, -0.5];
     /// `A⁻¹ b` for a small square matrix `self`, row-major.
-    matsolve(this, b;) = "MatSolve"(this, b);
+    matsolve(this, b;) = "MatSolve"(this, b)
+        where x = [1.0, 2.0, 3.0, 4.0], x.matsolve([5.0, 11.0]) => [1.0, 2.0];
     /// The components of `other` after those of `self`.
-    concat(this, other;) = "Concat"(this, other);
-    /// Entries `index` (rounded) of the parameter vector `self`; NaN out of range.
-    gather(this, index;) = "Gather"(this, index);
+    concat(this, other;) = "Concat"(this, other)
+        where x = [1.0, 2.0], x.concat(3) => [1.0, 2.0, 3.0];
+    /// Entries `index` (rounded, counted from 0) of the parameter vector `self`, as many as
+    /// `index` has components; NaN out of range.
+    gather(this, index;) = "Gather"(this, index)
+        where x = [1.0, 0.0, 1.0], Lazy::list(&[10.0, 20.0]).gather(&x) => [20.0, 10.0, 20.0];
     /// Kept within `[low, high]`.
-    clamp(this, low, high;) = "Clamp"(this, low, high);
+    clamp(this, low, high;) = "Clamp"(this, low, high)
+        where x = [-3.0, 0.5, 3.0], x.clamp(-1, 1) => [-1.0, 0.5, 1.0];
     /// `yes` where `self >= 0`, else `no`.
-    ifelse(this, yes, no;) = "IfElse"(this, yes, no);
-    /// `self - n floor((self - offset) / n)`
-    modulo(this, n, offset;) = "Mod"(this, n, offset);
-    /// Soft dynamic time warping of two scalar series, with smoothing gamma.
-    softdtw_sqdist(this, other, gamma;) = "SoftDTW_SqDist"(this, other, gamma);
+    ifelse(this, yes, no;) = "IfElse"(this, yes, no)
+        where x = [-1.0, 0.0, 2.0], x.ifelse(10, [7.0, 8.0, 9.0]) => [7.0, 10.0, 10.0];
+    /// `self - n floor((self - offset) / n)`, within `[offset, offset + n)` for positive `n`.
+    modulo(this, n, offset;) = "Mod"(this, n, offset)
+        where x = [-1.0, 5.0, 7.5], x.modulo(3, 0) => [2.0, 2.0, 1.5];
+    /// Soft dynamic time warping of two scalar series, with smoothing gamma; of dimension 1.
+    softdtw_sqdist(this, other, gamma;) = "SoftDTW_SqDist"(this, other, gamma)
+        where x = [1.0], x.softdtw_sqdist([2.0, 4.0], 0.5) => [10.0];
 
     /// The B-splines of order `k` at the scalar `self`, for ascending knots: as many as there are
     /// knots, less `k + 1`.
-    bspline(this, knots; k: usize) = "BSpline"(knots, this);
+    bspline(this, knots; k: usize) = "BSpline"(knots, this)
+        where x = [1.25], x.bspline([0.0, 1.0, 2.0, 3.0], 1) => [0.75, 0.25];
     /// `self`: equal parts of a formula are computed once anyway.
-    factorize(this, part;) = "Factorize"(this, part);
+    factorize(this, part;) = "Factorize"(this, part)
+        where x = [3.0, 4.0], x.square().factorize(&x) => [9.0, 16.0];
     /// `self`: equal parts of a formula are computed once anyway.
-    auto_factorize(this;) = "AutoFactorize"(this);
+    auto_factorize(this;) = "AutoFactorize"(this)
+        where x = [3.0, 4.0], x.square().auto_factorize() => [9.0, 16.0];
 
-    /// Component `index`, counted from 0.
-    elem(this; index: usize) = "Elem"(this);
-    /// `len` components from `start`.
-    extract(this; start: usize, len: usize) = "Extract"(this);
+    /// Component `index`, counted from 0; of dimension 1.
+    elem(this; index: usize) = "Elem"(this)
+        where x = [5.0, 6.0, 7.0], x.elem(1) => [6.0];
+    /// `len` components from `start`, counted from 0.
+    extract(this; start: usize, len: usize) = "Extract"(this)
+        where x = [5.0, 6.0, 7.0], x.extract(1, 2) => [6.0, 7.0];
     /// A scalar repeated `dim` times.
-    sumt(this; dim: usize) = "SumT"(this);
-    /// 1 at the position that is the value, rounded; zeros where that is out of range.
-    one_hot(this; dim: usize) = "OneHot"(this);
+    sumt(this; dim: usize) = "SumT"(this)
+        where x = [2.0], x.sumt(3) => [2.0, 2.0, 2.0];
+    /// Of dimension `dim`: 1 at the position that is the value of this scalar, rounded; zeros
+    /// where that is out of range.
+    one_hot(this; dim: usize) = "OneHot"(this)
+        where x = [2.0], x.one_hot(4) => [0.0, 0.0, 1.0, 0.0];
 
-    /// Transposed Jacobian with respect to a variable, times `e`.
-    grad(this, variable, e;) = "Grad"(this, variable, e);
-    /// Jacobian with respect to a variable, times `u`.
-    diff(this, variable, u;) = "Diff"(this, variable, u);
-    /// Jacobian with respect to a variable, row-major.
-    grad_matrix(this, variable;) = "GradMatrix"(this, variable);
-    /// Trace of the Jacobian with respect to a variable.
-    divergence(this, variable;) = "Divergence"(this, variable);
-    /// Sum of the second derivatives with respect to a variable.
-    laplacian(this, variable;) = "Laplacian"(this, variable);
-    /// Trace of the linear map that `self` is of a variable.
-    trace_operator(this, variable;) = "TraceOperator"(this, variable);
+    /// Transposed Jacobian with respect to a variable, times `e`: of the dimension of the
+    /// variable.
+    grad(this, variable, e;) = "Grad"(this, variable, e)
+        where x = [3.0, -4.0], x.sqnorm2().grad(&x, 1) => [6.0, -8.0];
+    /// Jacobian with respect to a variable, times `u`, which has its dimension: of that of
+    /// `self`.
+    diff(this, variable, u;) = "Diff"(this, variable, u)
+        where x = [3.0, -4.0], x.sqnorm2().diff(&x, [1.0, 10.0]) => [-74.0];
+    /// Jacobian with respect to a variable, row-major: a row for each component of `self`.
+    grad_matrix(this, variable;) = "GradMatrix"(this, variable)
+        where x = [3.0, 4.0], x.sqnorm2().concat(x.elem(1)).grad_matrix(&x) => [6.0, 8.0, 0.0, 1.0];
+    /// Trace of the Jacobian with respect to a variable, of dimension 1.
+    divergence(this, variable;) = "Divergence"(this, variable)
+        where x = [3.0, 4.0], x.square().divergence(&x) => [14.0];
+    /// Sum of the second derivatives of a scalar with respect to a variable, of dimension 1.
+    laplacian(this, variable;) = "Laplacian"(this, variable)
+        where x = [3.0, 4.0], x.sqnorm2().laplacian(&x) => [4.0];
+    /// Trace of the linear map that `self` is of a variable, of dimension 1.
+    trace_operator(this, variable;) = "TraceOperator"(this, variable)
+        where x = [3.0, 4.0], (&x * [2.0, 5.0]).trace_operator(&x) => [7.0];
     /// Adjoint, at `u`, of the linear map that `self` is of a variable.
-    adjoint_operator(this, variable, u;) = "AdjointOperator"(this, variable, u);
+    adjoint_operator(this, variable, u;) = "AdjointOperator"(this, variable, u)
+        where x = [0.0, 0.0],
+        Lazy::list(&[1.0, 2.0, 3.0, 4.0]).matvecmult(&x).adjoint_operator(&x, [1.0, 10.0]) => [31.0, 42.0];
 }
 
 /// Largest number of components that are taken in reverse order.
@@ -219,7 +312,17 @@ fn slice<'b>(x: Ex<'b>, range: Slice) -> Result<Ex<'b>, DimError> {
 }
 
 impl<T, P: Place> LazyTensor<T, P> {
-    /// Integer power, by repeated multiplication.
+    /// Integer power of each component, by repeated multiplication; of the inverse if negative.
+    ///
+    /// ```
+    /// # use keops_core::{genred::Reference, lazy::LazyTensor, spec::Axis};
+    /// # use ndarray::array;
+    /// # type Lazy = LazyTensor<f64, Reference>;
+    /// let x = Lazy::vi(array![[2.0, -3.0]]);
+    /// assert_eq!(x.pow(3).sum(Axis::J)?, array![[8.0, -27.0]].into_dyn());
+    /// assert_eq!(x.elem(0).pow(-2).sum(Axis::J)?, array![[0.25]].into_dyn());
+    /// # Ok::<(), keops_core::error::Error>(())
+    /// ```
     #[track_caller]
     pub fn pow(&self, exponent: i32) -> LazyTensor<T, P> {
         self.call("Pow", &[], &[Literal::from(exponent)])

@@ -7,8 +7,27 @@ use ndarray::{ArrayBase, Data, Dimension};
 
 /// What can stand beside a LazyTensor: a LazyTensor or a reference to one; a number; a list of
 /// numbers, which is a parameter; an array, as [`LazyTensor::new`] takes it.
+///
+/// ```
+/// # use keops_core::{genred::Reference, lazy::LazyTensor, spec::Axis};
+/// # use ndarray::array;
+/// # type Lazy = LazyTensor<f64, Reference>;
+/// let x = Lazy::vi(array![[1.0, 2.0]]);
+/// let y = Lazy::vj(array![[10.0, 20.0]]);
+/// let f = (&x + &y) * [1.0, -1.0] - 2 * &x / array![0.5, 1.0]; // lists and arrays are parameters
+/// assert_eq!(f.sum(Axis::J)?, array![[11.0 - 4.0, -22.0 - 4.0]].into_dyn());
+/// # Ok::<(), keops_core::error::Error>(())
+/// ```
 pub trait LazyOperand<T, P> {
     /// As a LazyTensor.
+    ///
+    /// ```
+    /// use keops_core::lazy::{LazyOperand, LazyTensor};
+    /// let half: LazyTensor<f32> = 0.5.lazy();
+    /// let list: LazyTensor<f32> = [1.0, 2.0, 3.0].lazy();
+    /// assert_eq!((half.dim()?, list.dim()?), (1, 3));
+    /// # Ok::<(), keops_core::error::Error>(())
+    /// ```
     #[track_caller]
     fn lazy(self) -> LazyTensor<T, P>;
 }

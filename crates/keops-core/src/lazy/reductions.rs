@@ -14,9 +14,11 @@ fn many(def: &'static ReductionDef, k: usize) -> Reduce {
     Reduce { def, k }
 }
 
-/// Both forms of the reductions without a weight: `name, name_reduction (winners) -> what = DEF`.
+/// Both forms of the reductions without a weight, each with an example: `name, name_reduction
+/// (winners) -> what = DEF where f = formula => result`.
 macro_rules! reductions {
-    ($($(#[$doc:meta])* $now:ident $later:ident($($k:ident)?) -> $what:ident $out:ty = $def:ident;)*) => {
+    ($($(#[$doc:meta])* $now:ident $later:ident($($k:ident)?) -> $what:ident $out:ty = $def:ident
+        where f = $formula:expr => $result:expr;)*) => {
         /// Reductions over the index of an axis: over `Axis::J` one result for each i, over
         /// `Axis::I` one for each j. Results have shape `(batch…, rows, dim)`; errors are those of
         /// [`LazyTensor::reduce`]. The `…_reduction` methods give the same, not yet called.
@@ -36,6 +38,16 @@ macro_rules! reductions {
         impl<T: Element, P: Place> LazyTensor<T, P> {$(
             $(#[$doc])*
             ///
+            /// ```
+            /// # use keops_core::{genred::Reference, lazy::LazyTensor, spec::Axis};
+            /// # use ndarray::array;
+            /// # type Lazy = LazyTensor<f64, Reference>;
+            /// let (x, y) = (Lazy::vi(array![0.0, 4.0]), Lazy::vj(array![1.0, 3.0, 6.0]));
+            #[doc = concat!("let f = ", stringify!($formula), ";")]
+            #[doc = concat!("assert_eq!(f.", stringify!($now), "(", reductions!(text $($k)?), "Axis::J)?, ", stringify!($result), ");")]
+            /// # Ok::<(), keops_core::error::Error>(())
+            /// ```
+            ///
             /// # Errors
             /// As [`LazyTensor::reduce`].
             #[track_caller]
@@ -43,7 +55,20 @@ macro_rules! reductions {
                 let reduce = many(&reduce::$def, reductions!(count $($k)?));
                 self.$what(None, reduce, axis, Location::caller())
             }
-            #[doc = concat!("[`LazyTensor::", stringify!($now), "`], not yet called.")]
+            #[doc = concat!("[`LazyTensor::", stringify!($now), "`], not yet called: a function of the")]
+            /// symbolic variables in the formula, if there are any.
+            ///
+            /// ```
+            /// # use keops_core::{genred::Reference, graph::Category, lazy::LazyTensor, spec::Axis};
+            /// # use ndarray::array;
+            /// # type Lazy = LazyTensor<f64, Reference>;
+            /// let (x, y) = (Lazy::var(0, 1, Category::I), Lazy::vj(array![1.0, 3.0, 6.0]));
+            #[doc = concat!("let f = ", stringify!($formula), ";")]
+            #[doc = concat!("let of_x = f.", stringify!($later), "(", reductions!(text $($k)?), "Axis::J)?;")]
+            /// let x = array![[0.0], [4.0]];
+            #[doc = concat!("assert_eq!(", reductions!(call $what), ", ", stringify!($result), ");")]
+            /// # Ok::<(), keops_core::error::Error>(())
+            /// ```
             ///
             /// # Errors
             /// As [`LazyTensor::bound`].
@@ -56,38 +81,67 @@ macro_rules! reductions {
     };
     (count) => { 1 };
     (count $k:ident) => { $k };
+    (text) => { "" };
+    (text $k:ident) => { "2, " };
+    (call values) => { "of_x.call((&x,))?" };
+    (call indices) => { "of_x.call_indices((&x,))?" };
+    (call both) => { "(of_x.call((&x,))?, of_x.call_indices((&x,))?)" };
 }
 
 reductions! {
     /// Sum.
-    sum sum_reduction() -> values ArrayD<T> = SUM;
+    sum sum_reduction() -> values ArrayD<T> = SUM
+        where f = (&x - &y).abs() => array![[10.0], [6.0]].into_dyn();
     /// `log Σ exp`; -inf over nothing.
-    logsumexp logsumexp_reduction() -> values ArrayD<T> = LOG_SUM_EXP;
+    logsumexp logsumexp_reduction() -> values ArrayD<T> = LOG_SUM_EXP
+        where f = &x + &y * 0 => array![[3f64.ln()], [4.0 + 3f64.ln()]].into_dyn();
     /// Smallest value; +inf over nothing.
-    min min_reduction() -> values ArrayD<T> = MIN;
+    min min_reduction() -> values ArrayD<T> = MIN
+        where f = (&x - &y).abs() => array![[1.0], [1.0]].into_dyn();
     /// Largest value; -inf over nothing.
-    max max_reduction() -> values ArrayD<T> = MAX;
+    max max_reduction() -> values ArrayD<T> = MAX
+        where f = (&x - &y).abs() => array![[6.0], [3.0]].into_dyn();
     /// Index of the smallest value, the first of equals; -1 over nothing.
-    argmin argmin_reduction() -> indices ArrayD<i64> = ARG_MIN;
+    argmin argmin_reduction() -> indices ArrayD<i64> = ARG_MIN
+        where f = (&x - &y).abs() => array![[0], [1]].into_dyn();
     /// Index of the largest value, the first of equals; -1 over nothing.
-    argmax argmax_reduction() -> indices ArrayD<i64> = ARG_MAX;
+    argmax argmax_reduction() -> indices ArrayD<i64> = ARG_MAX
+        where f = (&x - &y).abs() => array![[2], [0]].into_dyn();
     /// Smallest value and its index.
-    min_argmin min_argmin_reduction() -> both (ArrayD<T>, ArrayD<i64>) = MIN_ARG_MIN;
+    min_argmin min_argmin_reduction() -> both (ArrayD<T>, ArrayD<i64>) = MIN_ARG_MIN
+        where f = (&x - &y).abs() => (array![[1.0], [1.0]].into_dyn(), array![[0], [1]].into_dyn());
     /// Largest value and its index.
-    max_argmax max_argmax_reduction() -> both (ArrayD<T>, ArrayD<i64>) = MAX_ARG_MAX;
+    max_argmax max_argmax_reduction() -> both (ArrayD<T>, ArrayD<i64>) = MAX_ARG_MAX
+        where f = (&x - &y).abs() => (array![[6.0], [3.0]].into_dyn(), array![[2], [0]].into_dyn());
     /// The `k` smallest values in order, shape `(batch…, rows, k)`, or `(batch…, rows, k, dim)`
     /// for entries of more than one component; +inf where there are fewer.
-    kmin kmin_reduction(k) -> values ArrayD<T> = K_MIN;
+    kmin kmin_reduction(k) -> values ArrayD<T> = K_MIN
+        where f = (&x - &y).abs() => array![[1.0, 3.0], [1.0, 2.0]].into_dyn();
     /// Indices of the `k` smallest values in order, shaped as [`LazyTensor::kmin`]; -1 where there
     /// are fewer.
-    argkmin argkmin_reduction(k) -> indices ArrayD<i64> = ARG_K_MIN;
+    argkmin argkmin_reduction(k) -> indices ArrayD<i64> = ARG_K_MIN
+        where f = (&x - &y).abs() => array![[0, 1], [1, 2]].into_dyn();
     /// The `k` smallest values and their indices.
-    kmin_argkmin kmin_argkmin_reduction(k) -> both (ArrayD<T>, ArrayD<i64>) = K_MIN_ARG_K_MIN;
+    kmin_argkmin kmin_argkmin_reduction(k) -> both (ArrayD<T>, ArrayD<i64>) = K_MIN_ARG_K_MIN
+        where f = (&x - &y).abs()
+        => (array![[1.0, 3.0], [1.0, 2.0]].into_dyn(), array![[0, 1], [1, 2]].into_dyn());
 }
 
 impl<T: Element, P: Place> LazyTensor<T, P> {
     /// Reduces over one index: all results, values in the compute type (f32 for f16 and bf16),
     /// indices in i64; shapes as for [`crate::genred::Genred`].
+    ///
+    /// ```
+    /// # use keops_core::{genred::Reference, lazy::LazyTensor, spec::Axis};
+    /// # use ndarray::array;
+    /// # type Lazy = LazyTensor<f64, Reference>;
+    /// use keops_core::reduce::MIN_ARG_MIN;
+    /// let (x, y) = (Lazy::vi(array![0.0, 4.0]), Lazy::vj(array![1.0, 3.0, 6.0]));
+    /// let both = x.sqdist(&y).reduce(&MIN_ARG_MIN, Axis::J)?;
+    /// assert_eq!(both[0].to_f64(), array![[1.0], [1.0]].into_dyn());
+    /// assert_eq!(both[1].indices(), Some(&array![[0], [1]].into_dyn()));
+    /// # Ok::<(), keops_core::error::Error>(())
+    /// ```
     ///
     /// # Errors
     /// The error that it carries; [`Error::Input`] if formula, reduction and arrays do not fit;
@@ -134,7 +188,17 @@ impl<T: Element, P: Place> LazyTensor<T, P> {
             _ => unreachable!("the results are values and indices"),
         }
     }
-    /// `log Σ w exp`
+    /// `log Σ w exp`, of the dimension of `weight`, for a formula of dimension 1; -inf over nothing.
+    ///
+    /// ```
+    /// # use keops_core::{genred::Reference, lazy::LazyTensor, spec::Axis};
+    /// # use ndarray::array;
+    /// # type Lazy = LazyTensor<f64, Reference>;
+    /// let (f, w) = (Lazy::vi(array![0.0, 2.0]), Lazy::vj(array![1.0, 3.0]));
+    /// let lse = f.logsumexp_weighted(&w, Axis::J)?;
+    /// assert_eq!(lse, array![[4f64.ln()], [2.0 + 4f64.ln()]].into_dyn());
+    /// # Ok::<(), keops_core::error::Error>(())
+    /// ```
     ///
     /// # Errors
     /// As [`LazyTensor::reduce`].
@@ -198,13 +262,33 @@ impl<T: Element, P: Place> LazyTensor<T, P> {
     }
     /// [`LazyTensor::matmul`] under the name of linear operators.
     ///
+    /// ```
+    /// # use keops_core::{genred::Reference, lazy::LazyTensor, spec::Axis};
+    /// # use ndarray::array;
+    /// # type Lazy = LazyTensor<f64, Reference>;
+    /// let k = Lazy::vi(array![1.0, 2.0]).equal(Lazy::vj(array![2.0, 1.0, 2.0]));
+    /// assert_eq!(k.matvec(array![1.0, 10.0, 100.0])?, array![10.0, 101.0].into_dyn());
+    /// # Ok::<(), keops_core::error::Error>(())
+    /// ```
+    ///
     /// # Errors
     /// As [`LazyTensor::reduce`].
     #[track_caller]
     pub fn matvec(&self, b: impl IntoArray<Elem = T>) -> Result<ArrayD<T>, Error> {
         self.matmul(b)
     }
-    /// The product of the transposed matrix, `Σ_i k_ij b_i`: `b` has M rows.
+    /// The product of the transposed matrix, `Σ_i k_ij b_i`: `b` has shape `(batch…, M, dim)`, or `(M)`
+    /// for a result of shape `(batch…, N)`.
+    ///
+    /// ```
+    /// # use keops_core::{genred::Reference, lazy::LazyTensor, spec::Axis};
+    /// # use ndarray::array;
+    /// # type Lazy = LazyTensor<f64, Reference>;
+    /// let k = Lazy::vi(array![1.0, 2.0]).equal(Lazy::vj(array![2.0, 1.0, 2.0])); // 2 × 3
+    /// assert_eq!(k.rmatvec(array![1.0, 10.0])?, array![10.0, 1.0, 10.0].into_dyn());
+    /// assert!(k.rmatvec(array![1.0, 10.0, 100.0]).is_err());
+    /// # Ok::<(), keops_core::error::Error>(())
+    /// ```
     ///
     /// # Errors
     /// As [`LazyTensor::reduce`].
