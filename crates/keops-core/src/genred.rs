@@ -42,6 +42,13 @@ use std::sync::Arc;
 /// A reduction and its number of winners.
 ///
 /// Functions take `impl Into<Reduce>`: `&SUM`, or `(&K_MIN, 10)`.
+///
+/// ```
+/// use keops_core::{genred::Reduce, reduce::{K_MIN, SUM}};
+/// let (sum, nearest): (Reduce, Reduce) = ((&SUM).into(), (&K_MIN, 10).into());
+/// assert_eq!((sum.def.name, sum.k), ("Sum", 1));
+/// assert_eq!((nearest.def.name, nearest.k), ("KMin", 10));
+/// ```
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
 pub struct Reduce {
     /// Which reduction.
@@ -62,8 +69,36 @@ impl From<(&'static ReductionDef, usize)> for Reduce {
 }
 
 /// Where reductions run.
+/// [`Device`] is one, and [`Reference`] another. A place of one's own may choose by size:
+///
+/// ```
+/// use keops_core::genred::{Genred, Place};
+/// use keops_core::{interp::Interpreter, reduce::SUM, spec::{Axis, Device}};
+///
+/// #[derive(Clone)]
+/// struct BySize {
+///     small: Device,
+///     large: Device,
+/// }
+/// impl Place for BySize {
+///     fn device(&self, pairs: u64) -> Device {
+///         if pairs < 1000 { self.small.clone() } else { self.large.clone() }
+///     }
+/// }
+/// let device = || Device::new(Interpreter::new()); // or devices of two backends
+/// let place = BySize { small: device(), large: device() };
+/// let sum: Genred = Genred::new("x", ["x = Vj(1)"], &SUM, Axis::J)?;
+/// sum.at(place.clone()).call((&ndarray::array![[1.0], [2.0]],))?;
+/// assert_eq!((place.small.cached(), place.large.cached()), (1, 0));
+/// # Ok::<(), keops_core::error::Error>(())
+/// ```
 pub trait Place: Clone + Send + Sync {
     /// The device for a problem of so many pairs of rows.
+    ///
+    /// ```
+    /// use keops_core::genred::{Place, Reference};
+    /// assert_eq!(Reference::default().device(1_000_000).backend().name(), "interpreter");
+    /// ```
     fn device(&self, pairs: u64) -> Device;
 }
 
@@ -74,6 +109,13 @@ impl Place for Device {
 }
 
 /// The reference interpreter: slow, and right.
+///
+/// ```
+/// use keops_core::{genred::{Genred, Reference}, reduce::SUM, spec::Axis};
+/// let sum: Genred<Reference> = Genred::new("x", ["x = Vj(1)"], &SUM, Axis::J)?;
+/// assert_eq!(sum.call((&ndarray::array![[1.0], [2.0]],))?, ndarray::array![[3.0]].into_dyn());
+/// # Ok::<(), keops_core::error::Error>(())
+/// ```
 #[derive(Clone, Debug)]
 pub struct Reference(Device);
 
@@ -90,10 +132,24 @@ impl Place for Reference {
 
 /// Something that can be an argument: an owned array, a view or a reference of any shape and
 /// layout (strides may be zero or negative).
+///
+/// ```
+/// use keops_core::{data::DType, genred::AsArg};
+/// use ndarray::{array, s};
+/// let points = array![[1.0f32, 2.0, 3.0], [4.0, 5.0, 6.0]];
+/// assert_eq!(points.slice(s![.., ..;-1]).as_arg().shape(), [2, 3]); // backwards, not copied
+/// assert_eq!(points.as_arg().dtype(), DType::F32);
+/// ```
 pub trait AsArg {
     /// Element type.
     type Elem: Element;
     /// The array, borrowed.
+    ///
+    /// ```
+    /// use keops_core::genred::AsArg;
+    /// let row = ndarray::array![1.0, 2.0];
+    /// assert_eq!(row.broadcast((5, 2)).unwrap().as_arg().shape(), [5, 2]); // stride 0
+    /// ```
     fn as_arg(&self) -> ArgView<'_>;
 }
 impl<T: Element, S: Data<Elem = T>, D: Dimension> AsArg for ArrayBase<S, D, T> {
@@ -111,10 +167,28 @@ impl<T: Element, D: Dimension> AsArg for ArrayRef<T, D> {
 
 /// Arguments of one element type: a tuple of up to twelve references to arrays of any dimensions,
 /// or a slice of references to arrays of one kind.
+///
+/// ```
+/// use keops_core::{genred::Genred, reduce::SUM, spec::Axis};
+/// use ndarray::array;
+/// let sum: Genred = Genred::new("p * x", ["p = Pm(1)", "x = Vj(1)"], &SUM, Axis::J)?;
+/// let (p, x) = (array![10.0], array![[1.0], [2.0]]);
+/// assert_eq!(sum.call((&p, &x))?, array![[30.0]].into_dyn()); // arrays of any dimensions
+/// let (p, x) = (p.into_dyn(), x.into_dyn());
+/// assert_eq!(sum.call(&[&p, &x][..])?, array![[30.0]].into_dyn()); // arrays of one kind
+/// # Ok::<(), keops_core::error::Error>(())
+/// ```
 pub trait IntoArgs<'a> {
     /// Element type.
     type Elem: Element;
     /// The arrays in order.
+    ///
+    /// ```
+    /// use keops_core::genred::IntoArgs;
+    /// let (p, x) = (ndarray::array![10.0], ndarray::array![[1.0], [2.0]]);
+    /// let args = (&p, &x).into_args();
+    /// assert_eq!((args[0].shape(), args[1].shape()), (&[1][..], &[2, 1][..]));
+    /// ```
     fn into_args(self) -> Vec<ArgView<'a>>;
 }
 impl<'a, A: AsArg + ?Sized> IntoArgs<'a> for &[&'a A] {
@@ -153,6 +227,21 @@ tuples!(A B C D E F G H I J K L);
 /// f32 and rounded once at the end ([`Genred::run`] returns the f32 values).
 ///
 /// Immutable, cheap to clone, and safe to share between threads. `P` says where it runs.
+///
+/// ```
+/// use keops_core::{genred::Genred, reduce::SUM, spec::Axis};
+/// use ndarray::{Array2, Array3};
+/// let aliases = ["x = Vi(3)", "y = Vj(3)", "b = Vj(2)"];
+/// let conv: Genred = Genred::new("Exp(-SqDist(x, y)) * b", aliases, &SUM, Axis::J)?;
+/// let x = Array3::<f32>::zeros((4, 10, 3)); // four batches
+/// let (y, b) = (Array2::zeros((20, 3)), Array3::ones((4, 20, 2)));
+/// let out = conv.call((&x, &y, &b))?;
+/// assert_eq!(out.shape(), [4, 10, 2]);
+/// assert!(out.iter().all(|v| *v == 20.0));
+/// let e = conv.call((&x, &b, &y)).unwrap_err(); // in another order
+/// assert_eq!(e.to_string(), "argument `y`: expected shape (N, 3) or (batches…, N, 3), got shape [4, 20, 2]");
+/// # Ok::<(), keops_core::error::Error>(())
+/// ```
 #[derive(Clone, Debug)]
 pub struct Genred<P = Reference> {
     computation: Computation,
@@ -163,6 +252,17 @@ pub struct Genred<P = Reference> {
 impl<P: Place + Default> Genred<P> {
     /// A reduction of a formula that is already a graph. `Genred::new` and `Genred::weighted`
     /// ([`crate::parse`]) read it from text.
+    ///
+    /// ```
+    /// use keops_core::{genred::Genred, parse::parse_formula, reduce::{LOG_SUM_EXP, MAX}, spec::Axis};
+    /// let formula = parse_formula("x * y", None, &["x = Vi(2)", "y = Vj(2)"])?;
+    /// let largest: Genred = Genred::from_formula(formula.clone(), &MAX, Axis::J)?;
+    /// let (x, y) = (ndarray::array![[1.0, -1.0]], ndarray::array![[3.0, 4.0], [5.0, 2.0]]);
+    /// assert_eq!(largest.call((&x, &y))?, ndarray::array![[5.0, -2.0]].into_dyn());
+    /// let of_vectors = Genred::<keops_core::genred::Reference>::from_formula(formula, &LOG_SUM_EXP, Axis::J);
+    /// assert!(of_vectors.is_err()); // takes a formula of dimension 1
+    /// # Ok::<(), keops_core::error::Error>(())
+    /// ```
     ///
     /// # Errors
     /// [`InputError::Option`] if formula, weight, reduction and number of winners do not fit.
@@ -186,11 +286,36 @@ impl<P: Place> Genred<P> {
     pub(crate) fn of(computation: Computation, place: P) -> Genred<P> {
         Genred { computation, ranges: None, place }
     }
-    /// The same function at another place.
+    /// The same function at another place, as a device of one's own.
+    ///
+    /// ```
+    /// use keops_core::{genred::Genred, interp::Interpreter, reduce::SUM};
+    /// use keops_core::spec::{Axis, Device};
+    /// let device = Device::new(Interpreter::new());
+    /// let sum: Genred = Genred::new("x", ["x = Vj(1)"], &SUM, Axis::J)?;
+    /// let sum: Genred<Device> = sum.at(device.clone());
+    /// sum.call((&ndarray::array![[1.0], [2.0]],))?;
+    /// assert_eq!(device.cached(), 1); // that is where it was compiled
+    /// # Ok::<(), keops_core::error::Error>(())
+    /// ```
     pub fn at<Q: Place>(self, place: Q) -> Genred<Q> {
         Genred { computation: self.computation, ranges: self.ranges, place }
     }
-    /// Accumulation type and scheme of the sums inside.
+    /// Accumulation type and scheme of the sums inside, also in derivatives. What the type of the data
+    /// does not allow is an error of the call.
+    ///
+    /// ```
+    /// use keops_core::{data::DType, genred::Genred, reduce::SUM};
+    /// use keops_core::spec::{Axis, ReduceOptions, Scheme};
+    /// let sum: Genred = Genred::new("y", ["y = Vj(1)"], &SUM, Axis::J)?;
+    /// let wide = ReduceOptions { accumulate: Some(DType::F64), scheme: Scheme::Direct };
+    /// let y = ndarray::array![[16_777_216f32], [1.0], [1.0]]; // 2^24
+    /// let exact = sum.clone().options(wide).call((&y,))?;
+    /// assert_eq!(exact, ndarray::array![[16_777_218.0]].into_dyn());
+    /// let narrow = ReduceOptions { accumulate: Some(DType::F16), ..wide };
+    /// assert!(sum.options(narrow).call((&y,)).is_err());
+    /// # Ok::<(), keops_core::error::Error>(())
+    /// ```
     pub fn options(self, options: ReduceOptions) -> Genred<P> {
         Genred { computation: self.computation.with_options(options), ..self }
     }
@@ -211,10 +336,28 @@ impl<P: Place> Genred<P> {
         Genred { ranges: Some(ranges.into()), ..self }
     }
     /// The computation behind it.
+    ///
+    /// ```
+    /// use keops_core::{genred::Genred, reduce::ARG_MIN, spec::Axis};
+    /// let nearest: Genred = Genred::new("SqDist(x, y)", ["x = Vi(3)", "y = Vj(3)"], &ARG_MIN, Axis::J)?;
+    /// let computation = nearest.computation();
+    /// assert_eq!(computation.inputs()[1].name, "y");
+    /// assert!(computation.is_index(0));
+    /// # Ok::<(), keops_core::error::Error>(())
+    /// ```
     pub fn computation(&self) -> &Computation {
         &self.computation
     }
     /// Names of the arguments in order.
+    ///
+    /// ```
+    /// use keops_core::{genred::Genred, reduce::SUM, spec::Axis};
+    /// let sum: Genred = Genred::new("x * y", ["x = Vi(1)", "y = Vj(1)"], &SUM, Axis::J)?;
+    /// assert_eq!(sum.arguments().collect::<Vec<_>>(), ["x", "y"]);
+    /// let hessian = sum.vjp("x")?.vjp("y")?;
+    /// assert_eq!(hessian.arguments().collect::<Vec<_>>(), ["x", "y", "e", "e2"]);
+    /// # Ok::<(), keops_core::error::Error>(())
+    /// ```
     pub fn arguments(&self) -> impl Iterator<Item = &str> {
         self.computation.inputs().iter().map(|i| i.name.as_str())
     }
@@ -226,6 +369,21 @@ impl<P: Place> Genred<P> {
     /// arguments and of the cotangent `e`, which has the shape of the result. It can be derived
     /// again: the next cotangent is named `e2`. See [`Computation::vjp`].
     ///
+    /// ```
+    /// use keops_core::{genred::Genred, reduce::SUM, spec::Axis};
+    /// use ndarray::array;
+    /// let sum: Genred = Genred::new("Square(x) * y", ["x = Vi(1)", "y = Vj(1)"], &SUM, Axis::J)?;
+    /// let (x, y) = (array![[2.0], [3.0]], array![[5.0], [7.0]]); // 12 x_i²
+    /// let e = array![[1.0], [10.0]];
+    /// let gradient = sum.vjp("x")?;
+    /// assert_eq!(gradient.call((&x, &y, &e))?, array![[48.0], [720.0]].into_dyn()); // 24 x_i e_i
+    /// let second = gradient.vjp("x")?.call((&x, &y, &e, &array![[1.0], [1.0]]))?;
+    /// assert_eq!(second, array![[24.0], [240.0]].into_dyn());
+    /// let message = sum.vjp("z").unwrap_err().to_string();
+    /// assert_eq!(message, "no variable named `z`; the variables are `x`, `y`");
+    /// # Ok::<(), keops_core::error::Error>(())
+    /// ```
+    ///
     /// # Errors
     /// [`GradError`] for an unknown name, or if the result is indices.
     pub fn vjp(&self, name: &str) -> Result<Genred<P>, GradError> {
@@ -233,6 +391,19 @@ impl<P: Place> Genred<P> {
     }
     /// The gradients with respect to several arguments, which share their kernel evaluations:
     /// one result for each.
+    ///
+    /// ```
+    /// use keops_core::{genred::Genred, reduce::SUM, spec::Axis};
+    /// use ndarray::array;
+    /// let aliases = ["a = Pm(1)", "x = Vi(1)", "y = Vj(1)"];
+    /// let sum: Genred = Genred::new("a * x * y", aliases, &SUM, Axis::J)?;
+    /// let (a, x, y) = (array![2.0], array![[1.0], [3.0]], array![[5.0], [7.0]]);
+    /// let e = array![[1.0], [1.0]];
+    /// let gradients = sum.vjp_of(&["y", "a"])?.call_all((&a, &x, &y, &e))?;
+    /// assert_eq!(gradients[0], array![[8.0], [8.0]].into_dyn()); // a Σ_i x_i
+    /// assert_eq!(gradients[1], array![48.0].into_dyn()); // Σ_i x_i Σ_j y_j, of the shape of a
+    /// # Ok::<(), keops_core::error::Error>(())
+    /// ```
     ///
     /// # Errors
     /// As [`Genred::vjp`].
@@ -280,6 +451,18 @@ impl<P: Place> Genred<P> {
     }
     /// The derivative along tangents of several arguments at once.
     ///
+    /// ```
+    /// use keops_core::{genred::Genred, reduce::SUM, spec::Axis};
+    /// use ndarray::array;
+    /// let sum: Genred = Genred::new("x * y", ["x = Vi(1)", "y = Vj(1)"], &SUM, Axis::J)?;
+    /// let along = sum.jvp_of(&["x", "y"])?;
+    /// assert_eq!(along.arguments().collect::<Vec<_>>(), ["x", "y", "d_x", "d_y"]);
+    /// let (x, y) = (array![[2.0], [3.0]], array![[5.0], [7.0]]);
+    /// let (d_x, d_y) = (array![[1.0], [0.0]], array![[0.0], [1.0]]);
+    /// assert_eq!(along.call((&x, &y, &d_x, &d_y))?, array![[12.0 + 2.0], [3.0]].into_dyn());
+    /// # Ok::<(), keops_core::error::Error>(())
+    /// ```
+    ///
     /// # Errors
     /// As [`Genred::vjp`].
     pub fn jvp_of(&self, names: &[&str]) -> Result<Genred<P>, GradError> {
@@ -306,6 +489,18 @@ impl<P: Place> Genred<P> {
 
     /// The result, in the element type of the arguments.
     ///
+    /// ```
+    /// use keops_core::{data::Element, genred::Genred, reduce::SUM, spec::Axis};
+    /// use half::f16;
+    /// use ndarray::array;
+    /// let sum: Genred = Genred::new("x - y", ["x = Vi(1)", "y = Vj(1)"], &SUM, Axis::J)?;
+    /// let (x, y) = (array![[1.0], [5.0]], array![[1.0], [2.0], [3.0]]);
+    /// assert_eq!(sum.call((&x, &y))?, array![[-3.0], [9.0]].into_dyn());
+    /// let (x, y) = (x.mapv(f16::of_f64), y.mapv(f16::of_f64));
+    /// assert_eq!(sum.call((&x, &y))?[[1, 0]], f16::of_f64(9.0)); // the type of the arguments
+    /// # Ok::<(), keops_core::error::Error>(())
+    /// ```
+    ///
     /// # Errors
     /// [`Error::Input`] if the arguments do not fit, or if there is not exactly one result of
     /// values; [`Error::Compile`] and [`Error::Run`] from the device.
@@ -330,6 +525,17 @@ impl<P: Place> Genred<P> {
         }
     }
     /// All results that are values.
+    ///
+    /// ```
+    /// use keops_core::{genred::Genred, reduce::SUM, spec::Axis};
+    /// use ndarray::array;
+    /// let sum: Genred = Genred::new("x * y", ["x = Vi(1)", "y = Vj(1)"], &SUM, Axis::J)?;
+    /// let args = (&array![[2.0]], &array![[5.0], [7.0]], &array![[1.0]]);
+    /// let gradients = sum.vjp_all()?;
+    /// assert_eq!(gradients.call_all(args)?[1], array![[2.0], [2.0]].into_dyn());
+    /// assert!(gradients.call(args).is_err()); // there are two results
+    /// # Ok::<(), keops_core::error::Error>(())
+    /// ```
     ///
     /// # Errors
     /// As [`Genred::call`].
@@ -365,6 +571,16 @@ impl<P: Place> Genred<P> {
     }
     /// All results, in the compute type of the arguments; indices in i64.
     ///
+    /// ```
+    /// use keops_core::{genred::{AsArg, Genred}, reduce::MAX_ARG_MAX, spec::Axis};
+    /// use ndarray::array;
+    /// let largest: Genred = Genred::new("y", ["y = Vj(1)"], &MAX_ARG_MAX, Axis::J)?;
+    /// let results = largest.run(&[array![[1.0], [4.0], [2.0]].as_arg()])?;
+    /// assert_eq!(results[0].to_f64(), array![[4.0]].into_dyn());
+    /// assert_eq!(results[1].indices(), Some(&array![[1]].into_dyn()));
+    /// # Ok::<(), keops_core::error::Error>(())
+    /// ```
+    ///
     /// # Errors
     /// As [`Genred::call`].
     pub fn run(&self, args: &[ArgView<'_>]) -> Result<Vec<Buffer>, Error> {
@@ -373,6 +589,18 @@ impl<P: Place> Genred<P> {
         self.computation.run_sized(&sizes, &device, args, self.ranges.as_deref(), None)
     }
     /// As [`Genred::run`], on a given device and with given ranges.
+    ///
+    /// ```
+    /// use keops_core::genred::{AsArg, Genred};
+    /// use keops_core::{interp::Interpreter, ranges::Ranges, reduce::SUM, spec::{Axis, Device}};
+    /// use ndarray::array;
+    /// let sum: Genred = Genred::new("x * y", ["x = Vi(1)", "y = Vj(1)"], &SUM, Axis::J)?;
+    /// let (device, diagonal) = (Device::new(Interpreter::new()), Ranges::same_labels(&[0, 1], &[0, 1])?);
+    /// let (x, y) = (array![[1.0], [2.0]], array![[3.0], [4.0]]);
+    /// let out = sum.call_with(&device, &[x.as_arg(), y.as_arg()], Some(&diagonal))?;
+    /// assert_eq!(out[0].to_f64(), array![[3.0], [8.0]].into_dyn());
+    /// # Ok::<(), keops_core::error::Error>(())
+    /// ```
     ///
     /// # Errors
     /// As [`Genred::call`].

@@ -64,12 +64,31 @@ use lexer::{Token, words};
 use std::collections::{BTreeMap, HashMap};
 
 /// Deepest nesting of brackets, signs and powers.
+///
+/// ```
+/// use keops_core::parse::{MAX_DEPTH, parse_formula};
+/// let nested = |n: usize| format!("{}1{}", "(".repeat(n), ")".repeat(n));
+/// assert!(parse_formula(&nested(MAX_DEPTH / 2), None, &[]).is_ok());
+/// let e = parse_formula(&nested(MAX_DEPTH + 1), None, &[]).unwrap_err();
+/// assert!(e.message.contains("deep"), "{e}");
+/// ```
 pub const MAX_DEPTH: usize = 128;
 /// Largest number of variables.
 const MAX_VARIABLES: usize = 1 << 12;
 
 /// Reads a formula, and for weighted reductions also the weight, of the variables that `aliases`
 /// declare. See the [module](self) for the syntax.
+///
+/// ```
+/// use keops_core::parse::parse_formula;
+/// let formula = parse_formula("Exp(-SqDist(x, y)) * b", None, &["x = Vi(3)", "y = Vj(3)", "b = Vj(2)"])?;
+/// assert_eq!(formula.names, ["x", "y", "b"]);
+/// assert_eq!(formula.graph.dim(formula.root), 2);
+///
+/// let e = parse_formula("x + z", None, &["x = Vi(3)"]).unwrap_err();
+/// assert_eq!((e.span.start, e.span.end), (4, 5)); // where z is
+/// # Ok::<(), keops_core::error::ParseError>(())
+/// ```
 ///
 /// # Errors
 /// [`ParseError`] with the place in the formula or alias: unknown names, syntax, operands whose

@@ -5,6 +5,15 @@ use std::collections::HashMap;
 use std::fmt::Write;
 
 /// The nodes that `roots` need, one a line, renumbered from 0.
+///
+/// ```
+/// use keops_core::{parse::parse_formula, print};
+/// let f = parse_formula("Square(x + 1)", None, &["x = Vi(3)"])?;
+/// let text = print::nodes(&f.graph, &[f.root]);
+/// assert_eq!(text.lines().next(), Some("%0: 3 = Vi(0, 3)")); // its dimension is 3
+/// assert!(text.ends_with("root %3\n"), "{text}");
+/// # Ok::<(), keops_core::error::ParseError>(())
+/// ```
 pub fn nodes(graph: &Graph, roots: &[NodeId]) -> String {
     let mut place: HashMap<NodeId, usize> = HashMap::new();
     let mut s = String::new();

@@ -23,6 +23,18 @@ use crate::spec::Axis;
 use std::collections::BTreeMap;
 
 /// Blocks of kept rows, each with the ranges of reduced rows that it meets.
+///
+/// ```
+/// use keops_core::ranges::{Pattern, Ranges};
+/// // Rows 0..2 meet columns 0..4, rows 2..5 meet columns 0..1 and 3..4.
+/// let pattern = Pattern {
+///     blocks: vec![[0, 2], [2, 5]],
+///     slices: vec![1, 3],
+///     reduced: vec![[0, 4], [0, 1], [3, 4]],
+/// };
+/// assert_eq!(Ranges::from_pattern(pattern)?.pairs(), 2 * 4 + 3 * 2);
+/// # Ok::<(), keops_core::error::InputError>(())
+/// ```
 #[derive(Clone, Debug, PartialEq, Eq, Default)]
 pub struct Pattern {
     /// `[start, end)` of kept rows.
@@ -43,6 +55,16 @@ fn fail<T>(message: String) -> Result<T, InputError> {
 
 impl Pattern {
     /// Ranges of reduced rows that block `k` meets; none if there is no such block.
+    ///
+    /// ```
+    /// use keops_core::{ranges::Ranges, spec::Axis};
+    /// let ranges = Ranges::from_clusters(&[2, 5], &[1, 4], &[true, false, true, true])?;
+    /// let over_j = ranges.pattern(Axis::J);
+    /// assert_eq!(over_j.of_block(0), [[0, 1]]);
+    /// assert_eq!(over_j.of_block(1), [[0, 1], [1, 4]]);
+    /// assert!(over_j.of_block(2).is_empty());
+    /// # Ok::<(), keops_core::error::InputError>(())
+    /// ```
     pub fn of_block(&self, k: usize) -> &[[usize; 2]] {
         let end = self.slices.get(k).copied().unwrap_or(0);
         let start = if k == 0 { 0 } else { self.slices.get(k - 1).copied().unwrap_or(0) };
@@ -126,6 +148,13 @@ fn overlap(list: &[[usize; 2]]) -> Option<[[usize; 2]; 2]> {
 
 /// One half of KeOps' six arrays: blocks of kept rows, ends of their slices of the last, and
 /// ranges of reduced rows.
+///
+/// ```
+/// use keops_core::ranges::{Ranges, Triple};
+/// let over_j: Triple<'_> = (&[[0, 2]], &[1], &[[1, 4]]); // rows 0..2 meet columns 1..4
+/// assert_eq!(Ranges::from_arrays(Some(over_j), None)?.pairs(), 6);
+/// # Ok::<(), keops_core::error::InputError>(())
+/// ```
 pub type Triple<'a> = (&'a [[i64; 2]], &'a [i64], &'a [[i64; 2]]);
 
 /// Block-sparse ranges for both axes, as KeOps' six arrays: the pairs of rows that exist.
@@ -133,6 +162,17 @@ pub type Triple<'a> = (&'a [[i64; 2]], &'a [i64], &'a [[i64; 2]]);
 /// Ranges are about the rows of one batch element and the same for all. They hold for reductions
 /// over either index and for every derivative. Rows outside all blocks get the value of a
 /// reduction over nothing.
+///
+/// ```
+/// use keops_core::{genred::Genred, ranges::Ranges, reduce::MIN, spec::Axis};
+/// use ndarray::array;
+/// let least: Genred = Genred::new("x * y", ["x = Vi(1)", "y = Vj(1)"], &MIN, Axis::J)?;
+/// let (x, y) = (array![[1.0], [2.0], [3.0]], array![[5.0], [4.0]]);
+/// let ranges = Ranges::same_labels(&["a", "b", "c"], &["a", "b"])?;
+/// let out = least.ranges(ranges).call((&x, &y))?;
+/// assert_eq!(out, array![[5.0], [8.0], [f64::INFINITY]].into_dyn()); // row 2 meets nothing
+/// # Ok::<(), keops_core::error::Error>(())
+/// ```
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Ranges {
     over_j: Pattern,
@@ -141,6 +181,16 @@ pub struct Ranges {
 
 impl Ranges {
     /// From the pattern over `j`; the one over `i` is derived by transposition.
+    ///
+    /// ```
+    /// use keops_core::{ranges::{Pattern, Ranges}, spec::Axis};
+    /// let pattern = |blocks| Pattern { blocks, slices: vec![1, 2], reduced: vec![[0, 2], [1, 3]] };
+    /// let ranges = Ranges::from_pattern(pattern(vec![[0, 1], [1, 2]]))?;
+    /// assert_eq!(ranges.pattern(Axis::I).blocks, [[0, 1], [1, 2], [2, 3]]); // columns
+    /// let e = Ranges::from_pattern(pattern(vec![[0, 2], [1, 3]])).unwrap_err();
+    /// assert!(e.to_string().contains("[0, 2) and [1, 3) overlap"), "{e}");
+    /// # Ok::<(), keops_core::error::InputError>(())
+    /// ```
     ///
     /// # Errors
     /// [`InputError::Ranges`] if lengths disagree, if slices do not ascend, or if blocks, or
@@ -205,6 +255,14 @@ impl Ranges {
         })
     }
     /// The pattern that a reduction over `axis` uses.
+    ///
+    /// ```
+    /// use keops_core::{ranges::Ranges, spec::Axis};
+    /// let ranges = Ranges::from_clusters(&[2, 5], &[3], &[true, false])?; // rows 2..5 meet nothing
+    /// assert_eq!(ranges.pattern(Axis::J).of_block(0), [[0, 3]]);
+    /// assert_eq!(ranges.pattern(Axis::I).of_block(0), [[0, 2]]);
+    /// # Ok::<(), keops_core::error::InputError>(())
+    /// ```
     pub fn pattern(&self, axis: Axis) -> &Pattern {
         match axis {
             Axis::J => &self.over_j,
@@ -225,12 +283,30 @@ impl Ranges {
         Ranges { over_j: self.over_i.clone(), over_i: self.over_j.clone() }
     }
     /// Number of pairs of rows.
+    /// No more than `u64::MAX`.
+    ///
+    /// ```
+    /// use keops_core::ranges::Ranges;
+    /// let ranges = Ranges::same_labels(&[0, 0, 1], &[0, 1, 1, 1])?;
+    /// assert_eq!(ranges.pairs(), 2 * 1 + 1 * 3); // of 12
+    /// # Ok::<(), keops_core::error::InputError>(())
+    /// ```
     pub fn pairs(&self) -> u64 {
         let length = |r: [usize; 2]| (r[1] - r[0]) as u64;
         let area = |(b, r)| length(b).saturating_mul(length(r));
         self.over_j.rectangles().map(area).fold(0, u64::saturating_add)
     }
     /// Checks that there are so many rows.
+    /// Calls do this themselves.
+    ///
+    /// ```
+    /// use keops_core::ranges::Ranges;
+    /// let ranges = Ranges::from_clusters(&[2, 5], &[4], &[true, true])?;
+    /// assert!(ranges.check(5, 4).is_ok());
+    /// let e = ranges.check(4, 4).unwrap_err().to_string();
+    /// assert_eq!(e, "ranges: ranges_i[1] = [2, 5] is not within the 4 rows");
+    /// # Ok::<(), keops_core::error::InputError>(())
+    /// ```
     ///
     /// # Errors
     /// [`InputError::Ranges`] naming the array, the entry and the number of rows.

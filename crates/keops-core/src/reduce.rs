@@ -9,6 +9,13 @@
 use crate::graph::Ex;
 
 /// Does a reduction take a second formula?
+///
+/// ```
+/// use keops_core::reduce::{LOG_SUM_EXP, SUM, SUM_SOFT_MAX_WEIGHT, WeightRule};
+/// assert_eq!(SUM.weight, WeightRule::Never);
+/// assert_eq!(LOG_SUM_EXP.weight, WeightRule::Optional);
+/// assert_eq!(SUM_SOFT_MAX_WEIGHT.weight, WeightRule::Required);
+/// ```
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
 pub enum WeightRule {
     /// No.
@@ -20,6 +27,11 @@ pub enum WeightRule {
 }
 
 /// Smallest or largest first.
+///
+/// ```
+/// use keops_core::reduce::{ARG_MAX, Family, Order};
+/// assert!(matches!(&ARG_MAX.kind, Family::Select(s) if s.order == Order::Max));
+/// ```
 #[derive(Clone, Copy, PartialEq, Eq, Hash, Debug)]
 pub enum Order {
     /// Smallest.
@@ -29,6 +41,32 @@ pub enum Order {
 }
 
 /// Everything the system knows about one reduction.
+/// One that is not in the table serves all the same: what it needs is said here.
+///
+/// ```
+/// use keops_core::genred::Genred;
+/// use keops_core::reduce::{Accumulate, Family, ReductionDef, SUM, WeightRule};
+/// use keops_core::spec::Axis;
+/// use ndarray::array;
+/// /// The Euclidean norm of a column of components, `sqrt(Σ f²)`.
+/// static NORM: ReductionDef = ReductionDef {
+///     name: "Norm",
+///     spellings: &[],
+///     doc: "root of the sum of f²; 0 over nothing",
+///     weight: WeightRule::Never,
+///     kind: Family::Accumulate(Accumulate {
+///         pivot: None,
+///         lift: |f, _, _| f * f,
+///         dim: |d| d,
+///         finalise: |s, _| s.un(&keops_core::ops::SQRT),
+///         linearise: |f, _, out, _| f * f / (out * 2.0), // d out = Σ f df / out
+///         saved: None,
+///     }),
+/// };
+/// let norm: Genred = Genred::new("y", ["y = Vj(1)"], &NORM, Axis::J)?;
+/// assert_eq!(norm.call((&array![[3.0], [4.0]],))?, array![[5.0]].into_dyn());
+/// # Ok::<(), keops_core::error::Error>(())
+/// ```
 pub struct ReductionDef {
     /// Name, as KeOps' `reduction_op`.
     pub name: &'static str,
@@ -43,6 +81,12 @@ pub struct ReductionDef {
 }
 
 /// The two families of reductions.
+///
+/// ```
+/// use keops_core::reduce::{self, Family};
+/// let selecting = reduce::ALL.iter().filter(|r| matches!(r.kind, Family::Select(_)));
+/// assert!(selecting.clone().any(|r| r.name == "KMin") && !selecting.clone().any(|r| r.name == "Sum"));
+/// ```
 pub enum Family {
     /// Sums of lifted values.
     Accumulate(Accumulate),
@@ -52,6 +96,16 @@ pub enum Family {
 }
 
 /// Functions of an accumulating reduction; `f` is the formula, `w` the weight formula.
+/// See [`ReductionDef`] for one of one's own.
+///
+/// ```
+/// use keops_core::{graph::{Builder, Category}, reduce::{Family, SUM}};
+/// let Family::Accumulate(sum) = &SUM.kind else { unreachable!("a sum accumulates") };
+/// let b = Builder::default();
+/// let f = b.fresh(3, Category::J);
+/// assert_eq!((sum.lift)(f, None, None).id, f.id); // what is added up is f itself
+/// assert_eq!((sum.dim)(3), 3);
+/// ```
 pub struct Accumulate {
     /// Running maximum of the formula (which then has dimension 1), kept within the finite range
     /// of the type.
@@ -70,6 +124,17 @@ pub struct Accumulate {
 }
 
 /// A pivot and how sums follow when it moves.
+///
+/// ```
+/// use keops_core::{graph::{Builder, Category}, reduce::{Family, LOG_SUM_EXP}};
+/// let Family::Accumulate(lse) = &LOG_SUM_EXP.kind else { unreachable!("it accumulates") };
+/// let pivot = lse.pivot.as_ref().unwrap();
+/// assert!(!pivot.shown); // log(Σ exp(f - m)) + m is the same for all m
+/// let b = Builder::default();
+/// // A sum of exp(f - 3) as one of exp(f - 3): nothing changes.
+/// let sums = b.fresh(1, Category::I);
+/// assert_eq!((pivot.rebase)(sums, b.lit(3.0), b.lit(3.0)).id, sums.id);
+/// ```
 pub struct Pivot {
     /// Does the result show the pivot? Otherwise it only keeps sums within range.
     pub shown: bool,
@@ -78,6 +143,12 @@ pub struct Pivot {
 }
 
 /// A selecting reduction.
+///
+/// ```
+/// use keops_core::reduce::{Family, MIN_ARG_MIN, Order, Select};
+/// let Family::Select(select) = MIN_ARG_MIN.kind else { unreachable!("it selects") };
+/// assert_eq!(select, Select { order: Order::Min, many: false, value: true, index: true });
+/// ```
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
 pub struct Select {
     /// Which keys win.
@@ -116,6 +187,16 @@ fn extended<'g>(m: Ex<'g>, total: Ex<'g>) -> Ex<'g> {
 }
 
 /// `Σ f`
+///
+/// ```
+/// use keops_core::{genred::Genred, reduce::SUM, spec::Axis};
+/// use ndarray::{Array2, array};
+/// let sum: Genred = Genred::new("x * y", ["x = Vi(2)", "y = Vj(1)"], &SUM, Axis::J)?;
+/// let x = array![[1.0, 10.0]];
+/// assert_eq!(sum.call((&x, &array![[2.0], [3.0]]))?, array![[5.0, 50.0]].into_dyn());
+/// assert_eq!(sum.call((&x, &Array2::zeros((0, 1))))?, array![[0.0, 0.0]].into_dyn());
+/// # Ok::<(), keops_core::error::Error>(())
+/// ```
 pub static SUM: ReductionDef = ReductionDef {
     name: "Sum",
     spellings: &[],
@@ -131,6 +212,16 @@ pub static SUM: ReductionDef = ReductionDef {
     }),
 };
 /// `log Σ w exp f`
+/// The formula has dimension 1, the result that of the weight.
+///
+/// ```
+/// use keops_core::{genred::Genred, reduce::LOG_SUM_EXP, spec::Axis};
+/// use ndarray::array;
+/// let lse: Genred = Genred::new("y", ["y = Vj(1)"], &LOG_SUM_EXP, Axis::J)?;
+/// let large = array![[1000.0], [1000.0]]; // exp(1000) is infinite
+/// assert_eq!(lse.call((&large,))?, array![[1000.0 + 2f64.ln()]].into_dyn());
+/// # Ok::<(), keops_core::error::Error>(())
+/// ```
 pub static LOG_SUM_EXP: ReductionDef = ReductionDef {
     name: "LogSumExp",
     spellings: &["LogSumExpWeight", "LogSumExp_Weight"],
@@ -154,6 +245,17 @@ pub static LOG_SUM_EXP: ReductionDef = ReductionDef {
     }),
 };
 /// `Σ w exp f / Σ exp f`
+/// The formula has dimension 1, the result that of the weight: attention.
+///
+/// ```
+/// use keops_core::{genred::Genred, reduce::SUM_SOFT_MAX_WEIGHT, spec::Axis};
+/// use ndarray::array;
+/// let aliases = ["y = Vj(1)", "v = Vj(2)"];
+/// let mean: Genred = Genred::weighted("y", "v", aliases, &SUM_SOFT_MAX_WEIGHT, Axis::J)?;
+/// let out = mean.call((&array![[7.0], [7.0]], &array![[1.0, 2.0], [3.0, 6.0]]))?;
+/// assert_eq!(out, array![[2.0, 4.0]].into_dyn());
+/// # Ok::<(), keops_core::error::Error>(())
+/// ```
 pub static SUM_SOFT_MAX_WEIGHT: ReductionDef = ReductionDef {
     name: "SumSoftMaxWeight",
     spellings: &["SoftMax"],
@@ -179,6 +281,15 @@ pub static SUM_SOFT_MAX_WEIGHT: ReductionDef = ReductionDef {
 };
 
 /// `(max f, Σ w exp(f - max f))`
+/// The formula has dimension 1; the result has one component more than the weight (or than 1).
+///
+/// ```
+/// use keops_core::{genred::Genred, reduce::MAX_SUM_SHIFT_EXP, spec::Axis};
+/// use ndarray::array;
+/// let pair: Genred = Genred::new("y", ["y = Vj(1)"], &MAX_SUM_SHIFT_EXP, Axis::J)?;
+/// assert_eq!(pair.call((&array![[1000.0], [1000.0]],))?, array![[1000.0, 2.0]].into_dyn());
+/// # Ok::<(), keops_core::error::Error>(())
+/// ```
 pub static MAX_SUM_SHIFT_EXP: ReductionDef = ReductionDef {
     name: "Max_SumShiftExp",
     spellings: &["MaxSumShiftExp", "Max_SumShiftExpWeight", "MaxSumShiftExpWeight"],
@@ -202,7 +313,15 @@ pub static MAX_SUM_SHIFT_EXP: ReductionDef = ReductionDef {
         saved: None,
     }),
 };
-/// Zeros.
+/// Zeros, of the dimension of the formula.
+///
+/// ```
+/// use keops_core::{genred::Genred, reduce::ZERO, spec::Axis};
+/// use ndarray::array;
+/// let zero: Genred = Genred::new("x", ["x = Vi(2)"], &ZERO, Axis::J)?;
+/// assert_eq!(zero.call((&array![[1.0, 2.0]],))?, array![[0.0, 0.0]].into_dyn());
+/// # Ok::<(), keops_core::error::Error>(())
+/// ```
 pub static ZERO: ReductionDef = ReductionDef {
     name: "Zero",
     spellings: &[],
@@ -316,6 +435,12 @@ pub static ALL: &[&ReductionDef] = &[
 ];
 
 /// The reduction of that name or spelling.
+///
+/// ```
+/// use keops_core::reduce;
+/// assert_eq!(reduce::by_name("Kmin"), Some(&reduce::K_MIN)); // as KeOps spells it
+/// assert_eq!(reduce::by_name("Median"), None);
+/// ```
 pub fn by_name(name: &str) -> Option<&'static ReductionDef> {
     ALL.iter().copied().find(|r| r.name == name || r.spellings.contains(&name))
 }

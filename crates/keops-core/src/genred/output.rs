@@ -6,14 +6,45 @@ use crate::error::{Error, InputError};
 use ndarray::{Array, ArrayD, ArrayViewMut, Dimension, IxDyn};
 
 /// An array to write a result into: an owned array, or a mutable view of any layout.
+/// [`Genred::call_into`] writes into one; there is no need to call its methods.
+///
+/// ```
+/// use keops_core::{genred::Genred, reduce::SUM, spec::Axis};
+/// use ndarray::{Array2, array, s};
+/// let sum: Genred = Genred::new("x", ["x = Vi(1)"], &SUM, Axis::J)?;
+/// let mut table = Array2::zeros((2, 2));
+/// sum.call_into((&array![[1.0], [2.0]],), &mut table.slice_mut(s![.., ..1]))?;
+/// assert_eq!(table, array![[1.0, 0.0], [2.0, 0.0]]);
+/// # Ok::<(), keops_core::error::Error>(())
+/// ```
 pub trait IntoOutput {
     /// Element type.
     type Elem: Element;
     /// Shape.
+    ///
+    /// ```
+    /// use keops_core::genred::IntoOutput;
+    /// assert_eq!(IntoOutput::shape(&ndarray::Array2::<f64>::zeros((3, 1))), [3, 1]);
+    /// ```
     fn shape(&self) -> &[usize];
     /// Its memory, if it is owned and row-major; the array is empty until [`IntoOutput::put`].
+    ///
+    /// ```
+    /// use keops_core::genred::IntoOutput;
+    /// let mut out = ndarray::array![[1.0, 2.0]];
+    /// assert!(out.view_mut().take().is_none()); // not owned
+    /// assert_eq!(out.take(), Some(ndarray::array![[1.0, 2.0]].into_dyn()));
+    /// assert!(out.is_empty());
+    /// ```
     fn take(&mut self) -> Option<ArrayD<Self::Elem>>;
     /// The values, of the shape it has, or had before [`IntoOutput::take`].
+    ///
+    /// ```
+    /// use keops_core::genred::IntoOutput;
+    /// let mut out = ndarray::array![[1.0, 2.0]];
+    /// out.view_mut().put(ndarray::array![[3.0, 4.0]].into_dyn());
+    /// assert_eq!(out, ndarray::array![[3.0, 4.0]]);
+    /// ```
     fn put(&mut self, values: ArrayD<Self::Elem>);
 }
 impl<T: Element, D: Dimension> IntoOutput for Array<T, D> {

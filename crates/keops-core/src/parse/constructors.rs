@@ -38,6 +38,17 @@ impl<P: Place + Default> Genred<P> {
     /// A reduction of a formula given as text; `aliases` declare its variables in the order of
     /// arguments. See [`crate::parse`] for the syntax.
     ///
+    /// ```
+    /// use keops_core::{genred::{Genred, Reference}, reduce::SUM, spec::Axis};
+    /// use ndarray::array;
+    /// let dots: Genred = Genred::new("(x | y)", ["x = Vi(2)", "y = Vj(2)"], &SUM, Axis::J)?;
+    /// let (x, y) = (array![[1.0, 2.0]], array![[3.0, 4.0], [5.0, 6.0]]);
+    /// assert_eq!(dots.call((&x, &y))?, array![[11.0 + 17.0]].into_dyn());
+    /// let e = Genred::<Reference>::new("(x | z)", ["x = Vi(2)"], &SUM, Axis::J).unwrap_err();
+    /// assert!(e.to_string().contains("z"), "{e}"); // with a caret under it
+    /// # Ok::<(), keops_core::error::Error>(())
+    /// ```
+    ///
     /// # Errors
     /// [`Error::Parse`] with the place in the text, [`Error::Input`] if formula, reduction and
     /// number of winners do not fit.
@@ -89,6 +100,15 @@ impl<P: Place + Default> Genred<P> {
         Ok(Genred::from_formula(formula, reduction, axis)?)
     }
     /// From a whole reduction as text, in KeOps' internal form: see [`parse_reduction`].
+    ///
+    /// ```
+    /// use keops_core::genred::Genred;
+    /// use ndarray::array;
+    /// let nearest: Genred = Genred::from_text("ArgKMin_Reduction(SqDist(x, y), 2, 0)", ["x = Vi(1)", "y = Vj(1)"])?;
+    /// let found = nearest.call_indices((&array![[0.0]], &array![[5.0], [1.0], [-2.0]]))?;
+    /// assert_eq!(found, array![[1, 2]].into_dyn());
+    /// # Ok::<(), keops_core::error::Error>(())
+    /// ```
     ///
     /// # Errors
     /// As [`parse_reduction`].

@@ -34,6 +34,20 @@ enum Raw {
 /// `Diff_WithSavedForward(reduction, variable, tangent, saved)`, its derivative along a tangent.
 /// Gradients with respect to parameters are summed over all rows.
 ///
+/// ```
+/// use keops_core::genred::{Genred, Reference};
+/// use keops_core::parse::parse_reduction;
+/// use ndarray::array;
+/// let aliases = ["x = Vi(1)", "y = Vj(1)", "e = Vi(1)", "saved = Vi(1)"];
+/// let (x, y, e) = (array![[2.0]], array![[5.0], [7.0]], array![[10.0]]);
+/// let sum: Genred<Reference> = parse_reduction("Sum_Reduction(Square(x) * y, 0)", &aliases[..2])?.into();
+/// assert_eq!(sum.call((&x, &y))?, array![[48.0]].into_dyn());
+/// let gradient = "Grad_WithSavedForward(Sum_Reduction(Square(x) * y, 0), x, e, saved)";
+/// let gradient: Genred<Reference> = parse_reduction(gradient, &aliases)?.into();
+/// assert_eq!(gradient.call((&x, &y, &e, &array![[48.0]]))?, array![[480.0]].into_dyn());
+/// # Ok::<(), keops_core::error::Error>(())
+/// ```
+///
 /// # Errors
 /// [`Error::Parse`] with the place; [`Error::Grad`] where there is no derivative; [`Error::Input`]
 /// if formula and reduction do not fit.

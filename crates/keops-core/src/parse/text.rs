@@ -9,6 +9,14 @@ use std::collections::{HashMap, HashSet};
 use std::fmt;
 
 /// A formula as text: what [`super::parse_formula`] takes.
+///
+/// ```
+/// use keops_core::parse::{FormulaText, parse_formula};
+/// let text = parse_formula("x * x", None, &["x = Vi(3)"])?.to_text();
+/// let aliases = vec!["x = Vi(0, 3)".to_string()];
+/// assert_eq!(text, FormulaText { formula: "x * x".into(), weight: None, aliases });
+/// # Ok::<(), keops_core::error::ParseError>(())
+/// ```
 #[derive(Clone, PartialEq, Eq, Debug)]
 pub struct FormulaText {
     /// The formula.
@@ -22,6 +30,15 @@ pub struct FormulaText {
 impl Formula {
     /// As text. Values that occur several times are defined first: `t0 = …; `. Reading it gives
     /// the same graph, with variables numbered in the order of arguments.
+    ///
+    /// ```
+    /// use keops_core::{genred::Reference, lazy::LazyTensor, parse::parse_formula};
+    /// let x = LazyTensor::<f64, Reference>::vi(ndarray::array![[1.0, 2.0]]);
+    /// let text = (&x * 3).exp().formula()?.to_text();
+    /// assert_eq!((text.formula.as_str(), &text.aliases[..]), ("Exp(v0 * 3)", &["v0 = Vi(0, 2)".into()][..]));
+    /// assert_eq!(parse_formula(&text.formula, None, &["v0 = Vi(0, 2)"])?.to_text(), text);
+    /// # Ok::<(), keops_core::error::Error>(())
+    /// ```
     pub fn to_text(&self) -> FormulaText {
         let names = self.printable_names();
         let aliases = self.vars.iter().zip(&names).enumerate().map(|(k, (v, name))| {

@@ -5,6 +5,11 @@ use crate::error::InputError;
 use ndarray::ArrayView2;
 
 /// Largest number of clusters, so largest label, of [`cluster_ranges`].
+///
+/// ```
+/// use keops_core::ranges::{MAX_CLUSTERS, cluster_ranges};
+/// assert!(cluster_ranges(&[MAX_CLUSTERS]).is_err());
+/// ```
 pub const MAX_CLUSTERS: usize = 1 << 24;
 
 /// The order of rows in which labels ascend; rows of one label keep theirs.
@@ -28,6 +33,13 @@ pub fn sort_clusters<L: Ord>(labels: &[L]) -> Vec<usize> {
 
 /// The rows `[start, end)` of each label, from sorted labels `0, 1, …`; a label that does not occur
 /// has an empty range. See [`sort_clusters`].
+///
+/// ```
+/// use keops_core::ranges::cluster_ranges;
+/// assert_eq!(cluster_ranges(&[0, 0, 2])?, [[0, 2], [2, 2], [2, 3]]);
+/// assert!(cluster_ranges(&[1, 0]).is_err()); // not sorted
+/// # Ok::<(), keops_core::error::InputError>(())
+/// ```
 ///
 /// # Errors
 /// [`InputError::Ranges`] if labels are not sorted, or not below [`MAX_CLUSTERS`].
@@ -88,6 +100,15 @@ impl Ranges {
     }
     /// As [`Ranges::from_matrix`], for contiguous clusters, which are given by their ends, and a
     /// row-major mask.
+    ///
+    /// ```
+    /// use keops_core::ranges::Ranges;
+    /// // Rows 0..3 and 3..4, columns 0..1 and 1..3; the first rows meet the first column only.
+    /// let ranges = Ranges::from_clusters(&[3, 4], &[1, 3], &[true, false, true, true])?;
+    /// assert_eq!(ranges.pairs(), 3 + 1 + 2);
+    /// assert!(Ranges::from_clusters(&[3, 4], &[1, 3], &[true]).is_err());
+    /// # Ok::<(), keops_core::error::InputError>(())
+    /// ```
     ///
     /// # Errors
     /// [`InputError::Ranges`] if the mask has another length, or if ends do not ascend.
