@@ -211,6 +211,19 @@ fn components() {
     value(&format!("ArgMax({ties})"), &[1.0], &[1.0]);
     value(&format!("ArgMin({ties})"), &[1.0, -1.0], &[3.0, 1.0]);
     slope(&format!("Max({ties})"), &[1.0], 1.0, &[2.0]);
+    // NaN is passed over, an infinity is not: few components, and many in a loop.
+    for dim in [4, 40] {
+        for (f, infinity) in [("ArgMin", INF), ("ArgMax", -INF)] {
+            let g = genred(&format!("{f}(x)"), &[&format!("x = Vi({dim})")], &SUM);
+            let none = vec![NAN; dim];
+            let mut two = none.clone();
+            two[2..4].fill(infinity);
+            let x = ArrayD::from_shape_vec(vec![2, dim], [none, two].concat()).unwrap();
+            for got in everywhere(&g, &[&x]) {
+                assert!(same(&got, &[0.0, 2.0]), "{f} of {dim}: {got:?}");
+            }
+        }
+    }
     let hot = |x: f64, expected: [f64; 3]| value("OneHot(x, 3)", &[x], &expected);
     hot(0.5, [0.0, 1.0, 0.0]);
     hot(1.4, [0.0, 1.0, 0.0]);

@@ -116,6 +116,8 @@ pub struct Running {
     /// Relative error of an exponential per unit of its argument, in ulp: the reduction of the
     /// argument in one step, which the summands of sums may use.
     cheap_exp: f64,
+    /// Are addends scaled by a pivot?
+    pivots: bool,
     /// For each operation: operands whose derivative is 0 everywhere. The value is constant or
     /// jumps as they move.
     predicates: HashMap<&'static str, Vec<bool>>,
@@ -129,13 +131,13 @@ impl Running {
         } else {
             (2f64.powi(-53), f64::from_bits(1), f64::MAX)
         };
-        let cheap_exp = match &spec.reduction.kind {
-            Family::Select(_) => 0.0,
+        let (cheap_exp, pivots) = match &spec.reduction.kind {
+            Family::Select(_) => (0.0, false),
             // With a pivot, rescaling a sum does it once more.
-            Family::Accumulate(a) => 1.0 + a.pivot.is_some() as u8 as f64,
+            Family::Accumulate(a) => (1.0 + f64::from(a.pivot.is_some()), a.pivot.is_some()),
         };
         let predicates = ops::ALL.iter().map(|op| (op.name, op.jumps())).collect();
-        Running { single, unit, tiny, max, cheap_exp, predicates }
+        Running { single, unit, tiny, max, cheap_exp, pivots, predicates }
     }
     /// Errors of the reference count too where it is no more precise than the device.
     fn sides(&self) -> f64 {
@@ -301,8 +303,10 @@ fn samples(op: &OpDef, a: Approx) -> Vec<f64> {
     } else {
         s.extend([a.low(), a.high()]);
         if a.e > WIDE {
-            // The extremum of a wide interval may be inside.
-            s.extend([0.25, 0.5, 0.75].iter().flat_map(|t| [a.v - t * a.e, a.v + t * a.e]));
+            // The extremum of a wide interval may be inside. The fractions have no common measure:
+            // no period of an oscillating operation divides all of the steps.
+            let fractions = [5f64.sqrt() - 2.0, 2f64.sqrt() - 1.0, 3f64.sqrt() - 1.0];
+            s.extend(fractions.iter().flat_map(|t| [a.v - t * a.e, a.v + t * a.e]));
         }
     }
     let special = [0.0, -0.0].iter().chain(op.kinks);
@@ -364,7 +368,10 @@ impl Arithmetic for Running {
         let mut y = self.rounded(op.ulps + inverse as u8 as f64, v, e, known);
         if std::ptr::eq(op, &ops::EXP) && y.finite() && x[0].v.is_finite() {
             let cheap = self.cheap_exp * 2.0 * self.unit * x[0].v.abs() * (y.v.abs() + y.e);
-            y = self.checked(y.v, y.e + cheap);
+            // Beside the pivot of another part of the row it may not underflow, and zero is not the
+            // only number whose product with an infinite weight is wanted.
+            let underflow = if self.pivots && y.v == 0.0 { f64::from_bits(1) } else { 0.0 };
+            y = self.checked(y.v, (y.e + cheap).max(underflow));
         }
         y
     }

@@ -707,10 +707,12 @@ impl<'a> Lowerer<'a> {
         let least = matches!(op, FoldOp::Min | FoldOp::ArgMin);
         let mut key = self.arena.real(if least { f64::INFINITY } else { f64::NEG_INFINITY });
         let mut at = self.arena.real(0.0);
-        for k in 0..dim {
+        // From the last on, so that the first of equals is the one that stays, also among infinities
+        // (which a strict comparison with the first bound would never take).
+        for k in (0..dim).rev() {
             let v = self.component(x, &Affine::constant(k as i64))?;
             let (lo, hi) = if least { (v, key) } else { (key, v) };
-            let better = self.arena.prim(Prim::Lt, &[lo, hi]);
+            let better = self.arena.prim(Prim::Le, &[lo, hi]);
             let position = self.arena.real(k as f64);
             at = self.arena.prim(Prim::Select, &[better, position, at]);
             key = self.arena.prim(if least { Prim::Min } else { Prim::Max }, &[v, key]);

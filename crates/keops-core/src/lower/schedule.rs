@@ -281,8 +281,10 @@ impl Scheduler<'_, '_> {
             roots.extend(position);
             let start = match kind {
                 FoldKind::Sum => 0.0,
-                FoldKind::Min | FoldKind::ArgMin => f64::INFINITY,
-                FoldKind::Max | FoldKind::ArgMax => f64::NEG_INFINITY,
+                FoldKind::Min => f64::INFINITY,
+                FoldKind::Max => f64::NEG_INFINITY,
+                // None yet: an infinity that follows NaN wins as well.
+                FoldKind::ArgMin | FoldKind::ArgMax => f64::NAN,
             };
             let value = self.define(Op::Real(start), vec![], Kind::Real);
             let key = if position.is_some() { self.temp(Kind::Real) } else { v };
@@ -299,6 +301,19 @@ impl Scheduler<'_, '_> {
                 let prim = |s: &mut Self, op: Prim, args: &[Val]| {
                     s.define(Op::Prim(op), args.to_vec(), op.signature().1)
                 };
+                if let Some(at) = p.position {
+                    let at = s.place(at);
+                    let (a, b) = if p.kind == FoldKind::ArgMin { (p.key, x) } else { (x, p.key) };
+                    let no_better = prim(s, Prim::Le, &[a, b]);
+                    let better = prim(s, Prim::MaskNot, &[no_better]);
+                    let number = prim(s, Prim::Eq, &[x, x]);
+                    let better = prim(s, Prim::MaskAnd, &[better, number]);
+                    let winner = prim(s, Prim::Select, &[better, at, p.acc]);
+                    let key = prim(s, Prim::Select, &[better, x, p.key]);
+                    s.out.push(SInst::Update { acc: p.acc, value: winner });
+                    s.out.push(SInst::Update { acc: p.key, value: key });
+                    continue;
+                }
                 let new = match (p.kind, p.product) {
                     (FoldKind::Sum, Some((a, b))) => {
                         let (a, b) = (s.place(a), s.place(b));
@@ -308,13 +323,6 @@ impl Scheduler<'_, '_> {
                     (FoldKind::Min | FoldKind::ArgMin, _) => prim(s, Prim::Min, &[x, p.key]),
                     (FoldKind::Max | FoldKind::ArgMax, _) => prim(s, Prim::Max, &[x, p.key]),
                 };
-                if let Some(at) = p.position {
-                    let at = s.place(at);
-                    let (a, b) = if p.kind == FoldKind::ArgMin { (x, p.key) } else { (p.key, x) };
-                    let better = prim(s, Prim::Lt, &[a, b]);
-                    let winner = prim(s, Prim::Select, &[better, at, p.acc]);
-                    s.out.push(SInst::Update { acc: p.acc, value: winner });
-                }
                 s.out.push(SInst::Update { acc: p.key, value: new });
             }
         });
