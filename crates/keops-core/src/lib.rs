@@ -27,7 +27,7 @@ pub mod print;
 pub mod program;
 pub mod ranges;
 pub mod reduce;
-pub mod simplify;
+mod simplify;
 pub mod spec;
 pub mod vecmath;
 pub mod verify;

@@ -46,7 +46,7 @@ pub fn collected<T>(
 ///
 /// # Errors
 /// [`OutOfMemory`]
-pub fn push<T>(v: &mut Vec<T>, item: T, what: &str) -> Result<(), OutOfMemory> {
+pub(crate) fn push<T>(v: &mut Vec<T>, item: T, what: &str) -> Result<(), OutOfMemory> {
     if v.len() == v.capacity() {
         v.try_reserve(1).map_err(|_| refused::<T>(v.len().saturating_mul(2), what))?;
     }
@@ -58,7 +58,7 @@ pub fn push<T>(v: &mut Vec<T>, item: T, what: &str) -> Result<(), OutOfMemory> {
 ///
 /// # Errors
 /// [`OutOfMemory`]
-pub fn mapped<A: Copy, B>(
+pub(crate) fn mapped<A: Copy, B>(
     array: &ArrayViewD<'_, A>,
     f: impl FnMut(A) -> B,
     what: &str,

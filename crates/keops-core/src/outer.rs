@@ -14,209 +14,41 @@
 //! batch axes is summed over them, to the value's own shape: every cotangent passes through
 //! [`OuterNode::Rebatch`].
 
-use crate::error::InputError;
-use crate::eval::Prepared;
-use crate::genred::Reduce;
-use crate::graph::{Builder, Category, Ex, Graph, MAX_DIM, MAX_NODES, Node, NodeId, Var};
+mod computation;
+mod nodes;
+
+pub use computation::{Computation, Formula, InputDef, OutputDef};
+pub use nodes::{OuterId, OuterNode, Port, PortInfo, Reduction, RowMap, Selected};
+
+use crate::graph::{Builder, Category, Ex, MAX_NODES, Node, Var};
 use crate::key;
 use crate::print;
-use crate::reduce::{Family, ReductionDef, WeightRule};
-use crate::spec::{Axis, Device, OutputSpec, ReduceOptions, ReduceSpec};
+use crate::spec::ReduceOptions;
 use hashbrown::HashMap;
 use std::collections::BTreeSet;
 use std::fmt;
-use std::hash::{Hash, Hasher};
 use std::sync::Arc;
 
 /// Most operands of a generated row map: kernels have a bounded number of arguments.
 const FAN_IN: usize = 16;
 
-/// A node of an [`OuterGraph`]. Operands come before their users.
-#[derive(Clone, Copy, PartialEq, Eq, Hash, PartialOrd, Ord, Debug)]
-pub struct OuterId(pub u32);
-
-/// One result of a node.
-#[derive(Clone, Copy, PartialEq, Eq, Hash, PartialOrd, Ord, Debug)]
-pub struct Port {
-    /// The node.
-    pub node: OuterId,
-    /// Which of its results, in the order of [`ReduceSpec::outputs`] (0 for all other nodes).
-    pub output: u32,
-}
-
-/// What a [`Port`] carries.
-#[derive(Clone, Copy, PartialEq, Eq, Debug)]
-pub struct PortInfo {
-    /// Components per row.
-    pub dim: usize,
-    /// What its rows are indexed by.
-    pub category: Category,
-    /// Indices (i64) rather than values?
-    pub index: bool,
-}
-
-/// A reduction whose variables are bound to values of the graph.
-#[derive(Clone, Debug)]
-pub struct Reduction {
-    /// Graph of both formulas.
-    pub graph: Arc<Graph>,
-    /// The formula.
-    pub formula: NodeId,
-    /// The second formula of weighted reductions.
-    pub weight: Option<NodeId>,
-    /// Which reduction.
-    pub reduction: &'static ReductionDef,
-    /// How many winners, for reductions that take several; else 1.
-    pub k: usize,
-    /// The index it runs over.
-    pub axis: Axis,
-    /// Options of the sums inside.
-    pub options: ReduceOptions,
-    /// What each variable stands for.
-    pub bindings: Vec<(Var, Port)>,
-}
-
-impl Reduction {
-    /// The specification for a backend; `names` are those of the bindings.
-    pub fn spec(&self, dtype: crate::data::DType, names: Vec<String>) -> ReduceSpec {
-        ReduceSpec {
-            graph: self.graph.clone(),
-            formula: self.formula,
-            weight: self.weight,
-            reduction: self.reduction,
-            k: self.k,
-            axis: self.axis,
-            vars: self.bindings.iter().map(|(v, _)| *v).collect(),
-            names,
-            dtype,
-            options: self.options,
-        }
-    }
-    /// The results in order.
-    pub fn outputs(&self) -> Vec<OutputSpec> {
-        self.spec(crate::data::DType::F64, vec![]).outputs()
-    }
-    /// The formula, and the weight if there is one.
-    pub fn roots(&self) -> Vec<NodeId> {
-        std::iter::once(self.formula).chain(self.weight).collect()
-    }
-}
-
-impl Hash for Reduction {
-    fn hash<H: Hasher>(&self, state: &mut H) {
-        key::formulas(&self.graph, &self.roots(), state);
-        let Reduction { reduction, k, axis, options, bindings, .. } = self;
-        (reduction, k, axis, options, bindings).hash(state);
-    }
-}
-
-/// A formula evaluated row by row.
-#[derive(Clone, Debug)]
-pub struct RowMap {
-    /// Graph of the formula.
-    pub graph: Arc<Graph>,
-    /// The formula, of variables of `category` and parameters.
-    pub root: NodeId,
-    /// What each variable stands for.
-    pub bindings: Vec<(Var, Port)>,
-    /// What the rows are indexed by; `Param` is one row.
-    pub category: Category,
-    /// A variable that is negative in rows without meaning (no entry was selected there): there
-    /// every derivative is exactly 0, whatever the formula does.
-    pub present: Option<Var>,
-}
-
-impl Hash for RowMap {
-    fn hash<H: Hasher>(&self, state: &mut H) {
-        key::formulas(&self.graph, &[self.root], state);
-        (&self.bindings, self.category, self.present).hash(state);
-    }
-}
-
-/// One column of an index result: for each row, the number of a row of the other category, or -1.
-#[derive(Clone, Copy, PartialEq, Eq, Hash, Debug)]
-pub struct Selected {
-    /// The indices.
-    pub index: Port,
-    /// Which column of them.
-    pub column: usize,
-}
-
-/// A node.
-#[derive(Clone, Debug, Hash)]
-pub enum OuterNode {
-    /// An argument of the computation.
-    Input {
-        /// Its number.
-        slot: usize,
-        /// Components per row.
-        dim: usize,
-        /// What its rows are indexed by.
-        category: Category,
-    },
-    /// A reduction.
-    Reduce(Reduction),
-    /// A formula row by row.
-    RowMap(RowMap),
-    /// The rows added up, a parameter.
-    SumRows {
-        /// Source, with rows.
-        x: Port,
-    },
-    /// `out[r] = x[at[r]]`, zeros where the index is -1.
-    GatherRows {
-        /// Source, of the category that the indices refer to.
-        x: Port,
-        /// The indices; the result has their rows.
-        at: Selected,
-    },
-    /// Adjoint of [`OuterNode::GatherRows`]: `out[at[r]] += x[r]`, rows in ascending order of r,
-    /// added in f64.
-    ScatterAddRows {
-        /// Source, of the category of the indices.
-        x: Port,
-        /// The indices.
-        at: Selected,
-        /// What the rows of the result are indexed by.
-        category: Category,
-    },
-    /// The indices as reals, of dimension 1, -1 where there is none.
-    RowIndex {
-        /// The indices.
-        at: Selected,
-    },
-    /// `x` with the batch shape of `like`: repeated along batch axes that only `like` has, summed
-    /// over those that only `x` has. It is its own adjoint with the roles exchanged.
-    Rebatch {
-        /// Source.
-        x: Port,
-        /// Only its batch shape is read.
-        like: Port,
-    },
-}
-
-impl OuterNode {
-    /// Values that the node reads ([`OuterNode::Rebatch`] does not read `like`).
-    pub fn operands(&self) -> Vec<Port> {
-        match self {
-            OuterNode::Input { .. } => vec![],
-            OuterNode::Reduce(r) => r.bindings.iter().map(|(_, p)| *p).collect(),
-            OuterNode::RowMap(m) => m.bindings.iter().map(|(_, p)| *p).collect(),
-            OuterNode::SumRows { x } | OuterNode::Rebatch { x, .. } => vec![*x],
-            OuterNode::GatherRows { x, at } | OuterNode::ScatterAddRows { x, at, .. } => {
-                vec![*x, at.index]
-            }
-            OuterNode::RowIndex { at } => vec![at.index],
-        }
-    }
-}
-
 /// A node of a computation takes as much time and memory as so many nodes of a formula.
 const NODE: usize = 16;
 
 /// Nodes of whole computations; structurally equal nodes are one node. Nodes are only ever
-/// appended, so that ports stay valid in every graph that was derived from theirs. Methods take
-/// ports of this graph and bindings that fit their variables.
+/// appended, so that ports stay valid in every graph that was derived from theirs.
+///
+/// Methods take ports of this graph and bindings that fit their variables, and panic for ports of
+/// another graph. A graph becomes a function of arrays by [`Computation::new`].
+///
+/// ```
+/// use keops_core::{graph::Category, outer::OuterGraph};
+/// let mut g = OuterGraph::default();
+/// let x = g.input(0, 3, Category::I);
+/// let total = g.sum_rows(x);
+/// assert_eq!(g.sum_rows(x), total); // found, not added again
+/// assert_eq!(g.to_string(), "#0: Vi(3) = input 0\n#1: Pm(3) = sum of rows of #0\n");
+/// ```
 #[derive(Clone, Default, Debug)]
 pub struct OuterGraph {
     nodes: Vec<OuterNode>,
@@ -230,27 +62,75 @@ pub struct OuterGraph {
 }
 
 impl OuterGraph {
-    /// The node.
+    /// The node. Panics if it is none of this graph.
+    ///
+    /// ```
+    /// use keops_core::{graph::Category, outer::{OuterGraph, OuterNode}};
+    /// let mut g = OuterGraph::default();
+    /// let x = g.input(0, 3, Category::I);
+    /// assert!(matches!(g.node(x.node), OuterNode::Input { slot: 0, dim: 3, .. }));
+    /// ```
     pub fn node(&self, id: OuterId) -> &OuterNode {
         &self.nodes[id.0 as usize]
     }
     /// Number of nodes.
+    ///
+    /// ```
+    /// use keops_core::{graph::Category, outer::OuterGraph};
+    /// let mut g = OuterGraph::default();
+    /// g.input(0, 3, Category::I);
+    /// g.input(1, 3, Category::J);
+    /// g.input(0, 3, Category::I); // the same
+    /// assert_eq!(g.len(), 2);
+    /// ```
     pub fn len(&self) -> usize {
         self.nodes.len()
     }
     /// Has it no node?
+    ///
+    /// ```
+    /// use keops_core::outer::OuterGraph;
+    /// assert!(OuterGraph::default().is_empty());
+    /// ```
     pub fn is_empty(&self) -> bool {
         self.nodes.is_empty()
     }
-    /// Do its formulas have more than [`MAX_NODES`] nodes together?
+    /// Do its formulas have more than [`MAX_NODES`] nodes together? Every node of the computation
+    /// counts as 16 more. [`Computation::new`] and derivatives refuse a full graph.
+    ///
+    /// ```
+    /// use keops_core::graph::{Category, MAX_NODES};
+    /// use keops_core::outer::{Computation, OuterGraph};
+    /// let mut g = OuterGraph::default();
+    /// (0..=MAX_NODES / 16).for_each(|slot| _ = g.input(slot, 1, Category::I));
+    /// assert!(g.is_full());
+    /// assert!(Computation::new(g, vec![], vec![]).unwrap_err().to_string().contains("nodes"));
+    /// ```
     pub fn is_full(&self) -> bool {
         self.full
     }
-    /// What a port carries.
+    /// What a port carries. Panics if it is none of this graph.
+    ///
+    /// ```
+    /// use keops_core::{graph::Category, outer::OuterGraph};
+    /// let mut g = OuterGraph::default();
+    /// let weights = g.input(0, 7, Category::Param);
+    /// assert_eq!((g.info(weights).dim, g.info(weights).category), (7, Category::Param));
+    /// ```
     pub fn info(&self, port: Port) -> PortInfo {
         self.ports[port.node.0 as usize][port.output as usize]
     }
-    /// The results of a node.
+    /// The results of a node: one, or two for a reduction that gives values and indices.
+    ///
+    /// ```
+    /// use keops_core::outer::Computation;
+    /// # use keops_core::{parse::parse_formula, reduce::MAX_ARG_MAX, spec::Axis};
+    /// let f = parse_formula("x * y", None, &["x = Vi(2)", "y = Vj(2)"])?;
+    /// let c = Computation::reduction(f, &MAX_ARG_MAX, 1, Axis::J)?;
+    /// let ports = c.graph().ports(c.outputs()[0].port.node);
+    /// assert_eq!([ports[0].index, ports[1].index], [false, true]);
+    /// # Ok::<(), keops_core::error::Error>(())
+    /// ```
     pub fn ports(&self, id: OuterId) -> &[PortInfo] {
         &self.ports[id.0 as usize]
     }
@@ -259,6 +139,15 @@ impl OuterGraph {
         &self.support[id.0 as usize]
     }
     /// Nodes whose values `roots` need, operands first.
+    ///
+    /// ```
+    /// use keops_core::{graph::Category, outer::OuterGraph};
+    /// let mut g = OuterGraph::default();
+    /// let (x, unused) = (g.input(0, 2, Category::I), g.input(1, 2, Category::I));
+    /// let total = g.sum_rows(x);
+    /// assert_eq!(g.live(&[total]), [x.node, total.node]);
+    /// assert!(!g.live(&[total]).contains(&unused.node));
+    /// ```
     pub fn live(&self, roots: &[Port]) -> Vec<OuterId> {
         let Some(top) = roots.iter().map(|p| p.node.0 as usize).max() else { return vec![] };
         let mut mark = vec![false; top + 1];
@@ -324,44 +213,174 @@ impl OuterGraph {
     fn single(&mut self, node: OuterNode) -> Port {
         Port { node: self.intern(node), output: 0 }
     }
-    /// Argument number `slot`.
+    /// Argument number `slot`: `dim` components in each row.
+    ///
+    /// ```
+    /// use keops_core::{graph::Category, outer::OuterGraph};
+    /// let mut g = OuterGraph::default();
+    /// let x = g.input(0, 2, Category::I);
+    /// assert_eq!(g.input(0, 2, Category::I), x);
+    /// assert_ne!(g.input(1, 2, Category::I), x);
+    /// ```
     pub fn input(&mut self, slot: usize, dim: usize, category: Category) -> Port {
         self.single(OuterNode::Input { slot, dim, category })
     }
     /// A reduction; its results are ports 0 and, if it has two, 1.
+    ///
+    /// ```
+    /// use keops_core::outer::{Computation, OuterGraph, OuterNode};
+    /// # use keops_core::{parse::parse_formula, reduce::MIN_ARG_MIN, spec::Axis};
+    /// let f = parse_formula("Abs(x - y)", None, &["x = Vi(1)", "y = Vj(1)"])?;
+    /// let c = Computation::reduction(f, &MIN_ARG_MIN, 1, Axis::J)?;
+    /// let mut g = c.graph().clone();
+    /// let OuterNode::Reduce(nearest) = g.node(c.outputs()[0].port.node) else { unreachable!() };
+    /// // The same the other way round: for each y the nearest x, in rows of j.
+    /// let back = g.reduce(keops_core::outer::Reduction { axis: Axis::I, ..nearest.clone() });
+    /// assert_eq!(g.ports(back).len(), 2);
+    /// assert_eq!(g.ports(back)[0].category, Axis::I.kept());
+    /// # Ok::<(), keops_core::error::Error>(())
+    /// ```
     pub fn reduce(&mut self, r: Reduction) -> OuterId {
         self.single(OuterNode::Reduce(r)).node
     }
     /// A formula row by row. Bindings that the formula does not use are dropped.
+    ///
+    /// ```
+    /// use keops_core::graph::{Builder, Category, Var};
+    /// use keops_core::outer::{OuterGraph, RowMap};
+    /// let mut g = OuterGraph::default();
+    /// let category = Category::J;
+    /// let ports = [g.input(0, 2, category), g.input(1, 2, category)];
+    /// let vars = [0, 1].map(|index| Var { index, dim: 2, category });
+    /// let b = Builder::default();
+    /// let root = b.var(vars[1]).sum().id;
+    /// let bindings = vars.into_iter().zip(ports).collect();
+    /// let graph = b.into_graph().into();
+    /// let sum = g.row_map(RowMap { graph, root, bindings, category, present: None });
+    /// assert_eq!(g.node(sum.node).operands(), [ports[1]]);
+    /// ```
     pub fn row_map(&mut self, mut m: RowMap) -> Port {
         let used = m.graph.variables(&[m.root]);
         m.bindings.retain(|(v, _)| used.contains(v));
         self.single(OuterNode::RowMap(m))
     }
-    /// The rows of `x` added up.
+    /// The rows of `x` added up: `(batch…, rows, dim)` to `(batch…, dim)`.
+    ///
+    /// ```
+    /// use keops_core::data::Element;
+    /// use keops_core::graph::Category;
+    /// use keops_core::outer::{Computation, InputDef, OuterGraph, OutputDef};
+    /// # use keops_core::{interp::Interpreter, spec::Device};
+    /// let mut g = OuterGraph::default();
+    /// let x = g.input(0, 2, Category::I);
+    /// let port = g.sum_rows(x);
+    /// let input = InputDef { name: "x".into(), category: Category::I, row: vec![2], like: None };
+    /// let c = Computation::new(g, vec![input], vec![OutputDef { port, row: vec![2] }])?;
+    /// let x = ndarray::array![[1.0, 2.0], [3.0, 4.0], [5.0, 6.0]];
+    /// let device = Device::new(Interpreter::new());
+    /// let out = c.run(&device, &[f64::erase(x.view().into_dyn())], None)?;
+    /// assert_eq!(out[0].to_f64(), ndarray::array![9.0, 12.0].into_dyn());
+    /// # Ok::<(), keops_core::error::Error>(())
+    /// ```
     pub fn sum_rows(&mut self, x: Port) -> Port {
         self.single(OuterNode::SumRows { x })
     }
-    /// See [`OuterNode::GatherRows`].
+    /// `out[r] = x[at[r]]`, zeros where the index is -1: see [`OuterNode::GatherRows`]. The result
+    /// has the rows of the indices and the dimension of `x`.
+    ///
+    /// ```
+    /// use keops_core::data::Element;
+    /// use keops_core::outer::{Computation, OutputDef, Selected};
+    /// # use keops_core::{parse::parse_formula, reduce::ARG_MIN, spec::{Axis, Device}};
+    /// # use keops_core::{graph::Category, interp::Interpreter};
+    /// # use ndarray::array;
+    /// // The nearest of y for each x.
+    /// let f = parse_formula("SqDist(x, y)", None, &["x = Vi(1)", "y = Vj(1)"])?;
+    /// let nearest = Computation::reduction(f, &ARG_MIN, 1, Axis::J)?;
+    /// let (mut g, index) = (nearest.graph().clone(), nearest.outputs()[0].port);
+    /// let y = g.input(1, 1, Category::J);
+    /// let port = g.gather_rows(y, Selected { index, column: 0 });
+    /// let outputs = vec![OutputDef { port, row: vec![1] }];
+    /// let c = Computation::new(g, nearest.inputs().to_vec(), outputs)?;
+    /// let (x, y) = (array![[0.1], [2.9], [0.8]], array![[0.0], [1.0], [3.0]]);
+    /// let args = [&x, &y].map(|a| f64::erase(a.view().into_dyn()));
+    /// let out = c.run(&Device::new(Interpreter::new()), &args, None)?;
+    /// assert_eq!(out[0].to_f64(), array![[0.0], [3.0], [1.0]].into_dyn());
+    /// # Ok::<(), keops_core::error::Error>(())
+    /// ```
     pub fn gather_rows(&mut self, x: Port, at: Selected) -> Port {
         self.single(OuterNode::GatherRows { x, at })
     }
-    /// See [`OuterNode::ScatterAddRows`].
+    /// `out[at[r]] += x[r]`, the adjoint of a gather: see [`OuterNode::ScatterAddRows`]. The result
+    /// has rows of `category`, to which the indices refer; rows that no index names are 0.
+    ///
+    /// ```
+    /// use keops_core::data::Element;
+    /// use keops_core::outer::{Computation, OutputDef, Selected};
+    /// # use keops_core::{parse::parse_formula, reduce::ARG_MIN, spec::{Axis, Device}};
+    /// # use keops_core::{graph::Category, interp::Interpreter};
+    /// # use ndarray::array;
+    /// // How many of x are nearest to each y: a one for each x, added where its nearest is.
+    /// let f = parse_formula("SqDist(x, y)", None, &["x = Vi(1)", "y = Vj(1)"])?;
+    /// let nearest = Computation::reduction(f, &ARG_MIN, 1, Axis::J)?;
+    /// let (mut g, index) = (nearest.graph().clone(), nearest.outputs()[0].port);
+    /// let one = g.map_rows(Category::I, &[], |b, _| b.lit(1.0));
+    /// let port = g.scatter_add_rows(one, Selected { index, column: 0 }, Category::J);
+    /// let outputs = vec![OutputDef { port, row: vec![1] }];
+    /// let c = Computation::new(g, nearest.inputs().to_vec(), outputs)?;
+    /// let (x, y) = (array![[0.1], [-3.0], [0.8]], array![[0.0], [1.0], [3.0]]);
+    /// let args = [&x, &y].map(|a| f64::erase(a.view().into_dyn()));
+    /// let out = c.run(&Device::new(Interpreter::new()), &args, None)?;
+    /// assert_eq!(out[0].to_f64(), array![[2.0], [1.0], [0.0]].into_dyn());
+    /// # Ok::<(), keops_core::error::Error>(())
+    /// ```
     pub fn scatter_add_rows(&mut self, x: Port, at: Selected, category: Category) -> Port {
         self.single(OuterNode::ScatterAddRows { x, at, category })
     }
-    /// See [`OuterNode::RowIndex`].
+    /// The indices as reals, one in each row: see [`OuterNode::RowIndex`].
+    ///
+    /// ```
+    /// use keops_core::outer::{Computation, Selected};
+    /// # use keops_core::{parse::parse_formula, reduce::ARG_MAX, spec::Axis};
+    /// let f = parse_formula("x | y", None, &["x = Vi(2)", "y = Vj(2)"])?;
+    /// let best = Computation::reduction(f, &ARG_MAX, 1, Axis::I)?; // for each j
+    /// let (mut g, index) = (best.graph().clone(), best.outputs()[0].port);
+    /// let number = g.row_index(Selected { index, column: 0 });
+    /// assert_eq!((g.info(index).index, g.info(number).index), (true, false));
+    /// assert_eq!(g.info(number).category, Axis::I.kept());
+    /// # Ok::<(), keops_core::error::Error>(())
+    /// ```
     pub fn row_index(&mut self, at: Selected) -> Port {
         self.single(OuterNode::RowIndex { at })
     }
-    /// See [`OuterNode::Rebatch`]; `x` itself where both surely have the same batch shape.
+    /// `x` with the batch shape of `like`, see [`OuterNode::Rebatch`]; `x` itself where both surely
+    /// have the same batch shape.
+    ///
+    /// ```
+    /// use keops_core::{graph::Category, outer::OuterGraph};
+    /// let mut g = OuterGraph::default();
+    /// let (x, y) = (g.input(0, 2, Category::I), g.input(1, 3, Category::J));
+    /// // Arguments may have any batch axes, results have those of what they are made of.
+    /// assert_ne!(g.rebatch(x, y), x);
+    /// let total = g.sum_rows(x);
+    /// assert_eq!(g.rebatch(total, x), total);
+    /// ```
     pub fn rebatch(&mut self, x: Port, like: Port) -> Port {
         if self.support(x.node) == self.support(like.node) {
             return x;
         }
         self.single(OuterNode::Rebatch { x, like })
     }
-    /// A row map of several values of one category; `f` gets one handle for each.
+    /// A row map of several values of `category` or parameters; `f` gets one handle for each. The
+    /// result has rows of `category` and the dimension of what `f` returns.
+    ///
+    /// ```
+    /// use keops_core::{graph::Category, outer::OuterGraph};
+    /// let mut g = OuterGraph::default();
+    /// let (x, scale) = (g.input(0, 3, Category::I), g.input(1, 1, Category::Param));
+    /// let square = g.map_rows(Category::I, &[x, scale], |_, v| v[0].dot(v[0]) * v[1]);
+    /// assert_eq!((g.info(square).dim, g.info(square).category), (1, Category::I));
+    /// ```
     pub fn map_rows(
         &mut self,
         category: Category,
@@ -386,6 +405,15 @@ impl OuterGraph {
         self.row_map(RowMap { graph, root, bindings, category, present: None })
     }
     /// Components `start..start + len` of each row.
+    ///
+    /// ```
+    /// use keops_core::{graph::Category, outer::OuterGraph};
+    /// let mut g = OuterGraph::default();
+    /// let x = g.input(0, 5, Category::I);
+    /// let middle = g.columns(x, 1, 3);
+    /// assert_eq!(g.info(middle).dim, 3);
+    /// assert_eq!(g.columns(x, 0, 5), x);
+    /// ```
     pub fn columns(&mut self, x: Port, start: usize, len: usize) -> Port {
         let info = self.info(x);
         if start == 0 && len == info.dim {
@@ -394,10 +422,28 @@ impl OuterGraph {
         self.map_rows(info.category, &[x], |_, x| x[0].pick(start, 1, len))
     }
     /// The sum of values of one category and dimension (at least one of them).
+    ///
+    /// ```
+    /// use keops_core::{graph::Category, outer::OuterGraph};
+    /// let mut g = OuterGraph::default();
+    /// let x: Vec<_> = (0..3).map(|slot| g.input(slot, 2, Category::J)).collect();
+    /// let sum = g.add(&x);
+    /// assert_eq!(g.info(sum), g.info(x[0]));
+    /// assert_eq!(g.node(sum.node).operands(), x);
+    /// assert_eq!(g.add(&x[..1]), x[0]);
+    /// ```
     pub fn add(&mut self, terms: &[Port]) -> Port {
         self.tree(terms, |_, x| x[1..].iter().fold(x[0], |s, &e| s + e))
     }
     /// Components of values of one category, one after the other (at least one value).
+    ///
+    /// ```
+    /// use keops_core::{graph::Category, outer::OuterGraph};
+    /// let mut g = OuterGraph::default();
+    /// let (x, y) = (g.input(0, 2, Category::I), g.input(1, 3, Category::I));
+    /// let both = g.concat(&[x, y]);
+    /// assert_eq!(g.info(both).dim, 5);
+    /// ```
     pub fn concat(&mut self, parts: &[Port]) -> Port {
         self.tree(parts, |_, x| Ex::concat(x))
     }
@@ -416,7 +462,14 @@ impl OuterGraph {
         }
         level[0]
     }
-    /// Zeros with rows of `category`.
+    /// Zeros of dimension `dim` with rows of `category`.
+    ///
+    /// ```
+    /// use keops_core::{graph::Category, outer::OuterGraph};
+    /// let mut g = OuterGraph::default();
+    /// let z = g.zeros(4, Category::J);
+    /// assert_eq!((g.info(z).dim, g.info(z).category), (4, Category::J));
+    /// ```
     pub fn zeros(&mut self, dim: usize, category: Category) -> Port {
         self.map_rows(category, &[], |b, _| b.lit(0.0).broadcast(dim))
     }
@@ -532,239 +585,4 @@ impl fmt::Display for OuterGraph {
 
 fn indented(text: &str) -> String {
     text.lines().map(|l| format!("    {l}\n")).collect()
-}
-
-/// A formula with its variables in the order of arguments.
-#[derive(Clone, Debug)]
-pub struct Formula {
-    /// Graph of the formula and of its weight.
-    pub graph: Arc<Graph>,
-    /// The formula.
-    pub root: NodeId,
-    /// The second formula of weighted reductions.
-    pub weight: Option<NodeId>,
-    /// Variables in the order of arguments; some may be unused.
-    pub vars: Vec<Var>,
-    /// Their names.
-    pub names: Vec<String>,
-}
-
-/// An argument of a [`Computation`].
-#[derive(Clone, PartialEq, Eq, Debug)]
-pub struct InputDef {
-    /// Name.
-    pub name: String,
-    /// What its rows are indexed by.
-    pub category: Category,
-    /// Shape of one row: `[dim]`, or `[k, dim]` for what belongs to k selected entries.
-    pub row: Vec<usize>,
-    /// For cotangents and tangents, the value whose rows and batches they follow; the variables
-    /// of the formula have none, and give the numbers of rows.
-    pub like: Option<Port>,
-}
-
-/// A result of a [`Computation`].
-#[derive(Clone, PartialEq, Eq, Debug)]
-pub struct OutputDef {
-    /// What is computed.
-    pub port: Port,
-    /// Shape of one row, as in [`InputDef`].
-    pub row: Vec<usize>,
-}
-
-/// A function of named arrays: a reduction, its gradients, or any [`OuterGraph`].
-///
-/// Immutable and cheap to clone. See [`crate::genred::Genred`] for the convenient way in.
-#[derive(Clone, Debug)]
-pub struct Computation {
-    pub(crate) graph: Arc<OuterGraph>,
-    pub(crate) inputs: Vec<InputDef>,
-    pub(crate) outputs: Vec<OutputDef>,
-    /// Results of the computation that this one was derived from.
-    pub(crate) primal: Vec<OutputDef>,
-    pub(crate) prepared: Arc<Prepared>,
-}
-
-impl Computation {
-    /// From a graph: input `k` is argument number `k`.
-    ///
-    /// # Errors
-    /// [`InputError::Option`] if the graph has an input that is not described, or described with
-    /// another dimension or category, or if two inputs have one name.
-    pub fn new(
-        graph: OuterGraph,
-        inputs: Vec<InputDef>,
-        outputs: Vec<OutputDef>,
-    ) -> Result<Computation, InputError> {
-        let fail = |m: String| Err(InputError::Option(m));
-        for (k, input) in inputs.iter().enumerate() {
-            if inputs[..k].iter().any(|other| other.name == input.name) {
-                return fail(format!("two arguments are named `{}`", input.name));
-            }
-        }
-        let ports = outputs.iter().map(|o| o.port).chain(inputs.iter().filter_map(|i| i.like));
-        for p in ports {
-            let known = graph.ports.get(p.node.0 as usize).map_or(0, |o| o.len());
-            if p.output as usize >= known {
-                return fail(format!("result {} of node {} does not exist", p.output, p.node.0));
-            }
-        }
-        if graph.is_full() {
-            return fail(format!("the formulas have more than {MAX_NODES} nodes"));
-        }
-        for node in &graph.nodes {
-            let OuterNode::Input { slot, dim, category } = node else { continue };
-            match inputs.get(*slot) {
-                Some(d) if d.category == *category && d.row.iter().product::<usize>() == *dim => {}
-                Some(d) => {
-                    return fail(format!(
-                        "argument `{}` is described as {:?} {:?}, but used as {}({dim})",
-                        d.name,
-                        d.category,
-                        d.row,
-                        category.keyword()
-                    ));
-                }
-                None => return fail(format!("argument number {slot} is not described")),
-            }
-        }
-        let (graph, prepared) = (Arc::new(graph), Arc::default());
-        Ok(Computation { graph, inputs, outputs, primal: vec![], prepared })
-    }
-    /// One reduction of a formula. `k` is the number of winners of reductions that take several,
-    /// else 1.
-    ///
-    /// # Errors
-    /// [`InputError::Option`] if formula, weight, reduction and `k` do not fit each other.
-    pub fn reduction(
-        formula: Formula,
-        reduction: &'static ReductionDef,
-        k: usize,
-        axis: Axis,
-    ) -> Result<Computation, InputError> {
-        let fail = |m: String| Err(InputError::Option(m));
-        let Formula { graph, root, weight, vars, names } = formula;
-        let name = reduction.name;
-        match (reduction.weight, weight) {
-            (WeightRule::Never, Some(_)) => {
-                return fail(format!("{name} takes no second formula"));
-            }
-            (WeightRule::Required, None) => {
-                return fail(format!("{name} needs a second formula, the weight"));
-            }
-            _ => {}
-        }
-        let many = matches!(&reduction.kind, Family::Select(s) if s.many);
-        if !many && k != 1 {
-            return fail(format!("{name} has one winner, got k = {k}"));
-        }
-        if names.len() != vars.len() {
-            return fail(format!("{} variables with {} names", vars.len(), names.len()));
-        }
-        for (k, (v, name)) in vars.iter().zip(&names).enumerate() {
-            if v.dim == 0 || v.dim > MAX_DIM {
-                return fail(format!("`{name}` has dimension {}, not in 1..={MAX_DIM}", v.dim));
-            }
-            if vars[..k].iter().any(|w| w.index == v.index) {
-                return fail(format!("two variables have number {}", v.index));
-            }
-        }
-        let roots: Vec<NodeId> = std::iter::once(root).chain(weight).collect();
-        if let Some(v) = graph.variables(&roots).into_iter().find(|v| !vars.contains(v)) {
-            return fail(format!(
-                "the formula uses {}({}, {}), which is no argument",
-                v.category.keyword(),
-                v.index,
-                v.dim
-            ));
-        }
-        let mut g = OuterGraph::default();
-        let mut inputs = Vec::with_capacity(vars.len());
-        let mut bindings = Vec::with_capacity(vars.len());
-        for (slot, (v, name)) in vars.iter().zip(names).enumerate() {
-            bindings.push((*v, g.input(slot, v.dim, v.category)));
-            inputs.push(InputDef { name, category: v.category, row: vec![v.dim], like: None });
-        }
-        let options = ReduceOptions::default();
-        let r = Reduction { graph, formula: root, weight, reduction, k, axis, options, bindings };
-        r.spec(crate::data::DType::F64, vec![]).check()?;
-        let (dims, node) = (r.outputs(), g.reduce(r));
-        let row = |dim: usize| if many && dim != k { vec![k, dim / k] } else { vec![dim] };
-        let outputs = (0..)
-            .zip(dims)
-            .map(|(output, o)| OutputDef { port: Port { node, output }, row: row(o.dim) })
-            .collect();
-        Computation::new(g, inputs, outputs)
-    }
-    /// As [`Computation::reduction`] with options, prepared and compiled once for all formulas
-    /// that are the same but for the names of their variables.
-    pub(crate) fn reduction_kept(
-        formula: Formula,
-        reduction: Reduce,
-        axis: Axis,
-        options: ReduceOptions,
-        device: &Device,
-    ) -> Result<Computation, InputError> {
-        let Reduce { def, k } = reduction;
-        struct Key<'f>(&'f Formula);
-        impl Hash for Key<'_> {
-            fn hash<H: Hasher>(&self, state: &mut H) {
-                let Formula { graph, root, weight, vars, .. } = self.0;
-                match weight {
-                    None => key::formulas(graph, &[*root], state),
-                    Some(weight) => key::formulas(graph, &[*root, *weight], state),
-                }
-                vars.hash(state);
-            }
-        }
-        let key = key::of(&(Key(&formula), def, k, axis, options));
-        let names = formula.names.clone();
-        let kept = device.computation(key, || {
-            let made = Computation::reduction(formula, def, k, axis)?;
-            let given = options == ReduceOptions::default();
-            Ok(if given { made } else { made.with_options(options) })
-        })?;
-        let named = |(i, name): (&InputDef, String)| InputDef { name, row: i.row.clone(), ..*i };
-        Ok(Computation {
-            graph: kept.graph.clone(),
-            inputs: kept.inputs.iter().zip(names).map(named).collect(),
-            outputs: kept.outputs.clone(),
-            primal: kept.primal.clone(),
-            prepared: kept.prepared.clone(),
-        })
-    }
-    /// The graph.
-    pub fn graph(&self) -> &OuterGraph {
-        &self.graph
-    }
-    /// The arguments in order.
-    pub fn inputs(&self) -> &[InputDef] {
-        &self.inputs
-    }
-    /// The results in order.
-    pub fn outputs(&self) -> &[OutputDef] {
-        &self.outputs
-    }
-    /// Does result `k` hold indices?
-    pub fn is_index(&self, k: usize) -> bool {
-        self.outputs.get(k).is_some_and(|o| self.graph.info(o.port).index)
-    }
-    /// The same computation with other options for the sums inside its reductions.
-    pub fn with_options(mut self, options: ReduceOptions) -> Computation {
-        let mut graph = OuterGraph::default();
-        let place = graph.import(&self.graph, &|_| None, Some(options));
-        let moved = |p: &mut Port| *p = place(*p);
-        self.inputs.iter_mut().filter_map(|i| i.like.as_mut()).for_each(moved);
-        let outputs = self.outputs.iter_mut().chain(&mut self.primal);
-        outputs.for_each(|o| moved(&mut o.port));
-        (self.graph, self.prepared) = (Arc::new(graph), Arc::default());
-        self
-    }
-    /// Adds the results of the computation that this one was derived from, after its own: what
-    /// both need is computed once.
-    pub fn with_primal(mut self) -> Computation {
-        self.outputs.append(&mut self.primal);
-        self.prepared = Arc::default();
-        self
-    }
 }

@@ -6,7 +6,7 @@ use crate::graph::{Builder, Ex, Node, Operand};
 
 /// Builds a contraction: nested broadcasts and outer products without a sum are merged into it,
 /// labels of extent 1 are dropped.
-pub fn contract<'g>(
+pub(crate) fn contract<'g>(
     b: &'g Builder,
     mut extents: Vec<usize>,
     mut operands: Vec<Operand>,
@@ -101,7 +101,7 @@ pub fn contract<'g>(
 }
 
 /// Builds a pick: through concatenations, puts and picks where that is exact.
-pub fn pick<'g>(x: Ex<'g>, start: usize, step: usize, len: usize) -> Ex<'g> {
+pub(crate) fn pick<'g>(x: Ex<'g>, start: usize, step: usize, len: usize) -> Ex<'g> {
     let step = if len <= 1 { 1 } else { step };
     if start == 0 && step == 1 && len == x.dim() {
         return x;

@@ -1,0 +1,324 @@
+//! Nodes of an [`OuterGraph`](super::OuterGraph), and what they carry.
+
+use crate::data::DType;
+use crate::graph::{Category, Graph, NodeId, Var};
+use crate::key;
+use crate::reduce::ReductionDef;
+use crate::spec::{Axis, OutputSpec, ReduceOptions, ReduceSpec};
+use std::hash::{Hash, Hasher};
+use std::sync::Arc;
+
+/// A node of an [`OuterGraph`](super::OuterGraph), by its position. Operands come before their
+/// users.
+///
+/// ```
+/// use keops_core::{graph::Category, outer::{OuterGraph, OuterId}};
+/// let mut g = OuterGraph::default();
+/// let x = g.input(0, 3, Category::J);
+/// let total = g.sum_rows(x);
+/// assert_eq!([x.node, total.node], [OuterId(0), OuterId(1)]);
+/// ```
+#[derive(Clone, Copy, PartialEq, Eq, Hash, PartialOrd, Ord, Debug)]
+pub struct OuterId(pub u32);
+
+/// One result of a node.
+///
+/// ```
+/// use keops_core::{outer::Computation, parse::parse_formula, reduce::MIN_ARG_MIN, spec::Axis};
+/// let f = parse_formula("SqDist(x, y)", None, &["x = Vi(2)", "y = Vj(2)"])?;
+/// let c = Computation::reduction(f, &MIN_ARG_MIN, 1, Axis::J)?;
+/// let (minimum, place) = (c.outputs()[0].port, c.outputs()[1].port);
+/// assert_eq!(minimum.node, place.node);
+/// assert_eq!([minimum.output, place.output], [0, 1]);
+/// # Ok::<(), keops_core::error::Error>(())
+/// ```
+#[derive(Clone, Copy, PartialEq, Eq, Hash, PartialOrd, Ord, Debug)]
+pub struct Port {
+    /// The node.
+    pub node: OuterId,
+    /// Which of its results, in the order of [`ReduceSpec::outputs`] (0 for all other nodes).
+    pub output: u32,
+}
+
+/// What a [`Port`] carries: an array of shape `(batch…, M, dim)`, `(batch…, N, dim)` or `(batch…,
+/// dim)` for the categories `I`, `J` and `Param`.
+///
+/// ```
+/// use keops_core::{graph::Category, outer::{OuterGraph, PortInfo}};
+/// let mut g = OuterGraph::default();
+/// let x = g.input(0, 3, Category::I); // (batch…, M, 3)
+/// let total = g.sum_rows(x); // (batch…, 3)
+/// assert_eq!(g.info(total), PortInfo { dim: 3, category: Category::Param, index: false });
+/// ```
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+pub struct PortInfo {
+    /// Components per row.
+    pub dim: usize,
+    /// What its rows are indexed by.
+    pub category: Category,
+    /// Indices (i64) rather than values?
+    pub index: bool,
+}
+
+/// A reduction whose variables are bound to values of the graph.
+///
+/// ```
+/// use keops_core::graph::Category;
+/// use keops_core::outer::{OuterGraph, Reduction};
+/// use keops_core::parse::parse_formula;
+/// use keops_core::{reduce::SUM, spec::{Axis, ReduceOptions}};
+///
+/// // Σ_j <x_i, x_j>: the two variables of the formula are one value with rows of i and of j.
+/// let f = parse_formula("x | y", None, &["x = Vi(2)", "y = Vj(2)"])?;
+/// let mut g = OuterGraph::default();
+/// let (x_i, x_j) = (g.input(0, 2, Category::I), g.input(1, 2, Category::J));
+/// let (reduction, axis, options) = (&SUM, Axis::J, ReduceOptions::default());
+/// let bindings = vec![(f.vars[0], x_i), (f.vars[1], x_j)];
+/// let (graph, formula) = (f.graph, f.root);
+/// let r = Reduction { graph, formula, weight: None, reduction, k: 1, axis, options, bindings };
+/// let node = g.reduce(r);
+/// assert_eq!((g.ports(node)[0].dim, g.ports(node)[0].category), (1, Category::I));
+/// # Ok::<(), keops_core::error::Error>(())
+/// ```
+#[derive(Clone, Debug)]
+pub struct Reduction {
+    /// Graph of both formulas.
+    pub graph: Arc<Graph>,
+    /// The formula.
+    pub formula: NodeId,
+    /// The second formula of weighted reductions.
+    pub weight: Option<NodeId>,
+    /// Which reduction.
+    pub reduction: &'static ReductionDef,
+    /// How many winners, for reductions that take several; else 1.
+    pub k: usize,
+    /// The index it runs over.
+    pub axis: Axis,
+    /// Options of the sums inside.
+    pub options: ReduceOptions,
+    /// What each variable stands for.
+    pub bindings: Vec<(Var, Port)>,
+}
+
+impl Reduction {
+    /// The specification for a backend, for arguments of type `dtype`; `names` are those of the
+    /// bindings, for messages.
+    ///
+    /// ```
+    /// use keops_core::outer::{Computation, OuterNode};
+    /// # use keops_core::{data::DType, parse::parse_formula, reduce::SUM, spec::Axis};
+    /// let f = parse_formula("x * y", None, &["x = Vi(2)", "y = Vj(2)"])?;
+    /// let c = Computation::reduction(f, &SUM, 1, Axis::J)?;
+    /// let OuterNode::Reduce(r) = c.graph().node(c.outputs()[0].port.node) else { unreachable!() };
+    /// let spec = r.spec(DType::F32, vec!["x".into(), "y".into()]);
+    /// assert_eq!((spec.reduction, spec.axis, spec.vars.len()), (&SUM, Axis::J, 2));
+    /// spec.check()?;
+    /// # Ok::<(), keops_core::error::Error>(())
+    /// ```
+    pub fn spec(&self, dtype: DType, names: Vec<String>) -> ReduceSpec {
+        ReduceSpec {
+            graph: self.graph.clone(),
+            formula: self.formula,
+            weight: self.weight,
+            reduction: self.reduction,
+            k: self.k,
+            axis: self.axis,
+            vars: self.bindings.iter().map(|(v, _)| *v).collect(),
+            names,
+            dtype,
+            options: self.options,
+        }
+    }
+    /// The results in order, as [`ReduceSpec::outputs`].
+    ///
+    /// ```
+    /// use keops_core::outer::{Computation, OuterNode};
+    /// # use keops_core::{parse::parse_formula, reduce::K_MIN_ARG_K_MIN, spec::{Axis, OutputSpec}};
+    /// let f = parse_formula("Abs(x - y)", None, &["x = Vi(2)", "y = Vj(2)"])?;
+    /// let c = Computation::reduction(f, &K_MIN_ARG_K_MIN, 3, Axis::J)?;
+    /// let OuterNode::Reduce(r) = c.graph().node(c.outputs()[0].port.node) else { unreachable!() };
+    /// // Three winners of each of two components: values, then indices.
+    /// let [values, indices] = [false, true].map(|index| OutputSpec { index, dim: 6 });
+    /// assert_eq!(r.outputs(), [values, indices]);
+    /// # Ok::<(), keops_core::error::Error>(())
+    /// ```
+    pub fn outputs(&self) -> Vec<OutputSpec> {
+        self.spec(DType::F64, vec![]).outputs()
+    }
+    /// The formula, and the weight if there is one.
+    ///
+    /// ```
+    /// use keops_core::outer::{Computation, OuterNode};
+    /// # use keops_core::{parse::parse_formula, reduce::SUM_SOFT_MAX_WEIGHT, spec::Axis};
+    /// let f = parse_formula("x | y", Some("y"), &["x = Vi(2)", "y = Vj(2)"])?;
+    /// let c = Computation::reduction(f, &SUM_SOFT_MAX_WEIGHT, 1, Axis::J)?;
+    /// let OuterNode::Reduce(r) = c.graph().node(c.outputs()[0].port.node) else { unreachable!() };
+    /// let dims: Vec<usize> = r.roots().iter().map(|&id| r.graph.dim(id)).collect();
+    /// assert_eq!(dims, [1, 2]);
+    /// # Ok::<(), keops_core::error::Error>(())
+    /// ```
+    pub fn roots(&self) -> Vec<NodeId> {
+        std::iter::once(self.formula).chain(self.weight).collect()
+    }
+}
+
+impl Hash for Reduction {
+    fn hash<H: Hasher>(&self, state: &mut H) {
+        key::formulas(&self.graph, &self.roots(), state);
+        let Reduction { reduction, k, axis, options, bindings, .. } = self;
+        (reduction, k, axis, options, bindings).hash(state);
+    }
+}
+
+/// A formula evaluated row by row.
+///
+/// ```
+/// use keops_core::graph::{Builder, Category, Var};
+/// use keops_core::outer::{OuterGraph, RowMap};
+/// let mut g = OuterGraph::default();
+/// let (x, category) = (g.input(0, 2, Category::I), Category::I);
+/// let (b, v) = (Builder::default(), Var { index: 0, dim: 2, category });
+/// let root = (b.var(v) * 3.0).id;
+/// let (graph, bindings) = (b.into_graph().into(), vec![(v, x)]);
+/// let tripled = g.row_map(RowMap { graph, root, bindings, category, present: None });
+/// // Most often it is written like this.
+/// assert_eq!(tripled, g.map_rows(category, &[x], |_, x| x[0] * 3.0));
+/// ```
+#[derive(Clone, Debug)]
+pub struct RowMap {
+    /// Graph of the formula.
+    pub graph: Arc<Graph>,
+    /// The formula, of variables of `category` and parameters.
+    pub root: NodeId,
+    /// What each variable stands for.
+    pub bindings: Vec<(Var, Port)>,
+    /// What the rows are indexed by; `Param` is one row.
+    pub category: Category,
+    /// A variable that is negative in rows without meaning (no entry was selected there): there
+    /// every derivative is exactly 0, whatever the formula does.
+    pub present: Option<Var>,
+}
+
+impl Hash for RowMap {
+    fn hash<H: Hasher>(&self, state: &mut H) {
+        key::formulas(&self.graph, &[self.root], state);
+        (&self.bindings, self.category, self.present).hash(state);
+    }
+}
+
+/// One column of an index result: for each row, the number of a row of the other category, or -1.
+///
+/// ```
+/// use keops_core::outer::{Computation, Selected};
+/// # use keops_core::{parse::parse_formula, reduce::ARG_K_MIN, spec::Axis};
+/// let f = parse_formula("SqDist(x, y)", None, &["x = Vi(2)", "y = Vj(2)"])?;
+/// let nearest = Computation::reduction(f, &ARG_K_MIN, 4, Axis::J)?; // indices (M, 4)
+/// let mut g = nearest.graph().clone();
+/// let second = Selected { index: nearest.outputs()[0].port, column: 1 };
+/// let number = g.row_index(second); // the second nearest y of each x: (M, 1)
+/// assert_eq!((g.info(number).dim, g.info(number).index), (1, false));
+/// # Ok::<(), keops_core::error::Error>(())
+/// ```
+#[derive(Clone, Copy, PartialEq, Eq, Hash, Debug)]
+pub struct Selected {
+    /// The indices.
+    pub index: Port,
+    /// Which column of them.
+    pub column: usize,
+}
+
+/// A node of an [`OuterGraph`](super::OuterGraph).
+///
+/// ```
+/// use keops_core::genred::{Genred, Reduce};
+/// use keops_core::outer::OuterNode;
+/// use keops_core::{reduce::{LOG_SUM_EXP, SUM}, spec::Axis};
+///
+/// // The gradient of a sum is a sum; that of a log-sum-exp also needs the result itself.
+/// let reductions = |r: Reduce| {
+///     let g: Genred = Genred::new("-SqDist(x, y)", &["x = Vi(3)", "y = Vj(3)"], r, Axis::J)?;
+///     let gradient = g.vjp("x")?;
+///     let c = gradient.computation();
+///     let live = c.graph().live(&[c.outputs()[0].port]);
+///     let is_reduction = |id: &&_| matches!(c.graph().node(**id), OuterNode::Reduce(_));
+///     Ok::<_, keops_core::error::Error>(live.iter().filter(is_reduction).count())
+/// };
+/// assert_eq!(reductions((&SUM).into())?, 1);
+/// assert_eq!(reductions((&LOG_SUM_EXP).into())?, 2);
+/// # Ok::<(), keops_core::error::Error>(())
+/// ```
+#[derive(Clone, Debug, Hash)]
+pub enum OuterNode {
+    /// An argument of the computation.
+    Input {
+        /// Its number.
+        slot: usize,
+        /// Components per row.
+        dim: usize,
+        /// What its rows are indexed by.
+        category: Category,
+    },
+    /// A reduction.
+    Reduce(Reduction),
+    /// A formula row by row.
+    RowMap(RowMap),
+    /// The rows added up, a parameter.
+    SumRows {
+        /// Source, with rows.
+        x: Port,
+    },
+    /// `out[r] = x[at[r]]`, zeros where the index is -1.
+    GatherRows {
+        /// Source, of the category that the indices refer to.
+        x: Port,
+        /// The indices; the result has their rows.
+        at: Selected,
+    },
+    /// Adjoint of [`OuterNode::GatherRows`]: `out[at[r]] += x[r]`, rows in ascending order of r,
+    /// added in f64.
+    ScatterAddRows {
+        /// Source, of the category of the indices.
+        x: Port,
+        /// The indices.
+        at: Selected,
+        /// What the rows of the result are indexed by.
+        category: Category,
+    },
+    /// The indices as reals, of dimension 1, -1 where there is none.
+    RowIndex {
+        /// The indices.
+        at: Selected,
+    },
+    /// `x` with the batch shape of `like`: repeated along batch axes that only `like` has, summed
+    /// over those that only `x` has. It is its own adjoint with the roles exchanged.
+    Rebatch {
+        /// Source.
+        x: Port,
+        /// Only its batch shape is read.
+        like: Port,
+    },
+}
+
+impl OuterNode {
+    /// Values that the node reads ([`OuterNode::Rebatch`] does not read `like`).
+    ///
+    /// ```
+    /// use keops_core::{graph::Category, outer::{OuterGraph, OuterNode}};
+    /// let mut g = OuterGraph::default();
+    /// let (x, like) = (g.input(0, 2, Category::I), g.input(1, 1, Category::J));
+    /// assert_eq!(OuterNode::SumRows { x }.operands(), [x]);
+    /// assert_eq!(OuterNode::Rebatch { x, like }.operands(), [x]);
+    /// ```
+    pub fn operands(&self) -> Vec<Port> {
+        match self {
+            OuterNode::Input { .. } => vec![],
+            OuterNode::Reduce(r) => r.bindings.iter().map(|(_, p)| *p).collect(),
+            OuterNode::RowMap(m) => m.bindings.iter().map(|(_, p)| *p).collect(),
+            OuterNode::SumRows { x } | OuterNode::Rebatch { x, .. } => vec![*x],
+            OuterNode::GatherRows { x, at } | OuterNode::ScatterAddRows { x, at, .. } => {
+                vec![*x, at.index]
+            }
+            OuterNode::RowIndex { at } => vec![at.index],
+        }
+    }
+}
