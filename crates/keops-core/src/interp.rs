@@ -28,6 +28,22 @@ use std::sync::Arc;
 use tape::{Level, Matrix, Tape};
 
 /// The precision in which the interpreter evaluates.
+///
+/// ```
+/// use keops_core::genred::Genred;
+/// use keops_core::interp::{Interpreter, Rounding};
+/// use keops_core::{reduce::SUM, spec::{Axis, Device}};
+/// // 10⁸ + 1 has no place in f32, whose numbers lie 8 apart there.
+/// let g: Genred = Genred::new("(y + z) - z", &["y = Vj(1)", "z = Pm(1)"], &SUM, Axis::J)?;
+/// let (y, z) = (ndarray::array![[1.0_f32]], ndarray::array![1e8_f32]);
+/// let sum = |rounding| {
+///     let device = Device::new(Interpreter::with_rounding(rounding));
+///     g.clone().at(device).call((&y, &z)).map(|out| out[[0, 0]])
+/// };
+/// assert_eq!(sum(Rounding::Double)?, 1.0);
+/// assert_eq!(sum(Rounding::Compute)?, 0.0);
+/// # Ok::<(), keops_core::error::Error>(())
+/// ```
 #[derive(Clone, Copy, PartialEq, Eq, Debug, Default)]
 pub enum Rounding {
     /// In f64 whatever the data; outputs are rounded once, to the compute type.
@@ -45,6 +61,15 @@ pub const MAX_COMPONENTS: usize = 1 << 24;
 /// It takes every reduction whose formulas have at most [`MAX_COMPONENTS`] components in all their
 /// nodes, on one thread. Its memory is a copy of the arguments of one batch element, and those
 /// components.
+///
+/// ```
+/// use keops_core::{genred::Genred, interp::Interpreter, reduce::MAX, spec::{Axis, Device}};
+/// let g: Genred = Genred::new("x * y", &["x = Vi(1)", "y = Vj(1)"], &MAX, Axis::J)?;
+/// let g = g.at(Device::new(Interpreter::new()));
+/// let (x, y) = (ndarray::array![[1.0], [-1.0]], ndarray::array![[3.0], [5.0]]);
+/// assert_eq!(g.call((&x, &y))?, ndarray::array![[5.0], [-3.0]].into_dyn());
+/// # Ok::<(), keops_core::error::Error>(())
+/// ```
 #[derive(Clone, Copy, Debug, Default)]
 pub struct Interpreter {
     rounding: Rounding,
@@ -52,10 +77,22 @@ pub struct Interpreter {
 
 impl Interpreter {
     /// Evaluates in f64 and rounds the outputs.
+    ///
+    /// ```
+    /// use keops_core::{interp::Interpreter, spec::Backend};
+    /// let interpreter = Interpreter::new();
+    /// assert_eq!((interpreter.name(), interpreter.check()), ("interpreter", Ok(())));
+    /// ```
     pub fn new() -> Self {
         Self::default()
     }
-    /// Evaluates with the given rounding.
+    /// Evaluates with the given rounding: with [`Rounding::Compute`] it is another target.
+    ///
+    /// ```
+    /// use keops_core::{interp::{Interpreter, Rounding}, spec::Backend};
+    /// let rounded = Interpreter::with_rounding(Rounding::Compute);
+    /// assert_ne!(rounded.target(), Interpreter::new().target());
+    /// ```
     pub fn with_rounding(rounding: Rounding) -> Self {
         Interpreter { rounding }
     }
@@ -469,6 +506,16 @@ fn finalise(a: &Accumulate, dim: usize) -> Result<Tape, Var> {
 
 /// The value of one formula at one pair, in f64: `value_of` gives the components of a variable.
 /// Index nodes are row 0.
+///
+/// ```
+/// use keops_core::{interp::evaluate_at, parse::parse_formula};
+/// let f = parse_formula("Exp(-SqDist(x, y)) * y", None, &["x = Vi(2)", "y = Vj(2)"])?;
+/// let points = [vec![1.0, 0.0], vec![1.0, 2.0]];
+/// let value = evaluate_at(&f.graph, f.root, |v| points[v.index as usize].clone());
+/// let k = (-4.0_f64).exp();
+/// assert_eq!(value, [k, 2.0 * k]);
+/// # Ok::<(), keops_core::error::Error>(())
+/// ```
 pub fn evaluate_at(graph: &Graph, root: NodeId, value_of: impl Fn(Var) -> Vec<f64>) -> Vec<f64> {
     let vars = graph.variables(&[root]);
     let inputs: Vec<Matrix<f64>> =

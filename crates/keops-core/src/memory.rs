@@ -4,7 +4,12 @@
 use crate::error::OutOfMemory;
 use ndarray::{ArrayD, ArrayViewD, IxDyn};
 
-/// The error for `len` elements that could not be had.
+/// The error for `len` elements that could not be had; `what` says what they were for.
+///
+/// ```
+/// use keops_core::memory::refused;
+/// assert_eq!(refused::<f64>(1000, "sums").to_string(), "out of memory: 8000 bytes for sums");
+/// ```
 pub fn refused<T>(len: usize, what: &str) -> OutOfMemory {
     OutOfMemory { what: what.into(), bytes: len.saturating_mul(size_of::<T>()) }
 }
@@ -12,7 +17,14 @@ pub fn refused<T>(len: usize, what: &str) -> OutOfMemory {
 /// An empty vector with room for `len` elements.
 ///
 /// # Errors
-/// [`OutOfMemory`]
+/// [`OutOfMemory`](crate::error::OutOfMemory), with `what` in its text.
+///
+/// ```
+/// use keops_core::memory::room;
+/// assert!(room::<f32>(100, "tiles")?.capacity() >= 100);
+/// assert_eq!(room::<f32>(usize::MAX, "tiles").unwrap_err().what, "tiles");
+/// # Ok::<(), keops_core::error::OutOfMemory>(())
+/// ```
 pub fn room<T>(len: usize, what: &str) -> Result<Vec<T>, OutOfMemory> {
     let mut v = Vec::new();
     v.try_reserve_exact(len).map_err(|_| refused::<T>(len, what))?;
@@ -22,7 +34,13 @@ pub fn room<T>(len: usize, what: &str) -> Result<Vec<T>, OutOfMemory> {
 /// `len` times the same.
 ///
 /// # Errors
-/// [`OutOfMemory`]
+/// [`OutOfMemory`](crate::error::OutOfMemory), with `what` in its text.
+///
+/// ```
+/// use keops_core::memory::filled;
+/// assert_eq!(filled(3, 0.5, "weights")?, [0.5, 0.5, 0.5]);
+/// # Ok::<(), keops_core::error::OutOfMemory>(())
+/// ```
 pub fn filled<T: Clone>(len: usize, value: T, what: &str) -> Result<Vec<T>, OutOfMemory> {
     let mut v = room(len, what)?;
     v.resize(len, value);
@@ -32,7 +50,13 @@ pub fn filled<T: Clone>(len: usize, value: T, what: &str) -> Result<Vec<T>, OutO
 /// The elements of an iterator that knows how many there are.
 ///
 /// # Errors
-/// [`OutOfMemory`]
+/// [`OutOfMemory`](crate::error::OutOfMemory), with `what` in its text.
+///
+/// ```
+/// use keops_core::memory::collected;
+/// assert_eq!(collected((0..10).step_by(4), "starts of pieces")?, [0, 4, 8]);
+/// # Ok::<(), keops_core::error::OutOfMemory>(())
+/// ```
 pub fn collected<T>(
     items: impl ExactSizeIterator<Item = T>,
     what: &str,

@@ -53,6 +53,24 @@ impl OuterGraph {
     /// # Errors
     /// [`GradError::NotDifferentiable`] if a seed is for indices, [`GradError::Dim`] if a
     /// cotangent does not have the dimension and category of its value.
+    ///
+    /// ```
+    /// use keops_core::{genred::Genred, graph::Category, reduce::SUM, spec::Axis};
+    /// let g: Genred = Genred::new("x * y", &["x = Vi(2)", "y = Vj(2)"], &SUM, Axis::J)?;
+    /// let c = g.computation();
+    /// let (mut graph, value) = (c.graph().clone(), c.outputs()[0].port);
+    /// let [x, y] = [Category::I, Category::J].map(|kind| graph.input(kind as usize, 2, kind));
+    /// let cotangent = graph.input(2, 2, Category::I);
+    /// let gradients = graph.vjp(&[(value, cotangent)], &[x, y])?;
+    /// // As the values that they belong to; nothing depends on the cotangent itself.
+    /// let like: Vec<_> = gradients.iter().map(|g| graph.info(g.unwrap())).collect();
+    /// assert_eq!(like, [graph.info(x), graph.info(y)]);
+    /// assert_eq!(graph.vjp(&[(value, cotangent)], &[cotangent])?, [None]);
+    /// let e = graph.vjp(&[(value, y)], &[x]).unwrap_err();
+    /// let text = "cotangent: expected I rows of dimension 2, got J rows of dimension 2";
+    /// assert_eq!(e.to_string(), text);
+    /// # Ok::<(), keops_core::error::Error>(())
+    /// ```
     pub fn vjp(
         &mut self,
         seeds: &[(Port, Port)],
@@ -98,6 +116,17 @@ impl OuterGraph {
     ///
     /// # Errors
     /// As [`OuterGraph::vjp`].
+    ///
+    /// ```
+    /// use keops_core::{graph::Category, outer::OuterGraph};
+    /// let mut g = OuterGraph::default();
+    /// let (x, t) = (g.input(0, 2, Category::I), g.input(1, 2, Category::I));
+    /// let total = g.sum_rows(x);
+    /// let along = g.jvp(&[total], &[(x, t)])?; // the sum of the tangents
+    /// assert_eq!(g.info(along[0].unwrap()), g.info(total));
+    /// assert_eq!(g.jvp(&[t], &[(x, t)])?, [None]);
+    /// # Ok::<(), keops_core::error::Error>(())
+    /// ```
     pub fn jvp(
         &mut self,
         outputs: &[Port],
@@ -630,6 +659,24 @@ impl Computation {
     /// # Errors
     /// [`GradError::UnknownVariable`] for an unknown name, [`GradError::NotDifferentiable`] if
     /// all results are indices.
+    ///
+    /// ```
+    /// use keops_core::outer::Computation;
+    /// # use keops_core::{parse::parse_formula, reduce::{ARG_MIN, SUM}, spec::Axis};
+    /// let aliases = ["x = Vi(3)", "y = Vj(3)", "b = Vj(2)", "g = Pm(1)"];
+    /// let f = parse_formula("Exp(-g * SqDist(x, y)) * b", None, &aliases)?;
+    /// let c = Computation::reduction(f.clone(), &SUM, 1, Axis::J)?;
+    /// let gradients = c.vjp(&["b", "g"])?; // of x, y, b, g and e, the cotangent: (M, 2)
+    /// let e = &gradients.inputs()[4];
+    /// assert_eq!((&e.name[..], &e.row[..]), ("e", &[2][..]));
+    /// let rows: Vec<&[usize]> = gradients.outputs().iter().map(|o| &o.row[..]).collect();
+    /// assert_eq!(rows, [&[2][..], &[1]]); // (N, 2) and (1)
+    /// let e = c.vjp(&["z"]).unwrap_err();
+    /// assert_eq!(e.to_string(), "no variable named `z`; the variables are `x`, `y`, `b`, `g`");
+    /// let e = Computation::reduction(f, &ARG_MIN, 1, Axis::J)?.vjp(&["x"]).unwrap_err();
+    /// assert_eq!(e.to_string(), "ArgMin has no derivative: its results are indices");
+    /// # Ok::<(), keops_core::error::Error>(())
+    /// ```
     pub fn vjp(&self, wrt: &[&str]) -> Result<Computation, GradError> {
         let slots = self.slots(wrt)?;
         let values = self.values()?;
@@ -652,6 +699,22 @@ impl Computation {
     ///
     /// # Errors
     /// As [`Computation::vjp`].
+    ///
+    /// ```
+    /// use keops_core::data::Element;
+    /// use keops_core::outer::Computation;
+    /// # use keops_core::{interp::Interpreter, parse::parse_formula, reduce::SUM};
+    /// # use keops_core::spec::{Axis, Device};
+    /// # use ndarray::array;
+    /// let f = parse_formula("x * Square(y)", None, &["x = Vi(1)", "y = Vj(1)"])?;
+    /// // Σ_j x_i 2 y_j d_y_j
+    /// let along = Computation::reduction(f, &SUM, 1, Axis::J)?.jvp(&["y"])?;
+    /// let (x, y, d_y) = (array![[3.0]], array![[1.0], [2.0]], array![[10.0], [1.0]]);
+    /// let args = [&x, &y, &d_y].map(|a| f64::erase(a.view().into_dyn()));
+    /// let out = along.run(&Device::new(Interpreter::new()), &args, None)?;
+    /// assert_eq!(out[0].to_f64(), array![[72.0]].into_dyn());
+    /// # Ok::<(), keops_core::error::Error>(())
+    /// ```
     pub fn jvp(&self, wrt: &[&str]) -> Result<Computation, GradError> {
         let slots = self.slots(wrt)?;
         let values = self.values()?;

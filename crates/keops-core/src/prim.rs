@@ -8,6 +8,13 @@
 //! excepted), whichever instruction set it uses.
 
 /// Kind of a value held in the lanes of a vector register.
+///
+/// ```
+/// use keops_core::prim::{Kind, Prim};
+/// assert_eq!(Prim::Lt.signature().1, Kind::Mask); // what a comparison gives
+/// assert_eq!(Prim::Select.signature().0[0], Kind::Mask); // decides here
+/// assert_eq!(Prim::ToBits.signature(), (&[Kind::Real][..], Kind::Int));
+/// ```
 #[derive(Clone, Copy, PartialEq, Eq, Hash, Debug)]
 pub enum Kind {
     /// Floating-point number of the compute type (f32 or f64).
@@ -20,6 +27,19 @@ pub enum Kind {
 
 /// A scalar function that is called lane by lane where straight-line vector code cannot be right
 /// or does not exist yet. Both precisions take `arity` arguments.
+///
+/// ```
+/// use keops_core::prim::{Prim, ScalarFn};
+/// use keops_core::prim_eval::{LaneValue, eval};
+/// static HYPOT: ScalarFn = ScalarFn {
+///     name: "hypot",
+///     arity: 2,
+///     f32: |a| a[0].hypot(a[1]),
+///     f64: |a| a[0].hypot(a[1]),
+/// };
+/// let sides = [3.0, 4.0].map(LaneValue::Real);
+/// assert_eq!(eval(Prim::Call(&HYPOT), &sides), LaneValue::Real(5.0_f64));
+/// ```
 #[derive(Clone, Copy)]
 pub struct ScalarFn {
     /// Unique name, used in text forms and cache keys.
@@ -53,6 +73,18 @@ impl std::fmt::Debug for ScalarFn {
 macro_rules! prims {
     ($($(#[$plain:meta])* $name:ident,)* ; $($(#[$doc:meta])* $with:ident($parameter:ty),)*) => {
         /// A primitive operation on lanes. `a`, `b`, `c` name the arguments in order.
+        ///
+        /// ```
+        /// use keops_core::prim::{Kind, Prim};
+        /// use keops_core::prim_eval::{LaneValue, eval};
+        /// let real = |v: f32| LaneValue::Real(v);
+        /// // Rounded once: 2^-24 is lost between product and sum otherwise.
+        /// let (a, b) = (1.0 + f32::EPSILON, 1.0 - f32::EPSILON / 2.0);
+        /// let residue = eval(Prim::Fms, &[real(a), real(b), real(a * b)]);
+        /// assert_eq!(residue.real() as f64, a as f64 * b as f64 - (a * b) as f64);
+        /// assert_ne!(residue, real(0.0));
+        /// assert!(Prim::PLAIN.contains(&Prim::Fms) && !Prim::PLAIN.contains(&Prim::IntShl(3)));
+        /// ```
         #[derive(Clone, Copy, PartialEq, Eq, Hash, Debug)]
         pub enum Prim {
             $($(#[$plain])* $name,)*
@@ -160,6 +192,12 @@ prims! {
 
 impl Prim {
     /// Kinds of the arguments, and of the result.
+    ///
+    /// ```
+    /// use keops_core::prim::{Kind::*, Prim};
+    /// assert_eq!(Prim::Fma.signature(), (&[Real, Real, Real][..], Real));
+    /// assert_eq!(Prim::SelectInt.signature(), (&[Mask, Int, Int][..], Int));
+    /// ```
     pub fn signature(self) -> (&'static [Kind], Kind) {
         use Kind::{Int, Mask, Real};
         use Prim::*;

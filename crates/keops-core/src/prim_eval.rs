@@ -10,6 +10,19 @@ use std::ops::{Add, Div, Mul, Neg, Sub};
 ///
 /// Integers of both widths travel as `i64`; [`PrimReal::wrap`] brings a result back to the width
 /// of the type.
+///
+/// The methods are the primitives of [`Prim`] of one or two reals; [`eval`] gives all of them.
+///
+/// ```
+/// use keops_core::prim_eval::PrimReal;
+/// /// The length of a gap between a number and the next, for normal numbers.
+/// fn spacing<R: PrimReal>(x: R) -> R {
+///     let digits = if R::BITS == 32 { 23.0 } else { 52.0 };
+///     R::from_f64(1.0).scale(x.exponent() - R::from_f64(digits))
+/// }
+/// assert_eq!(spacing(1.5_f32), f32::EPSILON);
+/// assert_eq!(spacing(1000.0_f64), 512.0 * f64::EPSILON);
+/// ```
 pub trait PrimReal:
     Copy
     + Debug
@@ -26,39 +39,136 @@ pub trait PrimReal:
     /// Bits of the type, 32 or 64.
     const BITS: u32;
 
-    /// Nearest number to `v`.
+    /// Nearest number to `v`, halves to even; infinite beyond the range.
+    ///
+    /// ```
+    /// use keops_core::prim_eval::PrimReal;
+    /// assert_eq!(<f32 as PrimReal>::from_f64(16_777_217.0), 16_777_216.0);
+    /// ```
     fn from_f64(v: f64) -> Self;
-    /// The same number in double precision.
+    /// The same number in double precision, exactly.
+    ///
+    /// ```
+    /// use keops_core::prim_eval::PrimReal;
+    /// assert_eq!(PrimReal::to_f64(0.1_f32), 0.100000001490116119384765625);
+    /// ```
     fn to_f64(self) -> f64;
     /// `self * b + c`, rounded once.
+    ///
+    /// ```
+    /// use keops_core::prim_eval::PrimReal;
+    /// let x = 1.0 + f64::EPSILON; // the square has a last term ε², beyond the digits of x
+    /// assert_eq!(x.fma(x, -x * x), f64::EPSILON * f64::EPSILON);
+    /// ```
     fn fma(self, b: Self, c: Self) -> Self;
-    /// `|self|`
+    /// `|self|`: the sign bit is cleared, also that of a zero or a NaN.
+    ///
+    /// ```
+    /// use keops_core::prim_eval::PrimReal;
+    /// assert_eq!((-0.0_f32).magnitude().to_bits(), 0);
+    /// ```
     fn magnitude(self) -> Self;
-    /// Correctly rounded square root.
+    /// Correctly rounded square root; NaN below 0, -0 for -0.
+    ///
+    /// ```
+    /// use keops_core::prim_eval::PrimReal;
+    /// assert_eq!(6.25_f32.root(), 2.5);
+    /// assert!(PrimReal::root(-1.0_f64).is_nan());
+    /// ```
     fn root(self) -> Self;
     /// Largest integer not above `self`.
+    ///
+    /// ```
+    /// use keops_core::prim_eval::PrimReal;
+    /// assert_eq!([2.5_f64, -2.5].map(PrimReal::floor_int), [2.0, -3.0]);
+    /// ```
     fn floor_int(self) -> Self;
     /// Nearest integer, halves to even.
+    ///
+    /// ```
+    /// use keops_core::prim_eval::PrimReal;
+    /// assert_eq!([2.5_f64, 3.5, -2.5].map(PrimReal::nearest_int), [2.0, 4.0, -2.0]);
+    /// ```
     fn nearest_int(self) -> Self;
     /// Integer part, towards zero.
+    ///
+    /// ```
+    /// use keops_core::prim_eval::PrimReal;
+    /// assert_eq!([2.5_f64, -2.5].map(PrimReal::trunc_int), [2.0, -2.0]);
+    /// ```
     fn trunc_int(self) -> Self;
-    /// [`Prim::Scale`].
+    /// [`Prim::Scale`]: `self · 2^b`, rounded once.
+    ///
+    /// ```
+    /// use keops_core::prim_eval::PrimReal;
+    /// assert_eq!(3.0_f32.scale(4.0), 48.0);
+    /// assert_eq!(1.5_f64.scale(-1074.0), 2.0 * f64::from_bits(1)); // a half, to even
+    /// assert_eq!(1.0_f64.scale(f64::NEG_INFINITY), 0.0);
+    /// ```
     fn scale(self, b: Self) -> Self;
-    /// [`Prim::Exponent`].
+    /// [`Prim::Exponent`]: `floor(log2 |self|)`.
+    ///
+    /// ```
+    /// use keops_core::prim_eval::PrimReal;
+    /// assert_eq!((-10.0_f64).exponent(), 3.0);
+    /// assert_eq!(f32::from_bits(1).exponent(), -149.0); // the smallest subnormal number
+    /// assert_eq!(0.0_f32.exponent(), f32::NEG_INFINITY);
+    /// ```
     fn exponent(self) -> Self;
-    /// [`Prim::Significand`].
+    /// [`Prim::Significand`]: of 1 ≤ |significand| < 2.
+    ///
+    /// ```
+    /// use keops_core::prim_eval::PrimReal;
+    /// assert_eq!((-10.0_f64).significand(), -1.25); // -1.25 · 2³
+    /// ```
     fn significand(self) -> Self;
-    /// [`Prim::RoundF16`].
+    /// [`Prim::RoundF16`]: the nearest number of half precision.
+    ///
+    /// ```
+    /// use keops_core::prim_eval::PrimReal;
+    /// assert_eq!(0.1_f32.round_f16(), half::f16::from_f32(0.1).to_f32());
+    /// assert_eq!(65520.0_f64.round_f16(), f64::INFINITY);
+    /// ```
     fn round_f16(self) -> Self;
     /// Bits, sign-extended.
+    ///
+    /// ```
+    /// use keops_core::prim_eval::PrimReal;
+    /// assert_eq!(1.0_f64.to_int_bits(), 1023 << 52);
+    /// assert_eq!((-0.0_f32).to_int_bits(), i64::from(i32::MIN));
+    /// ```
     fn to_int_bits(self) -> i64;
     /// The number with the given (low) bits.
+    ///
+    /// ```
+    /// use keops_core::prim_eval::PrimReal;
+    /// assert_eq!(f32::from_int_bits(127 << 23), 1.0);
+    /// ```
     fn from_int_bits(bits: i64) -> Self;
     /// Two's complement value of the low [`PrimReal::BITS`] bits.
+    ///
+    /// ```
+    /// use keops_core::prim_eval::PrimReal;
+    /// assert_eq!(f32::wrap((1 << 31) + 5), i64::from(i32::MIN) + 5);
+    /// assert_eq!(f64::wrap((1 << 31) + 5), (1 << 31) + 5);
+    /// ```
     fn wrap(v: i64) -> i64;
     /// The low [`PrimReal::BITS`] bits without sign.
+    ///
+    /// ```
+    /// use keops_core::prim_eval::PrimReal;
+    /// assert_eq!([f32::unsigned(-1), f64::unsigned(-1)], [u32::MAX.into(), u64::MAX]);
+    /// ```
     fn unsigned(v: i64) -> u64;
-    /// The scalar function of this precision.
+    /// The value of the scalar function in this precision; `args` has the length of its arity.
+    ///
+    /// ```
+    /// use keops_core::prim::ScalarFn;
+    /// use keops_core::prim_eval::PrimReal;
+    /// let third = ScalarFn { name: "third", arity: 1, f32: |a| a[0] / 3.0, f64: |a| a[0] / 3.0 };
+    /// assert_eq!(PrimReal::call(&third, &[1.0_f32]), 1.0 / 3.0_f32);
+    /// assert_eq!(PrimReal::call(&third, &[1.0_f64]), 1.0 / 3.0_f64);
+    /// ```
     fn call(f: &crate::prim::ScalarFn, args: &[Self]) -> Self;
 }
 
@@ -208,6 +318,15 @@ prim_real!(f32, i32, u32, F32);
 prim_real!(f64, i64, u64, F64);
 
 /// Value of one lane.
+///
+/// ```
+/// use keops_core::prim::Prim;
+/// use keops_core::prim_eval::{LaneValue::{self, Int, Mask, Real}, eval};
+/// let below: LaneValue<f64> = eval(Prim::Lt, &[Real(1.0), Real(2.0)]);
+/// assert_eq!(below, Mask(true));
+/// assert_eq!(eval(Prim::Select, &[below, Real(7.0), Real(8.0)]), Real(7.0));
+/// assert_eq!(eval(Prim::ToInt, &[Real(2.5_f64)]), Int(2));
+/// ```
 #[derive(Clone, Copy, PartialEq, Debug)]
 pub enum LaneValue<R> {
     /// Floating-point number.
@@ -220,6 +339,11 @@ pub enum LaneValue<R> {
 
 impl<R: PrimReal> LaneValue<R> {
     /// The number; panics for another kind (the caller built an ill-typed operation).
+    ///
+    /// ```
+    /// use keops_core::prim_eval::LaneValue;
+    /// assert_eq!(LaneValue::Real(0.5_f32).real(), 0.5);
+    /// ```
     pub fn real(self) -> R {
         match self {
             LaneValue::Real(v) => v,
@@ -227,6 +351,11 @@ impl<R: PrimReal> LaneValue<R> {
         }
     }
     /// The integer; panics for another kind (the caller built an ill-typed operation).
+    ///
+    /// ```
+    /// use keops_core::prim_eval::LaneValue;
+    /// assert_eq!(LaneValue::<f32>::Int(-3).int(), -3);
+    /// ```
     pub fn int(self) -> i64 {
         match self {
             LaneValue::Int(v) => v,
@@ -234,6 +363,11 @@ impl<R: PrimReal> LaneValue<R> {
         }
     }
     /// The truth value; panics for another kind (the caller built an ill-typed operation).
+    ///
+    /// ```
+    /// use keops_core::prim_eval::LaneValue;
+    /// assert!(LaneValue::<f32>::Mask(true).mask());
+    /// ```
     pub fn mask(self) -> bool {
         match self {
             LaneValue::Mask(v) => v,
@@ -244,6 +378,14 @@ impl<R: PrimReal> LaneValue<R> {
 
 /// Result of one primitive. Panics when the number or the kinds of the arguments do not match
 /// [`Prim::signature`].
+///
+/// ```
+/// use keops_core::prim::Prim;
+/// use keops_core::prim_eval::{LaneValue::Real, eval};
+/// // A NaN is never smaller: the second argument is taken.
+/// assert_eq!(eval(Prim::Min, &[Real(f32::NAN), Real(1.0)]), Real(1.0));
+/// assert!(eval(Prim::Min, &[Real(1.0), Real(f32::NAN)]).real().is_nan());
+/// ```
 pub fn eval<R: PrimReal>(op: Prim, args: &[LaneValue<R>]) -> LaneValue<R> {
     let arity = op.signature().0.len();
     assert_eq!(args.len(), arity, "{op:?} takes {arity} arguments");
@@ -306,6 +448,18 @@ pub fn eval<R: PrimReal>(op: Prim, args: &[LaneValue<R>]) -> LaneValue<R> {
 }
 
 /// A builder that evaluates every operation at once on a single lane.
+///
+/// ```
+/// use keops_core::prim::Prim;
+/// use keops_core::prim_eval::{LaneValue, Scalar};
+/// use keops_core::vecmath::PrimBuilder;
+/// let mut m = Scalar::<f64>::new();
+/// let x = m.input(LaneValue::Real(3.0));
+/// let two = m.real(2.0);
+/// let y = m.prim(Prim::Fma, &[x, x, two]); // 3 · 3 + 2
+/// assert_eq!(m.value(y), LaneValue::Real(11.0));
+/// assert_eq!(m.len(), 3);
+/// ```
 #[derive(Clone, Debug, Default)]
 pub struct Scalar<R> {
     values: Vec<LaneValue<R>>,
@@ -313,27 +467,64 @@ pub struct Scalar<R> {
 
 impl<R: PrimReal> Scalar<R> {
     /// A machine without values.
+    ///
+    /// ```
+    /// use keops_core::prim_eval::Scalar;
+    /// assert!(Scalar::<f32>::new().is_empty());
+    /// ```
     pub fn new() -> Self {
         Self { values: Vec::new() }
     }
 
     /// Enters any lane value.
+    ///
+    /// ```
+    /// use keops_core::prim_eval::{LaneValue, Scalar};
+    /// let mut m = Scalar::<f32>::new();
+    /// let yes = m.input(LaneValue::Mask(true));
+    /// assert_eq!(m.value(yes), LaneValue::Mask(true));
+    /// ```
     pub fn input(&mut self, v: LaneValue<R>) -> Val {
         self.values.push(v);
         Val(self.values.len() as u32 - 1)
     }
 
-    /// Value of `v`, which this machine has made.
+    /// Value of `v`, which this machine has made; panics for another.
+    ///
+    /// ```
+    /// use keops_core::prim_eval::{LaneValue, Scalar};
+    /// use keops_core::vecmath::PrimBuilder;
+    /// let mut m = Scalar::<f32>::new();
+    /// let tenth = m.real(0.1); // rounded to the type of the machine
+    /// assert_eq!(m.value(tenth), LaneValue::Real(0.1_f32));
+    /// ```
     pub fn value(&self, v: Val) -> LaneValue<R> {
         self.values[v.0 as usize]
     }
 
-    /// Number of values made so far (inputs, constants and operations).
+    /// Number of values made so far (inputs, constants and operations): a measure of the cost of an
+    /// expansion.
+    ///
+    /// ```
+    /// use keops_core::prim_eval::{LaneValue, Scalar};
+    /// use keops_core::vecmath;
+    /// let mut m = Scalar::<f32>::new();
+    /// let x = m.input(LaneValue::Real(4.0));
+    /// vecmath::powi(&mut m, x, 8); // squared three times; a constant 1, for powers below 1
+    /// assert_eq!(m.len(), 1 + 3 + 1);
+    /// ```
     pub fn len(&self) -> usize {
         self.values.len()
     }
 
     /// Whether the machine has made no value yet.
+    ///
+    /// ```
+    /// use keops_core::{prim_eval::Scalar, vecmath::PrimBuilder};
+    /// let mut m = Scalar::<f64>::new();
+    /// m.int(1);
+    /// assert!(!m.is_empty());
+    /// ```
     pub fn is_empty(&self) -> bool {
         self.values.is_empty()
     }
@@ -361,6 +552,12 @@ impl<R: PrimReal> PrimBuilder for Scalar<R> {
 }
 
 /// Value at `x` of a one-argument expansion.
+///
+/// ```
+/// use keops_core::{prim_eval::eval1, vecmath};
+/// assert_eq!(eval1(vecmath::log2, 8.0_f64), 3.0);
+/// assert!(eval1(vecmath::log2, -1.0_f32).is_nan());
+/// ```
 pub fn eval1<R: PrimReal>(f: impl FnOnce(&mut dyn PrimBuilder, Val) -> Val, x: R) -> R {
     let mut machine = Scalar::new();
     let x = machine.input(LaneValue::Real(x));
@@ -369,6 +566,12 @@ pub fn eval1<R: PrimReal>(f: impl FnOnce(&mut dyn PrimBuilder, Val) -> Val, x: R
 }
 
 /// Value at `(x, y)` of a two-argument expansion.
+///
+/// ```
+/// use keops_core::{prim_eval::eval2, vecmath};
+/// assert_eq!(eval2(vecmath::pow, 2.0_f32, 0.0), 1.0);
+/// assert_eq!(eval2(vecmath::atan2, 0.0_f64, -1.0), std::f64::consts::PI);
+/// ```
 pub fn eval2<R: PrimReal>(f: impl FnOnce(&mut dyn PrimBuilder, Val, Val) -> Val, x: R, y: R) -> R {
     let mut machine = Scalar::new();
     let x = machine.input(LaneValue::Real(x));

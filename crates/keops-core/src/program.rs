@@ -20,10 +20,24 @@ use crate::reduce::Select;
 use crate::vecmath::{Precision, Val};
 
 /// A loop over components; loops are numbered per stream.
+///
+/// ```
+/// use keops_core::program::{Affine, Loop};
+/// let place = Affine::counter(Loop(1)).scaled(3, 2); // 2 + 3 k, k the counter of loop 1
+/// assert_eq!(place.to_string(), "2 + 3*l1");
+/// ```
 #[derive(Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash, Debug)]
 pub struct Loop(pub u16);
 
-/// `offset + Σ counter · stride`
+/// A place in a memory, or the number of a component: `offset + Σ counter · stride`.
+///
+/// ```
+/// use keops_core::program::{Affine, Loop};
+/// // Element (k, l) of a row-major matrix with 4 columns that starts at place 10.
+/// let [k, l] = [Loop(0), Loop(1)].map(Affine::counter);
+/// let at = k.scaled(4, 10).plus(&l);
+/// assert_eq!(at, Affine { offset: 10, terms: vec![(Loop(0), 4), (Loop(1), 1)] });
+/// ```
 #[derive(Clone, PartialEq, Eq, Hash, Debug, Default, PartialOrd, Ord)]
 pub struct Affine {
     /// Constant part.
@@ -34,21 +48,46 @@ pub struct Affine {
 
 impl Affine {
     /// A constant.
+    ///
+    /// ```
+    /// use keops_core::program::Affine;
+    /// let three = Affine::constant(5).plus(&Affine::constant(-2));
+    /// assert_eq!(three, Affine { offset: 3, terms: vec![] });
+    /// ```
     pub fn constant(offset: i64) -> Affine {
         Affine { offset, terms: vec![] }
     }
     /// A loop counter.
+    ///
+    /// ```
+    /// use keops_core::program::{Affine, Loop};
+    /// assert_eq!(Affine::counter(Loop(2)).terms, [(Loop(2), 1)]);
+    /// ```
     pub fn counter(l: Loop) -> Affine {
         Affine { offset: 0, terms: vec![(l, 1)] }
     }
     /// `self · scale + offset`
+    ///
+    /// ```
+    /// use keops_core::program::{Affine, Loop};
+    /// let k = Affine::counter(Loop(0));
+    /// assert_eq!(k.scaled(8, 1).scaled(2, 0).to_string(), "2 + 16*l0");
+    /// assert_eq!(k.scaled(0, 7), Affine::constant(7));
+    /// ```
     pub fn scaled(&self, scale: i64, offset: i64) -> Affine {
         Affine {
             offset: self.offset * scale + offset,
             terms: self.terms.iter().map(|&(l, s)| (l, s * scale)).filter(|t| t.1 != 0).collect(),
         }
     }
-    /// Sum.
+    /// Sum; terms that cancel are left out.
+    ///
+    /// ```
+    /// use keops_core::program::{Affine, Loop};
+    /// let (k, l) = (Affine::counter(Loop(0)), Affine::counter(Loop(1)));
+    /// assert_eq!(l.plus(&k), k.plus(&l));
+    /// assert_eq!(k.plus(&k.scaled(-1, 3)), Affine::constant(3));
+    /// ```
     pub fn plus(&self, other: &Affine) -> Affine {
         let mut terms = self.terms.clone();
         for &(l, s) in &other.terms {
@@ -63,7 +102,28 @@ impl Affine {
     }
 }
 
-/// Memory that streams read and write, in elements of the compute type.
+/// Memory that streams read and write, in elements of the compute type. What each section may touch
+/// is checked ([`crate::verify`]).
+///
+/// ```
+/// use keops_core::program::Program;
+/// // Σ_j y_j. There are no sums yet while they are added up.
+/// let text = "
+/// program f32 sum, keys 0, sums 1, results 1
+/// param 0
+/// kept 0
+/// reduced 1 = argument 0 at 0 of 1
+/// add, buffer 0:
+///   %0 = Reduced[0]
+///   emit [0] %0
+/// finalise, buffer 0:
+///   %0 = Sums[0]
+///   Result[0] = %0
+/// ";
+/// assert!(text.parse::<Program>().is_ok());
+/// let e = text.replace("%0 = Reduced[0]", "%0 = Sums[0]").parse::<Program>().unwrap_err();
+/// assert!(e.to_string().starts_with("add, instruction 0: "), "{e}");
+/// ```
 #[derive(Clone, Copy, PartialEq, Eq, Hash, Debug, PartialOrd, Ord)]
 pub enum Space {
     /// Parameters, then values derived from them in the *once* section.
@@ -106,6 +166,18 @@ impl Space {
 }
 
 /// How a value is computed.
+/// Real constants are compared by their bits.
+///
+/// ```
+/// use keops_core::program::{Affine, Loop, Op, Space};
+/// use keops_core::{ops, prim::Prim};
+/// let place = Affine::counter(Loop(0));
+/// let load = Op::Load(Space::Kept, place.clone());
+/// let words = [load, Op::Counter(place), Op::Prim(Prim::Fma), Op::Table(&ops::EXP), Op::Real(0.5)]
+///     .map(|op| op.to_string());
+/// assert_eq!(words, ["Kept[0 + 1*l0]", "counter 0 + 1*l0", "Fma", "op Exp", "real 0.5"]);
+/// assert!(Op::Real(f64::NAN) == Op::Real(f64::NAN) && Op::Real(0.0) != Op::Real(-0.0));
+/// ```
 #[derive(Clone, Debug)]
 pub enum Op {
     /// A primitive.
@@ -151,6 +223,11 @@ impl Eq for Op {}
 
 impl Op {
     /// Kind of the value.
+    ///
+    /// ```
+    /// use keops_core::{prim::{Kind, Prim}, program::Op};
+    /// assert_eq!([Op::Prim(Prim::Lt), Op::Int(3)].map(|op| op.kind()), [Kind::Mask, Kind::Int]);
+    /// ```
     pub fn kind(&self) -> Kind {
         match self {
             Op::Prim(p) => p.signature().1,
@@ -161,6 +238,38 @@ impl Op {
 }
 
 /// An instruction of a stream.
+///
+/// ```
+/// use keops_core::prim::{Kind, Prim};
+/// use keops_core::program::{Affine, Loop, Op, SInst::*, Space, Stream};
+/// use keops_core::vecmath::Val;
+///
+/// // The sum of the 16 components of a reduced row.
+/// let (zero, sum, x, next, l) = (Val(0), Val(1), Val(2), Val(3), Loop(0));
+/// let insts = vec![
+///     Def { dst: zero, op: Op::Real(0.0), args: vec![] },
+///     Start { acc: sum, value: zero },
+///     Begin { id: l, extent: 16 },
+///     Def { dst: x, op: Op::Load(Space::Reduced, Affine::counter(l)), args: vec![] },
+///     Def { dst: next, op: Op::Prim(Prim::Add), args: vec![sum, x] },
+///     Update { acc: sum, value: next },
+///     End(l),
+///     Emit { slot: Affine::default(), value: sum },
+/// ];
+/// let stream = Stream { insts, kinds: vec![Kind::Real; 4], buffer: 0 };
+/// assert_eq!(
+///     stream.to_string(),
+///     "  %0 = real 0.0
+///   acc %1 = %0
+///   loop l0 < 16
+///     %2 = Reduced[0 + 1*l0]
+///     %3 = Add %1 %2
+///     acc %1 := %3
+///   end l0
+///   emit [0] %1
+/// "
+/// );
+/// ```
 #[derive(Clone, PartialEq, Debug)]
 pub enum SInst {
     /// `dst = op(args)`
@@ -213,7 +322,19 @@ pub enum SInst {
     },
 }
 
-/// The instructions of one section.
+/// The instructions of one section. Most sections of most programs are empty.
+///
+/// ```
+/// use keops_core::prim::Kind;
+/// use keops_core::program::{Affine, Op, SInst, Stream};
+/// use keops_core::vecmath::Val;
+/// // What counts the columns of a row: a 1 for each.
+/// let one = SInst::Def { dst: Val(0), op: Op::Real(1.0), args: vec![] };
+/// let emit = SInst::Emit { slot: Affine::constant(0), value: Val(0) };
+/// let stream = Stream { insts: vec![one, emit], kinds: vec![Kind::Real], buffer: 0 };
+/// assert_eq!(stream.to_string(), "  %0 = real 1.0\n  emit [0] %0\n");
+/// assert_eq!(Stream::default().to_string(), "");
+/// ```
 #[derive(Clone, Debug, Default, PartialEq)]
 pub struct Stream {
     /// Instructions in order.
@@ -225,6 +346,26 @@ pub struct Stream {
 }
 
 /// Where one piece of a record comes from.
+///
+/// ```
+/// use keops_core::program::{Program, Source};
+/// // Σ_j j, of no argument: the only field is the number of the row.
+/// let p: Program = "
+/// program f64 sum, keys 0, sums 1, results 1
+/// param 0
+/// kept 0
+/// reduced 1 = row number at 0 of 1
+/// add, buffer 0:
+///   %0 = Reduced[0]
+///   emit [0] %0
+/// finalise, buffer 0:
+///   %0 = Sums[0]
+///   Result[0] = %0
+/// "
+/// .parse()?;
+/// assert_eq!(p.reduced.fields[0].source, Source::RowNumber);
+/// # Ok::<(), keops_core::program::TextError>(())
+/// ```
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Source {
     /// All components of this argument.
@@ -234,6 +375,15 @@ pub enum Source {
 }
 
 /// A piece of a record.
+///
+/// ```
+/// use keops_core::program::{Field, Record, Source};
+/// // A point of three coordinates, then a weight: a record of four elements.
+/// let point = Field { source: Source::Argument(1), dim: 3, offset: 0 };
+/// let weight = Field { source: Source::Argument(2), dim: 1, offset: point.range().end };
+/// let record = Record { fields: vec![point, weight], len: 4, ..Record::default() };
+/// assert_eq!(record.fields.iter().map(|f| f.dim).sum::<usize>(), record.len);
+/// ```
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct Field {
     /// Where it comes from.
@@ -246,12 +396,35 @@ pub struct Field {
 
 impl Field {
     /// Elements of the record.
+    ///
+    /// ```
+    /// use keops_core::program::{Field, Source};
+    /// let field = Field { source: Source::Argument(0), dim: 3, offset: 5 };
+    /// assert_eq!(field.range(), 5..8);
+    /// ```
     pub fn range(&self) -> std::ops::Range<usize> {
         self.offset..self.offset + self.dim
     }
 }
 
 /// Layout of a record: fields copied from arguments, then derived values.
+/// [`lower`](crate::lower::lower) copies what the pairs read; what only a row section reads is in
+/// the input record.
+///
+/// ```
+/// use keops_core::program::Source;
+/// # use keops_core::outer::{Computation, OuterNode};
+/// # use keops_core::{data::DType, lower::*, parse::parse_formula, reduce::SUM, spec::Axis};
+/// // Σ_j x_i exp(y_j): the exponential belongs to the row j alone.
+/// let f = parse_formula("x * Exp(y)", None, &["x = Vi(1)", "y = Vj(1)"])?;
+/// let c = Computation::reduction(f, &SUM, 1, Axis::J)?;
+/// # let OuterNode::Reduce(r) = c.graph().node(c.outputs()[0].port.node) else { unreachable!() };
+/// # let spec = r.spec(DType::F64, vec!["x".into(), "y".into()]);
+/// let p = lower(&spec, LowerOptions::default())?;
+/// assert_eq!((p.reduced.input_len, p.reduced.input_fields[0].source), (1, Source::Argument(1)));
+/// assert_eq!((p.reduced.fields.len(), p.reduced.len), (0, 1)); // the derived value
+/// # Ok::<(), keops_core::error::Error>(())
+/// ```
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub struct Record {
     /// Copied fields.
@@ -265,6 +438,23 @@ pub struct Record {
 }
 
 /// What happens to the values that pairs emit.
+///
+/// ```
+/// use keops_core::program::Mode;
+/// # use keops_core::outer::{Computation, OuterNode};
+/// # use keops_core::reduce::{LOG_SUM_EXP, MIN, SUM, ReductionDef};
+/// # use keops_core::{data::DType, error::Error, lower::*, parse::parse_formula, spec::Axis};
+/// let mode = |reduction: &'static ReductionDef| {
+///     let f = parse_formula("-SqDist(x, y)", None, &["x = Vi(3)", "y = Vj(3)"])?;
+///     let c = Computation::reduction(f, reduction, 1, Axis::J)?;
+/// #   let OuterNode::Reduce(r) = c.graph().node(c.outputs()[0].port.node) else { unreachable!() };
+/// #   let spec = r.spec(DType::F32, vec!["x".into(), "y".into()]);
+///     Ok::<_, Error>(lower(&spec, LowerOptions::default())?.mode)
+/// };
+/// assert_eq!([mode(&SUM)?, mode(&LOG_SUM_EXP)?], [Mode::Sum, Mode::PivotSum]);
+/// assert!(matches!(mode(&MIN)?, Mode::Select { k: 1, .. }));
+/// # Ok::<(), keops_core::error::Error>(())
+/// ```
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Mode {
     /// The `add` stream's values are summed.
@@ -281,7 +471,28 @@ pub enum Mode {
     },
 }
 
-/// A lowered reduction.
+/// A lowered reduction: see [`crate::lower::lower`], which makes programs, and
+/// [`crate::verify::verify`] for their rules.
+///
+/// ```
+/// use keops_core::program::Program;
+/// let p: Program = "
+/// program f32 sum, keys 0, sums 1, results 1
+/// param 0
+/// kept 0
+/// reduced 1 = argument 0 at 0 of 1
+/// add, buffer 0:
+///   %0 = Reduced[0]
+///   emit [0] %0
+/// finalise, buffer 0:
+///   %0 = Sums[0]
+///   Result[0] = %0
+/// "
+/// .parse()?;
+/// assert_eq!((p.sums, p.reduced.len, p.kept.len), (1, 1, 0));
+/// assert_eq!(p.add.to_string(), "  %0 = Reduced[0]\n  emit [0] %0\n");
+/// # Ok::<(), keops_core::program::TextError>(())
+/// ```
 #[derive(Clone, Debug, PartialEq)]
 pub struct Program {
     /// Compute type.
@@ -322,6 +533,22 @@ pub struct Program {
 
 impl Program {
     /// The sections in the order in which they run, with their names.
+    ///
+    /// ```
+    /// # use keops_core::outer::{Computation, OuterNode};
+    /// # use keops_core::{data::DType, lower::*, parse::parse_formula};
+    /// # use keops_core::{reduce::LOG_SUM_EXP, spec::Axis};
+    /// let f = parse_formula("-g * SqDist(x, y)", None, &["x = Vi(3)", "y = Vj(3)", "g = Pm(1)"])?;
+    /// let c = Computation::reduction(f, &LOG_SUM_EXP, 1, Axis::J)?;
+    /// # let value = c.outputs()[0].port;
+    /// # let OuterNode::Reduce(r) = c.graph().node(value.node) else { unreachable!() };
+    /// # let spec = r.spec(DType::F32, ["x", "y", "g"].map(String::from).to_vec());
+    /// let p = lower(&spec, LowerOptions::default())?;
+    /// let used = p.sections().into_iter().filter(|(_, s)| !s.insts.is_empty());
+    /// let names: Vec<&str> = used.map(|(name, _)| name).collect();
+    /// assert_eq!(names, ["once", "key", "add", "rebase", "finalise"]); // -g once
+    /// # Ok::<(), keops_core::error::Error>(())
+    /// ```
     pub fn sections(&self) -> [(&'static str, &Stream); 7] {
         [
             ("once", &self.once),
@@ -334,6 +561,27 @@ impl Program {
         ]
     }
     /// The same, to be changed.
+    ///
+    /// ```
+    /// # use keops_core::program::Program;
+    /// # let mut p: Program = "
+    /// # program f32 sum, keys 0, sums 1, results 1
+    /// # param 0
+    /// # kept 0
+    /// # reduced 1 = argument 0 at 0 of 1
+    /// # add, buffer 0:
+    /// #   %0 = Reduced[0]
+    /// #   emit [0] %0
+    /// # finalise, buffer 0:
+    /// #   %0 = Sums[0]
+    /// #   Result[0] = %0
+    /// # "
+    /// # .parse()?;
+    /// // A program without results.
+    /// p.sections_mut().into_iter().for_each(|(_, s)| s.insts.clear());
+    /// assert!(keops_core::verify::verify(&p).is_err());
+    /// # Ok::<(), keops_core::program::TextError>(())
+    /// ```
     pub fn sections_mut(&mut self) -> [(&'static str, &mut Stream); 7] {
         [
             ("once", &mut self.once),

@@ -13,6 +13,24 @@ use crate::vecmath::{Precision, Val};
 use std::collections::{HashMap, HashSet};
 
 /// What is wrong with a program.
+///
+/// ```
+/// use keops_core::program::{Program, TextError};
+/// let text = "
+/// program f32 sum, keys 0, sums 1, results 1
+/// param 0
+/// kept 0
+/// reduced 1 = argument 0 at 0 of 1
+/// add, buffer 0:
+///   %0 = Reduced[0]
+///   emit [1] %0
+/// finalise, buffer 0:
+///   %0 = Sums[0]
+///   Result[0] = %0
+/// ";
+/// let Err(TextError::Rule(e)) = text.parse::<Program>() else { unreachable!() };
+/// assert_eq!((e.section, e.at), ("add", 1)); // there is one sum, number 0
+/// ```
 #[derive(Clone, PartialEq, Eq, Debug, thiserror::Error)]
 #[error("{section}, instruction {at}: {fault}")]
 pub struct VerifyError {
@@ -54,6 +72,28 @@ const MAX_RECORD: usize = 1 << 40;
 ///
 /// # Errors
 /// [`VerifyError`] names the first instruction that is wrong.
+///
+/// ```
+/// use keops_core::program::{Mode, Program};
+/// use keops_core::verify::verify;
+/// # let mut p: Program = "
+/// # program f32 sum, keys 0, sums 1, results 1
+/// # param 0
+/// # kept 0
+/// # reduced 1 = argument 0 at 0 of 1
+/// # add, buffer 0:
+/// #   %0 = Reduced[0]
+/// #   emit [0] %0
+/// # finalise, buffer 0:
+/// #   %0 = Sums[0]
+/// #   Result[0] = %0
+/// # "
+/// # .parse()?;
+/// assert_eq!(verify(&p), Ok(()));
+/// p.mode = Mode::PivotSum; // which has a key
+/// assert_eq!(verify(&p).unwrap_err().section, "program");
+/// # Ok::<(), keops_core::program::TextError>(())
+/// ```
 pub fn verify(p: &Program) -> Result<(), VerifyError> {
     program(p).map_err(|fault| VerifyError { section: "program", at: 0, fault })?;
     for (section, s) in p.sections() {
@@ -82,6 +122,20 @@ pub fn verify(p: &Program) -> Result<(), VerifyError> {
 ///
 /// # Errors
 /// [`VerifyError`] says what differs.
+///
+/// ```
+/// use keops_core::verify::verify_for;
+/// # use keops_core::outer::{Computation, OuterNode};
+/// # use keops_core::{data::DType, lower::*, parse::parse_formula, reduce::SUM, spec::Axis};
+/// let f = parse_formula("x * y", None, &["x = Vi(1)", "y = Vj(1)"])?;
+/// let c = Computation::reduction(f, &SUM, 1, Axis::J)?;
+/// # let OuterNode::Reduce(r) = c.graph().node(c.outputs()[0].port.node) else { unreachable!() };
+/// let spec = |dtype| r.spec(dtype, vec!["x".into(), "y".into()]);
+/// let p = lower(&spec(DType::F32), LowerOptions::default())?;
+/// assert_eq!(verify_for(&p, &spec(DType::F32)), Ok(()));
+/// assert_eq!(verify_for(&p, &spec(DType::F64)).unwrap_err().fault, "F32 for F64 data");
+/// # Ok::<(), keops_core::error::Error>(())
+/// ```
 pub fn verify_for(p: &Program, spec: &ReduceSpec) -> Result<(), VerifyError> {
     fits(p, spec).map_err(|fault| VerifyError { section: "program", at: 0, fault })
 }

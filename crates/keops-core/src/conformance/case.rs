@@ -29,7 +29,16 @@ const SPECIAL: [Special; 8] = {
 /// Component evaluations per case, about a tenth of a microsecond each.
 const WORK: usize = 200_000;
 
-/// The numbers of a case.
+/// The numbers of a case: what [`cases`](super::cases) makes and shrinks. All zeros mean the
+/// simplest choices.
+///
+/// ```
+/// use keops_core::conformance::Case;
+/// use keops_core::reduce::SUM;
+/// let simplest = Case { header: vec![0; 16], instructions: vec![[0; 3]] }.build()?;
+/// assert_eq!((simplest.spec.reduction, simplest.sizes), (&SUM, [3, 3]));
+/// # Ok::<(), keops_core::error::InputError>(())
+/// ```
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Case {
     /// See [`Case::build`].
@@ -53,6 +62,13 @@ fn reduction(number: u32) -> &'static ReductionDef {
 impl Case {
     /// As text, for a file of regressions. Operations and reductions are written by name, so that
     /// the text means the same when the tables grow.
+    ///
+    /// ```
+    /// use keops_core::conformance::Case;
+    /// let text = Case { header: vec![0; 16], instructions: vec![[0; 3]] }.to_text();
+    /// assert!(text.starts_with("0,0,0,0,0,Sum,0,"));
+    /// assert_eq!(Case::from_text(&text).unwrap().to_text(), text);
+    /// ```
     pub fn to_text(&self) -> String {
         let list = |v: &[u32], place: usize, name: &str| {
             let word = |(k, n): (usize, &u32)| if k == place { name.into() } else { n.to_string() };
@@ -63,7 +79,16 @@ impl Case {
         parts.extend(self.instructions.iter().map(|i| list(i, 0, operation_name(i[0]))));
         parts.join(";")
     }
-    /// From such text.
+    /// From such text; `None` if it is none, or names an operation or a reduction that is not in
+    /// the tables.
+    ///
+    /// ```
+    /// use keops_core::conformance::Case;
+    /// let case = Case::from_text("0,0,0,0,0,Min,0,0,0,0,0,0,0,0,0,0;Exp,0,0").unwrap();
+    /// assert_eq!(case.build()?.spec.reduction.name, "Min");
+    /// assert!(Case::from_text("0,0,0,0,0,Median,0,0,0,0,0,0,0,0,0,0;Exp,0,0").is_none());
+    /// # Ok::<(), keops_core::error::InputError>(())
+    /// ```
     pub fn from_text(text: &str) -> Option<Case> {
         let read = |part: &str, place: usize, number: &dyn Fn(&str) -> Option<u32>| {
             let one = |(k, n): (usize, &str)| match n.trim().parse() {
@@ -85,6 +110,11 @@ impl Case {
 }
 
 /// Every feature that [`Problem::features`] may name.
+///
+/// ```
+/// use keops_core::conformance::all_features;
+/// assert!(all_features().contains("ranges") && all_features().contains("kahan sums"));
+/// ```
 pub fn all_features() -> BTreeSet<String> {
     let words = [
         "over I",
@@ -112,7 +142,16 @@ pub fn all_features() -> BTreeSet<String> {
     all
 }
 
-/// A case, built.
+/// A case, built: a reduction, arguments for it, and what is special about both.
+///
+/// ```
+/// use keops_core::conformance::Case;
+/// let case = Case::from_text("0,0,0,0,0,Max,0,0,0,0,0,0,0,0,0,0;Exp,0,0").unwrap();
+/// let problem = case.build()?;
+/// assert_eq!(problem.arguments.len(), problem.spec.vars.len());
+/// assert!(problem.operations.contains("Exp") && problem.derivatives.is_empty());
+/// # Ok::<(), keops_core::error::InputError>(())
+/// ```
 pub struct Problem {
     /// The reduction.
     pub spec: ReduceSpec,
@@ -134,6 +173,17 @@ pub struct Problem {
 
 impl Case {
     /// Builds the case. Deterministic; every choice of numbers is valid.
+    ///
+    /// # Errors
+    /// [`InputError`] if there is no memory for the arguments; whatever else it says is a mistake
+    /// in the suite.
+    ///
+    /// ```
+    /// use keops_core::conformance::Case;
+    /// let case = Case { header: (0..16).collect(), instructions: vec![[7, 8, 9]] };
+    /// assert_eq!(case.build()?.text, case.build()?.text);
+    /// # Ok::<(), keops_core::error::InputError>(())
+    /// ```
     pub fn build(&self) -> Result<Problem, InputError> {
         let h = |k: usize| self.header.get(k).copied().unwrap_or(0);
         let axis = choose(h(0), &[Axis::J, Axis::J, Axis::I]);
@@ -288,7 +338,24 @@ impl Case {
 }
 
 impl Problem {
-    /// The arguments in their layouts, or all row-major.
+    /// The arguments in their layouts, or all row-major (`plain`), as a backend gets them.
+    ///
+    /// # Errors
+    /// [`InputError`] if they do not fit, which is a mistake in the suite.
+    ///
+    /// ```
+    /// use keops_core::conformance::{Case, judge};
+    /// use keops_core::interp::{Interpreter, evaluate_with_bounds};
+    /// use keops_core::spec::Device;
+    /// let case = Case::from_text("0,0,0,0,0,Sum,0,0,0,0,0,0,0,0,0,0;Exp,0,0").unwrap();
+    /// let problem = case.build()?;
+    /// let (spec, args) = (&problem.spec, problem.checked(false)?);
+    /// let mut out = args.allocate(spec)?;
+    /// Device::new(Interpreter::new()).compile(spec)?.run(&args, &mut out)?;
+    /// let expected = evaluate_with_bounds(spec, &problem.checked(true)?)?;
+    /// assert_eq!(judge(&expected[0], &out[0], spec.k).wrong, None);
+    /// # Ok::<(), keops_core::error::Error>(())
+    /// ```
     pub fn checked(&self, plain: bool) -> Result<CheckedArgs<'_>, InputError> {
         let views = self
             .arguments

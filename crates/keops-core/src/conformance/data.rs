@@ -79,6 +79,16 @@ pub fn array(
 }
 
 /// How an argument lies in memory.
+///
+/// ```
+/// use keops_core::conformance::{Layout, strategies::arrays};
+/// use proptest::prelude::*;
+/// proptest!(|(a in arrays::<f64>(&[4, 3]))| {
+///     let (view, layout) = (a.view(), a.layout());
+///     prop_assert_eq!(layout == Layout::Fortran, view.strides() == [1, 4]);
+///     prop_assert_eq!(layout == Layout::Repeated, view.strides()[0] == 0);
+/// });
+/// ```
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
 pub enum Layout {
     /// Row-major.
@@ -106,6 +116,15 @@ pub const LAYOUTS: [Layout; 8] = [
 ];
 
 /// An argument in a layout, and the same in row-major order.
+///
+/// ```
+/// use keops_core::conformance::{Case, Layout};
+/// let simplest = Case { header: vec![0; 16], instructions: vec![[0; 3]] }.build()?;
+/// let argument = &simplest.arguments[0];
+/// assert_eq!(argument.layout(), Layout::Standard);
+/// assert_eq!(argument.view().unwrap().shape(), argument.plain.shape());
+/// # Ok::<(), keops_core::error::InputError>(())
+/// ```
 pub struct Argument {
     shape: Vec<usize>,
     layout: Layout,
@@ -116,7 +135,7 @@ pub struct Argument {
 
 impl Argument {
     /// Lays out random entries.
-    pub fn new(
+    pub(super) fn new(
         random: &mut Random,
         dtype: DType,
         shape: &[usize],

@@ -10,6 +10,16 @@ pub const RATIOS: usize = 14;
 const FINEST: i32 = 12;
 
 /// What a comparison found.
+///
+/// ```
+/// use keops_core::conformance::{Judgement, judge};
+/// use keops_core::{data::Buffer, interp::Bounded};
+/// let reference = Bounded { values: vec![2.0], bounds: vec![0.25], ..Bounded::default() };
+/// let at = |v: f64| judge(&reference, &Buffer::F64(ndarray::arr2(&[[v]]).into_dyn()), 1);
+/// let Judgement { entries, worst, wrong, .. } = at(2.125);
+/// assert!(entries == 1 && (worst - 0.5).abs() < 1e-12 && wrong.is_none());
+/// assert!(at(2.5).wrong.unwrap().starts_with("entry 0: got 2.5e0, expected 2e0"));
+/// ```
 #[derive(Clone, Debug, Default, PartialEq)]
 pub struct Judgement {
     /// Entries of the output.
@@ -36,6 +46,15 @@ const AFTER: f64 = 3.0;
 /// an infinity wants the same infinity and NaN wants NaN. Where the bound is +inf any value
 /// passes; an index that rounding decides has to be one of the candidates within the bounds, and
 /// no two ranks may name the same one.
+///
+/// ```
+/// use keops_core::{conformance::judge, data::Buffer, interp::Bounded};
+/// // Rounding decides between rows 1 and 4; row 2 is wrong.
+/// let alternatives = [(0, vec![1, 4])].into_iter().collect();
+/// let reference = Bounded { values: vec![1.0], bounds: vec![0.0], alternatives };
+/// let found = |row: i64| judge(&reference, &Buffer::I64(ndarray::arr2(&[[row]]).into_dyn()), 1);
+/// assert_eq!([1, 4, 2].map(|row| found(row).wrong.is_some()), [false, false, true]);
+/// ```
 pub fn judge(reference: &Bounded, got: &Buffer, ranks: usize) -> Judgement {
     let mut j = Judgement { entries: reference.values.len(), ..Judgement::default() };
     let found = got.to_f64();

@@ -58,6 +58,12 @@ use std::sync::Arc;
 use std::sync::atomic::{AtomicU32, Ordering};
 
 /// How a run of the suite goes.
+///
+/// ```
+/// use keops_core::conformance::Config;
+/// let short = Config { cases: 20, ..Config::default() };
+/// assert_eq!((short.seed, short.shrink, short.regressions), (1, 1000, None));
+/// ```
 #[derive(Clone, Debug)]
 pub struct Config {
     /// Number of random cases.
@@ -77,6 +83,16 @@ impl Default for Config {
 }
 
 /// Results of one device.
+///
+/// ```
+/// use keops_core::conformance::{Config, check_backend};
+/// # use keops_core::{interp::{Interpreter, Rounding}, spec::Device};
+/// let device = Device::new(Interpreter::with_rounding(Rounding::Compute));
+/// let report = check_backend(&[("rounded", &device)], Config { cases: 20, ..Config::default() });
+/// let [rounded] = &report.devices[..] else { unreachable!() };
+/// assert_eq!((&rounded.name[..], rounded.cases), ("rounded", 20));
+/// assert!(rounded.failure.is_none() && rounded.worst <= 1.0);
+/// ```
 #[derive(Clone, Debug, Default)]
 pub struct DeviceReport {
     /// Name given to [`check_backend`].
@@ -94,6 +110,21 @@ pub struct DeviceReport {
 }
 
 /// A failing case.
+///
+/// ```
+/// use keops_core::conformance::{Case, Config, Planted, ReductionFault};
+/// use keops_core::conformance::{check_backend, plant_reduction};
+/// use keops_core::{interp::Interpreter, reduce::SUM, spec::Device};
+/// // A backend whose sums are wrong.
+/// let wrong = plant_reduction(&SUM, ReductionFault::Finalise).into_iter().collect();
+/// let device = Device::new(Planted::reductions(Device::new(Interpreter::new()), wrong));
+/// let config = Config { cases: 50, shrink: 0, ..Config::default() };
+/// let report = check_backend(&[("wrong", &device)], config);
+/// let failure = report.devices[0].failure.as_ref().unwrap();
+/// let case = Case::from_text(&failure.case).unwrap(); // to be looked at
+/// assert_eq!(case.build()?.spec.reduction, &SUM);
+/// # Ok::<(), keops_core::error::InputError>(())
+/// ```
 #[derive(Clone, Debug)]
 pub struct Failure {
     /// What is wrong.
@@ -105,6 +136,16 @@ pub struct Failure {
 }
 
 /// Results of a run.
+///
+/// ```
+/// use keops_core::conformance::{Config, check_backend};
+/// # use keops_core::{interp::Interpreter, spec::Device};
+/// let device = Device::new(Interpreter::new());
+/// let report = check_backend(&[("exact", &device)], Config { cases: 20, ..Config::default() });
+/// assert!(report.cases == 20 && report.broken.is_none());
+/// assert_eq!(report.reductions.values().sum::<usize>(), 20); // one each
+/// println!("{report}");
+/// ```
 #[derive(Clone, Debug, Default)]
 pub struct Report {
     /// Cases run.
@@ -137,13 +178,28 @@ pub struct Report {
 const UNDECIDED: f64 = 0.05;
 
 impl Report {
-    /// Share of output entries that rounding decides, tied indices among them.
+    /// Share of output entries that rounding decides, tied indices among them: from 0 to 1.
+    ///
+    /// ```
+    /// use keops_core::conformance::Report;
+    /// let report = Report { entries: 200, undecided: 3, ties: 1, ..Report::default() };
+    /// assert_eq!(report.undecided_share(), 0.02);
+    /// ```
     pub fn undecided_share(&self) -> f64 {
         (self.undecided + self.ties) as f64 / self.entries.max(1) as f64
     }
     /// Panics with the report unless every operation of the tables, every reduction, both modes of
     /// differentiation and every feature occurred in at least `least` cases, a third of the cases
     /// has a derivative and a tenth a second one. For runs of 20,000 cases and 100.
+    ///
+    /// ```should_panic
+    /// use keops_core::conformance::{Config, check_backend};
+    /// # use keops_core::{interp::Interpreter, spec::Device};
+    /// let device = Device::new(Interpreter::new());
+    /// let config = Config { cases: 10, ..Config::default() };
+    /// let report = check_backend(&[("exact", &device)], config);
+    /// report.assert_covered(100); // ten cases are too few
+    /// ```
     #[track_caller]
     pub fn assert_covered(&self, least: usize) {
         let operations = operation_names().filter(|n| self.operations.get(n) < Some(&least));
@@ -169,6 +225,16 @@ impl Report {
     }
     /// Panics with the report unless every device passed every case and few entries were
     /// undecided.
+    ///
+    /// ```should_panic
+    /// use keops_core::conformance::{Config, Fault, Planted, check_backend, plant};
+    /// # use keops_core::{interp::Interpreter, ops, spec::Device};
+    /// // A backend with a wrong subtraction.
+    /// let wrong = plant(&ops::SUBTRACT, Fault::Value).into_iter().collect();
+    /// let device = Device::new(Planted::new(Device::new(Interpreter::new()), wrong));
+    /// let config = Config { cases: 100, shrink: 0, ..Config::default() };
+    /// check_backend(&[("wrong", &device)], config).assert_passed();
+    /// ```
     #[track_caller]
     pub fn assert_passed(&self) {
         let failed = self.broken.is_some()
@@ -216,7 +282,19 @@ impl fmt::Display for Report {
     }
 }
 
-/// Runs random cases on all devices and compares them with the reference.
+/// Runs random cases on all devices and compares them with the reference. A device that fails is
+/// left out of the rest of the run; [`Report::assert_passed`] tells.
+///
+/// ```
+/// use keops_core::conformance::{Config, check_backend};
+/// use keops_core::interp::{Interpreter, Rounding};
+/// use keops_core::spec::Device;
+/// let device = |rounding| Device::new(Interpreter::with_rounding(rounding));
+/// let (exact, rounded) = (device(Rounding::Double), device(Rounding::Compute));
+/// let devices = [("exact", &exact), ("rounded", &rounded)];
+/// let report = check_backend(&devices, Config { cases: 30, seed: 2, ..Config::default() });
+/// assert!(report.devices.iter().all(|d| d.cases == 30 && d.failure.is_none()));
+/// ```
 pub fn check_backend(devices: &[(&str, &Device)], config: Config) -> Report {
     let report = Report {
         devices: devices
@@ -266,7 +344,15 @@ pub fn check_backend(devices: &[(&str, &Device)], config: Config) -> Report {
     run.report.into_inner()
 }
 
-/// Random cases.
+/// Random cases, which shrink towards small ones.
+///
+/// ```
+/// use keops_core::conformance::cases;
+/// use proptest::prelude::*;
+/// proptest!(ProptestConfig::with_cases(20), |(case in cases())| {
+///     prop_assert!(case.build().is_ok());
+/// });
+/// ```
 pub fn cases() -> impl Strategy<Value = Case> {
     let number = 0..NUMBERS;
     let instruction = [number.clone(), number.clone(), number.clone()];

@@ -14,6 +14,14 @@ use std::cell::Cell;
 use std::sync::Arc;
 
 /// What is wrong with a copy.
+///
+/// ```
+/// use keops_core::conformance::{Fault, check_table, plant};
+/// use keops_core::ops;
+/// let found = |fault| check_table(&[plant(&ops::EXP, fault).unwrap()]).len();
+/// let faults = [Fault::Value, Fault::Derivative(0), Fault::Code, Fault::Tolerated];
+/// assert_eq!(faults.map(found), [1, 1, 1, 0]);
+/// ```
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
 pub enum Fault {
     /// The value is off by a part in a thousand.
@@ -140,6 +148,13 @@ const _: () = assert!(ops::ALL.len() <= PLACES);
 
 /// A copy of an operation with a fault. It is never freed, as table entries are not; `None` if
 /// the operation has no such operand, or is not in the table.
+///
+/// ```
+/// use keops_core::{conformance::{Fault, plant}, ops};
+/// let wrong = plant(&ops::SQRT, Fault::Value).unwrap();
+/// assert_eq!((wrong.value.f64)(&[9.0]), 3.0 * (1.0 + 1.0 / 1024.0));
+/// assert!(plant(&ops::SQRT, Fault::Derivative(1)).is_none()); // it has one operand
+/// ```
 pub fn plant(op: &OpDef, fault: Fault) -> Option<&'static OpDef> {
     let place = ops::ALL.iter().position(|o| *o == op)?;
     let faulty = FAULTY.get(place)?();
@@ -169,6 +184,15 @@ pub fn plant(op: &OpDef, fault: Fault) -> Option<&'static OpDef> {
 }
 
 /// What is wrong with a copy of a reduction.
+///
+/// ```
+/// use keops_core::conformance::{ReductionFault, check_reductions, plant_reduction};
+/// use keops_core::reduce::LOG_SUM_EXP;
+/// for fault in [ReductionFault::Linearise, ReductionFault::Rebase] {
+///     let wrong = check_reductions(&[plant_reduction(&LOG_SUM_EXP, fault).unwrap()]);
+///     assert!(wrong[0].starts_with("LogSumExp: "));
+/// }
+/// ```
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
 pub enum ReductionFault {
     /// What is added up is off by parts in a thousand.
@@ -253,6 +277,14 @@ static FAULTY_REDUCTIONS: [FaultyReduction; 24] =
 const _: () = assert!(reduce::ALL.len() <= FAULTY_REDUCTIONS.len());
 
 /// A copy of a reduction with a fault, which is never freed; `None` if it has no such part.
+///
+/// ```
+/// use keops_core::conformance::{ReductionFault, plant_reduction};
+/// use keops_core::reduce::{Family, MIN, Order};
+/// let largest = plant_reduction(&MIN, ReductionFault::Order).unwrap();
+/// assert!(matches!(&largest.kind, Family::Select(s) if s.order == Order::Max));
+/// assert!(plant_reduction(&MIN, ReductionFault::Lift).is_none()); // it has no sum
+/// ```
 pub fn plant_reduction(r: &ReductionDef, fault: ReductionFault) -> Option<&'static ReductionDef> {
     use ReductionFault as F;
     let place = reduce::ALL.iter().position(|o| *o == r)?;
@@ -290,6 +322,19 @@ thread_local! {
 
 /// Runs `f` on this thread with a fault in a composite: whatever looks it up by name gets a copy
 /// whose value is off by parts in a thousand.
+///
+/// ```
+/// use keops_core::conformance::with_faulty_composite;
+/// use keops_core::{composite, genred::Genred, reduce::SUM, spec::Axis};
+/// let square = || {
+///     let g: Genred = Genred::new("SqNorm2(y)", &["y = Vj(2)"], &SUM, Axis::J).unwrap();
+///     g.call((&ndarray::array![[3.0, 4.0]],)).unwrap()[[0, 0]]
+/// };
+/// assert_eq!(square(), 25.0);
+/// let norm = composite::by_name("SqNorm2").unwrap();
+/// assert_ne!(with_faulty_composite(norm, square), 25.0);
+/// assert_eq!(square(), 25.0);
+/// ```
 pub fn with_faulty_composite<R>(c: &'static CompositeDef, f: impl FnOnce() -> R) -> R {
     struct Restore;
     impl Drop for Restore {
@@ -317,6 +362,17 @@ pub(crate) fn planted_composite(name: &str) -> Option<&'static CompositeDef> {
 }
 
 /// A backend that gets faulty copies of some operations and reductions in all that it compiles.
+///
+/// ```
+/// use keops_core::conformance::{Fault, Planted, plant};
+/// use keops_core::{genred::Genred, interp::Interpreter, ops, reduce::SUM, spec::{Axis, Device}};
+/// let wrong = plant(&ops::EXP, Fault::Value).into_iter().collect();
+/// let device = Device::new(Planted::new(Device::new(Interpreter::new()), wrong));
+/// let g: Genred = Genred::new("Exp(y)", &["y = Vj(1)"], &SUM, Axis::J)?;
+/// let out = g.at(device).call((&ndarray::array![[0.0]],))?;
+/// assert_eq!(out[[0, 0]], 1.0 + 1.0 / 1024.0);
+/// # Ok::<(), keops_core::error::Error>(())
+/// ```
 pub struct Planted {
     inner: Device,
     copies: Vec<&'static OpDef>,
@@ -325,10 +381,28 @@ pub struct Planted {
 
 impl Planted {
     /// Each copy replaces the operation of the same name.
+    ///
+    /// ```
+    /// use keops_core::conformance::{Fault, Planted, plant};
+    /// use keops_core::{interp::Interpreter, ops, spec::{Backend, Device}};
+    /// let wrong = plant(&ops::EXP, Fault::Cuda).into_iter().collect();
+    /// assert_eq!(Planted::new(Device::new(Interpreter::new()), wrong).name(), "planted");
+    /// ```
     pub fn new(inner: Device, copies: Vec<&'static OpDef>) -> Planted {
         Planted { inner, copies, reductions: vec![] }
     }
     /// Each copy replaces the reduction of the same name.
+    ///
+    /// ```
+    /// use keops_core::conformance::{Planted, ReductionFault, plant_reduction};
+    /// # use keops_core::{genred::Genred, interp::Interpreter, reduce::MAX, spec::{Axis, Device}};
+    /// let smallest = plant_reduction(&MAX, ReductionFault::Order).into_iter().collect();
+    /// let device = Device::new(Planted::reductions(Device::new(Interpreter::new()), smallest));
+    /// let g: Genred = Genred::new("y", &["y = Vj(1)"], &MAX, Axis::J)?;
+    /// let out = g.at(device).call((&ndarray::array![[1.0], [2.0]],))?;
+    /// assert_eq!(out[[0, 0]], 1.0);
+    /// # Ok::<(), keops_core::error::Error>(())
+    /// ```
     pub fn reductions(inner: Device, reductions: Vec<&'static ReductionDef>) -> Planted {
         Planted { inner, copies: vec![], reductions }
     }

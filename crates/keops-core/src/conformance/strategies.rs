@@ -44,6 +44,25 @@ use proptest::collection::vec;
 use proptest::strategy::Strategy;
 
 /// A random formula.
+///
+/// ```
+/// use keops_core::conformance::strategies::formulas;
+/// use keops_core::parse::parse_formula;
+/// use proptest::prelude::*;
+/// use proptest::test_runner::TestRunner;
+/// // What prints is read back as the same formula.
+/// let again = |f: keops_core::conformance::strategies::RandomFormula| {
+///     let f = f.formula;
+///     let alias = |v: &keops_core::graph::Var| format!("{}({})", v.category.keyword(), v.dim);
+///     let alias = |(v, name)| format!("{name} = {}", alias(v));
+///     let aliases: Vec<String> = f.vars.iter().zip(&f.names).map(alias).collect();
+///     let aliases: Vec<&str> = aliases.iter().map(|a| &a[..]).collect();
+///     let again = parse_formula(&f.to_string(), None, &aliases);
+///     prop_assert_eq!(again.map(|a| a.graph.dim(a.root)), Ok(f.graph.dim(f.root)));
+///     Ok(())
+/// };
+/// TestRunner::deterministic().run(&formulas(), again).unwrap();
+/// ```
 #[derive(Clone, Debug)]
 pub struct RandomFormula {
     /// The formula, for [`crate::genred::Genred::from_formula`]; its variables are the arguments.
@@ -54,6 +73,21 @@ pub struct RandomFormula {
 
 impl RandomFormula {
     /// Shapes of the arguments for `m` rows of `i` and `n` rows of `j`.
+    ///
+    /// ```
+    /// use keops_core::conformance::strategies::formulas;
+    /// use keops_core::graph::Category;
+    /// use proptest::prelude::*;
+    /// proptest!(|(f in formulas())| {
+    ///     for (v, shape) in f.formula.vars.iter().zip(f.shapes(4, 3)) {
+    ///         match v.category {
+    ///             Category::I => prop_assert_eq!(shape, [4, v.dim]),
+    ///             Category::J => prop_assert_eq!(shape, [3, v.dim]),
+    ///             Category::Param => prop_assert_eq!(shape, [v.dim]),
+    ///         }
+    ///     }
+    /// });
+    /// ```
     pub fn shapes(&self, m: usize, n: usize) -> Vec<Vec<usize>> {
         let shape = |v: &crate::graph::Var| match v.category {
             Category::I => vec![m, v.dim],
@@ -66,6 +100,16 @@ impl RandomFormula {
 
 /// Formulas of up to eight operations of the tables, on variables of all categories with dimensions
 /// from 1 to 130. They shrink towards fewer operations.
+///
+/// ```
+/// use keops_core::conformance::strategies::formulas;
+/// use keops_core::outer::Computation;
+/// use keops_core::{reduce::MIN, spec::Axis};
+/// use proptest::prelude::*;
+/// proptest!(|(f in formulas())| {
+///     prop_assert!(Computation::reduction(f.formula, &MIN, 1, Axis::I).is_ok());
+/// });
+/// ```
 pub fn formulas() -> impl Strategy<Value = RandomFormula> {
     let number = 0..NUMBERS;
     let instruction = [number.clone(), number.clone(), number.clone()];
@@ -88,6 +132,18 @@ pub fn formulas() -> impl Strategy<Value = RandomFormula> {
 }
 
 /// An array in some layout.
+///
+/// ```
+/// use keops_core::conformance::strategies::arrays;
+/// use proptest::strategy::{Strategy, ValueTree};
+/// use proptest::test_runner::TestRunner;
+/// let simplest = {
+///     let mut tree = arrays::<f32>(&[2, 2]).new_tree(&mut TestRunner::deterministic()).unwrap();
+///     while tree.simplify() {}
+///     tree.current()
+/// };
+/// assert!(simplest.view().is_standard_layout());
+/// ```
 #[derive(Clone, Debug)]
 pub struct Laid<T> {
     stored: ArrayD<T>,
@@ -97,14 +153,42 @@ pub struct Laid<T> {
 
 impl<T: Element> Laid<T> {
     /// The array: of the shape that was asked for, with any strides, zero and negative ones too.
+    ///
+    /// ```
+    /// use keops_core::conformance::strategies::arrays;
+    /// use proptest::prelude::*;
+    /// proptest!(|(a in arrays::<f32>(&[3, 2]))| {
+    ///     let view = a.view();
+    ///     prop_assert_eq!(view.shape(), [3, 2]);
+    ///     prop_assert!(view.iter().all(|v| v.abs() <= 2.0));
+    /// });
+    /// ```
     pub fn view(&self) -> ArrayViewD<'_, T> {
         arrange(&self.stored, self.layout, &self.shape)
     }
     /// The layout.
+    ///
+    /// ```
+    /// use keops_core::conformance::{Layout, strategies::arrays};
+    /// use proptest::prelude::*;
+    /// proptest!(|(a in arrays::<f32>(&[3, 2]))| {
+    ///     prop_assert_eq!(a.layout() == Layout::Standard, a.view().is_standard_layout());
+    /// });
+    /// ```
     pub fn layout(&self) -> Layout {
         self.layout
     }
     /// The same values in row-major order.
+    ///
+    /// ```
+    /// use keops_core::conformance::strategies::arrays;
+    /// use proptest::prelude::*;
+    /// proptest!(|(a in arrays::<f64>(&[2, 3, 2]))| {
+    ///     let copy = a.to_standard();
+    ///     prop_assert!(copy.is_standard_layout());
+    ///     prop_assert_eq!(copy, a.view());
+    /// });
+    /// ```
     pub fn to_standard(&self) -> ArrayD<T> {
         self.view().as_standard_layout().into_owned()
     }
@@ -154,6 +238,16 @@ pub fn ranges(m: usize, n: usize) -> impl Strategy<Value = Ranges> {
 
 /// A kernel matrix plus a multiple of the identity, `b ↦ K b + ridge b` with
 /// `K_kl = kernel(x_k, x_l)`: symmetric, with eigenvalues from `ridge` up.
+///
+/// ```
+/// use keops_core::conformance::strategies::spd_operators;
+/// use proptest::prelude::*;
+/// proptest!(|(op in spd_operators(10, 3))| {
+///     prop_assert!((1..=10).contains(&op.points.nrows()));
+///     prop_assert_eq!(op.points.ncols(), 3);
+///     prop_assert!(op.ridge >= 0.01);
+/// });
+/// ```
 #[derive(Clone, Debug)]
 pub struct SpdOperator {
     /// `K b` as a formula of `x`, `y` (the points, twice), `b` and the scale `g`, for a sum over j.

@@ -17,6 +17,14 @@ const SAMPLES: usize = 400;
 /// * derivatives agree with differences of the value;
 /// * simplified nodes have the value of plain ones;
 /// * the CUDA text uses every operand.
+///
+/// ```
+/// use keops_core::conformance::{Fault, check_table, plant};
+/// use keops_core::ops;
+/// assert!(check_table(&[&ops::SIN, &ops::ATAN2]).is_empty());
+/// let wrong = check_table(&[plant(&ops::SIN, Fault::Derivative(0)).unwrap()]);
+/// assert!(wrong[0].starts_with("Sin: "));
+/// ```
 pub fn check_table(entries: &[&'static OpDef]) -> Vec<String> {
     entries.iter().filter_map(|op| check(op).err().map(|e| format!("{}: {e}", op.name))).collect()
 }
@@ -150,6 +158,11 @@ fn simplification(op: &'static OpDef, x: &[f64]) -> Result<(), String> {
 /// Checks entries of the table of reductions; returns what is wrong, in words. Sums under one pivot
 /// become those under another; a result does not depend on the pivot unless it shows it; the
 /// derivative of a result is that of `Σ ψ` ([`Accumulate::linearise`]), by differences.
+///
+/// ```
+/// use keops_core::{conformance::check_reductions, reduce};
+/// assert!(check_reductions(reduce::ALL).is_empty());
+/// ```
 pub fn check_reductions(entries: &[&'static ReductionDef]) -> Vec<String> {
     let laws = |r: &&'static ReductionDef| match &r.kind {
         Family::Accumulate(a) => {

@@ -32,6 +32,15 @@ const REBASE_ERRORS: f64 = 7.0;
 const JUMP: f64 = 16.0;
 
 /// An output of a reduction with bounds on the error of compiled code.
+/// See [`evaluate_with_bounds`].
+///
+/// ```
+/// use keops_core::interp::Bounded;
+/// // An index, with two that are right: their keys differ by less than rounding does.
+/// let alternatives = [(0, vec![3, 7])].into_iter().collect();
+/// let nearest = Bounded { values: vec![3.0], bounds: vec![0.0], alternatives };
+/// assert!(nearest.alternatives[&0].contains(&7));
+/// ```
 #[derive(Clone, Debug, Default, PartialEq)]
 pub struct Bounded {
     /// Values, or indices as reals, row-major over `(batch…, rows, dim)`.
@@ -47,6 +56,25 @@ pub struct Bounded {
 ///
 /// # Errors
 /// If a variable of the formula is not among those of the reduction, or memory cannot be had.
+///
+/// ```
+/// use keops_core::data::{DType, Element};
+/// use keops_core::interp::evaluate_with_bounds;
+/// use keops_core::spec::CheckedArgs;
+/// # use keops_core::outer::{Computation, OuterNode};
+/// # use keops_core::{parse::parse_formula, reduce::SUM, spec::Axis};
+/// let f = parse_formula("Exp(y)", None, &["y = Vj(1)"])?;
+/// let c = Computation::reduction(f, &SUM, 1, Axis::J)?;
+/// # let OuterNode::Reduce(r) = c.graph().node(c.outputs()[0].port.node) else { unreachable!() };
+/// let spec = r.spec(DType::F32, vec!["y".into()]);
+/// let y = ndarray::array![[0.0_f32], [1.0]].into_dyn();
+/// let args = CheckedArgs::new(&spec, vec![f32::erase(y.view())], None, None, None)?;
+/// let [sum] = &evaluate_with_bounds(&spec, &args)?[..] else { unreachable!() };
+/// assert!((sum.values[0] - (1.0 + std::f64::consts::E)).abs() < 1e-12);
+/// // What f32 does must lie within a few of its roundings, 2^-24 each.
+/// assert!(sum.bounds[0] > 0.0 && sum.bounds[0] < 1e-5);
+/// # Ok::<(), keops_core::error::Error>(())
+/// ```
 pub fn evaluate_with_bounds(
     spec: &ReduceSpec,
     args: &CheckedArgs<'_>,

@@ -24,6 +24,26 @@ pub const ROLL: usize = 16;
 pub const MAX_VALUES: usize = 1 << 21;
 
 /// What the target wants.
+///
+/// ```
+/// use keops_core::program::Op;
+/// use keops_core::program::SInst::Def;
+/// # use keops_core::outer::{Computation, OuterNode};
+/// # use keops_core::{data::DType, lower::*, parse::parse_formula, reduce::SUM, spec::Axis};
+/// let aliases = ["x = Vi(3)", "y = Vj(3)", "g = Pm(1)"];
+/// let f = parse_formula("g * Exp(-SqDist(x, y))", None, &aliases)?;
+/// let c = Computation::reduction(f, &SUM, 1, Axis::J)?;
+/// # let OuterNode::Reduce(r) = c.graph().node(c.outputs()[0].port.node) else { unreachable!() };
+/// # let spec = r.spec(DType::F32, ["x", "y", "g"].map(String::from).to_vec());
+/// let plain = lower(&spec, LowerOptions::default())?;
+/// let table = |i: &_| matches!(i, Def { op: Op::Table(_), .. });
+/// assert!(plain.add.insts.iter().any(table)); // Exp itself
+/// let options = LowerOptions { expand: true, factor_sums: true, ..LowerOptions::default() };
+/// let p = lower(&spec, options)?;
+/// assert!(!p.add.insts.iter().any(table));
+/// assert!(p.factored && p.tame == [2]); // argument 2, g, multiplies the sum
+/// # Ok::<(), keops_core::error::Error>(())
+/// ```
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub struct LowerOptions {
     /// Expand table operations into primitives? (CUDA has its own mathematics.)
@@ -38,10 +58,36 @@ pub struct LowerOptions {
     pub factor_sums: bool,
 }
 
-/// Lowers a reduction.
+/// Lowers a reduction. `spec` has passed [`ReduceSpec::check`].
 ///
 /// # Errors
 /// [`CompileError::Limit`] if the program would be larger than [`MAX_VALUES`].
+///
+/// ```
+/// # use keops_core::outer::{Computation, OuterNode};
+/// # use keops_core::{data::DType, lower::*, parse::parse_formula, reduce::SUM, spec::Axis};
+/// let f = parse_formula("x * y", None, &["x = Vi(1)", "y = Vj(1)"])?;
+/// let c = Computation::reduction(f, &SUM, 1, Axis::J)?;
+/// let OuterNode::Reduce(r) = c.graph().node(c.outputs()[0].port.node) else { unreachable!() };
+/// let spec = r.spec(DType::F32, vec!["x".into(), "y".into()]);
+/// assert_eq!(
+///     lower(&spec, LowerOptions::default())?.to_string(),
+///     "program f32 sum, keys 0, sums 1, results 1
+/// param 0
+/// kept 1 = argument 0 at 0 of 1
+/// reduced 1 = argument 1 at 0 of 1
+/// add, buffer 0:
+///   %0 = Kept[0]
+///   %1 = Reduced[0]
+///   %2 = Mul %0 %1
+///   emit [0] %2
+/// finalise, buffer 0:
+///   %0 = Sums[0]
+///   Result[0] = %0
+/// "
+/// );
+/// # Ok::<(), keops_core::error::Error>(())
+/// ```
 pub fn lower(spec: &ReduceSpec, options: LowerOptions) -> Result<Program, CompileError> {
     let b = Builder::from_graph((*spec.graph).clone());
     let f = b.ex(spec.formula);

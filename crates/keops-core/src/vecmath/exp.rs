@@ -8,6 +8,13 @@ use super::{Bound, PrimBuilder, Scaling, Val};
 /// results rounded once more, NaN for NaN.
 ///
 /// `x = n ln 2 + r` with `n ln2_hi` exact (Cody and Waite), then `2^n e^r`.
+///
+/// ```
+/// use keops_core::{prim_eval::eval1, vecmath::exp};
+/// assert_eq!(eval1(exp, 0.0_f32), 1.0);
+/// assert!((eval1(exp, 1.0_f64) - std::f64::consts::E).abs() <= f64::EPSILON * 2.0); // one ulp
+/// assert_eq!([100.0_f32, f32::NEG_INFINITY].map(|x| eval1(exp, x)), [f32::INFINITY, 0.0]);
+/// ```
 pub fn exp(b: &mut dyn PrimBuilder, x: Val) -> Val {
     let m = &Math::new(b);
     let (n, r) = reduce(m, x);
@@ -83,7 +90,13 @@ fn monic(m: &Math, f: Val) -> Val {
     rest.iter().rev().fold(m.add(f, m.c(*highest)), |p, &c| m.fma(p, f, m.c(c)))
 }
 
-/// `2^t`, right over the whole range.
+/// `2^t`, right over the whole range; exact for integers.
+///
+/// ```
+/// use keops_core::{prim_eval::eval1, vecmath::exp2};
+/// let powers = [-149.0_f32, 10.0, 128.0].map(|t| eval1(exp2, t));
+/// assert_eq!(powers, [f32::from_bits(1), 1024.0, f32::INFINITY]);
+/// ```
 pub fn exp2(b: &mut dyn PrimBuilder, t: Val) -> Val {
     let m = &Math::new(b);
     scaled(m, t, 1.0, |f| m.one_plus(f, m.list(&EXP2)))
@@ -91,6 +104,13 @@ pub fn exp2(b: &mut dyn PrimBuilder, t: Val) -> Val {
 
 /// `2^t` with one polynomial term less, exactly 1 at 0: relative error 2.0 ulp (f32) and 1.6 ulp
 /// (f64). Right over the whole range.
+///
+/// ```
+/// use keops_core::{prim_eval::eval1, vecmath::exp2_cheap};
+/// assert_eq!(eval1(exp2_cheap, 0.0_f32), 1.0);
+/// let relative = eval1(exp2_cheap, 0.5_f32) / std::f32::consts::SQRT_2 - 1.0;
+/// assert!(relative.abs() <= 2.0 * f32::EPSILON);
+/// ```
 pub fn exp2_cheap(b: &mut dyn PrimBuilder, t: Val) -> Val {
     let m = &Math::new(b);
     if leading_is_free(m, t) {
@@ -109,6 +129,15 @@ fn leading_is_free(m: &Math, t: Val) -> bool {
 /// terms of sums whose constant factors are taken out of the sum. Where 2^t is large (from
 /// 2^70 or 2^900 on), `y` may be infinite or NaN: the target has to watch for this and to compute
 /// everything again in another way. `None` where there is nothing faster.
+///
+/// ```
+/// use keops_core::prim_eval::{LaneValue, Scalar};
+/// use keops_core::vecmath::exp2_watched;
+/// let mut m = Scalar::<f64>::new();
+/// let t = m.input(LaneValue::Real(-1.0));
+/// let (y, leading) = exp2_watched(&mut m, t).unwrap();
+/// assert!((leading * m.value(y).real() - 0.5).abs() < 1e-15);
+/// ```
 pub fn exp2_watched(b: &mut dyn PrimBuilder, t: Val) -> Option<(Val, f64)> {
     let m = &Math::new(b);
     let leading = m.list(&EXP2_LEADING)[0];
@@ -127,6 +156,13 @@ pub fn exp2_watched(b: &mut dyn PrimBuilder, t: Val) -> Option<(Val, f64)> {
 ///
 /// The rounded product adds a relative error of up to `1.25 |x| 2^-p`, p = 24 (f32) or 53 (f64),
 /// which is harmless where many terms are added: a term small enough to be so wrong hardly counts.
+///
+/// ```
+/// use keops_core::{prim_eval::eval1, vecmath::exp_cheap};
+/// let relative = eval1(exp_cheap, -10.0_f64) / (-10.0_f64).exp() - 1.0;
+/// assert!(relative.abs() < 20.0 * f64::EPSILON);
+/// assert_eq!(eval1(exp_cheap, f64::NEG_INFINITY), 0.0);
+/// ```
 pub fn exp_cheap(b: &mut dyn PrimBuilder, x: Val) -> Val {
     let log2e = b.real(std::f64::consts::LOG2_E);
     let t = b.prim(crate::prim::Prim::Mul, &[x, log2e]);
@@ -149,6 +185,12 @@ fn unless_tiny(m: &Math, a: Val, y: Val, x: Val) -> Val {
 }
 
 /// `e^x - 1`, accurate near 0.
+///
+/// ```
+/// use keops_core::{prim_eval::eval1, vecmath::expm1};
+/// assert_eq!(eval1(expm1, 1e-20_f64), 1e-20); // exp(1e-20) - 1 would be 0
+/// assert_eq!(eval1(expm1, f64::NEG_INFINITY), -1.0);
+/// ```
 pub fn expm1(b: &mut dyn PrimBuilder, x: Val) -> Val {
     let m = &Math::new(b);
     let y = m.mul(quarter_expm1(m, x), m.c(4.0));
@@ -156,6 +198,12 @@ pub fn expm1(b: &mut dyn PrimBuilder, x: Val) -> Val {
 }
 
 /// Hyperbolic sine.
+///
+/// ```
+/// use keops_core::{prim_eval::eval1, vecmath::sinh};
+/// assert_eq!(eval1(sinh, 1e-20_f64), 1e-20);
+/// assert!((eval1(sinh, 1.0_f64) - 1.1752011936438014).abs() < 1e-15);
+/// ```
 pub fn sinh(b: &mut dyn PrimBuilder, x: Val) -> Val {
     let m = &Math::new(b);
     // With h = (e^|x| - 1) / 2: sinh |x| = h + h / (2 h + 1), and q = h / 2.
@@ -166,7 +214,13 @@ pub fn sinh(b: &mut dyn PrimBuilder, x: Val) -> Val {
     m.with_sign_of(unless_tiny(m, a, y, a), x)
 }
 
-/// Hyperbolic cosine.
+/// Hyperbolic cosine, without overflow before its own.
+///
+/// ```
+/// use keops_core::{prim_eval::eval1, vecmath::cosh};
+/// assert_eq!(eval1(cosh, 0.0_f32), 1.0);
+/// assert!(eval1(cosh, 89.0_f32).is_finite()); // exp(89) is not
+/// ```
 pub fn cosh(b: &mut dyn PrimBuilder, x: Val) -> Val {
     let m = &Math::new(b);
     // With h = e^|x| / 2: cosh x = h + 1 / (4 h).
@@ -175,7 +229,12 @@ pub fn cosh(b: &mut dyn PrimBuilder, x: Val) -> Val {
     m.add(h, m.div(m.c(0.25), h))
 }
 
-/// Hyperbolic tangent.
+/// Hyperbolic tangent, within [-1, 1].
+///
+/// ```
+/// use keops_core::{prim_eval::eval1, vecmath::tanh};
+/// assert_eq!([-f32::INFINITY, -0.0, 50.0].map(|x| eval1(tanh, x)), [-1.0, 0.0, 1.0]);
+/// ```
 pub fn tanh(b: &mut dyn PrimBuilder, x: Val) -> Val {
     let m = &Math::new(b);
     // With q = (e^(2|x|) - 1) / 4: tanh |x| = q / (q + 1/2), which is 1 long before the bound.

@@ -43,6 +43,14 @@ fn nan_if_negative(m: &Math, x: Val, y: Val) -> Val {
 }
 
 /// Natural logarithm: -inf for ±0, NaN below.
+///
+/// ```
+/// use keops_core::{prim_eval::eval1, vecmath::log};
+/// let inf = f64::INFINITY;
+/// assert_eq!([1.0, -0.0, inf].map(|x| eval1(log, x)), [0.0, -inf, inf]);
+/// assert!((eval1(log, 10.0_f64) - std::f64::consts::LN_10).abs() < 1e-15);
+/// assert!(eval1(log, -1.0_f64).is_nan());
+/// ```
 pub fn log(b: &mut dyn PrimBuilder, x: Val) -> Val {
     let m = &Math::new(b);
     let (e, f) = centred_for_log(m, x);
@@ -57,6 +65,11 @@ pub fn log(b: &mut dyn PrimBuilder, x: Val) -> Val {
 }
 
 /// Binary logarithm: -inf for ±0, NaN below, exact for powers of two.
+///
+/// ```
+/// use keops_core::{prim_eval::eval1, vecmath::log2};
+/// assert_eq!(eval1(log2, f64::from_bits(1)), -1074.0); // the smallest subnormal number
+/// ```
 pub fn log2(b: &mut dyn PrimBuilder, x: Val) -> Val {
     let m = &Math::new(b);
     let (e, f) = centred_for_log(m, x);
@@ -68,6 +81,12 @@ pub fn log2(b: &mut dyn PrimBuilder, x: Val) -> Val {
 }
 
 /// `log(1 + x)`, accurate near 0: -inf for -1, NaN below.
+///
+/// ```
+/// use keops_core::{prim_eval::eval1, vecmath::log1p};
+/// assert_eq!(eval1(log1p, 1e-20_f64), 1e-20); // log(1 + 1e-20) would be 0
+/// assert_eq!(eval1(log1p, -1.0_f32), f32::NEG_INFINITY);
+/// ```
 pub fn log1p(b: &mut dyn PrimBuilder, x: Val) -> Val {
     let m = &Math::new(b);
     let one = m.c(1.0);
@@ -122,6 +141,13 @@ fn fast_two_sum(m: &Math, a: Val, b: Val) -> (Val, Val) {
 }
 
 /// `x^y` with the corner cases of IEEE 754-2019, 9.2.1 (C's `pow`).
+///
+/// ```
+/// use keops_core::{prim_eval::eval2, vecmath::pow};
+/// assert_eq!([eval2(pow, 2.0_f64, 10.0), eval2(pow, -2.0_f64, 3.0)], [1024.0, -8.0]);
+/// assert_eq!([eval2(pow, f64::NAN, 0.0), eval2(pow, 1.0, f64::NAN)], [1.0, 1.0]);
+/// assert!(eval2(pow, -2.0_f64, 0.5).is_nan());
+/// ```
 pub fn pow(b: &mut dyn PrimBuilder, x: Val, y: Val) -> Val {
     let m = &Math::new(b);
     let (product, value) = positive_power(m, x, y);
@@ -146,6 +172,11 @@ pub(super) fn positive_power(m: &Math, x: Val, y: Val) -> (Val, Val) {
 }
 
 /// `x^n` by binary powering: repeated multiplication, then the inverse for `n < 0`; `x^0 = 1`.
+///
+/// ```
+/// use keops_core::{prim_eval::eval1, vecmath::powi};
+/// assert_eq!([3, 0, -2].map(|n| eval1(|m, x| powi(m, x, n), -2.0_f32)), [-8.0, 1.0, 0.25]);
+/// ```
 pub fn powi(b: &mut dyn PrimBuilder, x: Val, n: i32) -> Val {
     let m = &Math::new(b);
     let mut rest = n.unsigned_abs();
@@ -168,6 +199,12 @@ pub fn powi(b: &mut dyn PrimBuilder, x: Val, n: i32) -> Val {
 }
 
 /// `1 / sqrt(x)`: infinity for 0, NaN below.
+///
+/// ```
+/// use keops_core::{prim_eval::eval1, vecmath::rsqrt};
+/// assert_eq!([4.0_f32, 0.0, f32::INFINITY].map(|x| eval1(rsqrt, x)), [0.5, f32::INFINITY, 0.0]);
+/// assert!(eval1(rsqrt, -1.0_f32).is_nan());
+/// ```
 pub fn rsqrt(b: &mut dyn PrimBuilder, x: Val) -> Val {
     let m = &Math::new(b);
     m.div(m.c(1.0), m.sqrt(x))

@@ -46,6 +46,14 @@ pub use trig::{acos, asin, atan, atan2, cos, sin, tan};
 use crate::prim::Prim;
 
 /// A value under construction.
+///
+/// ```
+/// use keops_core::prim_eval::{LaneValue, Scalar};
+/// use keops_core::vecmath::{PrimBuilder, Val};
+/// let mut m = Scalar::<f64>::new();
+/// assert_eq!([m.real(2.0), m.real(3.0)], [Val(0), Val(1)]);
+/// assert_eq!(m.value(Val(1)), LaneValue::Real(3.0));
+/// ```
 #[derive(Clone, Copy, PartialEq, Eq, Hash, Debug, PartialOrd, Ord)]
 pub struct Val(
     /// Number given by the builder.
@@ -53,6 +61,12 @@ pub struct Val(
 );
 
 /// Precision of the compute type.
+///
+/// ```
+/// use keops_core::prim_eval::PrimReal;
+/// use keops_core::vecmath::Precision;
+/// assert_eq!([f32::PRECISION, f64::PRECISION], [Precision::F32, Precision::F64]);
+/// ```
 #[derive(Clone, Copy, PartialEq, Eq, Hash, Debug)]
 pub enum Precision {
     /// IEEE binary32.
@@ -62,6 +76,27 @@ pub enum Precision {
 }
 
 /// How a target multiplies by powers of two.
+///
+/// ```
+/// use keops_core::prim::Prim;
+/// use keops_core::vecmath::{self, Bound, Precision, PrimBuilder, Scaling, Val};
+/// /// Keeps the primitives, for a target that scales in this way.
+/// struct Recorder(Scaling, Vec<Prim>);
+/// impl PrimBuilder for Recorder {
+///     fn precision(&self) -> Precision { Precision::F32 }
+///     fn real(&mut self, _: f64) -> Val { Val(0) }
+///     fn int(&mut self, _: i64) -> Val { Val(0) }
+///     fn prim(&mut self, op: Prim, _: &[Val]) -> Val { self.1.push(op); Val(0) }
+///     fn scaling(&self) -> Scaling { self.0 }
+///     fn bound(&self, _: Val) -> Bound { Bound::Nonpositive }
+/// }
+/// let scales = |scaling| {
+///     let mut r = Recorder(scaling, vec![]);
+///     vecmath::exp2_cheap(&mut r, Val(0));
+///     r.1.contains(&Prim::Scale)
+/// };
+/// assert!(scales(Scaling::Exact) && !scales(Scaling::Integer));
+/// ```
 #[derive(Clone, Copy, PartialEq, Eq, Debug, Default)]
 pub enum Scaling {
     /// By [`Prim::Scale`], as it is specified.
@@ -76,6 +111,13 @@ pub enum Scaling {
 }
 
 /// What is known of the exponent of an exponential (which may be NaN always).
+///
+/// ```
+/// use keops_core::vecmath::{Bound, PrimBuilder};
+/// let mut m = keops_core::prim_eval::Scalar::<f32>::new();
+/// let x = m.real(-1.0);
+/// assert_eq!(m.bound(x), Bound::Unknown); // unless the builder keeps track of signs
+/// ```
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
 pub enum Bound {
     /// Nothing.
@@ -88,20 +130,93 @@ pub enum Bound {
 
 /// Whatever collects primitives: a code generator's lowering, or a machine that evaluates them at
 /// once ([`crate::prim_eval::Scalar`]).
+///
+/// ```
+/// use keops_core::prim::Prim;
+/// use keops_core::vecmath::{self, Precision, PrimBuilder, Val};
+/// /// Writes an expansion down.
+/// #[derive(Default)]
+/// struct Text(Vec<String>);
+/// impl Text {
+///     fn line(&mut self, text: String) -> Val {
+///         self.0.push(text);
+///         Val(self.0.len() as u32)
+///     }
+/// }
+/// impl PrimBuilder for Text {
+///     fn precision(&self) -> Precision {
+///         Precision::F64
+///     }
+///     fn real(&mut self, v: f64) -> Val {
+///         self.line(format!("{v}"))
+///     }
+///     fn int(&mut self, v: i64) -> Val {
+///         self.line(format!("{v}"))
+///     }
+///     fn prim(&mut self, op: Prim, args: &[Val]) -> Val {
+///         let args: Vec<String> = args.iter().map(|a| format!("%{}", a.0)).collect();
+///         self.line(format!("{op:?} {}", args.join(" ")))
+///     }
+/// }
+/// let mut text = Text::default();
+/// vecmath::powi(&mut text, Val(0), 3); // of %0
+/// assert_eq!(text.0, ["Mul %0 %0", "Mul %0 %1", "1"]);
+/// ```
 pub trait PrimBuilder {
     /// Precision of all reals.
+    ///
+    /// ```
+    /// use keops_core::{prim_eval::Scalar, vecmath::{Precision, PrimBuilder}};
+    /// assert_eq!(Scalar::<f32>::new().precision(), Precision::F32);
+    /// ```
     fn precision(&self) -> Precision;
     /// Constant of the compute type, `v` rounded to it.
+    ///
+    /// ```
+    /// use keops_core::{prim_eval::{LaneValue, Scalar}, vecmath::PrimBuilder};
+    /// let mut m = Scalar::<f32>::new();
+    /// let v = m.real(1.0 + 1e-9);
+    /// assert_eq!(m.value(v), LaneValue::Real(1.0));
+    /// ```
     fn real(&mut self, v: f64) -> Val;
     /// Integer constant of the width of the compute type.
+    ///
+    /// ```
+    /// use keops_core::{prim_eval::{LaneValue, Scalar}, vecmath::PrimBuilder};
+    /// let mut m = Scalar::<f32>::new();
+    /// let v = m.int(-5);
+    /// assert_eq!(m.value(v), LaneValue::Int(-5));
+    /// ```
     fn int(&mut self, v: i64) -> Val;
     /// Result of a primitive; number and kinds of the arguments are those of its signature.
+    ///
+    /// ```
+    /// use keops_core::prim::Prim;
+    /// use keops_core::{prim_eval::{LaneValue, Scalar}, vecmath::PrimBuilder};
+    /// let mut m = Scalar::<f32>::new();
+    /// let (a, b) = (m.real(2.0), m.real(-3.0));
+    /// let below = m.prim(Prim::Lt, &[b, a]);
+    /// let least = m.prim(Prim::Select, &[below, b, a]);
+    /// assert_eq!(m.value(least), LaneValue::Real(-3.0));
+    /// ```
     fn prim(&mut self, op: Prim, args: &[Val]) -> Val;
     /// How results are best multiplied by powers of two.
+    ///
+    /// ```
+    /// use keops_core::{prim_eval::Scalar, vecmath::{PrimBuilder, Scaling}};
+    /// assert_eq!(Scalar::<f32>::new().scaling(), Scaling::Exact);
+    /// ```
     fn scaling(&self) -> Scaling {
         Scaling::Exact
     }
     /// What is known of a value of which an exponential is taken.
+    ///
+    /// ```
+    /// use keops_core::{prim_eval::Scalar, vecmath::{Bound, PrimBuilder}};
+    /// let mut m = Scalar::<f64>::new();
+    /// let x = m.real(1.0);
+    /// assert_eq!(m.bound(x), Bound::Unknown);
+    /// ```
     fn bound(&self, _v: Val) -> Bound {
         Bound::Unknown
     }

@@ -45,7 +45,14 @@ fn flip_if_odd(m: &Math, a: Val, n: Val) -> Val {
     m.flip_sign(a, m.shl(n, if m.single() { 31 } else { 63 }))
 }
 
-/// Sine; NaN for infinities.
+/// Sine of an angle in radians, however large; NaN for infinities.
+///
+/// ```
+/// use keops_core::{prim_eval::eval1, vecmath::sin};
+/// assert!((eval1(sin, std::f64::consts::FRAC_PI_6) - 0.5).abs() < 1e-15);
+/// assert!((eval1(sin, 1e22_f64) + 0.8522008497671888).abs() < 1e-15);
+/// assert!(eval1(sin, f32::INFINITY).is_nan());
+/// ```
 pub fn sin(b: &mut dyn PrimBuilder, x: Val) -> Val {
     let m = &Math::new(b);
     // Multiples of pi rather than pi/2: a longer polynomial, but one instead of two.
@@ -57,7 +64,13 @@ pub fn sin(b: &mut dyn PrimBuilder, x: Val) -> Val {
     m.call_if(&SINE, large(m, x), y, &[x])
 }
 
-/// Cosine; NaN for infinities.
+/// Cosine of an angle in radians, however large; NaN for infinities.
+///
+/// ```
+/// use keops_core::{prim_eval::eval1, vecmath::cos};
+/// assert_eq!(eval1(cos, 0.0_f32), 1.0);
+/// assert!((eval1(cos, std::f64::consts::FRAC_PI_3) - 0.5).abs() < 1e-15);
+/// ```
 pub fn cos(b: &mut dyn PrimBuilder, x: Val) -> Val {
     let m = &Math::new(b);
     // cos(x) = (-1)^(n+1) sin(x - (n + 1/2) pi), hence a remainder of opposite sign.
@@ -71,7 +84,12 @@ pub fn cos(b: &mut dyn PrimBuilder, x: Val) -> Val {
     m.call_if(&COSINE, large(m, x), y, &[x])
 }
 
-/// Tangent; NaN for infinities.
+/// Tangent of an angle in radians, however large; NaN for infinities.
+///
+/// ```
+/// use keops_core::{prim_eval::eval1, vecmath::tan};
+/// assert!((eval1(tan, std::f64::consts::FRAC_PI_4) - 1.0).abs() < 1e-15);
+/// ```
 pub fn tan(b: &mut dyn PrimBuilder, x: Val) -> Val {
     let m = &Math::new(b);
     let a = m.abs(x);
@@ -98,7 +116,13 @@ fn asin_parts(m: &Math, x: Val) -> (Val, Val) {
     (small, asin_reduced(m, t, z))
 }
 
-/// Arc sine; NaN outside of [-1, 1].
+/// Arc sine in radians; NaN outside of [-1, 1].
+///
+/// ```
+/// use keops_core::{prim_eval::eval1, vecmath::asin};
+/// assert!((eval1(asin, 0.5_f64) - std::f64::consts::FRAC_PI_6).abs() < 1e-15);
+/// assert!(eval1(asin, 1.0001_f32).is_nan());
+/// ```
 pub fn asin(b: &mut dyn PrimBuilder, x: Val) -> Val {
     let m = &Math::new(b);
     // asin(a) = pi/2 - 2 asin(sqrt((1 - a) / 2))
@@ -108,7 +132,12 @@ pub fn asin(b: &mut dyn PrimBuilder, x: Val) -> Val {
     m.with_sign_of(y, x)
 }
 
-/// Arc cosine; NaN outside of [-1, 1].
+/// Arc cosine in radians, within [0, π]; NaN outside of [-1, 1].
+///
+/// ```
+/// use keops_core::{prim_eval::eval1, vecmath::acos};
+/// assert_eq!([eval1(acos, 1.0_f64), eval1(acos, -1.0_f64)], [0.0, std::f64::consts::PI]);
+/// ```
 pub fn acos(b: &mut dyn PrimBuilder, x: Val) -> Val {
     let m = &Math::new(b);
     // With s = ±asin(t): pi/2 - s where small, else 2 s for x > 0 and pi + 2 s for x < 0.
@@ -134,7 +163,13 @@ fn atan_onto(m: &Math, t: Val, base: Val) -> Val {
     m.add(m.add(p, low_part(m, base)), base)
 }
 
-/// Arc tangent.
+/// Arc tangent in radians.
+///
+/// ```
+/// use keops_core::{prim_eval::eval1, vecmath::atan};
+/// assert_eq!(eval1(atan, f64::INFINITY), std::f64::consts::FRAC_PI_2);
+/// assert_eq!(eval1(atan, 1e-20_f64), 1e-20);
+/// ```
 pub fn atan(b: &mut dyn PrimBuilder, x: Val) -> Val {
     let m = &Math::new(b);
     // atan(a) = pi/2 + atan(-1 / a)
@@ -147,6 +182,12 @@ pub fn atan(b: &mut dyn PrimBuilder, x: Val) -> Val {
 
 /// Angle of the point `(x, y)` in `[-pi, pi]`, with the signed zeros and infinities of C's
 /// `atan2`.
+///
+/// ```
+/// use keops_core::{prim_eval::eval2, vecmath::atan2};
+/// use std::f64::consts::{FRAC_PI_2, PI};
+/// assert_eq!([eval2(atan2, 1.0, 0.0), eval2(atan2, -0.0, -1.0)], [FRAC_PI_2, -PI]);
+/// ```
 pub fn atan2(b: &mut dyn PrimBuilder, y: Val, x: Val) -> Val {
     let m = &Math::new(b);
     let (zero, one) = (m.c(0.0), m.c(1.0));
