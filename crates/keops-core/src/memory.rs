@@ -17,7 +17,7 @@ pub fn refused<T>(len: usize, what: &str) -> OutOfMemory {
 /// An empty vector with room for `len` elements.
 ///
 /// # Errors
-/// [`OutOfMemory`](crate::error::OutOfMemory), with `what` in its text.
+/// [`OutOfMemory`], with `what` in its text.
 ///
 /// ```
 /// use keops_core::memory::room;
@@ -34,7 +34,7 @@ pub fn room<T>(len: usize, what: &str) -> Result<Vec<T>, OutOfMemory> {
 /// `len` times the same.
 ///
 /// # Errors
-/// [`OutOfMemory`](crate::error::OutOfMemory), with `what` in its text.
+/// [`OutOfMemory`], with `what` in its text.
 ///
 /// ```
 /// use keops_core::memory::filled;
@@ -50,7 +50,7 @@ pub fn filled<T: Clone>(len: usize, value: T, what: &str) -> Result<Vec<T>, OutO
 /// The elements of an iterator that knows how many there are.
 ///
 /// # Errors
-/// [`OutOfMemory`](crate::error::OutOfMemory), with `what` in its text.
+/// [`OutOfMemory`], with `what` in its text.
 ///
 /// ```
 /// use keops_core::memory::collected;

@@ -43,7 +43,7 @@ const WORK: usize = 200_000;
 pub struct Case {
     /// See [`Case::build`].
     pub header: Vec<u32>,
-    /// See [`Pool::apply`].
+    /// Operations, each a number for which one and two that choose its operands.
     pub instructions: Vec<[u32; 3]>,
 }
 
