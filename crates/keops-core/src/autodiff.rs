@@ -10,6 +10,18 @@ use hashbrown::HashMap;
 /// Reverse mode: for each node of `wrt` (leaves, usually variables) the product of the transposed
 /// Jacobian of `out` with the cotangent `seed` (of dimension `out.dim()`, or 1 to broadcast).
 /// `None` where `out` does not depend on the node.
+/// Results are nodes of the same graph, simplified, of the dimension of their leaf.
+///
+/// ```
+/// use keops_core::autodiff::vjp;
+/// use keops_core::graph::{Builder, Category};
+/// let b = Builder::default();
+/// let (x, y, e) = (b.fresh(3, Category::I), b.fresh(3, Category::J), b.fresh(3, Category::I));
+/// let gradients = vjp(x * y, e, &[x, y, e]); // of Σ_k e_k x_k y_k, in x, y and e
+/// assert_eq!(gradients[0].map(|g| g.id), Some((e * y).id));
+/// assert_eq!(gradients[1].map(|g| g.id), Some((e * x).id));
+/// assert!(gradients[2].is_none()); // the seed is no part of the formula
+/// ```
 pub fn vjp<'g>(out: Ex<'g>, seed: Ex<'g>, wrt: &[Ex<'g>]) -> Vec<Option<Ex<'g>>> {
     let b = out.b;
     let order = b.graph().live(&[out.id]);
@@ -99,6 +111,17 @@ pub fn vjp<'g>(out: Ex<'g>, seed: Ex<'g>, wrt: &[Ex<'g>]) -> Vec<Option<Ex<'g>>>
 
 /// Forward mode: the product of the Jacobian of `out` with the tangents given for some leaves.
 /// `None` where `out` depends on none of them.
+/// The result has the dimension of `out`; a tangent that of its leaf, or 1 to broadcast.
+///
+/// ```
+/// use keops_core::autodiff::jvp;
+/// use keops_core::graph::{Builder, Category};
+/// let b = Builder::default();
+/// let (x, y, t) = (b.fresh(3, Category::I), b.fresh(3, Category::J), b.fresh(3, Category::I));
+/// let along = jvp(x.dot(y), &[(x, t)]).unwrap();
+/// assert_eq!(along.id, t.dot(y).id);
+/// assert!(jvp(x, &[(y, t)]).is_none());
+/// ```
 pub fn jvp<'g>(out: Ex<'g>, tangents: &[(Ex<'g>, Ex<'g>)]) -> Option<Ex<'g>> {
     let b = out.b;
     let mut tangent: HashMap<NodeId, Ex<'g>> = HashMap::new();
@@ -191,7 +214,7 @@ fn winner(op: FoldOp, x: Ex<'_>) -> Option<Ex<'_>> {
 }
 
 /// Zeros of dimension `dim` with a 1 at the rounded position `at`.
-pub fn one_hot<'g>(at: Ex<'g>, dim: usize) -> Ex<'g> {
+pub(crate) fn one_hot<'g>(at: Ex<'g>, dim: usize) -> Ex<'g> {
     let position = (at + 0.5).un(&crate::ops::FLOOR);
     Ex::apply(&crate::ops::EQUAL, &[at.iota(dim), position])
 }

@@ -6,6 +6,12 @@ use half::{bf16, f16};
 use ndarray::{ArrayD, ArrayView2, ArrayViewD, Axis as NdAxis, IxDyn};
 
 /// Element type of arrays.
+///
+/// ```
+/// use keops_core::data::{DType, Element};
+/// assert_eq!((f32::DTYPE, half::bf16::DTYPE), (DType::F32, DType::BF16));
+/// assert!(DType::F32 < DType::F64);
+/// ```
 #[derive(Clone, Copy, PartialEq, Eq, Hash, Debug, PartialOrd, Ord)]
 pub enum DType {
     /// IEEE half precision; computed in f32.
@@ -20,10 +26,20 @@ pub enum DType {
 
 impl DType {
     /// Type that formulas over this type are computed in.
+    ///
+    /// ```
+    /// use keops_core::data::DType;
+    /// assert_eq!(DType::F16.compute(), DType::F32);
+    /// assert_eq!(DType::F64.compute(), DType::F64);
+    /// ```
     pub fn compute(self) -> DType {
         if self == DType::F64 { DType::F64 } else { DType::F32 }
     }
     /// Rust's name.
+    ///
+    /// ```
+    /// assert_eq!(keops_core::data::DType::BF16.name(), "bf16");
+    /// ```
     pub fn name(self) -> &'static str {
         match self {
             DType::F16 => "f16",
@@ -43,21 +59,61 @@ mod sealed {
 }
 
 /// Element types of arrays: f16, bf16, f32, f64.
+///
+/// ```
+/// use keops_core::{data::Element, genred::Genred, reduce::SUM, spec::Axis};
+/// fn mean<T: Element>(values: &ndarray::Array2<T>) -> Result<f64, keops_core::error::Error> {
+///     let sum: Genred = Genred::new("x", ["x = Vj(1)"], &SUM, Axis::J)?;
+///     Ok(sum.call((values,))?[[0, 0]].to_f64() / values.len() as f64)
+/// }
+/// assert_eq!(mean(&ndarray::array![[1f32], [2.0]])?, 1.5);
+/// assert_eq!(mean(&ndarray::array![[1f64], [2.0]])?, 1.5);
+/// # Ok::<(), keops_core::error::Error>(())
+/// ```
 pub trait Element: sealed::Sealed + Copy + Send + Sync + 'static {
     /// The type as a value.
     const DTYPE: DType;
     /// Erases the type of a view.
+    ///
+    /// ```
+    /// use keops_core::data::{ArgView, Element};
+    /// let array = ndarray::array![[1f32, 2.0]].into_dyn();
+    /// assert!(matches!(f32::erase(array.view()), ArgView::F32(v) if v.shape() == [1, 2]));
+    /// ```
     fn erase(view: ArrayViewD<'_, Self>) -> ArgView<'_>;
     /// Exact widening.
+    ///
+    /// ```
+    /// use keops_core::data::Element;
+    /// assert_eq!(Element::to_f64(half::f16::from_f32(0.1)), 0.0999755859375); // 1638 / 2^14
+    /// ```
     fn to_f64(self) -> f64;
-    /// Rounding.
+    /// Rounding to the nearest; infinite beyond the range.
+    ///
+    /// ```
+    /// use keops_core::data::Element;
+    /// assert_eq!(f32::of_f64(16_777_217.0), 16_777_216.0); // 2^24 + 1
+    /// assert_eq!(half::f16::of_f64(1e6), half::f16::INFINITY);
+    /// ```
     fn of_f64(v: f64) -> Self;
     /// An owned array of this type; converts (rounds) if the buffer holds another.
+    ///
+    /// ```
+    /// use keops_core::data::{Buffer, Element};
+    /// let buffer = Buffer::F64(ndarray::array![0.1, 2.0].into_dyn());
+    /// assert_eq!(f32::take(buffer)?, ndarray::array![0.1f32, 2.0].into_dyn());
+    /// # Ok::<(), keops_core::error::OutOfMemory>(())
+    /// ```
     ///
     /// # Errors
     /// [`OutOfMemory`] if there is no room for the converted array.
     fn take(buffer: Buffer) -> Result<ArrayD<Self>, OutOfMemory>;
     /// A buffer of an owned array.
+    ///
+    /// ```
+    /// use keops_core::data::{Buffer, Element};
+    /// assert!(matches!(f64::buffer(ndarray::array![1.0].into_dyn()), Buffer::F64(_)));
+    /// ```
     fn buffer(array: ArrayD<Self>) -> Buffer;
 }
 
@@ -105,6 +161,15 @@ element!(f32, F32, |v: f32| v as f64, |v: f64| v as f32);
 element!(f64, F64, |v: f64| v, |v: f64| v);
 
 /// A borrowed array of any shape and layout.
+/// [`AsArg::as_arg`](crate::genred::AsArg::as_arg) makes one of any array.
+///
+/// ```
+/// use keops_core::{data::{ArgView, DType}, genred::AsArg};
+/// let array = ndarray::array![[1.0, 2.0], [3.0, 4.0]];
+/// let columns = array.t();
+/// let arg: ArgView<'_> = columns.as_arg();
+/// assert_eq!((arg.dtype(), arg.shape()), (DType::F64, &[2, 2][..]));
+/// ```
 #[derive(Clone, Debug)]
 pub enum ArgView<'a> {
     /// f16
@@ -118,6 +183,13 @@ pub enum ArgView<'a> {
 }
 
 /// Does the same with whatever type a view has.
+///
+/// ```
+/// use keops_core::{data::Element, genred::AsArg, with_view};
+/// let array = ndarray::array![[1f32, 2.0], [3.0, 4.0]];
+/// let largest = with_view!(array.as_arg(), v => v.iter().map(|e| e.to_f64()).fold(0.0, f64::max));
+/// assert_eq!(largest, 4.0);
+/// ```
 #[macro_export]
 macro_rules! with_view {
     ($arg:expr, $v:ident => $body:expr) => {
@@ -132,6 +204,11 @@ macro_rules! with_view {
 
 impl ArgView<'_> {
     /// Element type.
+    ///
+    /// ```
+    /// use keops_core::{data::DType, genred::AsArg};
+    /// assert_eq!(ndarray::array![1f32].as_arg().dtype(), DType::F32);
+    /// ```
     pub fn dtype(&self) -> DType {
         match self {
             ArgView::F16(_) => DType::F16,
@@ -141,6 +218,11 @@ impl ArgView<'_> {
         }
     }
     /// Shape.
+    ///
+    /// ```
+    /// use keops_core::genred::AsArg;
+    /// assert_eq!(ndarray::array![[1.0, 2.0, 3.0]].as_arg().shape(), [1, 3]);
+    /// ```
     pub fn shape(&self) -> &[usize] {
         with_view!(self, v => v.shape())
     }
@@ -148,7 +230,7 @@ impl ArgView<'_> {
 
 /// The `(rows, dim)` matrix of one batch element: leading axes are indexed by `batch` (counted
 /// from the last axis backwards, extent 1 broadcasts). A parameter (`rows` absent) is one row.
-pub fn batch_matrix<'a, T>(
+pub(crate) fn batch_matrix<'a, T>(
     view: &'a ArrayViewD<'_, T>,
     batch: &[usize],
     has_rows: bool,
@@ -173,6 +255,15 @@ pub fn batch_matrix<'a, T>(
 }
 
 /// An owned array, row-major.
+///
+/// ```
+/// use keops_core::{data::Buffer, genred::{AsArg, Genred}, reduce::MIN_ARG_MIN, spec::Axis};
+/// let least: Genred = Genred::new("y", ["y = Vj(1)"], &MIN_ARG_MIN, Axis::J)?;
+/// let results = least.run(&[ndarray::array![[4f32], [2.0]].as_arg()])?;
+/// assert_eq!(results[0], Buffer::F32(ndarray::array![[2.0]].into_dyn()));
+/// assert_eq!(results[1], Buffer::I64(ndarray::array![[1]].into_dyn()));
+/// # Ok::<(), keops_core::error::Error>(())
+/// ```
 #[derive(Clone, Debug, PartialEq)]
 pub enum Buffer {
     /// f16
@@ -189,6 +280,12 @@ pub enum Buffer {
 
 impl Buffer {
     /// Zeros (of indices if `dtype` is absent); `None` if memory cannot be had.
+    ///
+    /// ```
+    /// use keops_core::data::{Buffer, DType};
+    /// assert_eq!(Buffer::zeros(Some(DType::F32), &[2, 1]).unwrap().shape(), [2, 1]);
+    /// assert_eq!(Buffer::zeros(None, &[usize::MAX, 3]), None);
+    /// ```
     pub fn zeros(dtype: Option<DType>, shape: &[usize]) -> Option<Buffer> {
         fn make<T: Clone>(zero: T, shape: &[usize]) -> Option<ArrayD<T>> {
             let n = shape.iter().try_fold(1usize, |a, &b| a.checked_mul(b))?;
@@ -203,6 +300,11 @@ impl Buffer {
         })
     }
     /// Shape.
+    ///
+    /// ```
+    /// use keops_core::data::Buffer;
+    /// assert_eq!(Buffer::I64(ndarray::array![[1, 2, 3]].into_dyn()).shape(), [1, 3]);
+    /// ```
     pub fn shape(&self) -> &[usize] {
         match self {
             Buffer::F16(a) => a.shape(),
@@ -212,7 +314,13 @@ impl Buffer {
             Buffer::I64(a) => a.shape(),
         }
     }
-    /// As an argument of a further step; indices are not arguments.
+    /// As an argument of a further step; `None` for indices, which are no arguments.
+    ///
+    /// ```
+    /// use keops_core::data::Buffer;
+    /// assert!(Buffer::F32(ndarray::array![[1.0]].into_dyn()).view().is_some());
+    /// assert!(Buffer::I64(ndarray::array![[1]].into_dyn()).view().is_none());
+    /// ```
     pub fn view(&self) -> Option<ArgView<'_>> {
         Some(match self {
             Buffer::F16(a) => ArgView::F16(a.view()),
@@ -223,11 +331,22 @@ impl Buffer {
         })
     }
     /// Indices, if it holds indices.
+    ///
+    /// ```
+    /// use keops_core::data::Buffer;
+    /// assert_eq!(Buffer::I64(ndarray::array![[7]].into_dyn()).indices().unwrap()[[0, 0]], 7);
+    /// ```
     pub fn indices(&self) -> Option<&ArrayD<i64>> {
         if let Buffer::I64(a) = self { Some(a) } else { None }
     }
     /// Values as f64, whatever the type (indices too). For large arrays see [`Element::take`], which
     /// reports memory that cannot be had.
+    ///
+    /// ```
+    /// use keops_core::data::Buffer;
+    /// let values = Buffer::F32(ndarray::array![[0.5, 2.0]].into_dyn());
+    /// assert_eq!(values.to_f64(), ndarray::array![[0.5, 2.0]].into_dyn());
+    /// ```
     pub fn to_f64(&self) -> ArrayD<f64> {
         match self {
             Buffer::F16(a) => a.mapv(|v| v.to_f64()),

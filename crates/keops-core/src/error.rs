@@ -3,6 +3,13 @@
 use std::fmt;
 
 /// A byte range of a formula string.
+///
+/// ```
+/// use keops_core::parse::parse_formula;
+/// let text = "x + Foo(y)";
+/// let e = parse_formula(text, None, &["x = Vi(3)", "y = Vj(3)"]).unwrap_err();
+/// assert_eq!(&text[e.span.start..e.span.end], "Foo");
+/// ```
 #[derive(Clone, Copy, PartialEq, Eq, Debug, Default)]
 pub struct Span {
     /// First byte.
@@ -12,6 +19,15 @@ pub struct Span {
 }
 
 /// An operation was given operands that it cannot take.
+///
+/// ```
+/// use keops_core::error::DimError;
+/// use keops_core::{graph::{Builder, Category}, composite};
+/// let b = Builder::default();
+/// let norm = composite::by_name("MatDet").unwrap();
+/// let e: DimError = (norm.build)(&[b.fresh(3, Category::I)], &[]).unwrap_err();
+/// assert_eq!(e.op, "MatDet"); // 3 is no square
+/// ```
 #[derive(Clone, PartialEq, Eq, Debug, thiserror::Error)]
 #[error("{op}: expected {expected}, got {got}")]
 pub struct DimError {
@@ -25,12 +41,27 @@ pub struct DimError {
 
 impl DimError {
     /// An error of operation `op`.
+    ///
+    /// ```
+    /// use keops_core::error::DimError;
+    /// let e = DimError::new("Sum", "1 operand", 2);
+    /// assert_eq!(e.to_string(), "Sum: expected 1 operand, got 2");
+    /// ```
     pub fn new(op: &str, expected: impl Into<String>, got: impl fmt::Display) -> Self {
         DimError { op: op.to_string(), expected: expected.into(), got: got.to_string() }
     }
 }
 
 /// A formula string could not be read. The message shows the formula with a caret.
+///
+/// ```
+/// use keops_core::parse::parse_formula;
+/// let e = parse_formula("x + (y", None, &["x = Vi(3)", "y = Vj(3)"]).unwrap_err();
+/// let shown = e.to_string();
+/// let lines: Vec<&str> = shown.lines().collect();
+/// assert_eq!(lines[1], "  | x + (y");
+/// assert!(lines[2].ends_with('^'));
+/// ```
 #[derive(Clone, PartialEq, Eq, Debug)]
 pub struct ParseError {
     /// What is wrong.
@@ -60,6 +91,15 @@ impl fmt::Display for ParseError {
 impl std::error::Error for ParseError {}
 
 /// A derivative was asked for that does not exist.
+///
+/// ```
+/// use keops_core::{error::GradError, genred::Genred, reduce::{ARG_MIN, SUM}, spec::Axis};
+/// let sum: Genred = Genred::new("x", ["x = Vi(1)"], &SUM, Axis::J)?;
+/// assert!(matches!(sum.vjp("y"), Err(GradError::UnknownVariable { name, .. }) if name == "y"));
+/// let nearest: Genred = Genred::new("x", ["x = Vi(1)"], &ARG_MIN, Axis::J)?;
+/// assert!(matches!(nearest.vjp("x"), Err(GradError::NotDifferentiable { .. })));
+/// # Ok::<(), keops_core::error::Error>(())
+/// ```
 #[derive(Clone, PartialEq, Eq, Debug, thiserror::Error)]
 pub enum GradError {
     /// No variable of that name.
@@ -90,6 +130,12 @@ pub enum GradError {
 }
 
 /// Memory that grows with the data could not be had.
+///
+/// ```
+/// use keops_core::error::OutOfMemory;
+/// let e = OutOfMemory { what: "the result".into(), bytes: 1 << 40 };
+/// assert_eq!(e.to_string(), "out of memory: 1099511627776 bytes for the result");
+/// ```
 #[derive(Clone, PartialEq, Eq, Debug, thiserror::Error)]
 #[error("out of memory: {bytes} bytes for {what}")]
 pub struct OutOfMemory {
@@ -100,6 +146,17 @@ pub struct OutOfMemory {
 }
 
 /// An argument, a range or an option does not fit the formula.
+///
+/// ```
+/// use keops_core::error::{Error, InputError};
+/// use keops_core::{genred::Genred, reduce::SUM, spec::Axis};
+/// use ndarray::Array2;
+/// let sum: Genred = Genred::new("x * y", ["x = Vi(3)", "y = Vj(3)"], &SUM, Axis::J)?;
+/// let e = sum.call((&Array2::<f32>::zeros((5, 3)), &Array2::zeros((7, 2)))).unwrap_err();
+/// let Error::Input(InputError::Shape { name, got, .. }) = e else { unreachable!("{e}") };
+/// assert_eq!((name.as_str(), &got[..]), ("y", &[7, 2][..]));
+/// # Ok::<(), keops_core::error::Error>(())
+/// ```
 #[derive(Clone, PartialEq, Eq, Debug, thiserror::Error)]
 pub enum InputError {
     /// Wrong number of arguments.
@@ -174,6 +231,12 @@ pub enum InputError {
 }
 
 /// A formula could not be made into code. Always names what is not supported and where.
+///
+/// ```
+/// use keops_core::error::CompileError;
+/// let e = CompileError::Limit { what: "the number of values".into(), limit: 100, got: 250 };
+/// assert_eq!(e.to_string(), "the number of values is 250, the limit is 100");
+/// ```
 #[derive(Clone, PartialEq, Eq, Debug, thiserror::Error)]
 pub enum CompileError {
     /// The backend has no way to run this.
@@ -205,6 +268,12 @@ pub enum CompileError {
 }
 
 /// A compiled object failed while running.
+///
+/// ```
+/// use keops_core::error::{OutOfMemory, RunError};
+/// let e: RunError = OutOfMemory { what: "the result".into(), bytes: 64 }.into();
+/// assert!(matches!(e, RunError::OutOfMemory { bytes: 64, .. }));
+/// ```
 #[derive(Clone, PartialEq, Eq, Debug, thiserror::Error)]
 pub enum RunError {
     /// Memory could not be had.
@@ -237,6 +306,16 @@ impl From<OutOfMemory> for Error {
 }
 
 /// Any error of formulas and reductions.
+///
+/// ```
+/// use keops_core::error::Error;
+/// use keops_core::{genred::{Genred, Reference}, reduce::SUM, spec::Axis};
+/// let sum = |formula| Genred::<Reference>::new(formula, ["x = Vi(3)"], &SUM, Axis::J);
+/// assert!(matches!(sum("x +"), Err(Error::Parse(_))));
+/// let wrong = sum("x")?.call((&ndarray::array![[1.0]],)); // of dimension 1
+/// assert!(matches!(wrong, Err(Error::Input(_))));
+/// # Ok::<(), keops_core::error::Error>(())
+/// ```
 #[derive(Clone, PartialEq, Eq, Debug, thiserror::Error)]
 #[non_exhaustive]
 pub enum Error {

@@ -47,6 +47,16 @@ macro_rules! map_buffer {
 }
 
 /// Sizes that arguments give to a computation.
+///
+/// ```
+/// use keops_core::{genred::{AsArg, Genred}, reduce::SUM, spec::Axis};
+/// use ndarray::{Array2, Array3};
+/// let sum: Genred = Genred::new("x * y", ["x = Vi(2)", "y = Vj(2)"], &SUM, Axis::J)?;
+/// let (x, y) = (Array3::<f32>::zeros((4, 10, 2)), Array2::<f32>::zeros((7, 2)));
+/// let sizes = sum.computation().sizes(&[x.as_arg(), y.as_arg()])?;
+/// assert_eq!((sizes.rows_i, sizes.rows_j, &sizes.batch[..]), (10, 7, &[4][..]));
+/// # Ok::<(), keops_core::error::Error>(())
+/// ```
 #[derive(Clone, PartialEq, Eq, Debug)]
 pub struct Sizes {
     /// Number of rows of category `I`; 1 if no variable has it.
@@ -63,6 +73,17 @@ pub struct Sizes {
 
 impl Sizes {
     /// Pairs of rows, over all batches.
+    /// No more than `u64::MAX`.
+    ///
+    /// ```
+    /// use keops_core::{genred::{AsArg, Genred}, reduce::SUM, spec::Axis};
+    /// use ndarray::{Array2, Array3};
+    /// let sum: Genred = Genred::new("x * y", ["x = Vi(2)", "y = Vj(2)"], &SUM, Axis::J)?;
+    /// let (x, y) = (Array3::<f32>::zeros((4, 10, 2)), Array2::<f32>::zeros((7, 2)));
+    /// let sizes = sum.computation().sizes(&[x.as_arg(), y.as_arg()])?;
+    /// assert_eq!(sizes.pairs(), 4 * 10 * 7);
+    /// # Ok::<(), keops_core::error::Error>(())
+    /// ```
     pub fn pairs(&self) -> u64 {
         let all = self.batch.iter().chain([&self.rows_i, &self.rows_j]);
         all.fold(1u64, |a, &b| a.saturating_mul(b as u64))
@@ -224,6 +245,18 @@ fn flatten_rows<'a>(arg: &ArgView<'a>, row: usize) -> Result<Value<'a>, OutOfMem
 impl Computation {
     /// Checks arguments and finds sizes.
     ///
+    /// ```
+    /// use keops_core::{genred::{AsArg, Genred}, reduce::SUM, spec::Axis};
+    /// use ndarray::{Array2, Array3};
+    /// let sum: Genred = Genred::new("x * y", ["x = Vi(2)", "y = Vj(2)"], &SUM, Axis::J)?;
+    /// let (x, y) = (Array3::<f32>::zeros((4, 10, 2)), Array2::<f32>::zeros((7, 2)));
+    /// let sizes = sum.computation().sizes(&[x.as_arg(), y.as_arg()])?;
+    /// assert_eq!(sizes.dtype, keops_core::data::DType::F32);
+    /// let e = sum.computation().sizes(&[x.as_arg()]).unwrap_err();
+    /// assert_eq!(e.to_string(), "expected 2 arguments (x, y), got 1");
+    /// # Ok::<(), keops_core::error::Error>(())
+    /// ```
+    ///
     /// # Errors
     /// [`InputError`] naming the argument whose number of axes, dimension, rows, batches or
     /// element type does not fit.
@@ -338,6 +371,18 @@ impl Computation {
     /// Ranges apply to every reduction over pairs, also in derivatives.
     /// Accumulation in f16 applies to reductions of f16 data; those that also read intermediate
     /// values (gradients) accumulate in f32.
+    ///
+    /// ```
+    /// use keops_core::{genred::AsArg, interp::Interpreter, outer::Computation};
+    /// use keops_core::{parse::parse_formula, reduce::SUM, spec::{Axis, Device}};
+    /// use ndarray::array;
+    /// let formula = parse_formula("x * y", None, &["x = Vi(1)", "y = Vj(1)"])?;
+    /// let sum = Computation::reduction(formula, &SUM, 1, Axis::J)?;
+    /// let (x, y) = (array![[1.0], [2.0]], array![[3.0], [4.0]]);
+    /// let out = sum.run(&Device::new(Interpreter::new()), &[x.as_arg(), y.as_arg()], None)?;
+    /// assert_eq!(out[0].to_f64(), array![[7.0], [14.0]].into_dyn());
+    /// # Ok::<(), keops_core::error::Error>(())
+    /// ```
     ///
     /// # Errors
     /// [`Error::Input`] if arguments or ranges do not fit, [`Error::Compile`] and [`Error::Run`]

@@ -5,14 +5,22 @@
 //! in dimension 4,096 has as many nodes as in dimension 3. The set of node kinds is closed under
 //! differentiation.
 
-use crate::error::DimError;
+mod expression;
+
+pub use expression::{Builder, Ex};
+
 use crate::ops::OpDef;
 use hashbrown::{DefaultHashBuilder, HashTable};
-use std::cell::RefCell;
 use std::hash::BuildHasher;
 use std::sync::Arc;
 
 /// Largest dimension of a node.
+///
+/// ```
+/// use keops_core::{graph::MAX_DIM, parse::parse_formula};
+/// assert!(parse_formula("x", None, &[&format!("x = Vi({MAX_DIM})")]).is_ok());
+/// assert!(parse_formula("x", None, &[&format!("x = Vi({})", MAX_DIM + 1)]).is_err());
+/// ```
 pub const MAX_DIM: usize = 1 << 20;
 /// Largest number of nodes of a formula, and of all formulas of a computation together. Derivatives
 /// of derivatives grow without bound: whatever is written in a line is refused after about a
@@ -20,6 +28,15 @@ pub const MAX_DIM: usize = 1 << 20;
 pub const MAX_NODES: usize = 1 << 18;
 
 /// Category of a variable: what its rows are indexed by.
+///
+/// ```
+/// use keops_core::graph::Category;
+/// use keops_core::parse::parse_formula;
+/// let formula = parse_formula("p * x * y", None, &["p = Pm(1)", "x = Vi(3)", "y = Vj(3)"])?;
+/// let categories: Vec<_> = formula.vars.iter().map(|v| v.category).collect();
+/// assert_eq!(categories, [Category::Param, Category::I, Category::J]);
+/// # Ok::<(), keops_core::error::ParseError>(())
+/// ```
 #[derive(Clone, Copy, PartialEq, Eq, Hash, Debug, PartialOrd, Ord)]
 pub enum Category {
     /// One row for each `i`: `Vi`.
@@ -32,6 +49,12 @@ pub enum Category {
 
 impl Category {
     /// Dependence of a variable of this category.
+    ///
+    /// ```
+    /// use keops_core::graph::{Category, Dependence};
+    /// assert_eq!(Category::J.dependence(), Dependence::J);
+    /// assert_eq!(Category::Param.dependence(), Dependence::NONE);
+    /// ```
     pub fn dependence(self) -> Dependence {
         match self {
             Category::I => Dependence::I,
@@ -40,6 +63,11 @@ impl Category {
         }
     }
     /// KeOps' name of the category.
+    ///
+    /// ```
+    /// use keops_core::graph::Category::{I, J, Param};
+    /// assert_eq!([I, J, Param].map(|c| c.keyword()), ["Vi", "Vj", "Pm"]);
+    /// ```
     pub fn keyword(self) -> &'static str {
         match self {
             Category::I => "Vi",
@@ -50,6 +78,14 @@ impl Category {
 }
 
 /// Which of the two indices a value depends on.
+///
+/// ```
+/// use keops_core::graph::{Builder, Category, Dependence};
+/// let b = Builder::default();
+/// let (x, y) = (b.fresh(3, Category::I), b.fresh(3, Category::J));
+/// assert_eq!((x + 1.0).dependence(), Dependence::I);
+/// assert_eq!((x - y).dependence(), Dependence::IJ);
+/// ```
 #[derive(Clone, Copy, PartialEq, Eq, Hash, Debug, PartialOrd, Ord)]
 pub struct Dependence(u8);
 
@@ -63,20 +99,45 @@ impl Dependence {
     /// On both.
     pub const IJ: Dependence = Dependence(3);
     /// Dependence of a value computed from two.
+    ///
+    /// ```
+    /// use keops_core::graph::Dependence;
+    /// assert_eq!(Dependence::I.union(Dependence::J), Dependence::IJ);
+    /// assert_eq!(Dependence::I.union(Dependence::NONE), Dependence::I);
+    /// ```
     pub fn union(self, other: Dependence) -> Dependence {
         Dependence(self.0 | other.0)
     }
     /// Does everything `self` depends on belong to `other`?
+    ///
+    /// ```
+    /// use keops_core::graph::Dependence;
+    /// assert!(Dependence::NONE.within(Dependence::I) && Dependence::I.within(Dependence::IJ));
+    /// assert!(!Dependence::IJ.within(Dependence::I));
+    /// ```
     pub fn within(self, other: Dependence) -> bool {
         self.0 & !other.0 == 0
     }
 }
 
 /// Position of a node in its graph. Arguments always come before their users.
+///
+/// ```
+/// use keops_core::graph::{Graph, Node, NodeId};
+/// let mut graph = Graph::default();
+/// assert_eq!(graph.intern(Node::Iota(3)), NodeId(0));
+/// ```
 #[derive(Clone, Copy, PartialEq, Eq, Hash, PartialOrd, Ord, Debug)]
 pub struct NodeId(pub u32);
 
 /// A variable of a formula.
+///
+/// ```
+/// use keops_core::graph::{Builder, Category, Var};
+/// let b = Builder::default();
+/// let x = b.var(Var { index: 0, dim: 3, category: Category::I });
+/// assert_eq!(x.dim(), 3);
+/// ```
 #[derive(Clone, Copy, PartialEq, Eq, Hash, PartialOrd, Ord, Debug)]
 pub struct Var {
     /// Identity of the variable within a formula.
@@ -88,6 +149,15 @@ pub struct Var {
 }
 
 /// Reduction over the components of a vector.
+///
+/// ```
+/// use keops_core::{genred::Reference, lazy::LazyTensor, spec::Axis};
+/// let x = LazyTensor::<f64, Reference>::vi(ndarray::array![[3.0, f64::NAN, 1.0]]);
+/// // `min_components` is the fold `Min`, `argmin_components` the fold `ArgMin`.
+/// assert_eq!(x.min_components().sum(Axis::J)?, ndarray::array![[1.0]].into_dyn());
+/// assert_eq!(x.argmin_components().sum(Axis::J)?, ndarray::array![[2.0]].into_dyn());
+/// # Ok::<(), keops_core::error::Error>(())
+/// ```
 #[derive(Clone, Copy, PartialEq, Eq, Hash, Debug)]
 pub enum FoldOp {
     /// Smallest component; NaN never wins, all NaN gives +inf.
@@ -101,6 +171,16 @@ pub enum FoldOp {
 }
 
 /// One operand of a [`Node::Contract`]: a node, row-major over these index labels.
+///
+/// ```
+/// use keops_core::graph::{Graph, Node, Operand};
+/// // The outer product of 0 1 2 and 0 1: out_kl = x_k y_l.
+/// let mut graph = Graph::default();
+/// let (x, y) = (graph.intern(Node::Iota(3)), graph.intern(Node::Iota(2)));
+/// let operands = vec![Operand { node: x, axes: vec![0] }, Operand { node: y, axes: vec![1] }];
+/// let outer = graph.intern(Node::Contract { extents: vec![3, 2], operands, out: vec![0, 1] });
+/// assert_eq!(graph.dim(outer), 6);
+/// ```
 #[derive(Clone, PartialEq, Eq, Hash, Debug)]
 pub struct Operand {
     /// The node.
@@ -110,6 +190,15 @@ pub struct Operand {
 }
 
 /// A node.
+///
+/// ```
+/// use keops_core::{graph::Node, parse::parse_formula};
+/// let f = parse_formula("Extract(x, 1, 2)", None, &["x = Vi(3)"])?;
+/// let Node::Pick { x, start, step, len } = f.graph.node(f.root) else { unreachable!() };
+/// assert_eq!((*start, *step, *len), (1, 1, 2));
+/// assert!(matches!(f.graph.node(*x), Node::Var(v) if v.dim == 3));
+/// # Ok::<(), keops_core::error::ParseError>(())
+/// ```
 #[derive(Clone, PartialEq, Eq, Hash, Debug)]
 pub enum Node {
     /// A variable.
@@ -180,6 +269,14 @@ pub enum Node {
 }
 
 /// Hash-consed nodes: structurally equal nodes are one node.
+///
+/// ```
+/// use keops_core::parse::parse_formula;
+/// // `x - y` occurs twice and is one node: x, y, their difference, two functions and the product.
+/// let f = parse_formula("Exp(x - y) * Sin(x - y)", None, &["x = Vi(3)", "y = Vj(3)"])?;
+/// assert_eq!((f.graph.len(), f.graph.dim(f.root)), (6, 3));
+/// # Ok::<(), keops_core::error::ParseError>(())
+/// ```
 #[derive(Clone, Default, Debug)]
 pub struct Graph {
     /// Shared with the graphs that were made from this one.
@@ -196,6 +293,13 @@ impl Graph {
     ///
     /// Beyond [`MAX_NODES`] nothing is added but placeholders of the right dimension, and the graph
     /// [is full](Graph::is_full): rules need not fail, and whoever hands out a formula checks once.
+    ///
+    /// ```
+    /// use keops_core::graph::{Graph, Node};
+    /// let mut graph = Graph::default();
+    /// let (a, b) = (graph.intern(Node::Iota(3)), graph.intern(Node::Iota(3)));
+    /// assert_eq!((a, graph.len()), (b, 1)); // found
+    /// ```
     pub fn intern(&mut self, mut node: Node) -> NodeId {
         let mut hash = self.hasher.hash_one(&node);
         if let Some(id) = self.find(hash, &node) {
@@ -242,31 +346,79 @@ impl Graph {
         }
     }
     /// The node at `id`.
+    ///
+    /// ```
+    /// use keops_core::graph::{Graph, Node};
+    /// let mut graph = Graph::default();
+    /// let id = graph.intern(Node::Iota(3));
+    /// assert_eq!(graph.node(id), &Node::Iota(3));
+    /// ```
     pub fn node(&self, id: NodeId) -> &Node {
         &self.nodes[id.0 as usize]
     }
     /// Number of components of a node.
+    ///
+    /// ```
+    /// use keops_core::parse::parse_formula;
+    /// let f = parse_formula("TensorProd(x, x)", None, &["x = Vi(3)"])?;
+    /// assert_eq!(f.graph.dim(f.root), 9);
+    /// # Ok::<(), keops_core::error::ParseError>(())
+    /// ```
     pub fn dim(&self, id: NodeId) -> usize {
         self.info[id.0 as usize].0 as usize
     }
     /// What a node depends on.
+    ///
+    /// ```
+    /// use keops_core::{graph::Dependence, parse::parse_formula};
+    /// let f = parse_formula("p * Exp(y)", None, &["p = Pm(1)", "y = Vj(1)"])?;
+    /// assert_eq!(f.graph.dependence(f.root), Dependence::J);
+    /// # Ok::<(), keops_core::error::ParseError>(())
+    /// ```
     pub fn dependence(&self, id: NodeId) -> Dependence {
         self.info[id.0 as usize].1
     }
     /// Number of nodes.
+    ///
+    /// ```
+    /// use keops_core::parse::parse_formula;
+    /// let f = parse_formula("x + x + x", None, &["x = Vi(3)"])?;
+    /// assert_eq!(f.graph.len(), 3); // x, x + x, and the sum of both
+    /// # Ok::<(), keops_core::error::ParseError>(())
+    /// ```
     pub fn len(&self) -> usize {
         self.nodes.len()
     }
     /// Has it no node?
+    ///
+    /// ```
+    /// assert!(keops_core::graph::Graph::default().is_empty());
+    /// ```
     pub fn is_empty(&self) -> bool {
         self.nodes.is_empty()
     }
     /// Has it, or a graph that it was made from, met more than [`MAX_NODES`] nodes? Then its
     /// formulas are not what they were meant to be.
+    ///
+    /// ```
+    /// use keops_core::graph::{Builder, MAX_NODES};
+    /// let b = Builder::default();
+    /// for k in 0..=MAX_NODES {
+    ///     b.lit(k as f64);
+    /// }
+    /// assert!(b.graph().is_full());
+    /// ```
     pub fn is_full(&self) -> bool {
         self.full
     }
     /// The value of a constant node.
+    ///
+    /// ```
+    /// use keops_core::parse::parse_formula;
+    /// let f = parse_formula("2 + 3 * 4", None, &[])?;
+    /// assert_eq!(f.graph.constant(f.root), Some(14.0)); // constants are folded
+    /// # Ok::<(), keops_core::error::ParseError>(())
+    /// ```
     pub fn constant(&self, id: NodeId) -> Option<f64> {
         match self.node(id) {
             Node::Const(bits) => Some(f64::from_bits(*bits)),
@@ -274,6 +426,16 @@ impl Graph {
         }
     }
     /// Nodes that `roots` need, in topological order.
+    ///
+    /// ```
+    /// use keops_core::graph::{Builder, Category};
+    /// let b = Builder::default();
+    /// let (x, y) = (b.fresh(1, Category::I), b.fresh(1, Category::J));
+    /// let (sum, product) = (x + y, x * x);
+    /// let graph = b.graph();
+    /// assert_eq!(graph.live(&[product.id]), [x.id, product.id]); // not y, not the sum
+    /// assert_eq!(graph.live(&[product.id, sum.id]).len(), 4);
+    /// ```
     pub fn live(&self, roots: &[NodeId]) -> Vec<NodeId> {
         let Some(top) = roots.iter().map(|r| r.0 as usize).max() else { return vec![] };
         let mut mark = vec![false; top + 1];
@@ -288,6 +450,13 @@ impl Graph {
         (0..=top).filter(|&k| mark[k]).map(|k| NodeId(k as u32)).collect()
     }
     /// Variables that `roots` need, by index.
+    ///
+    /// ```
+    /// use keops_core::parse::parse_formula;
+    /// let f = parse_formula("y * 2", None, &["x = Vi(1)", "y = Vj(3)"])?;
+    /// assert_eq!(f.graph.variables(&[f.root]), [f.vars[1]]);
+    /// # Ok::<(), keops_core::error::ParseError>(())
+    /// ```
     pub fn variables(&self, roots: &[NodeId]) -> Vec<Var> {
         let mut vars: Vec<Var> = self
             .live(roots)
@@ -299,6 +468,18 @@ impl Graph {
     }
     /// Copies what `roots` of `other` need into `self`, with variables replaced by `var`
     /// (`None` keeps them); returns the new places of the roots.
+    ///
+    /// ```
+    /// use keops_core::graph::{Category, Graph, Node, Var};
+    /// use keops_core::{parse::parse_formula, print};
+    /// let f = parse_formula("Exp(x)", None, &["x = Vi(3)"])?;
+    /// // exp(x) with x a parameter.
+    /// let mut graph = Graph::default();
+    /// let p = graph.intern(Node::Var(Var { index: 0, dim: 3, category: Category::Param }));
+    /// let root = graph.import(&f.graph, &[f.root], |_, _| Some(p))[0];
+    /// assert_eq!(print::nodes(&graph, &[root]), "%0: 3 = Pm(0, 3)\n%1: 3 = Exp %0\nroot %1\n");
+    /// # Ok::<(), keops_core::error::ParseError>(())
+    /// ```
     pub fn import(
         &mut self,
         other: &Graph,
@@ -311,6 +492,21 @@ impl Graph {
         })
     }
     /// As [`Graph::import`], with any nodes replaced.
+    ///
+    /// ```
+    /// use keops_core::graph::{Graph, Node};
+    /// use keops_core::parse::parse_formula;
+    /// // Other constants: 2 becomes 3.
+    /// let f = parse_formula("x * 2", None, &["x = Vi(1)"])?;
+    /// let mut graph = Graph::default();
+    /// let root = graph.import_nodes(&f.graph, &[f.root], |g, node| match node {
+    ///     Node::Const(_) => Some(g.intern(Node::Const(3f64.to_bits()))),
+    ///     _ => None,
+    /// })[0];
+    /// let other = parse_formula("x * 3", None, &["x = Vi(1)"])?;
+    /// assert_eq!(graph.node(root), other.graph.node(other.root));
+    /// # Ok::<(), keops_core::error::ParseError>(())
+    /// ```
     pub fn import_nodes(
         &mut self,
         other: &Graph,
@@ -334,6 +530,15 @@ impl Graph {
 }
 
 /// Calls `f` with every argument of a node.
+///
+/// ```
+/// use keops_core::graph::{Builder, Category, for_each_arg};
+/// let b = Builder::default();
+/// let (x, y) = (b.fresh(2, Category::I), b.fresh(2, Category::J));
+/// let (z, mut args) = (x + y, vec![]);
+/// for_each_arg(b.graph().node(z.id), |a| args.push(a));
+/// assert_eq!(args, [x.id, y.id]);
+/// ```
 pub fn for_each_arg(node: &Node, mut f: impl FnMut(NodeId)) {
     match node {
         Node::Var(_) | Node::Const(_) | Node::Index(_) | Node::Iota(_) => {}
@@ -360,220 +565,5 @@ pub(crate) fn map_args(node: &mut Node, mut f: impl FnMut(NodeId) -> NodeId) {
             *table = f(*table);
             *index = f(*index);
         }
-    }
-}
-
-/// A graph under construction; [`Ex`] handles refer to it.
-#[derive(Default, Debug)]
-pub struct Builder(RefCell<Graph>);
-
-impl Builder {
-    /// Continues an existing graph.
-    pub fn from_graph(graph: Graph) -> Self {
-        Builder(RefCell::new(graph))
-    }
-    /// The finished graph.
-    pub fn into_graph(self) -> Graph {
-        self.0.into_inner()
-    }
-    /// Read access.
-    pub fn graph(&self) -> std::cell::Ref<'_, Graph> {
-        self.0.borrow()
-    }
-    /// Handle of a node.
-    pub fn ex(&self, id: NodeId) -> Ex<'_> {
-        Ex { b: self, id }
-    }
-    /// Adds a node.
-    pub fn node(&self, node: Node) -> Ex<'_> {
-        let id = self.0.borrow_mut().intern(node);
-        Ex { b: self, id }
-    }
-    /// A variable.
-    pub fn var(&self, var: Var) -> Ex<'_> {
-        self.node(Node::Var(var))
-    }
-    /// A constant of dimension 1.
-    pub fn lit(&self, v: f64) -> Ex<'_> {
-        self.node(Node::Const(v.to_bits()))
-    }
-    /// A variable with an index that nobody uses yet.
-    pub fn fresh(&self, dim: usize, category: Category) -> Ex<'_> {
-        let index = self
-            .0
-            .borrow()
-            .nodes
-            .iter()
-            .filter_map(|n| if let Node::Var(v) = &**n { Some(v.index + 1) } else { None })
-            .max()
-            .unwrap_or(0);
-        self.var(Var { index, dim, category })
-    }
-    /// Imports a formula of another graph.
-    pub fn import(&self, other: &Graph, root: NodeId) -> Ex<'_> {
-        let id = self.0.borrow_mut().import(other, &[root], |_, _| None)[0];
-        Ex { b: self, id }
-    }
-    /// Imports a formula with some variables replaced.
-    pub fn import_with(
-        &self,
-        other: &Graph,
-        root: NodeId,
-        replace: impl Fn(Var) -> Option<NodeId>,
-    ) -> Ex<'_> {
-        let id = self.0.borrow_mut().import(other, &[root], |_, v| replace(v))[0];
-        Ex { b: self, id }
-    }
-}
-
-/// A node of a graph under construction, with operators, so that rules read as mathematics.
-///
-/// Operators broadcast dimension 1 and expect operands that were checked: they are for the rules
-/// of this crate. User input goes through [`Ex::map`] and the composites, which return errors.
-#[derive(Clone, Copy, Debug)]
-pub struct Ex<'g> {
-    /// The graph.
-    pub b: &'g Builder,
-    /// The node.
-    pub id: NodeId,
-}
-
-impl<'g> Ex<'g> {
-    /// Dimension.
-    pub fn dim(self) -> usize {
-        self.b.graph().dim(self.id)
-    }
-    /// Dependence.
-    pub fn dependence(self) -> Dependence {
-        self.b.graph().dependence(self.id)
-    }
-    /// Value if it is a constant.
-    pub fn constant(self) -> Option<f64> {
-        self.b.graph().constant(self.id)
-    }
-    /// A constant of the same graph.
-    pub fn lit(self, v: f64) -> Ex<'g> {
-        self.b.lit(v)
-    }
-    /// An element-wise operation on checked operands, simplified.
-    pub fn apply(op: &'static OpDef, args: &[Ex<'g>]) -> Ex<'g> {
-        debug_assert_eq!(args.len(), op.arity, "{}: wrong number of operands", op.name);
-        let b = args[0].b;
-        if let Some(c) = args.iter().map(|a| a.constant()).collect::<Option<Vec<_>>>() {
-            let v = (op.value.f64)(&c);
-            // A constant that would be NaN keeps its formula, for the message and the sign of it.
-            if !v.is_nan() {
-                return b.lit(v);
-            }
-        }
-        if let Some(e) = (op.simplify)(args) {
-            return e;
-        }
-        b.node(Node::Map { op, args: args.iter().map(|a| a.id).collect() })
-    }
-    /// An element-wise operation; an error if dimensions neither agree nor are 1.
-    pub fn map(op: &'static OpDef, args: &[Ex<'g>]) -> Result<Ex<'g>, DimError> {
-        if args.len() != op.arity {
-            return Err(DimError::new(op.name, format!("{} operands", op.arity), args.len()));
-        }
-        let d = args.iter().map(|a| a.dim()).max().unwrap_or(1);
-        if args.iter().any(|a| a.dim() != 1 && a.dim() != d) {
-            let dims: Vec<_> = args.iter().map(|a| a.dim()).collect();
-            return Err(DimError::new(
-                op.name,
-                "operands of one dimension (or of dimension 1)",
-                format!("dimensions {dims:?}"),
-            ));
-        }
-        Ok(Self::apply(op, args))
-    }
-    /// A one-operand operation.
-    pub fn un(self, op: &'static OpDef) -> Ex<'g> {
-        Self::apply(op, &[self])
-    }
-    /// Sum of components, dimension 1.
-    pub fn sum(self) -> Ex<'g> {
-        let d = self.dim();
-        if d == 1 {
-            return self;
-        }
-        self.contract(vec![d], &[(self, &[0])], &[])
-    }
-    /// Scalar product; a factor of dimension 1 multiplies the sum of the other.
-    pub fn dot(self, other: Ex<'g>) -> Ex<'g> {
-        match (self.dim(), other.dim()) {
-            (1, 1) => self * other,
-            (1, _) => self * other.sum(),
-            (_, 1) => self.sum() * other,
-            (d, _) => self.contract(vec![d], &[(self, &[0]), (other, &[0])], &[]),
-        }
-    }
-    /// A scalar repeated `d` times.
-    pub fn broadcast(self, d: usize) -> Ex<'g> {
-        if self.dim() == d { self } else { self.contract(vec![d], &[(self, &[])], &[0]) }
-    }
-    /// A generalised product, see [`Node::Contract`].
-    pub fn contract(self, extents: Vec<usize>, operands: &[(Ex<'g>, &[u8])], out: &[u8]) -> Ex<'g> {
-        let operands =
-            operands.iter().map(|(e, a)| Operand { node: e.id, axes: a.to_vec() }).collect();
-        crate::simplify::contract(self.b, extents, operands, out.to_vec())
-    }
-    /// Components `start, start + step, …`, `len` of them.
-    pub fn pick(self, start: usize, step: usize, len: usize) -> Ex<'g> {
-        crate::simplify::pick(self, start, step, len)
-    }
-    /// Adjoint of [`Ex::pick`] into dimension `dim`.
-    pub fn put(self, start: usize, step: usize, dim: usize) -> Ex<'g> {
-        if self.dim() == dim && start == 0 {
-            return self;
-        }
-        let step = if self.dim() == 1 { 1 } else { step };
-        self.b.node(Node::Put { x: self.id, start, step, dim })
-    }
-    /// Operands one after the other.
-    pub fn concat(parts: &[Ex<'g>]) -> Ex<'g> {
-        if parts.len() == 1 {
-            return parts[0];
-        }
-        parts[0].b.node(Node::Concat(parts.iter().map(|p| p.id).collect()))
-    }
-    /// Reduction over components.
-    pub fn fold(self, op: FoldOp) -> Ex<'g> {
-        self.b.node(Node::Fold { op, x: self.id })
-    }
-    /// `0, 1, …, d - 1`
-    pub fn iota(self, d: usize) -> Ex<'g> {
-        self.b.node(Node::Iota(d))
-    }
-    /// Entries of a table, `self` being the index.
-    pub fn gather(self, table: Ex<'g>) -> Ex<'g> {
-        self.b.node(Node::Gather { table: table.id, index: self.id })
-    }
-}
-
-macro_rules! operator {
-    ($trait:ident, $method:ident, $op:ident) => {
-        impl<'g> std::ops::$trait for Ex<'g> {
-            type Output = Ex<'g>;
-            fn $method(self, o: Ex<'g>) -> Ex<'g> {
-                Ex::apply(&crate::ops::$op, &[self, o])
-            }
-        }
-        impl<'g> std::ops::$trait<f64> for Ex<'g> {
-            type Output = Ex<'g>;
-            fn $method(self, o: f64) -> Ex<'g> {
-                Ex::apply(&crate::ops::$op, &[self, self.lit(o)])
-            }
-        }
-    };
-}
-operator!(Add, add, ADD);
-operator!(Sub, sub, SUBTRACT);
-operator!(Mul, mul, MULT);
-operator!(Div, div, DIVIDE);
-impl<'g> std::ops::Neg for Ex<'g> {
-    type Output = Ex<'g>;
-    fn neg(self) -> Ex<'g> {
-        self.un(&crate::ops::MINUS)
     }
 }

@@ -10,6 +10,15 @@ use crate::prim::Prim;
 use crate::vecmath::{self, PrimBuilder, Val};
 
 /// Everything the system knows about one element-wise operation.
+/// See the guide `docs/adding-an-operation.md` for an entry with explanations.
+///
+/// ```
+/// use keops_core::ops;
+/// let exp = &ops::EXP;
+/// assert_eq!((exp.name, exp.arity), ("Exp", 1));
+/// assert_eq!((exp.value.f64)(&[0.0]), 1.0);
+/// assert!(ops::ALL.iter().all(|op| op.domain.0 < op.domain.1));
+/// ```
 pub struct OpDef {
     /// Name in formulas.
     pub name: &'static str,
@@ -39,6 +48,12 @@ pub struct OpDef {
 }
 
 /// The value of an operation, at both precisions.
+///
+/// ```
+/// use keops_core::ops::ATAN2;
+/// assert_eq!((ATAN2.value.f64)(&[1.0, 1.0]), std::f64::consts::FRAC_PI_4);
+/// assert_eq!((ATAN2.value.f32)(&[1.0, 1.0]), std::f32::consts::FRAC_PI_4);
+/// ```
 pub struct Value {
     /// Single precision.
     pub f32: fn(&[f32]) -> f32,
@@ -47,6 +62,12 @@ pub struct Value {
 }
 
 /// How CPU targets compute an operation.
+///
+/// ```
+/// use keops_core::{ops::{self, Code}, prim::Prim};
+/// assert!(matches!(ops::ADD.code, Code::Prim(Prim::Add)));
+/// assert!(matches!(ops::EXP.code, Code::Expand(_)));
+/// ```
 #[derive(Clone, Copy)]
 pub enum Code {
     /// It is a primitive.
@@ -58,7 +79,7 @@ pub enum Code {
 impl OpDef {
     /// For each operand: is the derivative in it 0 everywhere? The value is constant or jumps as
     /// such an operand moves.
-    pub fn jumps(&'static self) -> Vec<bool> {
+    pub(crate) fn jumps(&'static self) -> Vec<bool> {
         let b = Builder::default();
         let x: Vec<_> = (0..self.arity).map(|_| b.fresh(1, Category::I)).collect();
         let seed = b.fresh(1, Category::I);
@@ -645,6 +666,12 @@ pub static ALL: &[&OpDef] = &[
 ];
 
 /// The operation of that name.
+///
+/// ```
+/// use keops_core::ops;
+/// assert_eq!(ops::by_name("Exp"), Some(&ops::EXP));
+/// assert_eq!(ops::by_name("SqDist"), None); // a composite: `composite::by_name`
+/// ```
 pub fn by_name(name: &str) -> Option<&'static OpDef> {
     ALL.iter().copied().find(|o| o.name == name)
 }

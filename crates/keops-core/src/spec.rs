@@ -3,17 +3,33 @@
 //! Who calls reductions needs [`Axis`], [`ReduceOptions`], [`Scheme`] and [`Device`]; all else is
 //! there for backends.
 
-use crate::data::{ArgView, Buffer, DType};
+mod args;
+mod device;
+
+pub use args::CheckedArgs;
+pub use device::Device;
+pub(crate) use device::DeviceId;
+
+use crate::data::{Buffer, DType};
 use crate::error::{CompileError, InputError, RunError};
 use crate::graph::{Category, Graph, NodeId, Var};
-use crate::key;
-use crate::outer::Computation;
-use crate::ranges::Ranges;
 use crate::reduce::{Family, ReductionDef};
-use hashbrown::HashMap;
-use std::sync::{Arc, RwLock, Weak};
+use std::sync::Arc;
 
 /// The index that a reduction runs over.
+///
+/// ```
+/// use keops_core::{genred::Genred, reduce::SUM, spec::Axis};
+/// use ndarray::array;
+/// let (x, y) = (array![[1.0], [2.0]], array![[10.0], [20.0], [30.0]]);
+/// let sum = |axis| -> Result<_, keops_core::error::Error> {
+///     let sum: Genred = Genred::new("x + y", ["x = Vi(1)", "y = Vj(1)"], &SUM, axis)?;
+///     sum.call((&x, &y))
+/// };
+/// assert_eq!(sum(Axis::J)?, array![[63.0], [66.0]].into_dyn()); // a result for each i
+/// assert_eq!(sum(Axis::I)?, array![[23.0], [43.0], [63.0]].into_dyn()); // for each j
+/// # Ok::<(), keops_core::error::Error>(())
+/// ```
 #[derive(Clone, Copy, PartialEq, Eq, Hash, Debug)]
 pub enum Axis {
     /// Over `i`: one result for each `j` (KeOps' axis 0).
@@ -24,6 +40,11 @@ pub enum Axis {
 
 impl Axis {
     /// Category of results.
+    ///
+    /// ```
+    /// use keops_core::{graph::Category, spec::Axis};
+    /// assert_eq!(Axis::J.kept(), Category::I);
+    /// ```
     pub fn kept(self) -> Category {
         match self {
             Axis::I => Category::J,
@@ -31,6 +52,11 @@ impl Axis {
         }
     }
     /// Category that is reduced.
+    ///
+    /// ```
+    /// use keops_core::{graph::Category, spec::Axis};
+    /// assert_eq!(Axis::J.reduced(), Category::J);
+    /// ```
     pub fn reduced(self) -> Category {
         match self {
             Axis::I => Category::I,
@@ -38,6 +64,11 @@ impl Axis {
         }
     }
     /// The other index.
+    ///
+    /// ```
+    /// use keops_core::spec::Axis;
+    /// assert_eq!(Axis::J.flip(), Axis::I);
+    /// ```
     pub fn flip(self) -> Axis {
         match self {
             Axis::I => Axis::J,
@@ -47,6 +78,16 @@ impl Axis {
 }
 
 /// How sums inside a reduction are added up.
+///
+/// ```
+/// use keops_core::{genred::Genred, reduce::SUM};
+/// use keops_core::spec::{Axis, ReduceOptions, Scheme};
+/// let sum: Genred = Genred::new("y", ["y = Vj(1)"], &SUM, Axis::J)?;
+/// let kahan = ReduceOptions { scheme: Scheme::Kahan, ..ReduceOptions::default() };
+/// let y = ndarray::array![[1e16], [1.0], [-1e16]]; // 1e16 + 1 is 1e16
+/// assert_eq!(sum.options(kahan).call((&y,))?, ndarray::array![[1.0]].into_dyn());
+/// # Ok::<(), keops_core::error::Error>(())
+/// ```
 #[derive(Clone, Copy, PartialEq, Eq, Hash, Debug, Default)]
 pub enum Scheme {
     /// Blocks of columns in the accumulation type, block sums added with compensation: as
@@ -81,6 +122,22 @@ pub struct ReduceOptions {
 }
 
 /// How a backend adds up, as [`ReduceOptions`] and the type of the data say.
+///
+/// ```
+/// # use keops_core::spec::{Axis, ReduceSpec};
+/// # use keops_core::{data::DType, parse::parse_formula, reduce};
+/// # fn spec(text: &str, aliases: &[&str], reduction: &'static reduce::ReductionDef) -> ReduceSpec {
+/// #     let f = parse_formula(text, None, aliases).unwrap();
+/// #     let (k, axis, dtype, options) = (1, Axis::J, DType::F32, Default::default());
+/// #     let (graph, formula, weight) = (f.graph, f.root, f.weight);
+/// #     ReduceSpec { graph, formula, weight, reduction, k, axis, vars: f.vars, names: f.names, dtype, options }
+/// # }
+/// use keops_core::spec::{Accumulation, ReduceOptions};
+/// let spec = spec("x * y", &["x = Vi(1)", "y = Vj(1)"], &reduce::SUM);
+/// assert_eq!(spec.accumulation(), Accumulation::Block);
+/// let options = ReduceOptions { accumulate: Some(DType::F64), ..spec.options };
+/// assert_eq!(ReduceSpec { options, ..spec }.accumulation(), Accumulation::Wide); // of f32 data
+/// ```
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
 pub enum Accumulation {
     /// Plain sums of [`BLOCK`] terms, then a compensated addition to the totals.
@@ -100,6 +157,30 @@ pub enum Accumulation {
 pub const BLOCK: usize = 256;
 
 /// A reduction of a formula, before a machine is chosen.
+/// [`outer::Reduction::spec`](crate::outer::Reduction::spec) makes one of a reduction in a
+/// computation; a backend is given one.
+///
+/// ```
+/// use keops_core::spec::{Axis, Device, ReduceOptions, ReduceSpec};
+/// use keops_core::{data::DType, interp::Interpreter, parse::parse_formula, reduce};
+/// let f = parse_formula("SqDist(x, y)", None, &["x = Vi(3)", "y = Vj(3)"])?;
+/// let spec = ReduceSpec {
+///     graph: f.graph,
+///     formula: f.root,
+///     weight: None,
+///     reduction: &reduce::K_MIN,
+///     k: 5,
+///     axis: Axis::J,
+///     vars: f.vars,
+///     names: f.names,
+///     dtype: DType::F32,
+///     options: ReduceOptions::default(),
+/// };
+/// spec.check()?;
+/// assert_eq!(spec.outputs()[0].dim, 5);
+/// Device::new(Interpreter::new()).compile(&spec)?;
+/// # Ok::<(), keops_core::error::Error>(())
+/// ```
 #[derive(Clone, Debug)]
 pub struct ReduceSpec {
     /// Graph of both formulas.
@@ -125,6 +206,21 @@ pub struct ReduceSpec {
 }
 
 /// What an output holds.
+///
+/// ```
+/// # use keops_core::spec::{Axis, ReduceSpec};
+/// # use keops_core::{data::DType, parse::parse_formula, reduce};
+/// # fn spec(text: &str, aliases: &[&str], reduction: &'static reduce::ReductionDef) -> ReduceSpec {
+/// #     let f = parse_formula(text, None, aliases).unwrap();
+/// #     let (k, axis, dtype, options) = (1, Axis::J, DType::F32, Default::default());
+/// #     let (graph, formula, weight) = (f.graph, f.root, f.weight);
+/// #     ReduceSpec { graph, formula, weight, reduction, k, axis, vars: f.vars, names: f.names, dtype, options }
+/// # }
+/// use keops_core::spec::OutputSpec;
+/// let spec = spec("x * y", &["x = Vi(2)", "y = Vj(2)"], &reduce::MIN_ARG_MIN);
+/// let (value, index) = (OutputSpec { index: false, dim: 2 }, OutputSpec { index: true, dim: 2 });
+/// assert_eq!(spec.outputs(), [value, index]);
+/// ```
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
 pub struct OutputSpec {
     /// Values (of the compute type) or indices (i64)?
@@ -135,6 +231,20 @@ pub struct OutputSpec {
 
 impl ReduceSpec {
     /// Winners of each component: `k` for selections of several, else 1.
+    ///
+    /// ```
+    /// # use keops_core::spec::{Axis, ReduceSpec};
+    /// # use keops_core::{data::DType, parse::parse_formula, reduce};
+    /// # fn spec(text: &str, aliases: &[&str], reduction: &'static reduce::ReductionDef) -> ReduceSpec {
+    /// #     let f = parse_formula(text, None, aliases).unwrap();
+    /// #     let (k, axis, dtype, options) = (1, Axis::J, DType::F32, Default::default());
+    /// #     let (graph, formula, weight) = (f.graph, f.root, f.weight);
+    /// #     ReduceSpec { graph, formula, weight, reduction, k, axis, vars: f.vars, names: f.names, dtype, options }
+    /// # }
+    /// let spec = spec("x * y", &["x = Vi(2)", "y = Vj(2)"], &reduce::MIN);
+    /// assert_eq!(spec.winners(), 1);
+    /// assert_eq!(ReduceSpec { reduction: &reduce::K_MIN, k: 3, ..spec }.winners(), 3);
+    /// ```
     pub fn winners(&self) -> usize {
         match &self.reduction.kind {
             Family::Select(s) if s.many => self.k,
@@ -142,6 +252,21 @@ impl ReduceSpec {
         }
     }
     /// How it adds up.
+    ///
+    /// ```
+    /// # use keops_core::spec::{Axis, ReduceSpec};
+    /// # use keops_core::{data::DType, parse::parse_formula, reduce};
+    /// # fn spec(text: &str, aliases: &[&str], reduction: &'static reduce::ReductionDef) -> ReduceSpec {
+    /// #     let f = parse_formula(text, None, aliases).unwrap();
+    /// #     let (k, axis, dtype, options) = (1, Axis::J, DType::F32, Default::default());
+    /// #     let (graph, formula, weight) = (f.graph, f.root, f.weight);
+    /// #     ReduceSpec { graph, formula, weight, reduction, k, axis, vars: f.vars, names: f.names, dtype, options }
+    /// # }
+    /// use keops_core::spec::{Accumulation, ReduceOptions, Scheme};
+    /// let spec = spec("x * y", &["x = Vi(2)", "y = Vj(2)"], &reduce::SUM);
+    /// let options = ReduceOptions { scheme: Scheme::Kahan, accumulate: None };
+    /// assert_eq!(ReduceSpec { options, ..spec }.accumulation(), Accumulation::Kahan);
+    /// ```
     pub fn accumulation(&self) -> Accumulation {
         match (self.options.accumulate, self.options.scheme) {
             (Some(DType::F64), _) if self.dtype != DType::F64 => Accumulation::Wide,
@@ -152,6 +277,20 @@ impl ReduceSpec {
         }
     }
     /// The outputs in order.
+    ///
+    /// ```
+    /// # use keops_core::spec::{Axis, ReduceSpec};
+    /// # use keops_core::{data::DType, parse::parse_formula, reduce};
+    /// # fn spec(text: &str, aliases: &[&str], reduction: &'static reduce::ReductionDef) -> ReduceSpec {
+    /// #     let f = parse_formula(text, None, aliases).unwrap();
+    /// #     let (k, axis, dtype, options) = (1, Axis::J, DType::F32, Default::default());
+    /// #     let (graph, formula, weight) = (f.graph, f.root, f.weight);
+    /// #     ReduceSpec { graph, formula, weight, reduction, k, axis, vars: f.vars, names: f.names, dtype, options }
+    /// # }
+    /// let spec = spec("x * y", &["x = Vi(2)", "y = Vj(2)"], &reduce::K_MIN_ARG_K_MIN);
+    /// let outputs = ReduceSpec { k: 3, ..spec }.outputs();
+    /// assert_eq!(outputs.iter().map(|o| (o.index, o.dim)).collect::<Vec<_>>(), [(false, 6), (true, 6)]);
+    /// ```
     pub fn outputs(&self) -> Vec<OutputSpec> {
         let d = self.graph.dim(self.formula);
         match &self.reduction.kind {
@@ -168,6 +307,29 @@ impl ReduceSpec {
         }
     }
     /// Checks options and formula against each other.
+    ///
+    /// ```
+    /// # use keops_core::spec::{Axis, ReduceSpec};
+    /// # use keops_core::{data::DType, parse::parse_formula, reduce};
+    /// # fn spec(text: &str, aliases: &[&str], reduction: &'static reduce::ReductionDef) -> ReduceSpec {
+    /// #     let f = parse_formula(text, None, aliases).unwrap();
+    /// #     let (k, axis, dtype, options) = (1, Axis::J, DType::F32, Default::default());
+    /// #     let (graph, formula, weight) = (f.graph, f.root, f.weight);
+    /// #     ReduceSpec { graph, formula, weight, reduction, k, axis, vars: f.vars, names: f.names, dtype, options }
+    /// # }
+    /// use keops_core::spec::{ReduceOptions, Scheme};
+    /// let spec = spec("x * y", &["x = Vi(2)", "y = Vj(2)"], &reduce::SUM);
+    /// assert!(spec.check().is_ok());
+    /// let lse = ReduceSpec { reduction: &reduce::LOG_SUM_EXP, ..spec.clone() };
+    /// assert_eq!(lse.check().unwrap_err().to_string(), "LogSumExp takes a formula of dimension 1, got dimension 2");
+    /// let options = ReduceOptions { scheme: Scheme::Kahan, accumulate: None };
+    /// assert!(ReduceSpec { reduction: &reduce::MIN, options, ..spec }.check().is_err()); // no sum
+    /// ```
+    ///
+    /// # Errors
+    /// [`InputError::Option`] if a reduction with a pivot has a formula of more than one component, if
+    /// the number of winners is 0 or too large, if a selection has options of sums, or if the data cannot
+    /// be accumulated in that type.
     pub fn check(&self) -> Result<(), InputError> {
         let d = self.graph.dim(self.formula);
         let name = self.reduction.name;
@@ -215,171 +377,13 @@ impl ReduceSpec {
     }
 }
 
-/// Arguments that fit a [`ReduceSpec`]: types, shapes, batches and ranges are checked.
-#[derive(Clone, Debug)]
-pub struct CheckedArgs<'a> {
-    args: Vec<ArgView<'a>>,
-    rows: usize,
-    columns: usize,
-    batch: Vec<usize>,
-    ranges: Option<&'a Ranges>,
-}
-
-impl<'a> CheckedArgs<'a> {
-    /// Checks arguments. `rows_i`, `rows_j` give the numbers of rows where no argument does.
-    pub fn new(
-        spec: &ReduceSpec,
-        args: Vec<ArgView<'a>>,
-        ranges: Option<&'a Ranges>,
-        rows_i: Option<usize>,
-        rows_j: Option<usize>,
-    ) -> Result<CheckedArgs<'a>, InputError> {
-        if args.len() != spec.vars.len() {
-            return Err(InputError::Count {
-                expected: spec.vars.len(),
-                names: spec.names.join(", "),
-                got: args.len(),
-            });
-        }
-        let mut size: [Option<(usize, &str)>; 2] =
-            [rows_i.map(|n| (n, "the given size")), rows_j.map(|n| (n, "the given size"))];
-        let mut batch: Vec<usize> = vec![];
-        let mut batch_of = "";
-        for ((var, name), arg) in spec.vars.iter().zip(&spec.names).zip(&args) {
-            if arg.dtype() != spec.dtype {
-                return Err(InputError::Type {
-                    name: name.clone(),
-                    expected: spec.dtype.name().into(),
-                    got: arg.dtype().name().into(),
-                });
-            }
-            let shape = arg.shape();
-            let own = if var.category == Category::Param { 1 } else { 2 };
-            let d = var.dim;
-            if shape.len() < own || shape[shape.len() - 1] != d {
-                let expected = match var.category {
-                    Category::Param => format!("shape ({d}) or (batches…, {d})"),
-                    Category::I => format!("shape (M, {d}) or (batches…, M, {d})"),
-                    Category::J => format!("shape (N, {d}) or (batches…, N, {d})"),
-                };
-                return Err(InputError::Shape {
-                    name: name.clone(),
-                    expected,
-                    got: shape.to_vec(),
-                });
-            }
-            if own == 2 {
-                let n = shape[shape.len() - 2];
-                let slot = &mut size[(var.category == Category::J) as usize];
-                match slot {
-                    Some((m, other)) if *m != n => {
-                        return Err(InputError::Disagree {
-                            name: name.clone(),
-                            what: "rows".into(),
-                            other: other.to_string(),
-                            expected: *m,
-                            got: n,
-                        });
-                    }
-                    _ => *slot = Some((n, name)),
-                }
-            }
-            // Batch axes broadcast from the right.
-            for (k, &e) in shape[..shape.len() - own].iter().rev().enumerate() {
-                if k == batch.len() {
-                    batch.push(1);
-                }
-                if e != 1 && batch[k] != 1 && batch[k] != e {
-                    return Err(InputError::Disagree {
-                        name: name.clone(),
-                        what: "batch elements".into(),
-                        other: batch_of.to_string(),
-                        expected: batch[k],
-                        got: e,
-                    });
-                }
-                if e != 1 {
-                    batch[k] = e;
-                    batch_of = name;
-                }
-            }
-        }
-        batch.reverse();
-        // A formula without variables of a category has one row of it, as in KeOps.
-        let [i, j] = size.map(|s| s.map_or(1, |(n, _)| n));
-        let (rows, columns) = if spec.axis == Axis::J { (i, j) } else { (j, i) };
-        if rows > u32::MAX as usize || columns > u32::MAX as usize {
-            return Err(InputError::TooLarge {
-                what: "rows".into(),
-                detail: format!("{rows} x {columns} (limit 2^32 - 1 each)"),
-            });
-        }
-        let per_row: usize = spec.outputs().iter().map(|o| o.dim).sum();
-        // Empty results have batches too, which are counted.
-        let extents = batch.iter().copied().filter(|e| *e > 0);
-        let total =
-            extents.chain([rows.max(1), per_row.max(1)]).try_fold(8usize, |a, b| a.checked_mul(b));
-        if total.is_none_or(|t| t > isize::MAX as usize) {
-            return Err(InputError::TooLarge {
-                what: "result".into(),
-                detail: format!("{batch:?} x {rows} x {per_row}"),
-            });
-        }
-        if let Some(r) = ranges {
-            r.check(i, j)?;
-        }
-        Ok(CheckedArgs { args, rows, columns, batch, ranges })
-    }
-    /// The arguments in order.
-    pub fn args(&self) -> &[ArgView<'a>] {
-        &self.args
-    }
-    /// Rows of the result.
-    pub fn rows(&self) -> usize {
-        self.rows
-    }
-    /// Rows that are reduced.
-    pub fn columns(&self) -> usize {
-        self.columns
-    }
-    /// Batch shape.
-    pub fn batch(&self) -> &[usize] {
-        &self.batch
-    }
-    /// Number of batch elements.
-    pub fn batches(&self) -> usize {
-        self.batch.iter().product()
-    }
-    /// Multi-index of a batch element.
-    pub fn batch_index(&self, mut b: usize) -> Vec<usize> {
-        let mut index = vec![0; self.batch.len()];
-        for (k, &e) in self.batch.iter().enumerate().rev() {
-            index[k] = b % e;
-            b /= e;
-        }
-        index
-    }
-    /// Block-sparse ranges.
-    pub fn ranges(&self) -> Option<&'a Ranges> {
-        self.ranges
-    }
-    /// Allocates outputs: values in the compute type, indices in i64, shape
-    /// `(batch…, rows, dim)`.
-    pub fn allocate(&self, spec: &ReduceSpec) -> Result<Vec<Buffer>, RunError> {
-        let make = |o: OutputSpec| {
-            let mut shape = self.batch.clone();
-            shape.extend([self.rows, o.dim]);
-            let dtype = (!o.index).then_some(spec.dtype.compute());
-            Buffer::zeros(dtype, &shape).ok_or(RunError::OutOfMemory {
-                what: "the result".into(),
-                bytes: shape.iter().fold(8, |a, b| a.saturating_mul(*b)),
-            })
-        };
-        spec.outputs().into_iter().map(make).collect()
-    }
-}
-
 /// Why a backend cannot be used here.
+///
+/// ```
+/// use keops_core::spec::Unavailable;
+/// let e = Unavailable { backend: "cuda".into(), reason: "there is no driver".into() };
+/// assert_eq!(e.to_string(), "cuda is not available: there is no driver");
+/// ```
 #[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
 #[error("{backend} is not available: {reason}")]
 pub struct Unavailable {
@@ -390,130 +394,162 @@ pub struct Unavailable {
 }
 
 /// A place where reductions run.
+///
+/// ```
+/// use keops_core::error::CompileError;
+/// use keops_core::spec::{Axis, Backend, Device, Executable, ReduceSpec, Unavailable};
+/// use keops_core::{genred::Genred, interp::Interpreter, reduce};
+/// use ndarray::array;
+/// use std::sync::Arc;
+///
+/// /// The interpreter under another name.
+/// struct Named(&'static str);
+/// impl Backend for Named {
+///     fn name(&self) -> &str {
+///         self.0
+///     }
+///     fn check(&self) -> Result<(), Unavailable> {
+///         Ok(())
+///     }
+///     fn target(&self) -> String {
+///         "any".into()
+///     }
+///     fn compile(&self, spec: &ReduceSpec) -> Result<Arc<dyn Executable>, CompileError> {
+///         Interpreter::new().compile(spec)
+///     }
+/// }
+/// let device = Device::new(Named("mine"));
+/// assert_eq!(format!("{device:?}"), r#"Device { backend: "mine" }"#);
+/// let sum: Genred = Genred::new("y", ["y = Vj(1)"], &reduce::SUM, Axis::J)?;
+/// assert_eq!(sum.at(device).call((&array![[1.0], [2.0]],))?, array![[3.0]].into_dyn());
+/// # Ok::<(), keops_core::error::Error>(())
+/// ```
 pub trait Backend: Send + Sync {
     /// Short name.
+    ///
+    /// ```
+    /// use keops_core::{interp::Interpreter, spec::Backend};
+    /// assert_eq!(Interpreter::new().name(), "interpreter");
+    /// ```
     fn name(&self) -> &str;
     /// Can it be used?
+    ///
+    /// ```
+    /// use keops_core::{interp::Interpreter, spec::Backend};
+    /// assert!(Interpreter::new().check().is_ok()); // wherever this runs
+    /// ```
+    ///
+    /// # Errors
+    /// [`Unavailable`] with the reason: no such processor, no driver.
     fn check(&self) -> Result<(), Unavailable>;
     /// What code is made for, part of the cache key.
+    ///
+    /// ```
+    /// use keops_core::{interp::Interpreter, spec::Backend};
+    /// assert_eq!(Interpreter::new().target(), Interpreter::new().target());
+    /// ```
     fn target(&self) -> String;
     /// Makes a reduction runnable.
+    ///
+    /// ```
+    /// # use keops_core::spec::{Axis, ReduceSpec};
+    /// # use keops_core::{data::DType, parse::parse_formula, reduce};
+    /// # fn spec(text: &str, aliases: &[&str], reduction: &'static reduce::ReductionDef) -> ReduceSpec {
+    /// #     let f = parse_formula(text, None, aliases).unwrap();
+    /// #     let (k, axis, dtype, options) = (1, Axis::J, DType::F32, Default::default());
+    /// #     let (graph, formula, weight) = (f.graph, f.root, f.weight);
+    /// #     ReduceSpec { graph, formula, weight, reduction, k, axis, vars: f.vars, names: f.names, dtype, options }
+    /// # }
+    /// use keops_core::{interp::Interpreter, spec::Backend};
+    /// let spec = spec("x * y", &["x = Vi(1)", "y = Vj(1)"], &reduce::SUM);
+    /// let executable = Interpreter::new().compile(&spec)?; // `Device::compile` keeps it
+    /// assert_eq!(executable.source(), None);
+    /// # Ok::<(), keops_core::error::Error>(())
+    /// ```
+    ///
+    /// # Errors
+    /// [`CompileError`] naming what is not supported, which limit was reached, or the log of a compiler.
     fn compile(&self, spec: &ReduceSpec) -> Result<Arc<dyn Executable>, CompileError>;
 }
 
 /// A compiled reduction.
+///
+/// ```
+/// # use keops_core::spec::{Axis, ReduceSpec};
+/// # use keops_core::{data::DType, parse::parse_formula, reduce};
+/// # fn spec(text: &str, aliases: &[&str], reduction: &'static reduce::ReductionDef) -> ReduceSpec {
+/// #     let f = parse_formula(text, None, aliases).unwrap();
+/// #     let (k, axis, dtype, options) = (1, Axis::J, DType::F32, Default::default());
+/// #     let (graph, formula, weight) = (f.graph, f.root, f.weight);
+/// #     ReduceSpec { graph, formula, weight, reduction, k, axis, vars: f.vars, names: f.names, dtype, options }
+/// # }
+/// use keops_core::data::{Buffer, Element};
+/// use keops_core::error::RunError;
+/// use keops_core::spec::{CheckedArgs, Executable};
+/// /// What the reduction `Zero` needs: outputs are made of zeros.
+/// struct Nothing;
+/// impl Executable for Nothing {
+///     fn run(&self, _: &CheckedArgs<'_>, _: &mut [Buffer]) -> Result<(), RunError> {
+///         Ok(())
+///     }
+///     fn source(&self) -> Option<String> {
+///         None
+///     }
+/// }
+/// let spec = spec("x", &["x = Vi(1)"], &reduce::ZERO);
+/// let x = ndarray::array![[1f32], [2.0]].into_dyn();
+/// let args = CheckedArgs::new(&spec, vec![f32::erase(x.view())], None, None, None)?;
+/// let mut out = args.allocate(&spec)?;
+/// Nothing.run(&args, &mut out)?;
+/// assert_eq!(out[0].to_f64(), ndarray::array![[0.0], [0.0]].into_dyn());
+/// # Ok::<(), keops_core::error::Error>(())
+/// ```
 pub trait Executable: Send + Sync {
     /// Runs on checked arguments; `out` was made by [`CheckedArgs::allocate`] or has those shapes.
-    fn run(&self, args: &CheckedArgs<'_>, out: &mut [Buffer]) -> Result<(), RunError>;
-    /// The generated code in readable form, where there is one.
-    fn source(&self) -> Option<String>;
-}
-
-/// What was compiled, once somebody has done it.
-type Slot = Arc<std::sync::OnceLock<Result<Arc<dyn Executable>, CompileError>>>;
-/// Compiled reductions by their keys, which are compared on a hit.
-type Cache = HashMap<Vec<u8>, Slot>;
-
-/// What the clones of a device share.
-#[derive(Default)]
-struct Shared {
-    compiled: RwLock<Cache>,
-    /// Computations of formulas made by operators, by their keys: made anew for every call, they
-    /// are prepared once.
-    computations: RwLock<HashMap<Vec<u8>, Arc<Computation>>>,
-}
-
-/// A backend with its cache of compiled reductions. Cheap to clone; clones share the cache.
-#[derive(Clone)]
-pub struct Device {
-    backend: Arc<dyn Backend>,
-    shared: Arc<Shared>,
-}
-
-impl std::fmt::Debug for Device {
-    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
-        f.debug_struct("Device").field("backend", &self.backend.name()).finish()
-    }
-}
-
-/// Clones of one device are equal.
-impl PartialEq for Device {
-    fn eq(&self, other: &Device) -> bool {
-        Arc::ptr_eq(&self.shared, &other.shared)
-    }
-}
-impl Eq for Device {}
-
-/// Which device it was, without keeping it.
-pub(crate) struct DeviceId(Weak<Shared>);
-
-impl PartialEq<Device> for DeviceId {
-    fn eq(&self, device: &Device) -> bool {
-        // The place is not used again while this refers to it.
-        std::ptr::eq(self.0.as_ptr(), Arc::as_ptr(&device.shared))
-    }
-}
-
-/// Compiled reductions that a device keeps; beyond it the cache starts anew.
-const CACHE_ENTRIES: usize = 4096;
-
-impl Device {
-    /// A device over a backend.
-    pub fn new(backend: impl Backend + 'static) -> Device {
-        Device { backend: Arc::new(backend), shared: Arc::default() }
-    }
-    pub(crate) fn id(&self) -> DeviceId {
-        DeviceId(Arc::downgrade(&self.shared))
-    }
-    /// The backend.
-    pub fn backend(&self) -> &dyn Backend {
-        &*self.backend
-    }
-    /// Compiles, or finds what was compiled before. Of several threads that ask for one reduction
-    /// at once the first compiles, and the others wait for it. Failures are not kept.
+    ///
+    /// ```
+    /// # use keops_core::spec::{Axis, ReduceSpec};
+    /// # use keops_core::{data::DType, parse::parse_formula, reduce};
+    /// # fn spec(text: &str, aliases: &[&str], reduction: &'static reduce::ReductionDef) -> ReduceSpec {
+    /// #     let f = parse_formula(text, None, aliases).unwrap();
+    /// #     let (k, axis, dtype, options) = (1, Axis::J, DType::F32, Default::default());
+    /// #     let (graph, formula, weight) = (f.graph, f.root, f.weight);
+    /// #     ReduceSpec { graph, formula, weight, reduction, k, axis, vars: f.vars, names: f.names, dtype, options }
+    /// # }
+    /// # use keops_core::genred::AsArg;
+    /// # use keops_core::{interp::Interpreter, spec::{Backend, CheckedArgs, Device}};
+    /// let spec = spec("x * y", &["x = Vi(2)", "y = Vj(2)"], &reduce::SUM); // of f32, over j
+    /// let x = ndarray::Array4::<f32>::zeros((4, 3, 10, 2)); // two batch axes, 10 rows
+    /// let y = ndarray::Array2::<f32>::zeros((7, 2));
+    /// let args = CheckedArgs::new(&spec, vec![x.as_arg(), y.as_arg()], None, None, None)?;
+    /// let mut out = args.allocate(&spec)?;
+    /// Interpreter::new().compile(&spec)?.run(&args, &mut out)?;
+    /// assert!(out[0].to_f64().iter().all(|v| *v == 0.0)); // as all arguments are 0
+    /// # Ok::<(), keops_core::error::Error>(())
+    /// ```
     ///
     /// # Errors
-    /// [`CompileError`] from the backend.
-    pub fn compile(&self, spec: &ReduceSpec) -> Result<Arc<dyn Executable>, CompileError> {
-        let key = key::of(spec);
-        // A poisoned lock only means that another thread panicked; the map itself is whole.
-        let cache = &self.shared.compiled;
-        let known = cache.read().unwrap_or_else(|p| p.into_inner()).get(&key).cloned();
-        let slot = known.unwrap_or_else(|| {
-            let mut cache = cache.write().unwrap_or_else(|p| p.into_inner());
-            if cache.len() >= CACHE_ENTRIES && !cache.contains_key(&key) {
-                cache.clear();
-            }
-            cache.entry(key.clone()).or_default().clone()
-        });
-        let made = slot.get_or_init(|| self.backend.compile(spec)).clone();
-        if made.is_err() {
-            let mut cache = cache.write().unwrap_or_else(|p| p.into_inner());
-            if cache.get(&key).is_some_and(|s| Arc::ptr_eq(s, &slot)) {
-                cache.remove(&key);
-            }
-        }
-        made
-    }
-    /// Number of compiled reductions in the cache.
-    pub fn cached(&self) -> usize {
-        self.shared.compiled.read().unwrap_or_else(|p| p.into_inner()).len()
-    }
-    /// The computation of a key: the one of an earlier call, or what `make` gives.
-    pub(crate) fn computation(
-        &self,
-        key: Vec<u8>,
-        make: impl FnOnce() -> Result<Computation, InputError>,
-    ) -> Result<Arc<Computation>, InputError> {
-        let all = &self.shared.computations;
-        if let Some(c) = all.read().unwrap_or_else(|p| p.into_inner()).get(&key) {
-            return Ok(c.clone());
-        }
-        let made = Arc::new(make()?);
-        let mut all = all.write().unwrap_or_else(|p| p.into_inner());
-        if all.len() >= CACHE_ENTRIES {
-            all.clear();
-        }
-        Ok(all.entry(key).or_insert(made).clone())
-    }
+    /// [`RunError`] if memory cannot be had or if the device fails.
+    fn run(&self, args: &CheckedArgs<'_>, out: &mut [Buffer]) -> Result<(), RunError>;
+    /// The generated code in readable form, where there is one.
+    ///
+    /// ```
+    /// # use keops_core::spec::{Axis, ReduceSpec};
+    /// # use keops_core::{data::DType, parse::parse_formula, reduce};
+    /// # fn spec(text: &str, aliases: &[&str], reduction: &'static reduce::ReductionDef) -> ReduceSpec {
+    /// #     let f = parse_formula(text, None, aliases).unwrap();
+    /// #     let (k, axis, dtype, options) = (1, Axis::J, DType::F32, Default::default());
+    /// #     let (graph, formula, weight) = (f.graph, f.root, f.weight);
+    /// #     ReduceSpec { graph, formula, weight, reduction, k, axis, vars: f.vars, names: f.names, dtype, options }
+    /// # }
+    /// # use keops_core::genred::AsArg;
+    /// # use keops_core::{interp::Interpreter, spec::{Backend, CheckedArgs, Device}};
+    /// let spec = spec("x * y", &["x = Vi(2)", "y = Vj(2)"], &reduce::SUM); // of f32, over j
+    /// let x = ndarray::Array4::<f32>::zeros((4, 3, 10, 2)); // two batch axes, 10 rows
+    /// let y = ndarray::Array2::<f32>::zeros((7, 2));
+    /// let args = CheckedArgs::new(&spec, vec![x.as_arg(), y.as_arg()], None, None, None)?;
+    /// assert!(Interpreter::new().compile(&spec)?.source().is_none()); // it writes no code
+    /// # Ok::<(), keops_core::error::Error>(())
+    /// ```
+    fn source(&self) -> Option<String>;
 }

@@ -16,6 +16,12 @@ use crate::graph::Ex;
 use std::sync::LazyLock;
 
 /// A literal parameter of a composite.
+///
+/// ```
+/// use keops_core::composite::Literal;
+/// assert_eq!(Literal::from(3usize), Literal::Int(3));
+/// assert_eq!(Literal::from(&[2usize, 3][..]), Literal::List(vec![2, 3]));
+/// ```
 #[derive(Clone, PartialEq, Eq, Debug)]
 pub enum Literal {
     /// An integer.
@@ -53,6 +59,19 @@ pub type Below<'a> = &'a mut dyn FnMut(usize) -> usize;
 pub type Drawn = (Vec<usize>, Vec<Literal>);
 
 /// A composite operation.
+///
+/// ```
+/// use keops_core::composite::{self, Literal};
+/// use keops_core::graph::{Builder, Category};
+/// let extract = composite::by_name("Extract").unwrap();
+/// assert_eq!((extract.operands, extract.literals), ((1, 1), (2, 2)));
+/// let b = Builder::default();
+/// let x = b.fresh(5, Category::I);
+/// let part = (extract.build)(&[x], &[Literal::Int(1), Literal::Int(3)])?;
+/// assert_eq!(part.id, x.pick(1, 1, 3).id);
+/// assert!((extract.build)(&[x], &[Literal::Int(4), Literal::Int(3)]).is_err());
+/// # Ok::<(), keops_core::error::DimError>(())
+/// ```
 pub struct CompositeDef {
     /// Name in formulas.
     pub name: &'static str,
@@ -112,6 +131,12 @@ pub static ALL: LazyLock<Vec<&'static CompositeDef>> = LazyLock::new(|| {
 });
 
 /// The composite of that name.
+///
+/// ```
+/// use keops_core::composite;
+/// assert_eq!(composite::by_name("SqDist").map(|c| c.operands), Some((2, 2)));
+/// assert!(composite::by_name("Exp").is_none()); // that is element-wise: `ops::by_name`
+/// ```
 pub fn by_name(name: &str) -> Option<&'static CompositeDef> {
     #[cfg(feature = "conformance")]
     if let Some(faulty) = crate::conformance::planted_composite(name) {

@@ -731,7 +731,8 @@ impl<T, P: Place> Operand<T, P> {
 /// # Ok::<(), keops_core::error::Error>(())
 /// ```
 pub trait ComplexOperand<T, P> {
-    /// As an operand.
+    /// As an operand, for the operators of this module.
+    #[doc(hidden)]
     #[track_caller]
     fn operand(self) -> Operand<T, P>;
 }

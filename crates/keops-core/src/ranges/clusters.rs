@@ -196,6 +196,15 @@ impl Ranges {
     /// Rows and columns of equal label, for sorted labels of any kind: many small problems side
     /// by side, as one.
     ///
+    /// ```
+    /// use keops_core::{ranges::Ranges, spec::Axis};
+    /// let ranges = Ranges::same_labels(&["cat", "cat", "dog"], &["bird", "cat", "dog", "dog"])?;
+    /// assert_eq!(ranges.pairs(), 2 * 1 + 1 * 2);
+    /// assert_eq!(ranges.pattern(Axis::J).of_block(1), [[2, 4]]);
+    /// assert!(Ranges::same_labels(&[2, 1], &[1, 2]).is_err()); // not sorted
+    /// # Ok::<(), keops_core::error::InputError>(())
+    /// ```
+    ///
     /// # Errors
     /// [`InputError::Ranges`] if labels are not sorted.
     pub fn same_labels<L: Ord>(labels_i: &[L], labels_j: &[L]) -> Result<Ranges, InputError> {

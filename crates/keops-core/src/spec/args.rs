@@ -1,0 +1,373 @@
+//! Arguments of a reduction, checked.
+
+use super::{OutputSpec, ReduceSpec};
+use crate::data::{ArgView, Buffer};
+use crate::error::{InputError, RunError};
+use crate::graph::Category;
+use crate::ranges::Ranges;
+use crate::spec::Axis;
+
+/// Arguments that fit a [`ReduceSpec`]: types, shapes, batches and ranges are checked.
+///
+/// ```
+/// # use keops_core::spec::{Axis, ReduceSpec};
+/// # use keops_core::{data::DType, parse::parse_formula, reduce};
+/// # fn spec(text: &str, aliases: &[&str], reduction: &'static reduce::ReductionDef) -> ReduceSpec {
+/// #     let f = parse_formula(text, None, aliases).unwrap();
+/// #     let (k, axis, dtype, options) = (1, Axis::J, DType::F32, Default::default());
+/// #     let (graph, formula, weight) = (f.graph, f.root, f.weight);
+/// #     ReduceSpec { graph, formula, weight, reduction, k, axis, vars: f.vars, names: f.names, dtype, options }
+/// # }
+/// use keops_core::{data::Buffer, genred::AsArg, interp::Interpreter, spec::{Backend, CheckedArgs}};
+/// use ndarray::array;
+/// let spec = spec("x * y", &["x = Vi(1)", "y = Vj(1)"], &reduce::SUM);
+/// let (x, y) = (array![[1f32], [2.0]], array![[10f32], [20.0]]);
+/// let args = CheckedArgs::new(&spec, vec![x.as_arg(), y.as_arg()], None, None, None)?;
+/// let mut out = args.allocate(&spec)?;
+/// Interpreter::new().compile(&spec)?.run(&args, &mut out)?;
+/// assert_eq!(out, [Buffer::F32(array![[30.0], [60.0]].into_dyn())]);
+/// # Ok::<(), keops_core::error::Error>(())
+/// ```
+#[derive(Clone, Debug)]
+pub struct CheckedArgs<'a> {
+    args: Vec<ArgView<'a>>,
+    rows: usize,
+    columns: usize,
+    batch: Vec<usize>,
+    ranges: Option<&'a Ranges>,
+}
+
+impl<'a> CheckedArgs<'a> {
+    /// Checks arguments. `rows_i`, `rows_j` give the numbers of rows where no argument does.
+    ///
+    /// ```
+    /// # use keops_core::spec::{Axis, ReduceSpec};
+    /// # use keops_core::{data::DType, parse::parse_formula, reduce};
+    /// # fn spec(text: &str, aliases: &[&str], reduction: &'static reduce::ReductionDef) -> ReduceSpec {
+    /// #     let f = parse_formula(text, None, aliases).unwrap();
+    /// #     let (k, axis, dtype, options) = (1, Axis::J, DType::F32, Default::default());
+    /// #     let (graph, formula, weight) = (f.graph, f.root, f.weight);
+    /// #     ReduceSpec { graph, formula, weight, reduction, k, axis, vars: f.vars, names: f.names, dtype, options }
+    /// # }
+    /// use keops_core::{genred::AsArg, spec::CheckedArgs};
+    /// use ndarray::Array3;
+    /// let spec = spec("x * y", &["x = Vi(2)", "y = Vj(2)"], &reduce::SUM);
+    /// let (x, y) = (Array3::<f32>::zeros((4, 10, 2)), Array3::<f32>::zeros((4, 7, 2)));
+    /// let args = CheckedArgs::new(&spec, vec![x.as_arg(), y.as_arg()], None, None, None)?;
+    /// assert_eq!((args.batch(), args.rows(), args.columns()), (&[4][..], 10, 7));
+    /// let e = CheckedArgs::new(&spec, vec![x.as_arg()], None, None, None).unwrap_err();
+    /// assert_eq!(e.to_string(), "expected 2 arguments (x, y), got 1");
+    /// # Ok::<(), keops_core::error::Error>(())
+    /// ```
+    ///
+    /// # Errors
+    /// [`InputError`] naming the argument and what was expected: their number, types, shapes, numbers of
+    /// rows and batches that disagree, ranges beyond the rows, results that no address space holds.
+    pub fn new(
+        spec: &ReduceSpec,
+        args: Vec<ArgView<'a>>,
+        ranges: Option<&'a Ranges>,
+        rows_i: Option<usize>,
+        rows_j: Option<usize>,
+    ) -> Result<CheckedArgs<'a>, InputError> {
+        if args.len() != spec.vars.len() {
+            return Err(InputError::Count {
+                expected: spec.vars.len(),
+                names: spec.names.join(", "),
+                got: args.len(),
+            });
+        }
+        let mut size: [Option<(usize, &str)>; 2] =
+            [rows_i.map(|n| (n, "the given size")), rows_j.map(|n| (n, "the given size"))];
+        let mut batch: Vec<usize> = vec![];
+        let mut batch_of = "";
+        for ((var, name), arg) in spec.vars.iter().zip(&spec.names).zip(&args) {
+            if arg.dtype() != spec.dtype {
+                return Err(InputError::Type {
+                    name: name.clone(),
+                    expected: spec.dtype.name().into(),
+                    got: arg.dtype().name().into(),
+                });
+            }
+            let shape = arg.shape();
+            let own = if var.category == Category::Param { 1 } else { 2 };
+            let d = var.dim;
+            if shape.len() < own || shape[shape.len() - 1] != d {
+                let expected = match var.category {
+                    Category::Param => format!("shape ({d}) or (batches…, {d})"),
+                    Category::I => format!("shape (M, {d}) or (batches…, M, {d})"),
+                    Category::J => format!("shape (N, {d}) or (batches…, N, {d})"),
+                };
+                return Err(InputError::Shape {
+                    name: name.clone(),
+                    expected,
+                    got: shape.to_vec(),
+                });
+            }
+            if own == 2 {
+                let n = shape[shape.len() - 2];
+                let slot = &mut size[(var.category == Category::J) as usize];
+                match slot {
+                    Some((m, other)) if *m != n => {
+                        return Err(InputError::Disagree {
+                            name: name.clone(),
+                            what: "rows".into(),
+                            other: other.to_string(),
+                            expected: *m,
+                            got: n,
+                        });
+                    }
+                    _ => *slot = Some((n, name)),
+                }
+            }
+            // Batch axes broadcast from the right.
+            for (k, &e) in shape[..shape.len() - own].iter().rev().enumerate() {
+                if k == batch.len() {
+                    batch.push(1);
+                }
+                if e != 1 && batch[k] != 1 && batch[k] != e {
+                    return Err(InputError::Disagree {
+                        name: name.clone(),
+                        what: "batch elements".into(),
+                        other: batch_of.to_string(),
+                        expected: batch[k],
+                        got: e,
+                    });
+                }
+                if e != 1 {
+                    batch[k] = e;
+                    batch_of = name;
+                }
+            }
+        }
+        batch.reverse();
+        // A formula without variables of a category has one row of it, as in KeOps.
+        let [i, j] = size.map(|s| s.map_or(1, |(n, _)| n));
+        let (rows, columns) = if spec.axis == Axis::J { (i, j) } else { (j, i) };
+        if rows > u32::MAX as usize || columns > u32::MAX as usize {
+            return Err(InputError::TooLarge {
+                what: "rows".into(),
+                detail: format!("{rows} x {columns} (limit 2^32 - 1 each)"),
+            });
+        }
+        let per_row: usize = spec.outputs().iter().map(|o| o.dim).sum();
+        // Empty results have batches too, which are counted.
+        let extents = batch.iter().copied().filter(|e| *e > 0);
+        let total =
+            extents.chain([rows.max(1), per_row.max(1)]).try_fold(8usize, |a, b| a.checked_mul(b));
+        if total.is_none_or(|t| t > isize::MAX as usize) {
+            return Err(InputError::TooLarge {
+                what: "result".into(),
+                detail: format!("{batch:?} x {rows} x {per_row}"),
+            });
+        }
+        if let Some(r) = ranges {
+            r.check(i, j)?;
+        }
+        Ok(CheckedArgs { args, rows, columns, batch, ranges })
+    }
+    /// The arguments in order.
+    ///
+    /// ```
+    /// # use keops_core::spec::{Axis, ReduceSpec};
+    /// # use keops_core::{data::DType, parse::parse_formula, reduce};
+    /// # fn spec(text: &str, aliases: &[&str], reduction: &'static reduce::ReductionDef) -> ReduceSpec {
+    /// #     let f = parse_formula(text, None, aliases).unwrap();
+    /// #     let (k, axis, dtype, options) = (1, Axis::J, DType::F32, Default::default());
+    /// #     let (graph, formula, weight) = (f.graph, f.root, f.weight);
+    /// #     ReduceSpec { graph, formula, weight, reduction, k, axis, vars: f.vars, names: f.names, dtype, options }
+    /// # }
+    /// # use keops_core::genred::AsArg;
+    /// # use keops_core::{interp::Interpreter, spec::{Backend, CheckedArgs, Device}};
+    /// let spec = spec("x * y", &["x = Vi(2)", "y = Vj(2)"], &reduce::SUM); // of f32, over j
+    /// let x = ndarray::Array4::<f32>::zeros((4, 3, 10, 2)); // two batch axes, 10 rows
+    /// let y = ndarray::Array2::<f32>::zeros((7, 2));
+    /// let args = CheckedArgs::new(&spec, vec![x.as_arg(), y.as_arg()], None, None, None)?;
+    /// assert_eq!(args.args()[1].shape(), [7, 2]); // y
+    /// # Ok::<(), keops_core::error::Error>(())
+    /// ```
+    pub fn args(&self) -> &[ArgView<'a>] {
+        &self.args
+    }
+    /// Rows of the result.
+    ///
+    /// ```
+    /// # use keops_core::spec::{Axis, ReduceSpec};
+    /// # use keops_core::{data::DType, parse::parse_formula, reduce};
+    /// # fn spec(text: &str, aliases: &[&str], reduction: &'static reduce::ReductionDef) -> ReduceSpec {
+    /// #     let f = parse_formula(text, None, aliases).unwrap();
+    /// #     let (k, axis, dtype, options) = (1, Axis::J, DType::F32, Default::default());
+    /// #     let (graph, formula, weight) = (f.graph, f.root, f.weight);
+    /// #     ReduceSpec { graph, formula, weight, reduction, k, axis, vars: f.vars, names: f.names, dtype, options }
+    /// # }
+    /// # use keops_core::genred::AsArg;
+    /// # use keops_core::{interp::Interpreter, spec::{Backend, CheckedArgs, Device}};
+    /// let spec = spec("x * y", &["x = Vi(2)", "y = Vj(2)"], &reduce::SUM); // of f32, over j
+    /// let x = ndarray::Array4::<f32>::zeros((4, 3, 10, 2)); // two batch axes, 10 rows
+    /// let y = ndarray::Array2::<f32>::zeros((7, 2));
+    /// let args = CheckedArgs::new(&spec, vec![x.as_arg(), y.as_arg()], None, None, None)?;
+    /// assert_eq!(args.rows(), 10); // over j: those of i
+    /// # Ok::<(), keops_core::error::Error>(())
+    /// ```
+    pub fn rows(&self) -> usize {
+        self.rows
+    }
+    /// Rows that are reduced.
+    ///
+    /// ```
+    /// # use keops_core::spec::{Axis, ReduceSpec};
+    /// # use keops_core::{data::DType, parse::parse_formula, reduce};
+    /// # fn spec(text: &str, aliases: &[&str], reduction: &'static reduce::ReductionDef) -> ReduceSpec {
+    /// #     let f = parse_formula(text, None, aliases).unwrap();
+    /// #     let (k, axis, dtype, options) = (1, Axis::J, DType::F32, Default::default());
+    /// #     let (graph, formula, weight) = (f.graph, f.root, f.weight);
+    /// #     ReduceSpec { graph, formula, weight, reduction, k, axis, vars: f.vars, names: f.names, dtype, options }
+    /// # }
+    /// # use keops_core::genred::AsArg;
+    /// # use keops_core::{interp::Interpreter, spec::{Backend, CheckedArgs, Device}};
+    /// let spec = spec("x * y", &["x = Vi(2)", "y = Vj(2)"], &reduce::SUM); // of f32, over j
+    /// let x = ndarray::Array4::<f32>::zeros((4, 3, 10, 2)); // two batch axes, 10 rows
+    /// let y = ndarray::Array2::<f32>::zeros((7, 2));
+    /// let args = CheckedArgs::new(&spec, vec![x.as_arg(), y.as_arg()], None, None, None)?;
+    /// assert_eq!(args.columns(), 7); // over j: those of j
+    /// # Ok::<(), keops_core::error::Error>(())
+    /// ```
+    pub fn columns(&self) -> usize {
+        self.columns
+    }
+    /// Batch shape.
+    ///
+    /// ```
+    /// # use keops_core::spec::{Axis, ReduceSpec};
+    /// # use keops_core::{data::DType, parse::parse_formula, reduce};
+    /// # fn spec(text: &str, aliases: &[&str], reduction: &'static reduce::ReductionDef) -> ReduceSpec {
+    /// #     let f = parse_formula(text, None, aliases).unwrap();
+    /// #     let (k, axis, dtype, options) = (1, Axis::J, DType::F32, Default::default());
+    /// #     let (graph, formula, weight) = (f.graph, f.root, f.weight);
+    /// #     ReduceSpec { graph, formula, weight, reduction, k, axis, vars: f.vars, names: f.names, dtype, options }
+    /// # }
+    /// # use keops_core::genred::AsArg;
+    /// # use keops_core::{interp::Interpreter, spec::{Backend, CheckedArgs, Device}};
+    /// let spec = spec("x * y", &["x = Vi(2)", "y = Vj(2)"], &reduce::SUM); // of f32, over j
+    /// let x = ndarray::Array4::<f32>::zeros((4, 3, 10, 2)); // two batch axes, 10 rows
+    /// let y = ndarray::Array2::<f32>::zeros((7, 2));
+    /// let args = CheckedArgs::new(&spec, vec![x.as_arg(), y.as_arg()], None, None, None)?;
+    /// assert_eq!(args.batch(), [4, 3]);
+    /// # Ok::<(), keops_core::error::Error>(())
+    /// ```
+    pub fn batch(&self) -> &[usize] {
+        &self.batch
+    }
+    /// Number of batch elements.
+    ///
+    /// ```
+    /// # use keops_core::spec::{Axis, ReduceSpec};
+    /// # use keops_core::{data::DType, parse::parse_formula, reduce};
+    /// # fn spec(text: &str, aliases: &[&str], reduction: &'static reduce::ReductionDef) -> ReduceSpec {
+    /// #     let f = parse_formula(text, None, aliases).unwrap();
+    /// #     let (k, axis, dtype, options) = (1, Axis::J, DType::F32, Default::default());
+    /// #     let (graph, formula, weight) = (f.graph, f.root, f.weight);
+    /// #     ReduceSpec { graph, formula, weight, reduction, k, axis, vars: f.vars, names: f.names, dtype, options }
+    /// # }
+    /// # use keops_core::genred::AsArg;
+    /// # use keops_core::{interp::Interpreter, spec::{Backend, CheckedArgs, Device}};
+    /// let spec = spec("x * y", &["x = Vi(2)", "y = Vj(2)"], &reduce::SUM); // of f32, over j
+    /// let x = ndarray::Array4::<f32>::zeros((4, 3, 10, 2)); // two batch axes, 10 rows
+    /// let y = ndarray::Array2::<f32>::zeros((7, 2));
+    /// let args = CheckedArgs::new(&spec, vec![x.as_arg(), y.as_arg()], None, None, None)?;
+    /// assert_eq!(args.batches(), 4 * 3);
+    /// # Ok::<(), keops_core::error::Error>(())
+    /// ```
+    pub fn batches(&self) -> usize {
+        self.batch.iter().product()
+    }
+    /// Multi-index of a batch element.
+    /// `b` is below [`CheckedArgs::batches`]; the last axis runs fastest.
+    ///
+    /// ```
+    /// # use keops_core::spec::{Axis, ReduceSpec};
+    /// # use keops_core::{data::DType, parse::parse_formula, reduce};
+    /// # fn spec(text: &str, aliases: &[&str], reduction: &'static reduce::ReductionDef) -> ReduceSpec {
+    /// #     let f = parse_formula(text, None, aliases).unwrap();
+    /// #     let (k, axis, dtype, options) = (1, Axis::J, DType::F32, Default::default());
+    /// #     let (graph, formula, weight) = (f.graph, f.root, f.weight);
+    /// #     ReduceSpec { graph, formula, weight, reduction, k, axis, vars: f.vars, names: f.names, dtype, options }
+    /// # }
+    /// # use keops_core::genred::AsArg;
+    /// # use keops_core::{interp::Interpreter, spec::{Backend, CheckedArgs, Device}};
+    /// let spec = spec("x * y", &["x = Vi(2)", "y = Vj(2)"], &reduce::SUM); // of f32, over j
+    /// let x = ndarray::Array4::<f32>::zeros((4, 3, 10, 2)); // two batch axes, 10 rows
+    /// let y = ndarray::Array2::<f32>::zeros((7, 2));
+    /// let args = CheckedArgs::new(&spec, vec![x.as_arg(), y.as_arg()], None, None, None)?;
+    /// assert_eq!(args.batch_index(5), [1, 2]); // 5 = 1 · 3 + 2
+    /// # Ok::<(), keops_core::error::Error>(())
+    /// ```
+    pub fn batch_index(&self, mut b: usize) -> Vec<usize> {
+        let mut index = vec![0; self.batch.len()];
+        for (k, &e) in self.batch.iter().enumerate().rev() {
+            index[k] = b % e;
+            b /= e;
+        }
+        index
+    }
+    /// Block-sparse ranges.
+    ///
+    /// ```
+    /// # use keops_core::spec::{Axis, ReduceSpec};
+    /// # use keops_core::{data::DType, parse::parse_formula, reduce};
+    /// # fn spec(text: &str, aliases: &[&str], reduction: &'static reduce::ReductionDef) -> ReduceSpec {
+    /// #     let f = parse_formula(text, None, aliases).unwrap();
+    /// #     let (k, axis, dtype, options) = (1, Axis::J, DType::F32, Default::default());
+    /// #     let (graph, formula, weight) = (f.graph, f.root, f.weight);
+    /// #     ReduceSpec { graph, formula, weight, reduction, k, axis, vars: f.vars, names: f.names, dtype, options }
+    /// # }
+    /// # use keops_core::genred::AsArg;
+    /// # use keops_core::{interp::Interpreter, spec::{Backend, CheckedArgs, Device}};
+    /// let spec = spec("x * y", &["x = Vi(2)", "y = Vj(2)"], &reduce::SUM); // of f32, over j
+    /// let x = ndarray::Array4::<f32>::zeros((4, 3, 10, 2)); // two batch axes, 10 rows
+    /// let y = ndarray::Array2::<f32>::zeros((7, 2));
+    /// let args = CheckedArgs::new(&spec, vec![x.as_arg(), y.as_arg()], None, None, None)?;
+    /// assert!(args.ranges().is_none());
+    /// # Ok::<(), keops_core::error::Error>(())
+    /// ```
+    pub fn ranges(&self) -> Option<&'a Ranges> {
+        self.ranges
+    }
+    /// Allocates outputs: values in the compute type, indices in i64, shape
+    /// `(batch…, rows, dim)`.
+    ///
+    /// ```
+    /// # use keops_core::spec::{Axis, ReduceSpec};
+    /// # use keops_core::{data::DType, parse::parse_formula, reduce};
+    /// # fn spec(text: &str, aliases: &[&str], reduction: &'static reduce::ReductionDef) -> ReduceSpec {
+    /// #     let f = parse_formula(text, None, aliases).unwrap();
+    /// #     let (k, axis, dtype, options) = (1, Axis::J, DType::F32, Default::default());
+    /// #     let (graph, formula, weight) = (f.graph, f.root, f.weight);
+    /// #     ReduceSpec { graph, formula, weight, reduction, k, axis, vars: f.vars, names: f.names, dtype, options }
+    /// # }
+    /// # use keops_core::genred::AsArg;
+    /// # use keops_core::{interp::Interpreter, spec::{Backend, CheckedArgs, Device}};
+    /// let spec = spec("x * y", &["x = Vi(2)", "y = Vj(2)"], &reduce::SUM); // of f32, over j
+    /// let x = ndarray::Array4::<f32>::zeros((4, 3, 10, 2)); // two batch axes, 10 rows
+    /// let y = ndarray::Array2::<f32>::zeros((7, 2));
+    /// let args = CheckedArgs::new(&spec, vec![x.as_arg(), y.as_arg()], None, None, None)?;
+    /// let out = args.allocate(&spec)?;
+    /// assert_eq!(out[0].shape(), [4, 3, 10, 2]);
+    /// # Ok::<(), keops_core::error::Error>(())
+    /// ```
+    ///
+    /// # Errors
+    /// [`RunError::OutOfMemory`]
+    pub fn allocate(&self, spec: &ReduceSpec) -> Result<Vec<Buffer>, RunError> {
+        let make = |o: OutputSpec| {
+            let mut shape = self.batch.clone();
+            shape.extend([self.rows, o.dim]);
+            let dtype = (!o.index).then_some(spec.dtype.compute());
+            Buffer::zeros(dtype, &shape).ok_or(RunError::OutOfMemory {
+                what: "the result".into(),
+                bytes: shape.iter().fold(8, |a, b| a.saturating_mul(*b)),
+            })
+        };
+        spec.outputs().into_iter().map(make).collect()
+    }
+}
