@@ -12,6 +12,8 @@ mod tape;
 mod tests;
 
 pub use bounded::{Bounded, evaluate_with_bounds};
+#[cfg(feature = "conformance")]
+pub(crate) use dual::slopes;
 pub use dual::{HyperDual, evaluate_with_tangents};
 
 use crate::data::{Buffer, DType, Element, batch_matrix};
@@ -333,7 +335,7 @@ impl Job {
                 })?;
                 top = a.fold(FoldOp::Min, &[top, a.exact(limit)]);
                 // A result that does not show the pivot does not depend on its rounding either.
-                inputs[place].data[0] = if *shown { top } else { a.exact(a.value(top)) };
+                inputs[place].data[0] = if *shown { a.shown(top) } else { a.exact(a.value(top)) };
             }
             sums.fill(a.accumulator(sum));
             terms.pairs(a, inputs, row, columns, &mut |_, t| {

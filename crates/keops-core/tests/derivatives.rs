@@ -1,6 +1,9 @@
 //! Derivatives of whole computations against central differences, in both modes, to second and
 //! third order: every reduction, axis and category of variables, batches, ranges, missing entries.
 
+mod common;
+
+use common::Random;
 use keops_core::data::{ArgView, Element};
 use keops_core::genred::{Genred, Reduce};
 use keops_core::graph::{Builder, Category, Ex, Node, Var};
@@ -13,22 +16,6 @@ use ndarray::{ArrayD, IxDyn};
 
 const M: usize = 5;
 const N: usize = 4;
-
-/// Uniform numbers in (0.2, 1.4) from a fixed sequence.
-struct Random(u64);
-impl Random {
-    fn next(&mut self) -> f64 {
-        // SplitMix64.
-        self.0 = self.0.wrapping_add(0x9E37_79B9_7F4A_7C15);
-        let mut z = self.0;
-        z = (z ^ (z >> 30)).wrapping_mul(0xBF58_476D_1CE4_E5B9);
-        z = (z ^ (z >> 27)).wrapping_mul(0x94D0_49BB_1331_11EB);
-        0.2 + 1.2 * ((z ^ (z >> 31)) >> 11) as f64 / (1u64 << 53) as f64
-    }
-    fn array(&mut self, shape: &[usize]) -> ArrayD<f64> {
-        ArrayD::from_shape_simple_fn(IxDyn(shape), || self.next())
-    }
-}
 
 /// `Σ <a, b>` over the entries where `a` is finite: no entry moves to or from infinity.
 fn dot(a: &[ArrayD<f64>], b: &[ArrayD<f64>]) -> f64 {
@@ -151,7 +138,7 @@ fn genred(f: Formula, r: impl Into<Reduce>, axis: Axis) -> Genred {
 #[test]
 fn accumulating_reductions() {
     for axis in [Axis::I, Axis::J] {
-        let random = &mut Random(1);
+        let random = &mut Random::new(1);
         let at = args(random);
         let g = genred(formula(|_, v| gauss(v), None), &SUM, axis);
         check(&format!("Sum {axis:?}"), &g, &at, 2, random);
@@ -168,7 +155,7 @@ fn accumulating_reductions() {
 fn selecting_reductions() {
     let f = || formula(numbered, None);
     for axis in [Axis::I, Axis::J] {
-        let random = &mut Random(2);
+        let random = &mut Random::new(2);
         let at = args(random);
         for r in [&MIN, &MAX, &MIN_ARG_MIN, &MAX_ARG_MAX] {
             check(&format!("{} {axis:?}", r.name), &genred(f(), r, axis), &at, 2, random);
@@ -183,7 +170,7 @@ fn selecting_reductions() {
 #[test]
 fn masked_entries() {
     for axis in [Axis::I, Axis::J] {
-        let random = &mut Random(10);
+        let random = &mut Random::new(10);
         let at = args(random);
         let cases: [(&'static ReductionDef, Option<Weight>); 3] = [
             (&LOG_SUM_EXP, None),
@@ -201,7 +188,7 @@ fn masked_entries() {
 
 #[test]
 fn third_order() {
-    let random = &mut Random(3);
+    let random = &mut Random::new(3);
     let small: Vec<_> =
         [&[3, 2][..], &[2, 2], &[2, 2], &[3, 1], &[2]].map(|s| random.array(s)).to_vec();
     let g = genred(formula(|_, v| score(v), None), &LOG_SUM_EXP, Axis::J);
@@ -212,7 +199,7 @@ fn third_order() {
 
 #[test]
 fn batches_are_summed_to_the_shape_of_each_argument() {
-    let random = &mut Random(4);
+    let random = &mut Random::new(4);
     // Batches (2, 3) in all; every argument has its own part of them.
     let shapes: [&[usize]; 5] = [&[2, 1, 3, 2], &[3, 2, 2], &[2, 2], &[1, 3, 1], &[2, 1, 2]];
     let at: Vec<_> = shapes.iter().map(|s| random.array(s)).collect();
@@ -251,7 +238,7 @@ fn ranges_restrict_derivatives() {
         reduced: vec![[0, 2], [0, 1], [1, 4]],
     };
     let ranges = std::sync::Arc::new(Ranges::from_pattern(pattern).unwrap());
-    let random = &mut Random(5);
+    let random = &mut Random::new(5);
     let at = args(random);
     for axis in [Axis::I, Axis::J] {
         for (r, k) in [(&SUM, 1), (&LOG_SUM_EXP, 1), (&MAX, 1), (&K_MIN, 3)] {
@@ -269,7 +256,7 @@ fn ranges_restrict_derivatives() {
 
 #[test]
 fn winners_that_are_missing_have_no_gradient() {
-    let random = &mut Random(6);
+    let random = &mut Random::new(6);
     let at = args(random);
     for axis in [Axis::I, Axis::J] {
         let g = genred(formula(singular, None), (&K_MIN, 7), axis);
@@ -295,7 +282,7 @@ fn winners_that_are_missing_have_no_gradient() {
 
 #[test]
 fn variables_that_do_not_matter() {
-    let random = &mut Random(7);
+    let random = &mut Random::new(7);
     let at = args(random);
     // Nothing depends on i or on the parameter; there are still M results.
     let g = genred(formula(|_, [_, y, ..]| y * y, None), &SUM, Axis::J);
@@ -317,7 +304,7 @@ fn variables_that_do_not_matter() {
 /// The gradient of log Σ_j exp(-|x_i - y_j|²) and its Hessian by hand.
 #[test]
 fn log_sum_exp_by_hand() {
-    let random = &mut Random(8);
+    let random = &mut Random::new(8);
     let at = args(random);
     let f = formula(|_, [x, y, ..]| -((x - y).dot(x - y)), None);
     let g = genred(f, &LOG_SUM_EXP, Axis::J);
@@ -348,7 +335,7 @@ fn log_sum_exp_by_hand() {
 /// Views of any layout, and all element types, in gradients.
 #[test]
 fn layouts_and_element_types() {
-    let random = &mut Random(9);
+    let random = &mut Random::new(9);
     let at = args(random);
     let g = genred(formula(|_, v| gauss(v), None), &SUM, Axis::J);
     let e = random.array(&[M, 2]);

@@ -213,23 +213,6 @@ fn setting(name: &str, default: usize) -> usize {
     std::env::var(name).ok().and_then(|v| v.parse().ok()).unwrap_or(default)
 }
 
-/// A deterministic stream of bits (splitmix64).
-struct Bits(u64);
-
-impl Bits {
-    fn next(&mut self) -> u64 {
-        self.0 = self.0.wrapping_add(0x9e3779b97f4a7c15);
-        let z = (self.0 ^ (self.0 >> 30)).wrapping_mul(0xbf58476d1ce4e5b9);
-        let z = (z ^ (z >> 27)).wrapping_mul(0x94d049bb133111eb);
-        z ^ (z >> 31)
-    }
-
-    /// Uniform in [lo, hi).
-    fn uniform(&mut self, lo: f64, hi: f64) -> f64 {
-        lo + (hi - lo) * (self.next() >> 11) as f64 * 2f64.powi(-53)
-    }
-}
-
 /// Prints the worst error and notes a failure.
 fn judge(
     name: &str,
@@ -262,14 +245,14 @@ fn single_precision_of_two_arguments() {
     let mut failures = vec![];
     let (mut pow, mut atan2) = (Tape::<f32>::binary(vm::pow), Tape::<f32>::binary(vm::atan2));
     let (mut worst_pow, mut worst_atan2) = ((0.0, String::new()), (0.0, String::new()));
-    let mut bits = Bits(1);
+    let mut random = Random::new(1);
     for k in 0..count {
         // Any x, and y such that x^y spans the range of the type; or x near 1; or any two numbers.
-        let any = |b: &mut Bits| f32::from_bits(b.next() as u32);
+        let any = |b: &mut Random| f32::from_bits(b.bits() as u32);
         let (x, y) = match k % 3 {
-            0 => (any(&mut bits).abs(), bits.uniform(-155.0, 133.0) as f32),
-            1 => (1.0 + bits.uniform(-0.3, 0.3) as f32, bits.uniform(-155.0, 133.0) as f32),
-            _ => (any(&mut bits), any(&mut bits)),
+            0 => (any(&mut random).abs(), random.within(-155.0, 133.0) as f32),
+            1 => (1.0 + random.within(-0.3, 0.3) as f32, random.within(-155.0, 133.0) as f32),
+            _ => (any(&mut random), any(&mut random)),
         };
         let y = if k % 3 < 2 { (f64::from(y) / f64::from(x).log2()) as f32 } else { y };
         let error = ulps_f32(pow.run(&[x, y]), f64::from(x).powf(y.into()));
@@ -277,8 +260,8 @@ fn single_precision_of_two_arguments() {
             worst_pow = (error, format!("({x:e}, {y:e})"));
         }
         let (y, x) = match k % 3 {
-            0 => (any(&mut bits), any(&mut bits)),
-            _ => (bits.uniform(-2.0, 2.0) as f32, bits.uniform(-2.0, 2.0) as f32),
+            0 => (any(&mut random), any(&mut random)),
+            _ => (random.within(-2.0, 2.0) as f32, random.within(-2.0, 2.0) as f32),
         };
         let error = ulps_f32(atan2.run(&[y, x]), f64::from(y).atan2(x.into()));
         if error > worst_atan2.0 {
@@ -328,13 +311,13 @@ fn double_precision_against_standard_library() {
     let mut failures = vec![];
     for case in CASES {
         let mut tape = Tape::<f64>::unary(case.expansion);
-        let mut bits = Bits(2);
+        let mut random = Random::new(2);
         let mut worst = (0.0, String::new());
         for k in 0..100_000 {
             let x = match k % 3 {
-                0 => f64::from_bits(bits.next()),
-                1 => bits.uniform(-800.0, 800.0),
-                _ => bits.uniform(-1.0, 1.0),
+                0 => f64::from_bits(random.bits()),
+                1 => random.within(-800.0, 800.0),
+                _ => random.within(-1.0, 1.0),
             };
             let error = ulps_f64(tape.run(&[x]), (case.reference)(x), 0.0);
             if error > worst.0 {
@@ -589,16 +572,16 @@ fn cheap_exponentials_err_as_documented() {
     let mut tape3 = Tape::<f32>::unary(watched);
     let mut double3 = Tape::<f64>::unary(watched);
     assert_eq!((tape3.run(&[0.0]), double3.run(&[0.0])), (1.0, 1.0));
-    let mut bits = Bits(3);
+    let mut random = Random::new(3);
     for _ in 0..200_000 {
-        let x = bits.uniform(-80.0, 80.0) as f32;
+        let x = random.within(-80.0, 80.0) as f32;
         let error = ulps_f32(tape.run(&[x]), f64::from(x).exp());
         assert!(error <= 2.5 + 1.25 * f64::from(x.abs()), "exp_cheap({x}): {error} ulp");
         let error = ulps_f32(tape2.run(&[x]), f64::from(x).exp2());
         assert!(error <= 2.5, "exp2_cheap({x}): {error} ulp");
         let error = ulps_f32(tape3.run(&[x]), f64::from(x).exp2());
         assert!(error <= 3.0, "exp2_watched({x}): {error} ulp");
-        let x = bits.uniform(-700.0, 700.0);
+        let x = random.within(-700.0, 700.0);
         // Half an ulp for the standard library's value.
         let error = ulps_f64(double2.run(&[x]), x.exp2(), 0.0);
         assert!(error <= 3.5, "exp2_cheap({x}): {error} ulp");

@@ -1,8 +1,9 @@
 //! Checks of table entries on their own: value, derivatives, code and simplification agree.
 
 use super::random::Random;
+use crate::autodiff;
 use crate::graph::{Builder, Category, Ex, Graph, Node, NodeId, Var};
-use crate::interp::evaluate_at;
+use crate::interp::{evaluate_at, slopes};
 use crate::ops::{Code, OpDef};
 use crate::prim_eval::{LaneValue, PrimReal, Scalar};
 use crate::reduce::{Accumulate, Family, ReductionDef, WeightRule};
@@ -14,7 +15,7 @@ const SAMPLES: usize = 400;
 ///
 /// * the f32 and the f64 value agree to the operation's tolerance class;
 /// * so does the code of CPU targets, evaluated by the specification of the primitives;
-/// * derivatives agree with differences of the value;
+/// * first and second derivatives agree with differences of the value;
 /// * simplified nodes have the value of plain ones;
 /// * the CUDA text uses every operand.
 ///
@@ -40,7 +41,7 @@ fn check(op: &'static OpDef) -> Result<(), String> {
     for _ in 0..SAMPLES {
         let x: Vec<f64> = (0..op.arity).map(|_| random.within(low, high) as f32 as f64).collect();
         values(op, &x)?;
-        // One part in a hundred away from a kink, differences are meant to be right.
+        // So far from a kink, differences are meant to be right.
         if x.iter().all(|v| op.kinks.iter().all(|k| (v - k).abs() > 1e-2)) {
             derivatives(op, &x)?;
         }
@@ -111,25 +112,37 @@ fn derivatives(op: &'static OpDef, x: &[f64]) -> Result<(), String> {
     let b = Builder::default();
     let v = operands(&b, op);
     let result = Ex::apply(op, &v);
-    let partial: Vec<NodeId> =
-        (op.derivative)(&v, result, b.lit(1.0)).iter().map(|d| d.id).collect();
+    let partial = (op.derivative)(&v, result, b.lit(1.0));
     if partial.len() != op.arity {
         return Err(format!("{} derivatives, expected {}", partial.len(), op.arity));
     }
+    // The partial derivatives, then those of each.
+    let first: Vec<NodeId> = partial.iter().map(|d| d.id).collect();
+    let second: Vec<Vec<NodeId>> = partial
+        .iter()
+        .map(|d| {
+            let found = autodiff::vjp(*d, b.lit(1.0), &v);
+            found.into_iter().map(|d| d.unwrap_or(b.lit(0.0)).id).collect()
+        })
+        .collect();
     let graph = b.into_graph();
-    for (k, &root) in partial.iter().enumerate() {
+    let agrees = |which: &str, root: NodeId, expected: f64, tolerance: f64| {
         let got = scalar(&graph, root, x);
-        // Central difference of order 4: truncation below 1e-9 with these steps and domains,
-        // rounding about 1e-16 / 1e-3 of the value.
-        let h = 1e-3;
-        let at = |s: f64| {
-            let mut y = x.to_vec();
-            y[k] += s * h;
-            (op.value.f64)(&y)
-        };
-        let expected = (8.0 * (at(1.0) - at(-1.0)) - (at(2.0) - at(-2.0))) / (12.0 * h);
-        if (got - expected).abs() > 1e-6 * (1.0 + expected.abs()) {
-            return Err(format!("derivative {k} at {x:?}: {got:e}, differences {expected:e}"));
+        // Not where the difference is NaN: kinks are declared.
+        if (got - expected).abs() <= tolerance * (1.0 + expected.abs()) {
+            Ok(())
+        } else {
+            Err(format!("derivative {which} at {x:?}: {got:e}, differences {expected:e}"))
+        }
+    };
+    let direction = |k: usize| [0, 1, 2].map(|l| f64::from(u8::from(l == k)));
+    for k in 0..op.arity {
+        for l in 0..op.arity {
+            let (slope, mixed) = slopes(op, x, direction(k), direction(l));
+            if k == l {
+                agrees(&format!("{k}"), first[k], slope[0], 1e-7)?;
+            }
+            agrees(&format!("{k} then {l}"), second[k][l], mixed, 1e-5)?;
         }
     }
     Ok(())
@@ -211,7 +224,7 @@ fn accumulates(a: &Accumulate, weighted: bool) -> Result<(), String> {
         let (f, w) = entry(e);
         let psi = (a.linearise)(f, w, result, normaliser);
         let zero = t.lit(0.0).broadcast(psi.dim());
-        crate::autodiff::jvp(psi, &[(t, t.lit(1.0))]).unwrap_or(zero)
+        autodiff::jvp(psi, &[(t, t.lit(1.0))]).unwrap_or(zero)
     });
     let tangent = (tangents[0] + tangents[1] + tangents[2]).id;
     // What `saved` reduces to: its own finalised sums.

@@ -67,6 +67,11 @@ pub trait Arithmetic {
     fn fold(&self, op: FoldOp, x: &[Self::V]) -> Self::V;
     /// An entry of a table.
     fn gather(&self, table: &[Self::V], index: Self::V) -> Self::V;
+    /// The running maximum of a reduction that shows it: by definition it is not differentiated,
+    /// neither where it is shown nor in the sums beside it.
+    fn shown(&self, pivot: Self::V) -> Self::V {
+        pivot
+    }
     /// An empty sum.
     fn accumulator(&self, sum: Sum) -> Self::Acc;
     /// Adds a term.

@@ -29,7 +29,8 @@ pub struct HyperDual {
 
 /// Evaluates a reduction in f64 with its derivatives along two directions: `tangents` holds the
 /// directions, arguments of the same shapes as `args`. One list of entries for each output,
-/// row-major over `(batch…, rows, dim)`; the derivatives of indices are 0.
+/// row-major over `(batch…, rows, dim)`; the derivatives of indices are 0, and so are those of a
+/// maximum `m` that is shown beside sums of `exp(f - m)`, which are those for a fixed `m`.
 ///
 /// First derivatives are right to about 1e-10, second ones to about 1e-7 of the largest values and
 /// slopes on the way.
@@ -91,6 +92,24 @@ fn constant(value: f64) -> HyperDual {
 
 /// The number system.
 struct Dual;
+
+/// Derivatives of an element-wise operation from differences of its values: along `a`, along `b`,
+/// and the mixed second one; NaN where it has a kink or a jump. Directions have as many entries as
+/// there are operands, the others are 0.
+pub(crate) fn slopes(op: &OpDef, at: &[f64], a: [f64; 3], b: [f64; 3]) -> ([f64; 2], f64) {
+    let first = [a, b].map(|d| Dual::along(op, at, d)[0]);
+    let mixed = if a == [0.0; 3] || b == [0.0; 3] {
+        0.0
+    } else if a == b {
+        Dual::along(op, at, a)[1]
+    } else {
+        // By polarisation.
+        let combined = |sign: f64| [0, 1, 2].map(|k: usize| a[k] + sign * b[k]);
+        let [p, m] = [1.0, -1.0].map(|s| Dual::along(op, at, combined(s))[1]);
+        0.25 * (p - m)
+    };
+    (first, mixed)
+}
 
 /// First and second derivative of `f` at 0 by central differences of order 8, with steps from
 /// `1/32` down; NaN if no two steps agree.
@@ -167,22 +186,8 @@ impl Arithmetic for Dual {
         }
         let at = &at[..x.len()];
         let value = (op.value.f64)(at);
-        let [a, b, c] = of.map(|d| Dual::along(op, at, d)[0]);
-        let combined = |sign: f64| {
-            let mut d = of[0];
-            d.iter_mut().zip(of[1]).for_each(|(d, e)| *d += sign * e);
-            d
-        };
-        let mixed = if of[0] == [0.0; 3] || of[1] == [0.0; 3] {
-            0.0
-        } else if of[0] == of[1] {
-            Dual::along(op, at, of[0])[1]
-        } else {
-            // The second derivative along a and b, by polarisation.
-            let [p, m] = [1.0, -1.0].map(|s| Dual::along(op, at, combined(s))[1]);
-            0.25 * (p - m)
-        };
-        HyperDual { value, first: [a, b], second: mixed + c }
+        let (first, mixed) = slopes(op, at, of[0], of[1]);
+        HyperDual { value, first, second: mixed + Dual::along(op, at, of[2])[0] }
     }
     fn multiply(&self, p: HyperDual, q: HyperDual) -> HyperDual {
         let first = [0, 1].map(|k| p.first[k] * q.value + p.value * q.first[k]);
@@ -199,6 +204,9 @@ impl Arithmetic for Dual {
     }
     fn gather(&self, table: &[HyperDual], index: HyperDual) -> HyperDual {
         position(index.value, table.len()).map_or(constant(f64::NAN), |k| table[k])
+    }
+    fn shown(&self, pivot: HyperDual) -> HyperDual {
+        constant(pivot.value)
     }
     fn accumulator(&self, _: Sum) -> [Compensated; 4] {
         Default::default()
