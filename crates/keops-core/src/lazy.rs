@@ -55,7 +55,8 @@ mod tests;
 pub use bound::{BoundArgs, BoundReduction, OpenArgs};
 pub use complex::{ComplexLazyTensor, ComplexOperand, IntoComplexArray};
 pub use construct::{IntoArray, Kept};
-pub use operators::LazyOperand;
+pub use operators::{LazyOperand, RealOperand};
+pub use reductions::Factor;
 
 use crate::composite::{self, Literal};
 use crate::data::DType;

@@ -67,7 +67,7 @@ fn matrix_products_keep_the_shape_of_vectors() {
     close(&k.matmul(&b).unwrap(), &dense.dot(&b).into_dyn());
     let vector = b.column(1);
     close(&k.matmul(vector).unwrap(), &dense.dot(&vector).into_dyn());
-    close(&k.t().matmul(&Array1::ones(4)).unwrap(), &dense.sum_axis(ndarray::Axis(0)).into_dyn());
+    close(&k.t().matmul(Array1::ones(4)).unwrap(), &dense.sum_axis(ndarray::Axis(0)).into_dyn());
 }
 
 #[test]

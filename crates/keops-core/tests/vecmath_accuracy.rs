@@ -4,6 +4,9 @@
 //! a stride of all bit patterns; double precision with a table from multi-precision arithmetic
 //! (`scripts/vecmath_reference.py`) and with the standard library at random arguments.
 
+mod common;
+
+use common::Random;
 use keops_core::prim::Prim;
 use keops_core::prim_eval::{LaneValue, PrimReal, eval, eval1, eval2};
 use keops_core::vecmath::{self as vm, Bound, Precision, PrimBuilder, Scaling, Val};

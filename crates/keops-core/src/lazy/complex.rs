@@ -1,7 +1,9 @@
 //! Complex symbolic matrices.
 
 use super::construct::Kept;
-use super::{BoundReduction, LazyOperand, LazyTensor};
+use super::operators::{in_place, operator};
+use super::reductions::without_axis;
+use super::{BoundReduction, LazyOperand, LazyTensor, RealOperand};
 use crate::data::Element;
 use crate::error::{Error, InputError};
 use crate::genred::Place;
@@ -9,7 +11,7 @@ use crate::graph::Category;
 use crate::outer::Formula;
 use crate::reduce;
 use crate::spec::Axis;
-use ndarray::{ArrayBase, ArrayD, Axis as NdAxis, Data, Dimension, IxDyn};
+use ndarray::{ArrayBase, ArrayD, Axis as NdAxis, Data, Dimension, IxDyn, Slice};
 use num_complex::Complex;
 use std::fmt;
 use std::panic::Location;
@@ -19,8 +21,8 @@ use std::panic::Location;
 ///
 /// Behind it is a real LazyTensor of twice the dimension ([`ComplexLazyTensor::interleaved`]), in
 /// which real and imaginary parts alternate. A complex number of dimension 1 beside others of
-/// dimension d is used for each component; real LazyTensors may stand on the right (on the left after
-/// [`LazyTensor::real2complex`]), numbers on either side.
+/// dimension d is used for each component; real LazyTensors, numbers and arrays may stand on either
+/// side ([`ComplexOperand`]).
 ///
 /// ```
 /// use keops_core::genred::Reference;
@@ -304,8 +306,41 @@ impl<T: Element, P: Place> ComplexLazyTensor<T, P> {
             super::operation("ComplexMult", x, &[])
         });
         let out = complex(product.values(None, (&reduce::SUM).into(), Axis::J, location)?);
-        let last = NdAxis(out.ndim() - 1);
-        Ok(if vector && out.len_of(last) == 1 { out.remove_axis(last) } else { out })
+        Ok(without_axis(out, vector))
+    }
+    /// [`ComplexLazyTensor::matmul`] under the name of linear operators.
+    ///
+    /// ```
+    /// # use keops_core::{genred::Reference, lazy::ComplexLazyTensor};
+    /// # use ndarray::array;
+    /// # use num_complex::Complex64 as C;
+    /// let k = ComplexLazyTensor::<f64, Reference>::vj(array![C::i(), C::new(2.0, 0.0)]);
+    /// assert_eq!(k.matvec(array![C::i(), C::new(1.0, 1.0)])?, array![C::new(1.0, 2.0)].into_dyn());
+    /// # Ok::<(), keops_core::error::Error>(())
+    /// ```
+    ///
+    /// # Errors
+    /// As [`LazyTensor::reduce`].
+    #[track_caller]
+    pub fn matvec(&self, b: impl IntoComplexArray<Elem = T>) -> Result<ArrayD<Complex<T>>, Error> {
+        self.matmul(b)
+    }
+    /// The product of the transposed matrix, `Σ_i k_ij b_i`, without conjugation: `b` has M rows.
+    ///
+    /// ```
+    /// # use keops_core::{genred::Reference, lazy::ComplexLazyTensor};
+    /// # use ndarray::array;
+    /// # use num_complex::Complex64 as C;
+    /// let k = ComplexLazyTensor::<f64, Reference>::vi(array![C::i(), C::new(2.0, 0.0)]);
+    /// assert_eq!(k.rmatvec(array![C::i(), C::new(1.0, 1.0)])?, array![C::new(1.0, 2.0)].into_dyn());
+    /// # Ok::<(), keops_core::error::Error>(())
+    /// ```
+    ///
+    /// # Errors
+    /// As [`LazyTensor::reduce`].
+    #[track_caller]
+    pub fn rmatvec(&self, b: impl IntoComplexArray<Elem = T>) -> Result<ArrayD<Complex<T>>, Error> {
+        self.t().matmul(b)
     }
 }
 
@@ -611,6 +646,21 @@ impl<T, P: Place> ComplexLazyTensor<T, P> {
     pub fn elem(&self, index: usize) -> Self {
         self.extract(index, 1)
     }
+    /// The components of a range: see [`LazyTensor::components`].
+    ///
+    /// ```
+    /// use keops_core::{genred::Reference, lazy::ComplexLazyTensor, spec::Axis};
+    /// use ndarray::array;
+    /// use num_complex::Complex64 as C;
+    /// let z = [C::new(1.0, 2.0), C::new(3.0, 4.0), C::new(5.0, 6.0)];
+    /// let last = ComplexLazyTensor::<f64, Reference>::vi(array![z]).components(-2..);
+    /// assert_eq!(last.sum(Axis::J)?, array![[z[1], z[2]]].into_dyn());
+    /// # Ok::<(), keops_core::error::Error>(())
+    /// ```
+    #[track_caller]
+    pub fn components(&self, range: impl Into<Slice>) -> Self {
+        ComplexLazyTensor { parts: self.parts.groups(2, range.into()) }
+    }
     /// The components of `other` after those of `self`.
     ///
     /// ```
@@ -716,18 +766,18 @@ impl<T, P: Place> Operand<T, P> {
     }
 }
 
-/// What can stand beside a [`ComplexLazyTensor`]: another one, a complex or real number, or a real
-/// [`LazyTensor`].
+/// What can stand beside a [`ComplexLazyTensor`]: another one, a complex or real number, a real
+/// [`LazyTensor`], a list of real numbers, an array of complex or real numbers as
+/// [`LazyTensor::new`] takes it.
 ///
 /// ```
-/// # use keops_core::{genred::Reference, lazy::ComplexLazyTensor, spec::Axis};
-/// # use ndarray::array;
-/// # use num_complex::Complex64 as C;
-/// # type Complex = ComplexLazyTensor<f64, Reference>;
-/// let z = Complex::vi(array![C::new(1.0, 2.0)]);
-/// let real = z.abs(); // a real LazyTensor
-/// assert_eq!((&z / 2 + C::i()).sum(Axis::J)?, array![[C::new(0.5, 2.0)]].into_dyn());
-/// assert_eq!((&z * real).dim()?, 1);
+/// use keops_core::{genred::Reference, lazy::LazyTensor, spec::Axis};
+/// use ndarray::array;
+/// use num_complex::Complex64 as C;
+/// let x = LazyTensor::<f64, Reference>::vi(array![2.0]);
+/// // A complex number makes a real LazyTensor complex.
+/// let z = &x * C::i() + 1;
+/// assert_eq!((&x * z / 2).sum(Axis::J)?, array![[C::new(1.0, 2.0)]].into_dyn());
 /// # Ok::<(), keops_core::error::Error>(())
 /// ```
 pub trait ComplexOperand<T, P> {
@@ -758,30 +808,38 @@ impl<T, P: Place + Default> ComplexOperand<T, P> for Complex<f32> {
         Complex::<f64>::new(self.re.into(), self.im.into()).operand()
     }
 }
-macro_rules! real_operands {
-    ($([$($bound:ident)?] $t:ty;)*) => {$(
-        impl<T, P: Place $(+ $bound)?> ComplexOperand<T, P> for $t {
+macro_rules! array_operands {
+    ($($array:ty)*) => {$(
+        impl<T: Element, P: Place + Default, S: Data<Elem = Complex<T>>, D: Dimension>
+            ComplexOperand<T, P> for $array
+        {
             #[track_caller]
             fn operand(self) -> Operand<T, P> {
-                Operand { parts: LazyOperand::<T, P>::lazy(self), real: true }
+                ComplexLazyTensor::new(self).operand()
             }
         }
     )*};
 }
-real_operands! {
-    [] LazyTensor<T, P>;
-    [] &LazyTensor<T, P>;
-    [Default] f64;
-    [Default] f32;
-    [Default] i32;
+array_operands!(ArrayBase<S, D, Complex<T>> &ArrayBase<S, D, Complex<T>>);
+
+impl<T, P: Place, R: LazyOperand<T, P> + RealOperand> ComplexOperand<T, P> for R {
+    #[track_caller]
+    fn operand(self) -> Operand<T, P> {
+        Operand { parts: self.lazy(), real: true }
+    }
 }
 
-/// The operation of that name; products with a real factor need half the work.
+/// The operation of that name; products with a real factor need half the work, unless that has more
+/// components than the one complex number beside it.
 #[track_caller]
 fn combine<T, P: Place>(name: &str, a: Operand<T, P>, b: Operand<T, P>) -> ComplexLazyTensor<T, P> {
+    let scales = |s: &Operand<T, P>, z: &Operand<T, P>| {
+        let dims = (s.parts.dim(), z.parts.dim());
+        s.real && !z.real && !matches!(dims, (Ok(d), Ok(2)) if d > 1)
+    };
     let (a, b, name) = match name {
-        "ComplexMult" if a.real != b.real => (a.parts, b.parts, "ComplexRealScal"),
-        "ComplexDivide" if b.real && !a.real => {
+        "ComplexMult" if scales(&a, &b) || scales(&b, &a) => (a.parts, b.parts, "ComplexRealScal"),
+        "ComplexDivide" if scales(&b, &a) => {
             (b.parts.call("Inv", &[], &[]), a.parts, "ComplexRealScal")
         }
         name => (a.complex(), b.complex(), name),
@@ -790,38 +848,54 @@ fn combine<T, P: Place>(name: &str, a: Operand<T, P>, b: Operand<T, P>) -> Compl
 }
 
 macro_rules! operators {
-    ($($trait:ident $method:ident $name:literal;)*) => {$(
-        operators!(left [, R: ComplexOperand<T, P>] ComplexLazyTensor<T, P>, R, $trait $method $name);
-        operators!(left [, R: ComplexOperand<T, P>] &ComplexLazyTensor<T, P>, R, $trait $method $name);
-        operators!(number f64, $trait $method $name);
-        operators!(number i32, $trait $method $name);
-        operators!(number Complex<f64>, $trait $method $name);
-        operators!(number Complex<f32>, $trait $method $name);
+    ($($op:ident $method:ident $name:literal;)*) => {$(
+        operators!(pair [T, P: Place, R: ComplexOperand<T, P>]
+            ComplexLazyTensor<T, P>, R, $op $method $name);
+        operators!(pair [T, P: Place, R: ComplexOperand<T, P>]
+            &ComplexLazyTensor<T, P>, R, $op $method $name);
+        operators!(real [T, P: Place] LazyTensor<T, P>, $op $method $name);
+        operators!(real [T, P: Place] &LazyTensor<T, P>, $op $method $name);
+        operators!(real [T, P: Place + Default] f64, $op $method $name);
+        operators!(real [T, P: Place + Default] i32, $op $method $name);
+        operators!(real [T: Element, P: Place + Default, const N: usize] [f64; N], $op $method $name);
+        operators!(real [T: Element, P: Place + Default] Vec<f64>, $op $method $name);
+        operators!(
+            real [T: Element, P: Place + Default, S: Data<Elem = T>, D: Dimension]
+                ArrayBase<S, D, T>, $op $method $name
+        );
+        operators!(
+            real [T: Element, P: Place + Default, S: Data<Elem = T>, D: Dimension]
+                &ArrayBase<S, D, T>, $op $method $name
+        );
+        operators!(complex [T, P: Place + Default] Complex<f64>, $op $method $name);
+        operators!(complex [T, P: Place + Default] Complex<f32>, $op $method $name);
+        operators!(
+            complex [T: Element, P: Place + Default, S: Data<Elem = Complex<T>>, D: Dimension]
+                ArrayBase<S, D, Complex<T>>, $op $method $name
+        );
+        operators!(
+            complex [T: Element, P: Place + Default, S: Data<Elem = Complex<T>>, D: Dimension]
+                &ArrayBase<S, D, Complex<T>>, $op $method $name
+        );
     )*};
-    (number $left:ty, $trait:ident $method:ident $name:literal) => {
-        impl<T, P: Place + Default> std::ops::$trait<ComplexLazyTensor<T, P>> for $left {
-            type Output = ComplexLazyTensor<T, P>;
-            #[track_caller]
-            fn $method(self, other: ComplexLazyTensor<T, P>) -> ComplexLazyTensor<T, P> {
-                combine($name, self.operand(), other.operand())
-            }
-        }
-        impl<T, P: Place + Default> std::ops::$trait<&ComplexLazyTensor<T, P>> for $left {
-            type Output = ComplexLazyTensor<T, P>;
-            #[track_caller]
-            fn $method(self, other: &ComplexLazyTensor<T, P>) -> ComplexLazyTensor<T, P> {
-                combine($name, self.operand(), other.operand())
-            }
-        }
+    // On the left of what is complex.
+    (real [$($generic:tt)*] $left:ty, $op:ident $method:ident $name:literal) => {
+        operators!(pair [$($generic)*] $left, ComplexLazyTensor<T, P>, $op $method $name);
+        operators!(pair [$($generic)*] $left, &ComplexLazyTensor<T, P>, $op $method $name);
     };
-    (left [$($generic:tt)*] $left:ty, $right:ty, $trait:ident $method:ident $name:literal) => {
-        impl<T, P: Place $($generic)*> std::ops::$trait<$right> for $left {
-            type Output = ComplexLazyTensor<T, P>;
-            #[track_caller]
-            fn $method(self, other: $right) -> ComplexLazyTensor<T, P> {
-                combine($name, self.operand(), other.operand())
-            }
-        }
+    // On the left of anything, and on the right of what is real.
+    (complex [$($generic:tt)*] $z:ty, $op:ident $method:ident $name:literal) => {
+        operators!(real [$($generic)*] $z, $op $method $name);
+        operators!(pair [$($generic)*] $z, LazyTensor<T, P>, $op $method $name);
+        operators!(pair [$($generic)*] $z, &LazyTensor<T, P>, $op $method $name);
+        operators!(pair [$($generic)*] LazyTensor<T, P>, $z, $op $method $name);
+        operators!(pair [$($generic)*] &LazyTensor<T, P>, $z, $op $method $name);
+    };
+    (pair [$($generic:tt)*] $left:ty, $right:ty, $op:ident $method:ident $name:literal) => {
+        operator!($op $method [$($generic)*] $left, $right => ComplexLazyTensor<T, P>: |a, b| {
+            let a = ComplexOperand::<T, P>::operand(a);
+            combine($name, a, ComplexOperand::<T, P>::operand(b))
+        });
     };
 }
 operators! {
@@ -830,17 +904,6 @@ operators! {
     Mul mul "ComplexMult";
     Div div "ComplexDivide";
 }
-impl<T, P: Place> std::ops::Neg for ComplexLazyTensor<T, P> {
-    type Output = ComplexLazyTensor<T, P>;
-    #[track_caller]
-    fn neg(self) -> ComplexLazyTensor<T, P> {
-        ComplexLazyTensor { parts: -self.parts }
-    }
-}
-impl<T, P: Place> std::ops::Neg for &ComplexLazyTensor<T, P> {
-    type Output = ComplexLazyTensor<T, P>;
-    #[track_caller]
-    fn neg(self) -> ComplexLazyTensor<T, P> {
-        ComplexLazyTensor { parts: -&self.parts }
-    }
-}
+in_place!(ComplexLazyTensor, ComplexOperand, |a| ComplexLazyTensor {
+    parts: a.parts.call("Minus", &[], &[])
+});

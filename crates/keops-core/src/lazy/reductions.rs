@@ -127,6 +127,132 @@ reductions! {
         => (array![[1.0, 3.0], [1.0, 2.0]].into_dyn(), array![[0, 1], [1, 2]].into_dyn());
 }
 
+/// Both forms of the reductions with a weight.
+macro_rules! weighted_reductions {
+    ($($(#[$doc:meta])* $now:ident $later:ident = $def:ident;)*) => {
+        /// Reductions with a weight, over the index of an axis.
+        impl<T: Element, P: Place> LazyTensor<T, P> {$(
+            $(#[$doc])*
+            ///
+            /// # Errors
+            /// As [`LazyTensor::reduce`].
+            #[track_caller]
+            pub fn $now(
+                &self,
+                weight: impl LazyOperand<T, P>,
+                axis: Axis,
+            ) -> Result<ArrayD<T>, Error> {
+                self.values(Some(&weight.lazy()), (&reduce::$def).into(), axis, Location::caller())
+            }
+            #[doc = concat!("[`LazyTensor::", stringify!($now), "`], not yet called.")]
+            ///
+            /// ```
+            /// # use keops_core::{genred::Reference, lazy::LazyTensor, spec::Axis};
+            /// # use ndarray::array;
+            /// # type Lazy = LazyTensor<f64, Reference>;
+            /// let (f, w) = (Lazy::vi(array![0.0, 2.0]), Lazy::vj(array![1.0, 3.0]));
+            #[doc = concat!("let later = f.", stringify!($later), "(&w, Axis::J)?;")]
+            #[doc = concat!("assert_eq!(later.call(())?, f.", stringify!($now), "(&w, Axis::J)?);")]
+            /// // The gradient in the weights, a function of the cotangent of the result.
+            /// let gradient = later.vjp(&w)?.call((&array![[1.0], [0.0]],))?;
+            /// assert_eq!(gradient.shape(), [2, 1]);
+            /// # Ok::<(), keops_core::error::Error>(())
+            /// ```
+            ///
+            /// # Errors
+            /// As [`LazyTensor::bound`].
+            #[track_caller]
+            pub fn $later(
+                &self,
+                weight: impl LazyOperand<T, P>,
+                axis: Axis,
+            ) -> Result<BoundReduction<T, P>, Error> {
+                self.bound_weighted(weight, &reduce::$def, axis)
+            }
+        )*}
+    };
+}
+weighted_reductions! {
+    /// `log Σ w exp`, of the dimension of `weight`, for a formula of dimension 1; -inf over nothing.
+    ///
+    /// ```
+    /// # use keops_core::{genred::Reference, lazy::LazyTensor, spec::Axis};
+    /// # use ndarray::array;
+    /// # type Lazy = LazyTensor<f64, Reference>;
+    /// let (f, w) = (Lazy::vi(array![0.0, 2.0]), Lazy::vj(array![1.0, 3.0]));
+    /// let lse = f.logsumexp_weighted(&w, Axis::J)?;
+    /// assert_eq!(lse, array![[4f64.ln()], [2.0 + 4f64.ln()]].into_dyn());
+    /// # Ok::<(), keops_core::error::Error>(())
+    /// ```
+    logsumexp_weighted logsumexp_weighted_reduction = LOG_SUM_EXP;
+    /// `Σ w exp / Σ exp`: the mean of `weight` under the softmax; 0 over nothing.
+    ///
+    /// ```
+    /// use keops_core::{genred::Reference, lazy::LazyTensor, spec::Axis};
+    /// use ndarray::array;
+    /// let queries = LazyTensor::<f64, Reference>::vi(array![[0.0, 0.0]]);
+    /// let keys = LazyTensor::vj(array![[1.0, 2.0], [3.0, 4.0]]);
+    /// let values = LazyTensor::vj(array![[10.0], [30.0]]);
+    /// assert_eq!((queries | keys).sumsoftmaxweight(values, Axis::J)?, array![[20.0]].into_dyn());
+    /// # Ok::<(), keops_core::error::Error>(())
+    /// ```
+    sumsoftmaxweight sumsoftmaxweight_reduction = SUM_SOFT_MAX_WEIGHT;
+}
+
+/// What a symbolic matrix is multiplied with: an array of shape `(batch…, N, dim)`, or `(N)` for a
+/// result of shape `(batch…, M)`; or a LazyTensor of rows of j.
+///
+/// ```
+/// # use keops_core::{error::Error, genred::Reference, lazy::{Factor, LazyTensor}};
+/// # use ndarray::{ArrayD, array};
+/// # type Lazy = LazyTensor<f64, Reference>;
+/// // Means of f with weights from a kernel (Nadaraya and Watson).
+/// fn regression(k: &Lazy, f: impl Factor<f64, Reference>) -> Result<ArrayD<f64>, Error> {
+///     Ok(k.matmul(f)? / k.matmul(array![1.0, 1.0])?)
+/// }
+/// let k = (-(Lazy::vi(array![0.0, 1.0]) - Lazy::vj(array![0.0, 1.0])).abs()).exp();
+/// let means = regression(&k, &array![0.0, 1.0])?;
+/// assert!((means[0] + means[1] - 1.0).abs() < 1e-15);
+/// # Ok::<(), keops_core::error::Error>(())
+/// ```
+pub trait Factor<T, P> {
+    /// As a LazyTensor to be reduced at `place`, and whether it has one axis.
+    ///
+    /// ```
+    /// # use keops_core::{genred::Reference, lazy::{Factor, LazyTensor}};
+    /// let (b, vector): (LazyTensor<f64, Reference>, bool) =
+    ///     ndarray::array![1.0, 2.0, 3.0].factor(&Reference::default());
+    /// assert_eq!((b.shape()?, vector), (vec![1, 3, 1], true));
+    /// # Ok::<(), keops_core::error::Error>(())
+    /// ```
+    #[track_caller]
+    fn factor(self, place: &P) -> (LazyTensor<T, P>, bool);
+}
+impl<T: Element, P: Place, A: IntoArray<Elem = T>> Factor<T, P> for A {
+    fn factor(self, place: &P) -> (LazyTensor<T, P>, bool) {
+        let b = self.into_array();
+        let vector = b.as_ref().is_ok_and(|b| b.shape().len() == 1);
+        let b = LazyTensor::<T>::array(b, Category::J, Location::caller());
+        (b.at(place.clone()), vector)
+    }
+}
+impl<T, P: Place> Factor<T, P> for &LazyTensor<T, P> {
+    fn factor(self, _: &P) -> (LazyTensor<T, P>, bool) {
+        (self.clone(), false)
+    }
+}
+impl<T, P: Place> Factor<T, P> for LazyTensor<T, P> {
+    fn factor(self, _: &P) -> (LazyTensor<T, P>, bool) {
+        (self, false)
+    }
+}
+
+/// Without the last axis, where that is what a vector was given.
+pub(super) fn without_axis<A>(out: ArrayD<A>, vector: bool) -> ArrayD<A> {
+    let last = NdAxis(out.ndim() - 1);
+    if vector && out.len_of(last) == 1 { out.remove_axis(last) } else { out }
+}
+
 impl<T: Element, P: Place> LazyTensor<T, P> {
     /// Reduces over one index: all results, values in the compute type (f32 for f16 and bf16),
     /// indices in i64; shapes as for [`crate::genred::Genred`].
@@ -188,77 +314,30 @@ impl<T: Element, P: Place> LazyTensor<T, P> {
             _ => unreachable!("the results are values and indices"),
         }
     }
-    /// `log Σ w exp`, of the dimension of `weight`, for a formula of dimension 1; -inf over nothing.
-    ///
-    /// ```
-    /// # use keops_core::{genred::Reference, lazy::LazyTensor, spec::Axis};
-    /// # use ndarray::array;
-    /// # type Lazy = LazyTensor<f64, Reference>;
-    /// let (f, w) = (Lazy::vi(array![0.0, 2.0]), Lazy::vj(array![1.0, 3.0]));
-    /// let lse = f.logsumexp_weighted(&w, Axis::J)?;
-    /// assert_eq!(lse, array![[4f64.ln()], [2.0 + 4f64.ln()]].into_dyn());
-    /// # Ok::<(), keops_core::error::Error>(())
-    /// ```
-    ///
-    /// # Errors
-    /// As [`LazyTensor::reduce`].
-    #[track_caller]
-    pub fn logsumexp_weighted(
-        &self,
-        weight: impl LazyOperand<T, P>,
-        axis: Axis,
-    ) -> Result<ArrayD<T>, Error> {
-        let location = Location::caller();
-        self.values(Some(&weight.lazy()), (&reduce::LOG_SUM_EXP).into(), axis, location)
-    }
-    /// `Σ w exp / Σ exp`: the mean of `weight` under the softmax; 0 over nothing.
-    ///
-    /// ```
-    /// use keops_core::{genred::Reference, lazy::LazyTensor, spec::Axis};
-    /// use ndarray::array;
-    /// let queries = LazyTensor::<f64, Reference>::vi(array![[0.0, 0.0]]);
-    /// let keys = LazyTensor::vj(array![[1.0, 2.0], [3.0, 4.0]]);
-    /// let values = LazyTensor::vj(array![[10.0], [30.0]]);
-    /// assert_eq!((queries | keys).sumsoftmaxweight(values, Axis::J)?, array![[20.0]].into_dyn());
-    /// # Ok::<(), keops_core::error::Error>(())
-    /// ```
-    ///
-    /// # Errors
-    /// As [`LazyTensor::reduce`].
-    #[track_caller]
-    pub fn sumsoftmaxweight(
-        &self,
-        weight: impl LazyOperand<T, P>,
-        axis: Axis,
-    ) -> Result<ArrayD<T>, Error> {
-        let location = Location::caller();
-        self.values(Some(&weight.lazy()), (&reduce::SUM_SOFT_MAX_WEIGHT).into(), axis, location)
-    }
     /// The matrix product `Σ_j k_ij b_j`: `b` has shape `(batch…, N, dim)`, or `(N)` for a result
-    /// of shape `(batch…, M)`. Entries of dimension 1 multiply all components of `b`. Batch axes
-    /// broadcast.
+    /// of shape `(batch…, M)`, or is a LazyTensor. Entries of dimension 1 multiply all components
+    /// of `b`. Batch axes broadcast.
     ///
     /// ```
     /// use keops_core::{genred::Reference, lazy::LazyTensor};
     /// use ndarray::array;
     /// let x = LazyTensor::<f64, Reference>::vi(array![1.0, 2.0]);
     /// let y = LazyTensor::vj(array![1.0, 0.0, 3.0]);
-    /// assert_eq!((&x * &y).matmul(array![1.0, 1.0, 1.0])?, array![4.0, 8.0].into_dyn());
+    /// let k = &x * &y;
+    /// assert_eq!(k.matmul(array![1.0, 1.0, 1.0])?, array![4.0, 8.0].into_dyn());
+    /// assert_eq!(k.matmul(y.square())?, array![[28.0], [56.0]].into_dyn());
     /// # Ok::<(), keops_core::error::Error>(())
     /// ```
     ///
     /// # Errors
     /// As [`LazyTensor::reduce`].
     #[track_caller]
-    pub fn matmul(&self, b: impl IntoArray<Elem = T>) -> Result<ArrayD<T>, Error> {
+    pub fn matmul(&self, b: impl Factor<T, P>) -> Result<ArrayD<T>, Error> {
         let location = Location::caller();
-        let b = b.into_array();
-        let vector = b.as_ref().is_ok_and(|b| b.shape().len() == 1);
-        let b = LazyTensor::<T>::array(b, Category::J, location).at(self.place.clone());
-        let product = Self::combine(location, &[self, &b], |_, x| super::operation("Mult", x, &[]));
+        let (b, vector) = b.factor(&self.place);
+        let product = self.call("Mult", &[&b], &[]);
         let out = product.values(None, (&reduce::SUM).into(), Axis::J, location)?;
-        let last = NdAxis(out.ndim() - 1);
-        Ok(if vector && out.len_of(last) == 1 { out.remove_axis(last) } else { out })
+        Ok(without_axis(out, vector))
     }
     /// [`LazyTensor::matmul`] under the name of linear operators.
     ///
@@ -274,7 +353,7 @@ impl<T: Element, P: Place> LazyTensor<T, P> {
     /// # Errors
     /// As [`LazyTensor::reduce`].
     #[track_caller]
-    pub fn matvec(&self, b: impl IntoArray<Elem = T>) -> Result<ArrayD<T>, Error> {
+    pub fn matvec(&self, b: impl Factor<T, P>) -> Result<ArrayD<T>, Error> {
         self.matmul(b)
     }
     /// The product of the transposed matrix, `Σ_i k_ij b_i`: `b` has shape `(batch…, M, dim)`, or `(M)`
