@@ -230,7 +230,18 @@ impl ArgView<'_> {
 
 /// The `(rows, dim)` matrix of one batch element: leading axes are indexed by `batch` (counted
 /// from the last axis backwards, extent 1 broadcasts). A parameter (`rows` absent) is one row.
-pub(crate) fn batch_matrix<'a, T>(
+/// `batch` is an index into a batch shape that the leading axes fit: another one panics.
+///
+/// ```
+/// use keops_core::data::batch_matrix;
+/// use ndarray::{Array3, array};
+/// let x = Array3::from_shape_fn((2, 1, 3), |(b, _, k)| (10 * b + k) as f64).into_dyn();
+/// let view = x.view(); // two batches of one row
+/// assert_eq!(batch_matrix(&view, &[4, 1], true), array![[10.0, 11.0, 12.0]]); // of a shape (5, 2)
+/// let p = array![1.0, 2.0].into_dyn(); // a parameter for all batches
+/// assert_eq!(batch_matrix(&p.view(), &[4, 1], false), array![[1.0, 2.0]]);
+/// ```
+pub fn batch_matrix<'a, T>(
     view: &'a ArrayViewD<'_, T>,
     batch: &[usize],
     has_rows: bool,
