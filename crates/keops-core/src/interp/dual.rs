@@ -17,6 +17,15 @@ use crate::spec::{CheckedArgs, ReduceSpec};
 
 /// A value with its derivatives along two directions. NaN derivatives mean that there are none:
 /// the value has a kink or a jump at that point.
+/// [`evaluate_with_tangents`] gives them.
+///
+/// ```
+/// use keops_core::interp::HyperDual;
+/// // x³ at 2, along dx = 1 and along dx = 10.
+/// let cube = HyperDual { value: 8.0, first: [12.0, 120.0], second: 12.0 * 10.0 };
+/// assert_eq!(cube.second, 6.0 * 2.0 * 1.0 * 10.0);
+/// assert_eq!(HyperDual::default().first, [0.0, 0.0]); // a constant
+/// ```
 #[derive(Clone, Copy, PartialEq, Debug, Default)]
 pub struct HyperDual {
     /// The value.

@@ -139,6 +139,13 @@ impl fmt::Display for Program {
 }
 
 /// Why a text is not a program.
+///
+/// ```
+/// use keops_core::program::{Program, TextError};
+/// let Err(TextError::Syntax { line, got, .. }) = "no program".parse::<Program>() else { unreachable!() };
+/// assert_eq!(line, 1);
+/// assert!(got.contains("no"), "{got}");
+/// ```
 #[derive(Clone, PartialEq, Eq, Debug, thiserror::Error)]
 pub enum TextError {
     /// The text does not follow the grammar.
