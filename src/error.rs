@@ -3,6 +3,17 @@
 use keops_core::error as core;
 
 /// Any error of this crate: what `?` turns the errors of its parts into.
+///
+/// ```
+/// use keops::{Error, prelude::*};
+/// fn nearest(points: &ndarray::Array2<f32>) -> Result<f32, Error> {
+///     let least = Genred::new("SqDist(x, y)", ["x = Vi(3)", "y = Vj(3)"], Min, Axis::J)?;
+///     Ok(least.vjp("x")?.with_primal().call_all((points, points, points))?[1][[0, 0]])
+/// }
+/// let e = nearest(&ndarray::Array2::zeros((5, 2))).unwrap_err();
+/// assert!(matches!(e, Error::Formula(_)));
+/// assert!(e.to_string().starts_with("argument `x`: expected shape (M, 3)"), "{e}");
+/// ```
 #[derive(Debug, thiserror::Error)]
 #[non_exhaustive]
 pub enum Error {

@@ -96,22 +96,58 @@ pub fn vi<A: IntoArray>(array: A) -> LazyTensor<A::Elem> {
     LazyTensor::vi(array)
 }
 /// Rows indexed by `j`: an array of shape `(batch…, N, dim)`, or `(N)` for dimension 1. See [`vi`].
+///
+/// ```
+/// use keops::prelude::*;
+/// use ndarray::array;
+/// let d = (vi(array![0.0, 6.0]) - vj(array![1.0, 4.0, 9.0])).abs();
+/// assert_eq!(d.shape()?, [2, 3, 1]);
+/// assert_eq!(d.argmin(Axis::J)?, array![[0], [1]].into_dyn());
+/// # Ok::<(), keops::Error>(())
+/// ```
 #[track_caller]
 pub fn vj<A: IntoArray>(array: A) -> LazyTensor<A::Elem> {
     LazyTensor::vj(array)
 }
 /// A parameter: an array of shape `(batch…, dim)`, or without axes for dimension 1. See
 /// [`vi`].
+///
+/// ```
+/// use keops::prelude::*;
+/// use ndarray::array;
+/// let weights = pm(array![2.0, 3.0]); // of dimension 2, for all rows
+/// let scaled = vi(array![[1.0, 1.0], [4.0, 5.0]]) * weights;
+/// assert_eq!(scaled.sum(Axis::J)?, array![[2.0, 3.0], [8.0, 15.0]].into_dyn());
+/// # Ok::<(), keops::Error>(())
+/// ```
 #[track_caller]
 pub fn pm<A: IntoArray>(array: A) -> LazyTensor<A::Elem> {
     LazyTensor::pm(array)
 }
 /// As [`vi`], of complex numbers.
+///
+/// ```
+/// use keops::prelude::*;
+/// use ndarray::array;
+/// use num_complex::Complex64 as C;
+/// let z = complex_vi(array![C::new(3.0, 4.0), C::i()]);
+/// assert_eq!(z.square_abs().sum(Axis::J)?, array![[25.0], [1.0]].into_dyn());
+/// # Ok::<(), keops::Error>(())
+/// ```
 #[track_caller]
 pub fn complex_vi<A: IntoComplexArray>(array: A) -> ComplexLazyTensor<A::Elem> {
     ComplexLazyTensor::vi(array)
 }
 /// As [`vj`], of complex numbers.
+///
+/// ```
+/// use keops::prelude::*;
+/// use ndarray::array;
+/// use num_complex::Complex64 as C;
+/// let k = complex_vi(array![C::i()]) * complex_vj(array![C::new(2.0, 0.0), C::i()]); // 2i and -1
+/// assert_eq!(k.sum(Axis::J)?, array![[C::new(-1.0, 2.0)]].into_dyn());
+/// # Ok::<(), keops::Error>(())
+/// ```
 #[track_caller]
 pub fn complex_vj<A: IntoComplexArray>(array: A) -> ComplexLazyTensor<A::Elem> {
     ComplexLazyTensor::vj(array)
@@ -158,8 +194,18 @@ pub mod reduction {
         )*};
     }
     macro_rules! winners {
-        ($($name:ident $def:ident $doc:literal;)*) => {$(
+        ($($name:ident $def:ident $doc:literal $call:ident $result:literal;)*) => {$(
             #[doc = $doc]
+            ///
+            /// ```
+            /// use keops::prelude::*;
+            /// use ndarray::array;
+            /// let (x, y) = (array![[0.0]], array![[5.0], [1.0], [-2.0]]);
+            /// let aliases = ["x = Vi(1)", "y = Vj(1)"];
+            #[doc = concat!("let f = Genred::new(\"Abs(x - y)\", aliases, ", stringify!($name), "(2), Axis::J)?;")]
+            #[doc = concat!("assert_eq!(f.", stringify!($call), "((&x, &y))?, array![", $result, "].into_dyn());")]
+            /// # Ok::<(), keops::Error>(())
+            /// ```
             pub const fn $name(k: usize) -> Reduce {
                 Reduce { def: &reduce::$def, k }
             }
@@ -177,9 +223,12 @@ pub mod reduction {
         MaxArgMax MAX_ARG_MAX "Largest f and its index.";
     }
     winners! {
-        KMin K_MIN "The k smallest f in order; +inf where there are fewer.";
-        ArgKMin ARG_K_MIN "Indices of the k smallest f in order; -1 where there are fewer.";
-        KMinArgKMin K_MIN_ARG_K_MIN "The k smallest f and their indices.";
+        KMin K_MIN "The k smallest f in order; +inf where there are fewer."
+            call "[1.0, 2.0]";
+        ArgKMin ARG_K_MIN "Indices of the k smallest f in order; -1 where there are fewer."
+            call_indices "[1, 2]";
+        KMinArgKMin K_MIN_ARG_K_MIN "The k smallest f and their indices."
+            call "[1.0, 2.0]";
     }
 }
 
