@@ -337,9 +337,20 @@ pub static ZERO: ReductionDef = ReductionDef {
     }),
 };
 
+/// A selecting reduction, with an example: what a call over the rows 5, 1, -2, 1 gives.
 macro_rules! select {
-    ($id:ident, $name:literal, $spellings:expr, $doc:literal, $order:ident, $many:literal, $value:literal, $index:literal) => {
+    ($id:ident, $name:literal, $spellings:expr, $doc:literal, $order:ident, $many:literal, $value:literal, $index:literal,
+        $reduce:literal $call:ident $result:literal) => {
         #[doc = $doc]
+        ///
+        /// ```
+        #[doc = concat!("use keops_core::{genred::Genred, reduce::", stringify!($id), ", spec::Axis};")]
+        /// use ndarray::array;
+        /// let y = array![[5.0], [1.0], [-2.0], [1.0]];
+        #[doc = concat!("let f: Genred = Genred::new(\"y\", [\"y = Vj(1)\"], ", $reduce, ", Axis::J)?;")]
+        #[doc = concat!("assert_eq!(f.", stringify!($call), "((&y,))?, array!", $result, ".into_dyn());")]
+        /// # Ok::<(), keops_core::error::Error>(())
+        /// ```
         pub static $id: ReductionDef = ReductionDef {
             name: $name,
             spellings: &$spellings,
@@ -354,59 +365,44 @@ macro_rules! select {
         };
     };
 }
-select!(MIN, "Min", [], "smallest f; +inf over nothing", Min, false, true, false);
-select!(MAX, "Max", [], "largest f; -inf over nothing", Max, false, true, false);
-select!(ARG_MIN, "ArgMin", [], "index of the smallest f; -1 over nothing", Min, false, false, true);
-select!(ARG_MAX, "ArgMax", [], "index of the largest f; -1 over nothing", Max, false, false, true);
 select!(
-    MIN_ARG_MIN,
-    "Min_ArgMin",
-    ["MinArgMin"],
-    "smallest f and its index",
-    Min,
-    false,
-    true,
-    true
+    MIN, "Min", [], "smallest f; +inf over nothing", Min, false, true, false,
+    "&MIN" call "[[-2.0]]"
 );
 select!(
-    MAX_ARG_MAX,
-    "Max_ArgMax",
-    ["MaxArgMax"],
-    "largest f and its index",
-    Max,
-    false,
-    true,
-    true
+    MAX, "Max", [], "largest f; -inf over nothing", Max, false, true, false,
+    "&MAX" call "[[5.0]]"
 );
 select!(
-    K_MIN,
-    "KMin",
-    ["Kmin"],
-    "the K smallest f in order; +inf where there are fewer",
-    Min,
-    true,
-    true,
-    false
+    ARG_MIN, "ArgMin", [], "index of the smallest f; -1 over nothing", Min, false, false, true,
+    "&ARG_MIN" call_indices "[[2]]"
 );
 select!(
-    ARG_K_MIN,
-    "ArgKMin",
-    ["ArgKmin"],
-    "indices of the K smallest f in order; -1 where there are fewer",
-    Min,
-    true,
-    false,
-    true
+    ARG_MAX, "ArgMax", [], "index of the largest f; -1 over nothing", Max, false, false, true,
+    "&ARG_MAX" call_indices "[[0]]"
 );
 select!(
-    K_MIN_ARG_K_MIN,
-    "KMin_ArgKMin",
-    ["KMinArgKMin", "Kmin_ArgKmin"],
-    "the K smallest f and their indices",
-    Min,
-    true,
-    true,
-    true
+    MIN_ARG_MIN, "Min_ArgMin", ["MinArgMin"], "smallest f and its index", Min, false, true, true,
+    "&MIN_ARG_MIN" call_indices "[[2]]"
+);
+select!(
+    MAX_ARG_MAX, "Max_ArgMax", ["MaxArgMax"], "largest f and its index", Max, false, true, true,
+    "&MAX_ARG_MAX" call "[[5.0]]"
+);
+select!(
+    K_MIN, "KMin", ["Kmin"],
+    "the K smallest f in order; +inf where there are fewer", Min, true, true, false,
+    "(&K_MIN, 2)" call "[[-2.0, 1.0]]"
+);
+select!(
+    ARG_K_MIN, "ArgKMin", ["ArgKmin"],
+    "indices of the K smallest f in order; -1 where there are fewer", Min, true, false, true,
+    "(&ARG_K_MIN, 3)" call_indices "[[2, 1, 3]]"
+);
+select!(
+    K_MIN_ARG_K_MIN, "KMin_ArgKMin", ["KMinArgKMin", "Kmin_ArgKmin"],
+    "the K smallest f and their indices", Min, true, true, true,
+    "(&K_MIN_ARG_K_MIN, 2)" call "[[-2.0, 1.0]]"
 );
 
 // The compiler rejects an entry that is not in the list.
