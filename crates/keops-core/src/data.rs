@@ -164,7 +164,8 @@ element!(f64, F64, |v: f64| v, |v: f64| v);
 /// [`AsArg::as_arg`](crate::genred::AsArg::as_arg) makes one of any array.
 ///
 /// ```
-/// use keops_core::{data::{ArgView, DType}, genred::AsArg};
+/// use keops_core::data::{ArgView, DType};
+/// use keops_core::genred::AsArg;
 /// let array = ndarray::array![[1.0, 2.0], [3.0, 4.0]];
 /// let columns = array.t();
 /// let arg: ArgView<'_> = columns.as_arg();
@@ -268,7 +269,8 @@ pub fn batch_matrix<'a, T>(
 /// An owned array, row-major.
 ///
 /// ```
-/// use keops_core::{data::Buffer, genred::{AsArg, Genred}, reduce::MIN_ARG_MIN, spec::Axis};
+/// use keops_core::genred::{AsArg, Genred};
+/// use keops_core::{data::Buffer, reduce::MIN_ARG_MIN, spec::Axis};
 /// let least: Genred = Genred::new("y", ["y = Vj(1)"], &MIN_ARG_MIN, Axis::J)?;
 /// let results = least.run(&[ndarray::array![[4f32], [2.0]].as_arg()])?;
 /// assert_eq!(results[0], Buffer::F32(ndarray::array![[2.0]].into_dyn()));

@@ -22,7 +22,8 @@ pub struct Span {
 ///
 /// ```
 /// use keops_core::error::DimError;
-/// use keops_core::{graph::{Builder, Category}, composite};
+/// use keops_core::graph::{Builder, Category};
+/// use keops_core::composite;
 /// let b = Builder::default();
 /// let norm = composite::by_name("MatDet").unwrap();
 /// let e: DimError = (norm.build)(&[b.fresh(3, Category::I)], &[]).unwrap_err();
@@ -309,7 +310,8 @@ impl From<OutOfMemory> for Error {
 ///
 /// ```
 /// use keops_core::error::Error;
-/// use keops_core::{genred::{Genred, Reference}, reduce::SUM, spec::Axis};
+/// use keops_core::genred::{Genred, Reference};
+/// use keops_core::{reduce::SUM, spec::Axis};
 /// let sum = |formula| Genred::<Reference>::new(formula, ["x = Vi(3)"], &SUM, Axis::J);
 /// assert!(matches!(sum("x +"), Err(Error::Parse(_))));
 /// let wrong = sum("x")?.call((&ndarray::array![[1.0]],)); // of dimension 1

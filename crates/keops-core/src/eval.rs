@@ -49,7 +49,8 @@ macro_rules! map_buffer {
 /// Sizes that arguments give to a computation.
 ///
 /// ```
-/// use keops_core::{genred::{AsArg, Genred}, reduce::SUM, spec::Axis};
+/// use keops_core::genred::{AsArg, Genred};
+/// use keops_core::{reduce::SUM, spec::Axis};
 /// use ndarray::{Array2, Array3};
 /// let sum: Genred = Genred::new("x * y", ["x = Vi(2)", "y = Vj(2)"], &SUM, Axis::J)?;
 /// let (x, y) = (Array3::<f32>::zeros((4, 10, 2)), Array2::<f32>::zeros((7, 2)));
@@ -76,7 +77,8 @@ impl Sizes {
     /// No more than `u64::MAX`.
     ///
     /// ```
-    /// use keops_core::{genred::{AsArg, Genred}, reduce::SUM, spec::Axis};
+    /// use keops_core::genred::{AsArg, Genred};
+    /// use keops_core::{reduce::SUM, spec::Axis};
     /// use ndarray::{Array2, Array3};
     /// let sum: Genred = Genred::new("x * y", ["x = Vi(2)", "y = Vj(2)"], &SUM, Axis::J)?;
     /// let (x, y) = (Array3::<f32>::zeros((4, 10, 2)), Array2::<f32>::zeros((7, 2)));
@@ -246,7 +248,8 @@ impl Computation {
     /// Checks arguments and finds sizes.
     ///
     /// ```
-    /// use keops_core::{genred::{AsArg, Genred}, reduce::SUM, spec::Axis};
+    /// use keops_core::genred::{AsArg, Genred};
+    /// use keops_core::{reduce::SUM, spec::Axis};
     /// use ndarray::{Array2, Array3};
     /// let sum: Genred = Genred::new("x * y", ["x = Vi(2)", "y = Vj(2)"], &SUM, Axis::J)?;
     /// let (x, y) = (Array3::<f32>::zeros((4, 10, 2)), Array2::<f32>::zeros((7, 2)));
@@ -374,7 +377,8 @@ impl Computation {
     ///
     /// ```
     /// use keops_core::{genred::AsArg, interp::Interpreter, outer::Computation};
-    /// use keops_core::{parse::parse_formula, reduce::SUM, spec::{Axis, Device}};
+    /// use keops_core::spec::{Axis, Device};
+    /// use keops_core::{parse::parse_formula, reduce::SUM};
     /// use ndarray::array;
     /// let formula = parse_formula("x * y", None, &["x = Vi(1)", "y = Vj(1)"])?;
     /// let sum = Computation::reduction(formula, &SUM, 1, Axis::J)?;

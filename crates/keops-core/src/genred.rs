@@ -9,7 +9,8 @@
 //! let aliases = ["x = Vi(1)", "y = Vj(1)", "b = Vj(1)"];
 //! let conv: Genred = Genred::new("Exp(-SqDist(x, y)) * b", aliases, &SUM, Axis::J)?;
 //!
-//! let (x, y, b) = (array![[0.0], [1.0]], array![[0.0], [1.0], [2.0]], array![[1.0], [2.0], [0.5]]);
+//! let (x, y, b) =
+//!     (array![[0.0], [1.0]], array![[0.0], [1.0], [2.0]], array![[1.0], [2.0], [0.5]]);
 //! let v = conv.call((&x, &y, &b))?; // shape (2, 1)
 //! assert!((v[[0, 0]] - (1.0 + 2.0 * (-1f64).exp() + 0.5 * (-4f64).exp())).abs() < 1e-15);
 //!
@@ -44,7 +45,8 @@ use std::sync::Arc;
 /// Functions take `impl Into<Reduce>`: `&SUM`, or `(&K_MIN, 10)`.
 ///
 /// ```
-/// use keops_core::{genred::Reduce, reduce::{K_MIN, SUM}};
+/// use keops_core::reduce::{K_MIN, SUM};
+/// use keops_core::genred::Reduce;
 /// let (sum, nearest): (Reduce, Reduce) = ((&SUM).into(), (&K_MIN, 10).into());
 /// assert_eq!((sum.def.name, sum.k), ("Sum", 1));
 /// assert_eq!((nearest.def.name, nearest.k), ("KMin", 10));
@@ -73,7 +75,8 @@ impl From<(&'static ReductionDef, usize)> for Reduce {
 ///
 /// ```
 /// use keops_core::genred::{Genred, Place};
-/// use keops_core::{interp::Interpreter, reduce::SUM, spec::{Axis, Device}};
+/// use keops_core::spec::{Axis, Device};
+/// use keops_core::{interp::Interpreter, reduce::SUM};
 ///
 /// #[derive(Clone)]
 /// struct BySize {
@@ -111,7 +114,8 @@ impl Place for Device {
 /// The reference interpreter: slow, and right.
 ///
 /// ```
-/// use keops_core::{genred::{Genred, Reference}, reduce::SUM, spec::Axis};
+/// use keops_core::genred::{Genred, Reference};
+/// use keops_core::{reduce::SUM, spec::Axis};
 /// let sum: Genred<Reference> = Genred::new("x", ["x = Vj(1)"], &SUM, Axis::J)?;
 /// assert_eq!(sum.call((&ndarray::array![[1.0], [2.0]],))?, ndarray::array![[3.0]].into_dyn());
 /// # Ok::<(), keops_core::error::Error>(())
@@ -239,7 +243,10 @@ tuples!(A B C D E F G H I J K L);
 /// assert_eq!(out.shape(), [4, 10, 2]);
 /// assert!(out.iter().all(|v| *v == 20.0));
 /// let e = conv.call((&x, &b, &y)).unwrap_err(); // in another order
-/// assert_eq!(e.to_string(), "argument `y`: expected shape (N, 3) or (batches…, N, 3), got shape [4, 20, 2]");
+/// assert_eq!(
+///     e.to_string(),
+///     "argument `y`: expected shape (N, 3) or (batches…, N, 3), got shape [4, 20, 2]"
+/// );
 /// # Ok::<(), keops_core::error::Error>(())
 /// ```
 #[derive(Clone, Debug)]
@@ -254,12 +261,14 @@ impl<P: Place + Default> Genred<P> {
     /// ([`crate::parse`]) read it from text.
     ///
     /// ```
-    /// use keops_core::{genred::Genred, parse::parse_formula, reduce::{LOG_SUM_EXP, MAX}, spec::Axis};
+    /// use keops_core::reduce::{LOG_SUM_EXP, MAX};
+    /// use keops_core::{genred::Genred, parse::parse_formula, spec::Axis};
     /// let formula = parse_formula("x * y", None, &["x = Vi(2)", "y = Vj(2)"])?;
     /// let largest: Genred = Genred::from_formula(formula.clone(), &MAX, Axis::J)?;
     /// let (x, y) = (ndarray::array![[1.0, -1.0]], ndarray::array![[3.0, 4.0], [5.0, 2.0]]);
     /// assert_eq!(largest.call((&x, &y))?, ndarray::array![[5.0, -2.0]].into_dyn());
-    /// let of_vectors = Genred::<keops_core::genred::Reference>::from_formula(formula, &LOG_SUM_EXP, Axis::J);
+    /// let of_vectors =
+    ///     Genred::<keops_core::genred::Reference>::from_formula(formula, &LOG_SUM_EXP, Axis::J);
     /// assert!(of_vectors.is_err()); // takes a formula of dimension 1
     /// # Ok::<(), keops_core::error::Error>(())
     /// ```
@@ -289,8 +298,8 @@ impl<P: Place> Genred<P> {
     /// The same function at another place, as a device of one's own.
     ///
     /// ```
-    /// use keops_core::{genred::Genred, interp::Interpreter, reduce::SUM};
     /// use keops_core::spec::{Axis, Device};
+    /// use keops_core::{genred::Genred, interp::Interpreter, reduce::SUM};
     /// let device = Device::new(Interpreter::new());
     /// let sum: Genred = Genred::new("x", ["x = Vj(1)"], &SUM, Axis::J)?;
     /// let sum: Genred<Device> = sum.at(device.clone());
@@ -305,8 +314,8 @@ impl<P: Place> Genred<P> {
     /// does not allow is an error of the call.
     ///
     /// ```
-    /// use keops_core::{data::DType, genred::Genred, reduce::SUM};
     /// use keops_core::spec::{Axis, ReduceOptions, Scheme};
+    /// use keops_core::{data::DType, genred::Genred, reduce::SUM};
     /// let sum: Genred = Genred::new("y", ["y = Vj(1)"], &SUM, Axis::J)?;
     /// let wide = ReduceOptions { accumulate: Some(DType::F64), scheme: Scheme::Direct };
     /// let y = ndarray::array![[16_777_216f32], [1.0], [1.0]]; // 2^24
@@ -339,7 +348,8 @@ impl<P: Place> Genred<P> {
     ///
     /// ```
     /// use keops_core::{genred::Genred, reduce::ARG_MIN, spec::Axis};
-    /// let nearest: Genred = Genred::new("SqDist(x, y)", ["x = Vi(3)", "y = Vj(3)"], &ARG_MIN, Axis::J)?;
+    /// let nearest: Genred =
+    ///     Genred::new("SqDist(x, y)", ["x = Vi(3)", "y = Vj(3)"], &ARG_MIN, Axis::J)?;
     /// let computation = nearest.computation();
     /// assert_eq!(computation.inputs()[1].name, "y");
     /// assert!(computation.is_index(0));
@@ -490,8 +500,8 @@ impl<P: Place> Genred<P> {
     /// The result, in the element type of the arguments.
     ///
     /// ```
-    /// use keops_core::{data::Element, genred::Genred, reduce::SUM, spec::Axis};
     /// use half::f16;
+    /// use keops_core::{data::Element, genred::Genred, reduce::SUM, spec::Axis};
     /// use ndarray::array;
     /// let sum: Genred = Genred::new("x - y", ["x = Vi(1)", "y = Vj(1)"], &SUM, Axis::J)?;
     /// let (x, y) = (array![[1.0], [5.0]], array![[1.0], [2.0], [3.0]]);
@@ -572,7 +582,8 @@ impl<P: Place> Genred<P> {
     /// All results, in the compute type of the arguments; indices in i64.
     ///
     /// ```
-    /// use keops_core::{genred::{AsArg, Genred}, reduce::MAX_ARG_MAX, spec::Axis};
+    /// use keops_core::genred::{AsArg, Genred};
+    /// use keops_core::{reduce::MAX_ARG_MAX, spec::Axis};
     /// use ndarray::array;
     /// let largest: Genred = Genred::new("y", ["y = Vj(1)"], &MAX_ARG_MAX, Axis::J)?;
     /// let results = largest.run(&[array![[1.0], [4.0], [2.0]].as_arg()])?;
@@ -592,10 +603,12 @@ impl<P: Place> Genred<P> {
     ///
     /// ```
     /// use keops_core::genred::{AsArg, Genred};
-    /// use keops_core::{interp::Interpreter, ranges::Ranges, reduce::SUM, spec::{Axis, Device}};
+    /// use keops_core::spec::{Axis, Device};
+    /// use keops_core::{interp::Interpreter, ranges::Ranges, reduce::SUM};
     /// use ndarray::array;
     /// let sum: Genred = Genred::new("x * y", ["x = Vi(1)", "y = Vj(1)"], &SUM, Axis::J)?;
-    /// let (device, diagonal) = (Device::new(Interpreter::new()), Ranges::same_labels(&[0, 1], &[0, 1])?);
+    /// let (device, diagonal) =
+    ///     (Device::new(Interpreter::new()), Ranges::same_labels(&[0, 1], &[0, 1])?);
     /// let (x, y) = (array![[1.0], [2.0]], array![[3.0], [4.0]]);
     /// let out = sum.call_with(&device, &[x.as_arg(), y.as_arg()], Some(&diagonal))?;
     /// assert_eq!(out[0].to_f64(), array![[3.0], [8.0]].into_dyn());

@@ -576,12 +576,15 @@ impl<T, P: Place> LazyTensor<T, P> {
     /// The same matrix, to be reduced elsewhere: on a device of one's own, say.
     ///
     /// ```
-    /// use keops_core::{genred::Reference, interp::Interpreter, lazy::LazyTensor};
     /// use keops_core::spec::{Axis, Device};
+    /// use keops_core::{genred::Reference, interp::Interpreter, lazy::LazyTensor};
     /// let device = Device::new(Interpreter::new());
     /// let x = LazyTensor::<f64, Reference>::vi(ndarray::array![1.0, 2.0]).at(device);
     /// assert_eq!((&x + x.t()).sum(Axis::J)?, ndarray::array![[5.0], [7.0]].into_dyn());
-    /// assert_eq!((&x * x.t()).matmul(ndarray::array![1.0, 0.0])?, ndarray::array![1.0, 2.0].into_dyn());
+    /// assert_eq!(
+    ///     (&x * x.t()).matmul(ndarray::array![1.0, 0.0])?,
+    ///     ndarray::array![1.0, 2.0].into_dyn()
+    /// );
     /// # Ok::<(), keops_core::error::Error>(())
     /// ```
     pub fn at<Q: Place>(self, place: Q) -> LazyTensor<T, Q> {

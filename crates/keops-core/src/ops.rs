@@ -64,7 +64,8 @@ pub struct Value {
 /// How CPU targets compute an operation.
 ///
 /// ```
-/// use keops_core::{ops::{self, Code}, prim::Prim};
+/// use keops_core::ops::{self, Code};
+/// use keops_core::prim::Prim;
 /// assert!(matches!(ops::ADD.code, Code::Prim(Prim::Add)));
 /// assert!(matches!(ops::EXP.code, Code::Expand(_)));
 /// ```

@@ -81,7 +81,8 @@ const MAX_VARIABLES: usize = 1 << 12;
 ///
 /// ```
 /// use keops_core::parse::parse_formula;
-/// let formula = parse_formula("Exp(-SqDist(x, y)) * b", None, &["x = Vi(3)", "y = Vj(3)", "b = Vj(2)"])?;
+/// let formula =
+///     parse_formula("Exp(-SqDist(x, y)) * b", None, &["x = Vi(3)", "y = Vj(3)", "b = Vj(2)"])?;
 /// assert_eq!(formula.names, ["x", "y", "b"]);
 /// assert_eq!(formula.graph.dim(formula.root), 2);
 ///

@@ -183,7 +183,8 @@ impl Ranges {
     /// From the pattern over `j`; the one over `i` is derived by transposition.
     ///
     /// ```
-    /// use keops_core::{ranges::{Pattern, Ranges}, spec::Axis};
+    /// use keops_core::ranges::{Pattern, Ranges};
+    /// use keops_core::spec::Axis;
     /// let pattern = |blocks| Pattern { blocks, slices: vec![1, 2], reduced: vec![[0, 2], [1, 3]] };
     /// let ranges = Ranges::from_pattern(pattern(vec![[0, 1], [1, 2]]))?;
     /// assert_eq!(ranges.pattern(Axis::I).blocks, [[0, 1], [1, 2], [2, 3]]); // columns

@@ -85,7 +85,9 @@ pub struct ReductionDef {
 /// ```
 /// use keops_core::reduce::{self, Family};
 /// let selecting = reduce::ALL.iter().filter(|r| matches!(r.kind, Family::Select(_)));
-/// assert!(selecting.clone().any(|r| r.name == "KMin") && !selecting.clone().any(|r| r.name == "Sum"));
+/// assert!(
+///     selecting.clone().any(|r| r.name == "KMin") && !selecting.clone().any(|r| r.name == "Sum")
+/// );
 /// ```
 pub enum Family {
     /// Sums of lifted values.
@@ -99,7 +101,8 @@ pub enum Family {
 /// See [`ReductionDef`] for one of one's own.
 ///
 /// ```
-/// use keops_core::{graph::{Builder, Category}, reduce::{Family, SUM}};
+/// use keops_core::graph::{Builder, Category};
+/// use keops_core::reduce::{Family, SUM};
 /// let Family::Accumulate(sum) = &SUM.kind else { unreachable!("a sum accumulates") };
 /// let b = Builder::default();
 /// let f = b.fresh(3, Category::J);
@@ -126,7 +129,8 @@ pub struct Accumulate {
 /// A pivot and how sums follow when it moves.
 ///
 /// ```
-/// use keops_core::{graph::{Builder, Category}, reduce::{Family, LOG_SUM_EXP}};
+/// use keops_core::graph::{Builder, Category};
+/// use keops_core::reduce::{Family, LOG_SUM_EXP};
 /// let Family::Accumulate(lse) = &LOG_SUM_EXP.kind else { unreachable!("it accumulates") };
 /// let pivot = lse.pivot.as_ref().unwrap();
 /// assert!(!pivot.shown); // log(Σ exp(f - m)) + m is the same for all m

@@ -80,8 +80,8 @@ impl Axis {
 /// How sums inside a reduction are added up.
 ///
 /// ```
-/// use keops_core::{genred::Genred, reduce::SUM};
 /// use keops_core::spec::{Axis, ReduceOptions, Scheme};
+/// use keops_core::{genred::Genred, reduce::SUM};
 /// let sum: Genred = Genred::new("y", ["y = Vj(1)"], &SUM, Axis::J)?;
 /// let kahan = ReduceOptions { scheme: Scheme::Kahan, ..ReduceOptions::default() };
 /// let y = ndarray::array![[1e16], [1.0], [-1e16]]; // 1e16 + 1 is 1e16
@@ -104,8 +104,8 @@ pub enum Scheme {
 ///
 /// ```
 /// use keops_core::data::DType;
-/// use keops_core::{genred::Reference, lazy::LazyTensor};
 /// use keops_core::spec::{Axis, ReduceOptions, Scheme};
+/// use keops_core::{genred::Reference, lazy::LazyTensor};
 /// use ndarray::array;
 ///
 /// let large = LazyTensor::<f32, Reference>::vj(array![16_777_216.0, 1.0, 1.0]); // 2^24
@@ -124,14 +124,7 @@ pub struct ReduceOptions {
 /// How a backend adds up, as [`ReduceOptions`] and the type of the data say.
 ///
 /// ```
-/// # use keops_core::spec::{Axis, ReduceSpec};
-/// # use keops_core::{data::DType, parse::parse_formula, reduce};
-/// # fn spec(text: &str, aliases: &[&str], reduction: &'static reduce::ReductionDef) -> ReduceSpec {
-/// #     let f = parse_formula(text, None, aliases).unwrap();
-/// #     let (k, axis, dtype, options) = (1, Axis::J, DType::F32, Default::default());
-/// #     let (graph, formula, weight) = (f.graph, f.root, f.weight);
-/// #     ReduceSpec { graph, formula, weight, reduction, k, axis, vars: f.vars, names: f.names, dtype, options }
-/// # }
+#[doc = include_str!("spec/example.txt")]
 /// use keops_core::spec::{Accumulation, ReduceOptions};
 /// let spec = spec("x * y", &["x = Vi(1)", "y = Vj(1)"], &reduce::SUM);
 /// assert_eq!(spec.accumulation(), Accumulation::Block);
@@ -208,14 +201,7 @@ pub struct ReduceSpec {
 /// What an output holds.
 ///
 /// ```
-/// # use keops_core::spec::{Axis, ReduceSpec};
-/// # use keops_core::{data::DType, parse::parse_formula, reduce};
-/// # fn spec(text: &str, aliases: &[&str], reduction: &'static reduce::ReductionDef) -> ReduceSpec {
-/// #     let f = parse_formula(text, None, aliases).unwrap();
-/// #     let (k, axis, dtype, options) = (1, Axis::J, DType::F32, Default::default());
-/// #     let (graph, formula, weight) = (f.graph, f.root, f.weight);
-/// #     ReduceSpec { graph, formula, weight, reduction, k, axis, vars: f.vars, names: f.names, dtype, options }
-/// # }
+#[doc = include_str!("spec/example.txt")]
 /// use keops_core::spec::OutputSpec;
 /// let spec = spec("x * y", &["x = Vi(2)", "y = Vj(2)"], &reduce::MIN_ARG_MIN);
 /// let (value, index) = (OutputSpec { index: false, dim: 2 }, OutputSpec { index: true, dim: 2 });
@@ -233,14 +219,7 @@ impl ReduceSpec {
     /// Winners of each component: `k` for selections of several, else 1.
     ///
     /// ```
-    /// # use keops_core::spec::{Axis, ReduceSpec};
-    /// # use keops_core::{data::DType, parse::parse_formula, reduce};
-    /// # fn spec(text: &str, aliases: &[&str], reduction: &'static reduce::ReductionDef) -> ReduceSpec {
-    /// #     let f = parse_formula(text, None, aliases).unwrap();
-    /// #     let (k, axis, dtype, options) = (1, Axis::J, DType::F32, Default::default());
-    /// #     let (graph, formula, weight) = (f.graph, f.root, f.weight);
-    /// #     ReduceSpec { graph, formula, weight, reduction, k, axis, vars: f.vars, names: f.names, dtype, options }
-    /// # }
+    #[doc = include_str!("spec/example.txt")]
     /// let spec = spec("x * y", &["x = Vi(2)", "y = Vj(2)"], &reduce::MIN);
     /// assert_eq!(spec.winners(), 1);
     /// assert_eq!(ReduceSpec { reduction: &reduce::K_MIN, k: 3, ..spec }.winners(), 3);
@@ -254,14 +233,7 @@ impl ReduceSpec {
     /// How it adds up.
     ///
     /// ```
-    /// # use keops_core::spec::{Axis, ReduceSpec};
-    /// # use keops_core::{data::DType, parse::parse_formula, reduce};
-    /// # fn spec(text: &str, aliases: &[&str], reduction: &'static reduce::ReductionDef) -> ReduceSpec {
-    /// #     let f = parse_formula(text, None, aliases).unwrap();
-    /// #     let (k, axis, dtype, options) = (1, Axis::J, DType::F32, Default::default());
-    /// #     let (graph, formula, weight) = (f.graph, f.root, f.weight);
-    /// #     ReduceSpec { graph, formula, weight, reduction, k, axis, vars: f.vars, names: f.names, dtype, options }
-    /// # }
+    #[doc = include_str!("spec/example.txt")]
     /// use keops_core::spec::{Accumulation, ReduceOptions, Scheme};
     /// let spec = spec("x * y", &["x = Vi(2)", "y = Vj(2)"], &reduce::SUM);
     /// let options = ReduceOptions { scheme: Scheme::Kahan, accumulate: None };
@@ -279,14 +251,7 @@ impl ReduceSpec {
     /// The outputs in order.
     ///
     /// ```
-    /// # use keops_core::spec::{Axis, ReduceSpec};
-    /// # use keops_core::{data::DType, parse::parse_formula, reduce};
-    /// # fn spec(text: &str, aliases: &[&str], reduction: &'static reduce::ReductionDef) -> ReduceSpec {
-    /// #     let f = parse_formula(text, None, aliases).unwrap();
-    /// #     let (k, axis, dtype, options) = (1, Axis::J, DType::F32, Default::default());
-    /// #     let (graph, formula, weight) = (f.graph, f.root, f.weight);
-    /// #     ReduceSpec { graph, formula, weight, reduction, k, axis, vars: f.vars, names: f.names, dtype, options }
-    /// # }
+    #[doc = include_str!("spec/example.txt")]
     /// let spec = spec("x * y", &["x = Vi(2)", "y = Vj(2)"], &reduce::K_MIN_ARG_K_MIN);
     /// let outputs = ReduceSpec { k: 3, ..spec }.outputs();
     /// assert_eq!(outputs.iter().map(|o| (o.index, o.dim)).collect::<Vec<_>>(), [(false, 6), (true, 6)]);
@@ -309,14 +274,7 @@ impl ReduceSpec {
     /// Checks options and formula against each other.
     ///
     /// ```
-    /// # use keops_core::spec::{Axis, ReduceSpec};
-    /// # use keops_core::{data::DType, parse::parse_formula, reduce};
-    /// # fn spec(text: &str, aliases: &[&str], reduction: &'static reduce::ReductionDef) -> ReduceSpec {
-    /// #     let f = parse_formula(text, None, aliases).unwrap();
-    /// #     let (k, axis, dtype, options) = (1, Axis::J, DType::F32, Default::default());
-    /// #     let (graph, formula, weight) = (f.graph, f.root, f.weight);
-    /// #     ReduceSpec { graph, formula, weight, reduction, k, axis, vars: f.vars, names: f.names, dtype, options }
-    /// # }
+    #[doc = include_str!("spec/example.txt")]
     /// use keops_core::spec::{ReduceOptions, Scheme};
     /// let spec = spec("x * y", &["x = Vi(2)", "y = Vj(2)"], &reduce::SUM);
     /// assert!(spec.check().is_ok());
@@ -452,14 +410,7 @@ pub trait Backend: Send + Sync {
     /// Makes a reduction runnable.
     ///
     /// ```
-    /// # use keops_core::spec::{Axis, ReduceSpec};
-    /// # use keops_core::{data::DType, parse::parse_formula, reduce};
-    /// # fn spec(text: &str, aliases: &[&str], reduction: &'static reduce::ReductionDef) -> ReduceSpec {
-    /// #     let f = parse_formula(text, None, aliases).unwrap();
-    /// #     let (k, axis, dtype, options) = (1, Axis::J, DType::F32, Default::default());
-    /// #     let (graph, formula, weight) = (f.graph, f.root, f.weight);
-    /// #     ReduceSpec { graph, formula, weight, reduction, k, axis, vars: f.vars, names: f.names, dtype, options }
-    /// # }
+    #[doc = include_str!("spec/example.txt")]
     /// use keops_core::{interp::Interpreter, spec::Backend};
     /// let spec = spec("x * y", &["x = Vi(1)", "y = Vj(1)"], &reduce::SUM);
     /// let executable = Interpreter::new().compile(&spec)?; // `Device::compile` keeps it
@@ -475,14 +426,7 @@ pub trait Backend: Send + Sync {
 /// A compiled reduction.
 ///
 /// ```
-/// # use keops_core::spec::{Axis, ReduceSpec};
-/// # use keops_core::{data::DType, parse::parse_formula, reduce};
-/// # fn spec(text: &str, aliases: &[&str], reduction: &'static reduce::ReductionDef) -> ReduceSpec {
-/// #     let f = parse_formula(text, None, aliases).unwrap();
-/// #     let (k, axis, dtype, options) = (1, Axis::J, DType::F32, Default::default());
-/// #     let (graph, formula, weight) = (f.graph, f.root, f.weight);
-/// #     ReduceSpec { graph, formula, weight, reduction, k, axis, vars: f.vars, names: f.names, dtype, options }
-/// # }
+#[doc = include_str!("spec/example.txt")]
 /// use keops_core::data::{Buffer, Element};
 /// use keops_core::error::RunError;
 /// use keops_core::spec::{CheckedArgs, Executable};
@@ -508,14 +452,7 @@ pub trait Executable: Send + Sync {
     /// Runs on checked arguments; `out` was made by [`CheckedArgs::allocate`] or has those shapes.
     ///
     /// ```
-    /// # use keops_core::spec::{Axis, ReduceSpec};
-    /// # use keops_core::{data::DType, parse::parse_formula, reduce};
-    /// # fn spec(text: &str, aliases: &[&str], reduction: &'static reduce::ReductionDef) -> ReduceSpec {
-    /// #     let f = parse_formula(text, None, aliases).unwrap();
-    /// #     let (k, axis, dtype, options) = (1, Axis::J, DType::F32, Default::default());
-    /// #     let (graph, formula, weight) = (f.graph, f.root, f.weight);
-    /// #     ReduceSpec { graph, formula, weight, reduction, k, axis, vars: f.vars, names: f.names, dtype, options }
-    /// # }
+    #[doc = include_str!("spec/example.txt")]
     /// # use keops_core::genred::AsArg;
     /// # use keops_core::{interp::Interpreter, spec::{Backend, CheckedArgs, Device}};
     /// let spec = spec("x * y", &["x = Vi(2)", "y = Vj(2)"], &reduce::SUM); // of f32, over j
@@ -534,14 +471,7 @@ pub trait Executable: Send + Sync {
     /// The generated code in readable form, where there is one.
     ///
     /// ```
-    /// # use keops_core::spec::{Axis, ReduceSpec};
-    /// # use keops_core::{data::DType, parse::parse_formula, reduce};
-    /// # fn spec(text: &str, aliases: &[&str], reduction: &'static reduce::ReductionDef) -> ReduceSpec {
-    /// #     let f = parse_formula(text, None, aliases).unwrap();
-    /// #     let (k, axis, dtype, options) = (1, Axis::J, DType::F32, Default::default());
-    /// #     let (graph, formula, weight) = (f.graph, f.root, f.weight);
-    /// #     ReduceSpec { graph, formula, weight, reduction, k, axis, vars: f.vars, names: f.names, dtype, options }
-    /// # }
+    #[doc = include_str!("spec/example.txt")]
     /// # use keops_core::genred::AsArg;
     /// # use keops_core::{interp::Interpreter, spec::{Backend, CheckedArgs, Device}};
     /// let spec = spec("x * y", &["x = Vi(2)", "y = Vj(2)"], &reduce::SUM); // of f32, over j

@@ -132,7 +132,10 @@ impl Builder {
     ///
     /// ```
     /// use keops_core::{graph::Builder, parse::parse_formula};
-    /// let (f, g) = (parse_formula("Exp(x)", None, &["x = Vi(3)"])?, parse_formula("Sin(x)", None, &["x = Vi(3)"])?);
+    /// let (f, g) = (
+    ///     parse_formula("Exp(x)", None, &["x = Vi(3)"])?,
+    ///     parse_formula("Sin(x)", None, &["x = Vi(3)"])?,
+    /// );
     /// let b = Builder::default();
     /// let sum = b.import(&f.graph, f.root) + b.import(&g.graph, g.root);
     /// assert_eq!((sum.dim(), b.graph().len()), (3, 4)); // x is one node
@@ -145,7 +148,8 @@ impl Builder {
     /// Imports a formula with some variables replaced; `None` keeps one.
     ///
     /// ```
-    /// use keops_core::{graph::{Builder, Category}, parse::parse_formula};
+    /// use keops_core::graph::{Builder, Category};
+    /// use keops_core::parse::parse_formula;
     /// let f = parse_formula("Exp(x) * a", None, &["x = Vi(3)", "a = Pm(1)"])?;
     /// let b = Builder::default();
     /// let zero = b.lit(0.0);

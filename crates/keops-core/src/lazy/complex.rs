@@ -43,7 +43,10 @@ use std::panic::Location;
 /// let z = [C::new(3.0, 4.0), C::i()];
 /// let z = ComplexLazyTensor::<f64, Reference>::vi(array![z]); // (1, 2)
 /// assert_eq!(z.abs().sum(Axis::J)?, array![[5.0, 1.0]].into_dyn());
-/// assert_eq!((2 * z.conj()).sum(Axis::J)?, array![[C::new(6.0, -8.0), C::new(0.0, -2.0)]].into_dyn());
+/// assert_eq!(
+///     (2 * z.conj()).sum(Axis::J)?,
+///     array![[C::new(6.0, -8.0), C::new(0.0, -2.0)]].into_dyn()
+/// );
 /// # Ok::<(), keops_core::error::Error>(())
 /// ```
 pub struct ComplexLazyTensor<T, P = crate::genred::Reference> {
@@ -64,10 +67,7 @@ impl<T, P: Place> fmt::Debug for ComplexLazyTensor<T, P> {
 /// An array of complex numbers to take over, of any layout; see [`IntoArray`](super::IntoArray).
 ///
 /// ```
-/// # use keops_core::{genred::Reference, lazy::ComplexLazyTensor, spec::Axis};
-/// # use ndarray::array;
-/// # use num_complex::Complex64 as C;
-/// # type Complex = ComplexLazyTensor<f64, Reference>;
+#[doc = include_str!("complex_example.txt")]
 /// let z = array![[C::new(1.0, 2.0), C::new(3.0, 4.0)]];
 /// assert_eq!(Complex::vi(&z).shape()?, [1, 1, 2]); // a row of two complex components
 /// assert_eq!(Complex::vi(z.t()).shape()?, [2, 1, 1]);
@@ -165,10 +165,7 @@ impl<T: Element, P: Place + Default> ComplexLazyTensor<T, P> {
     /// shapes are an error that is carried.
     ///
     /// ```
-    /// # use keops_core::{genred::Reference, lazy::ComplexLazyTensor, spec::Axis};
-    /// # use ndarray::array;
-    /// # use num_complex::Complex64 as C;
-    /// # type Complex = ComplexLazyTensor<f64, Reference>;
+    #[doc = include_str!("complex_example.txt")]
     /// let z = Complex::vi(array![C::new(3.0, 4.0), C::i()]);
     /// assert_eq!(z.shape()?, [2, 1, 1]);
     /// assert_eq!(z.square_abs().sum(Axis::J)?, array![[25.0], [1.0]].into_dyn());
@@ -181,10 +178,7 @@ impl<T: Element, P: Place + Default> ComplexLazyTensor<T, P> {
     /// Rows indexed by `j`: an array of shape `(batch…, N, dim)`, or `(N)` for dimension 1.
     ///
     /// ```
-    /// # use keops_core::{genred::Reference, lazy::ComplexLazyTensor, spec::Axis};
-    /// # use ndarray::array;
-    /// # use num_complex::Complex64 as C;
-    /// # type Complex = ComplexLazyTensor<f64, Reference>;
+    #[doc = include_str!("complex_example.txt")]
     /// let z = Complex::vj(array![C::new(3.0, 4.0), C::i()]);
     /// assert_eq!(z.sum(Axis::J)?, array![[C::new(3.0, 5.0)]].into_dyn());
     /// # Ok::<(), keops_core::error::Error>(())
@@ -196,10 +190,7 @@ impl<T: Element, P: Place + Default> ComplexLazyTensor<T, P> {
     /// A parameter: an array of shape `(batch…, dim)`, or without axes for dimension 1.
     ///
     /// ```
-    /// # use keops_core::{genred::Reference, lazy::ComplexLazyTensor, spec::Axis};
-    /// # use ndarray::array;
-    /// # use num_complex::Complex64 as C;
-    /// # type Complex = ComplexLazyTensor<f64, Reference>;
+    #[doc = include_str!("complex_example.txt")]
     /// let (z, turn) = (Complex::vi(array![C::new(3.0, 4.0)]), Complex::pm(array![C::i()]));
     /// assert_eq!((z * turn).sum(Axis::J)?, array![[C::new(-4.0, 3.0)]].into_dyn());
     /// # Ok::<(), keops_core::error::Error>(())
@@ -211,10 +202,7 @@ impl<T: Element, P: Place + Default> ComplexLazyTensor<T, P> {
     /// From an array whose shape tells what it is: see [`LazyTensor::new`].
     ///
     /// ```
-    /// # use keops_core::{genred::Reference, lazy::ComplexLazyTensor, spec::Axis};
-    /// # use ndarray::array;
-    /// # use num_complex::Complex64 as C;
-    /// # type Complex = ComplexLazyTensor<f64, Reference>;
+    #[doc = include_str!("complex_example.txt")]
     /// let z = Complex::new(ndarray::Array3::<C>::zeros((1, 5, 2))); // (1, N, dim)
     /// assert_eq!(z.shape()?, [1, 5, 2]);
     /// assert!(Complex::new(ndarray::Array2::<C>::zeros((5, 2))).check().is_err());
@@ -240,10 +228,7 @@ impl<T: Element, P: Place> ComplexLazyTensor<T, P> {
     /// The sum over the index of an axis, of shape `(batch…, rows, dim)`.
     ///
     /// ```
-    /// # use keops_core::{genred::Reference, lazy::ComplexLazyTensor, spec::Axis};
-    /// # use ndarray::array;
-    /// # use num_complex::Complex64 as C;
-    /// # type Complex = ComplexLazyTensor<f64, Reference>;
+    #[doc = include_str!("complex_example.txt")]
     /// let (z, w) = (Complex::vi(array![C::new(1.0, 0.0), C::i()]), Complex::vj(array![C::i()]));
     /// let product = z * w;
     /// assert_eq!(product.sum(Axis::J)?, array![[C::i()], [C::new(-1.0, 0.0)]].into_dyn());
@@ -261,10 +246,7 @@ impl<T: Element, P: Place> ComplexLazyTensor<T, P> {
     /// parts alternate. With respect to `z = a + ib`, `vjp` gives the pairs (∂/∂a, ∂/∂b).
     ///
     /// ```
-    /// # use keops_core::{genred::Reference, lazy::ComplexLazyTensor, spec::Axis};
-    /// # use ndarray::array;
-    /// # use num_complex::Complex64 as C;
-    /// # type Complex = ComplexLazyTensor<f64, Reference>;
+    #[doc = include_str!("complex_example.txt")]
     /// let z = Complex::vi(array![C::new(3.0, 4.0)]);
     /// let square = (&z * &z).sum_reduction(Axis::J)?; // a² - b² + 2abi
     /// assert_eq!(square.call(())?, array![[-7.0, 24.0]].into_dyn());
@@ -284,11 +266,9 @@ impl<T: Element, P: Place> ComplexLazyTensor<T, P> {
     /// of shape `(batch…, M)`.
     ///
     /// ```
-    /// # use keops_core::{genred::Reference, lazy::ComplexLazyTensor, spec::Axis};
-    /// # use ndarray::array;
-    /// # use num_complex::Complex64 as C;
-    /// # type Complex = ComplexLazyTensor<f64, Reference>;
-    /// let k = Complex::vi(array![C::new(1.0, 0.0), C::i()]) * Complex::vj(array![C::i(), C::new(2.0, 0.0)]);
+    #[doc = include_str!("complex_example.txt")]
+    /// let k = Complex::vi(array![C::new(1.0, 0.0), C::i()])
+    ///     * Complex::vj(array![C::i(), C::new(2.0, 0.0)]);
     /// let b = array![C::new(1.0, 0.0), C::new(0.0, 1.0)];
     /// assert_eq!(k.matmul(b)?, array![C::new(0.0, 3.0), C::new(-3.0, 0.0)].into_dyn());
     /// # Ok::<(), keops_core::error::Error>(())
@@ -348,12 +328,12 @@ impl<T, P: Place + Default> ComplexLazyTensor<T, P> {
     /// A complex number: a parameter or, if its parts are whole numbers, a constant.
     ///
     /// ```
-    /// # use keops_core::{genred::Reference, lazy::ComplexLazyTensor, spec::Axis};
-    /// # use ndarray::array;
-    /// # use num_complex::Complex64 as C;
-    /// # type Complex = ComplexLazyTensor<f64, Reference>;
+    #[doc = include_str!("complex_example.txt")]
     /// let z = Complex::vi(array![C::new(3.0, 4.0)]);
-    /// assert_eq!((&z - Complex::scalar(C::new(1.0, 1.0))).abs().sum(Axis::J)?, array![[13f64.sqrt()]].into_dyn());
+    /// assert_eq!(
+    ///     (&z - Complex::scalar(C::new(1.0, 1.0))).abs().sum(Axis::J)?,
+    ///     array![[13f64.sqrt()]].into_dyn()
+    /// );
     /// # Ok::<(), keops_core::error::Error>(())
     /// ```
     #[track_caller]
@@ -365,10 +345,7 @@ impl<T, P: Place + Default> ComplexLazyTensor<T, P> {
     /// components, in which real and imaginary parts alternate.
     ///
     /// ```
-    /// # use keops_core::{genred::Reference, lazy::ComplexLazyTensor, spec::Axis};
-    /// # use ndarray::array;
-    /// # use num_complex::Complex64 as C;
-    /// # type Complex = ComplexLazyTensor<f64, Reference>;
+    #[doc = include_str!("complex_example.txt")]
     /// use keops_core::graph::Category;
     /// let square = Complex::var(0, 1, Category::I).square_abs().sum_reduction(Axis::J)?;
     /// assert_eq!(square.call((&array![[3.0, 4.0], [1.0, 0.0]],))?, array![[25.0], [1.0]].into_dyn());
@@ -455,10 +432,7 @@ impl<T, P: Place> ComplexLazyTensor<T, P> {
     /// The real LazyTensor behind it, of twice the dimension: real and imaginary parts alternate.
     ///
     /// ```
-    /// # use keops_core::{genred::Reference, lazy::ComplexLazyTensor, spec::Axis};
-    /// # use ndarray::array;
-    /// # use num_complex::Complex64 as C;
-    /// # type Complex = ComplexLazyTensor<f64, Reference>;
+    #[doc = include_str!("complex_example.txt")]
     /// let z = Complex::vi(array![C::new(3.0, 4.0)]);
     /// assert_eq!(z.interleaved().sum(Axis::J)?, array![[3.0, 4.0]].into_dyn());
     /// # Ok::<(), keops_core::error::Error>(())
@@ -469,11 +443,9 @@ impl<T, P: Place> ComplexLazyTensor<T, P> {
     /// The error that it carries, or that its arrays do not fit each other.
     ///
     /// ```
-    /// # use keops_core::{genred::Reference, lazy::ComplexLazyTensor, spec::Axis};
-    /// # use ndarray::array;
-    /// # use num_complex::Complex64 as C;
-    /// # type Complex = ComplexLazyTensor<f64, Reference>;
-    /// let (z, w) = (Complex::vi(array![[C::i(), C::i()]]), Complex::vj(array![[C::i(), C::i(), C::i()]]));
+    #[doc = include_str!("complex_example.txt")]
+    /// let (z, w) =
+    ///     (Complex::vi(array![[C::i(), C::i()]]), Complex::vj(array![[C::i(), C::i(), C::i()]]));
     /// assert!(z.check().is_ok() && (z * w).check().is_err()); // dimensions 2 and 3
     /// ```
     ///
@@ -485,10 +457,7 @@ impl<T, P: Place> ComplexLazyTensor<T, P> {
     /// Number of complex components of an entry.
     ///
     /// ```
-    /// # use keops_core::{genred::Reference, lazy::ComplexLazyTensor, spec::Axis};
-    /// # use ndarray::array;
-    /// # use num_complex::Complex64 as C;
-    /// # type Complex = ComplexLazyTensor<f64, Reference>;
+    #[doc = include_str!("complex_example.txt")]
     /// let z = Complex::vi(array![[C::i(), C::i()]]);
     /// assert_eq!((z.dim()?, z.interleaved().dim()?), (2, 4));
     /// # Ok::<(), keops_core::error::Error>(())
@@ -502,11 +471,9 @@ impl<T, P: Place> ComplexLazyTensor<T, P> {
     /// `(batch…, M, N, dim)`, of complex components.
     ///
     /// ```
-    /// # use keops_core::{genred::Reference, lazy::ComplexLazyTensor, spec::Axis};
-    /// # use ndarray::array;
-    /// # use num_complex::Complex64 as C;
-    /// # type Complex = ComplexLazyTensor<f64, Reference>;
-    /// let (z, w) = (Complex::vi(array![[C::i(), C::i()]]), Complex::vj(array![[C::i()], [C::i()], [C::i()]]));
+    #[doc = include_str!("complex_example.txt")]
+    /// let (z, w) =
+    ///     (Complex::vi(array![[C::i(), C::i()]]), Complex::vj(array![[C::i()], [C::i()], [C::i()]]));
     /// assert_eq!((z * w).shape()?, [1, 3, 2]); // w is used for both components of z
     /// # Ok::<(), keops_core::error::Error>(())
     /// ```
@@ -521,10 +488,7 @@ impl<T, P: Place> ComplexLazyTensor<T, P> {
     /// The (real) formula: see [`LazyTensor::formula`].
     ///
     /// ```
-    /// # use keops_core::{genred::Reference, lazy::ComplexLazyTensor, spec::Axis};
-    /// # use ndarray::array;
-    /// # use num_complex::Complex64 as C;
-    /// # type Complex = ComplexLazyTensor<f64, Reference>;
+    #[doc = include_str!("complex_example.txt")]
     /// let formula = Complex::vi(array![C::i()]).conj().formula()?;
     /// assert_eq!(formula.vars[0].dim, 2); // real and imaginary part
     /// # Ok::<(), keops_core::error::Error>(())
@@ -538,10 +502,7 @@ impl<T, P: Place> ComplexLazyTensor<T, P> {
     /// The transposed matrix: `i` and `j` exchanged, without conjugation.
     ///
     /// ```
-    /// # use keops_core::{genred::Reference, lazy::ComplexLazyTensor, spec::Axis};
-    /// # use ndarray::array;
-    /// # use num_complex::Complex64 as C;
-    /// # type Complex = ComplexLazyTensor<f64, Reference>;
+    #[doc = include_str!("complex_example.txt")]
     /// let k = Complex::vi(array![C::i(), C::i()]) + Complex::vj(array![C::i(), C::i(), C::i()]);
     /// assert_eq!(k.t().shape()?, [3, 2, 1]);
     /// # Ok::<(), keops_core::error::Error>(())
@@ -552,10 +513,7 @@ impl<T, P: Place> ComplexLazyTensor<T, P> {
     /// A name for a variable: see [`LazyTensor::named`].
     ///
     /// ```
-    /// # use keops_core::{genred::Reference, lazy::ComplexLazyTensor, spec::Axis};
-    /// # use ndarray::array;
-    /// # use num_complex::Complex64 as C;
-    /// # type Complex = ComplexLazyTensor<f64, Reference>;
+    #[doc = include_str!("complex_example.txt")]
     /// let z = Complex::vi(array![C::i(), C::i()]).named("signal");
     /// let short = Complex::vi(array![C::i()]);
     /// let e = (short + z).check().unwrap_err().to_string();
@@ -568,10 +526,7 @@ impl<T, P: Place> ComplexLazyTensor<T, P> {
     /// Accumulation type and scheme of sums: see [`LazyTensor::options`].
     ///
     /// ```
-    /// # use keops_core::{genred::Reference, lazy::ComplexLazyTensor, spec::Axis};
-    /// # use ndarray::array;
-    /// # use num_complex::Complex64 as C;
-    /// # type Complex = ComplexLazyTensor<f64, Reference>;
+    #[doc = include_str!("complex_example.txt")]
     /// use keops_core::spec::{ReduceOptions, Scheme};
     /// let kahan = ReduceOptions { scheme: Scheme::Kahan, accumulate: None };
     /// let z = Complex::vj(array![C::new(1e16, 0.0), C::new(1.0, 1.0), C::new(-1e16, 0.0)]);
@@ -584,10 +539,7 @@ impl<T, P: Place> ComplexLazyTensor<T, P> {
     /// Block-sparse ranges: entries outside count as absent. See [`LazyTensor::ranges`].
     ///
     /// ```
-    /// # use keops_core::{genred::Reference, lazy::ComplexLazyTensor, spec::Axis};
-    /// # use ndarray::array;
-    /// # use num_complex::Complex64 as C;
-    /// # type Complex = ComplexLazyTensor<f64, Reference>;
+    #[doc = include_str!("complex_example.txt")]
     /// use keops_core::ranges::Ranges;
     /// let z = Complex::vi(array![C::i(), C::i()]) + Complex::vj(array![C::i(), C::i()]);
     /// let diagonal = Ranges::same_labels(&[0, 1], &[0, 1])?;
@@ -601,10 +553,7 @@ impl<T, P: Place> ComplexLazyTensor<T, P> {
     /// The same matrix, to be reduced elsewhere: see [`LazyTensor::at`].
     ///
     /// ```
-    /// # use keops_core::{genred::Reference, lazy::ComplexLazyTensor, spec::Axis};
-    /// # use ndarray::array;
-    /// # use num_complex::Complex64 as C;
-    /// # type Complex = ComplexLazyTensor<f64, Reference>;
+    #[doc = include_str!("complex_example.txt")]
     /// use keops_core::{interp::Interpreter, spec::Device};
     /// let z = Complex::vi(array![C::i()]).at(Device::new(Interpreter::new()));
     /// assert_eq!(z.conj().sum(Axis::J)?, array![[-C::i()]].into_dyn());
@@ -616,10 +565,7 @@ impl<T, P: Place> ComplexLazyTensor<T, P> {
     /// `len` components from `start`, counted from 0.
     ///
     /// ```
-    /// # use keops_core::{genred::Reference, lazy::ComplexLazyTensor, spec::Axis};
-    /// # use ndarray::array;
-    /// # use num_complex::Complex64 as C;
-    /// # type Complex = ComplexLazyTensor<f64, Reference>;
+    #[doc = include_str!("complex_example.txt")]
     /// let z = Complex::vi(array![[C::new(1.0, 2.0), C::new(3.0, 4.0), C::new(5.0, 6.0)]]);
     /// let last = array![[C::new(3.0, 4.0), C::new(5.0, 6.0)]];
     /// assert_eq!(z.extract(1, 2).sum(Axis::J)?, last.into_dyn());
@@ -633,10 +579,7 @@ impl<T, P: Place> ComplexLazyTensor<T, P> {
     /// Component `index`, counted from 0.
     ///
     /// ```
-    /// # use keops_core::{genred::Reference, lazy::ComplexLazyTensor, spec::Axis};
-    /// # use ndarray::array;
-    /// # use num_complex::Complex64 as C;
-    /// # type Complex = ComplexLazyTensor<f64, Reference>;
+    #[doc = include_str!("complex_example.txt")]
     /// let z = Complex::vi(array![[C::new(1.0, 2.0), C::new(3.0, 4.0)]]);
     /// assert_eq!(z.elem(1).sum(Axis::J)?, array![[C::new(3.0, 4.0)]].into_dyn());
     /// assert!(z.elem(2).check().is_err());
@@ -664,10 +607,7 @@ impl<T, P: Place> ComplexLazyTensor<T, P> {
     /// The components of `other` after those of `self`.
     ///
     /// ```
-    /// # use keops_core::{genred::Reference, lazy::ComplexLazyTensor, spec::Axis};
-    /// # use ndarray::array;
-    /// # use num_complex::Complex64 as C;
-    /// # type Complex = ComplexLazyTensor<f64, Reference>;
+    #[doc = include_str!("complex_example.txt")]
     /// let z = Complex::vi(array![C::new(1.0, 2.0)]);
     /// assert_eq!(z.concat(&z.conj()).concat(7).dim()?, 3);
     /// # Ok::<(), keops_core::error::Error>(())
@@ -679,10 +619,7 @@ impl<T, P: Place> ComplexLazyTensor<T, P> {
     /// Scalar product `Σ_k a_k b_k`, without conjugation.
     ///
     /// ```
-    /// # use keops_core::{genred::Reference, lazy::ComplexLazyTensor, spec::Axis};
-    /// # use ndarray::array;
-    /// # use num_complex::Complex64 as C;
-    /// # type Complex = ComplexLazyTensor<f64, Reference>;
+    #[doc = include_str!("complex_example.txt")]
     /// let z = Complex::vi(array![[C::new(1.0, 2.0), C::i()]]);
     /// assert_eq!(z.scalprod(z.conj()).sum(Axis::J)?, array![[C::new(6.0, 0.0)]].into_dyn()); // |z|²
     /// # Ok::<(), keops_core::error::Error>(())

@@ -226,7 +226,10 @@ impl<T, P: Place + Default> LazyTensor<T, P> {
     /// # use ndarray::array;
     /// # type Lazy = LazyTensor<f64, Reference>;
     /// let x = Lazy::vi(array![10.0, 20.0]);
-    /// assert_eq!((x + Lazy::iota(3)).sum(Axis::J)?, array![[10.0, 11.0, 12.0], [20.0, 21.0, 22.0]].into_dyn());
+    /// assert_eq!(
+    ///     (x + Lazy::iota(3)).sum(Axis::J)?,
+    ///     array![[10.0, 11.0, 12.0], [20.0, 21.0, 22.0]].into_dyn()
+    /// );
     /// assert!(Lazy::iota(0).check().is_err());
     /// # Ok::<(), keops_core::error::Error>(())
     /// ```

@@ -39,7 +39,8 @@ impl<P: Place + Default> Genred<P> {
     /// arguments. See [`crate::parse`] for the syntax.
     ///
     /// ```
-    /// use keops_core::{genred::{Genred, Reference}, reduce::SUM, spec::Axis};
+    /// use keops_core::genred::{Genred, Reference};
+    /// use keops_core::{reduce::SUM, spec::Axis};
     /// use ndarray::array;
     /// let dots: Genred = Genred::new("(x | y)", ["x = Vi(2)", "y = Vj(2)"], &SUM, Axis::J)?;
     /// let (x, y) = (array![[1.0, 2.0]], array![[3.0, 4.0], [5.0, 6.0]]);
@@ -69,8 +70,7 @@ impl<P: Place + Default> Genred<P> {
     /// use ndarray::array;
     ///
     /// let aliases = ["x = Vi(1)", "y = Vj(1)", "b = Vj(2)"];
-    /// let attention: Genred =
-    ///     Genred::weighted("x * y", "b", aliases, &SUM_SOFT_MAX_WEIGHT, Axis::J)?;
+    /// let attention: Genred = Genred::weighted("x * y", "b", aliases, &SUM_SOFT_MAX_WEIGHT, Axis::J)?;
     /// let (x, y, b) = (array![[0.0]], array![[1.0], [5.0]], array![[1.0, 2.0], [3.0, 6.0]]);
     /// assert_eq!(attention.call((&x, &y, &b))?, array![[2.0, 4.0]].into_dyn());
     /// # Ok::<(), keops_core::error::Error>(())
@@ -104,7 +104,8 @@ impl<P: Place + Default> Genred<P> {
     /// ```
     /// use keops_core::genred::Genred;
     /// use ndarray::array;
-    /// let nearest: Genred = Genred::from_text("ArgKMin_Reduction(SqDist(x, y), 2, 0)", ["x = Vi(1)", "y = Vj(1)"])?;
+    /// let nearest: Genred =
+    ///     Genred::from_text("ArgKMin_Reduction(SqDist(x, y), 2, 0)", ["x = Vi(1)", "y = Vj(1)"])?;
     /// let found = nearest.call_indices((&array![[0.0]], &array![[5.0], [1.0], [-2.0]]))?;
     /// assert_eq!(found, array![[1, 2]].into_dyn());
     /// # Ok::<(), keops_core::error::Error>(())

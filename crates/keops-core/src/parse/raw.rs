@@ -40,7 +40,8 @@ enum Raw {
 /// use ndarray::array;
 /// let aliases = ["x = Vi(1)", "y = Vj(1)", "e = Vi(1)", "saved = Vi(1)"];
 /// let (x, y, e) = (array![[2.0]], array![[5.0], [7.0]], array![[10.0]]);
-/// let sum: Genred<Reference> = parse_reduction("Sum_Reduction(Square(x) * y, 0)", &aliases[..2])?.into();
+/// let sum: Genred<Reference> =
+///     parse_reduction("Sum_Reduction(Square(x) * y, 0)", &aliases[..2])?.into();
 /// assert_eq!(sum.call((&x, &y))?, array![[48.0]].into_dyn());
 /// let gradient = "Grad_WithSavedForward(Sum_Reduction(Square(x) * y, 0), x, e, saved)";
 /// let gradient: Genred<Reference> = parse_reduction(gradient, &aliases)?.into();

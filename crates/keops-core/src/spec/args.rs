@@ -10,14 +10,7 @@ use crate::spec::Axis;
 /// Arguments that fit a [`ReduceSpec`]: types, shapes, batches and ranges are checked.
 ///
 /// ```
-/// # use keops_core::spec::{Axis, ReduceSpec};
-/// # use keops_core::{data::DType, parse::parse_formula, reduce};
-/// # fn spec(text: &str, aliases: &[&str], reduction: &'static reduce::ReductionDef) -> ReduceSpec {
-/// #     let f = parse_formula(text, None, aliases).unwrap();
-/// #     let (k, axis, dtype, options) = (1, Axis::J, DType::F32, Default::default());
-/// #     let (graph, formula, weight) = (f.graph, f.root, f.weight);
-/// #     ReduceSpec { graph, formula, weight, reduction, k, axis, vars: f.vars, names: f.names, dtype, options }
-/// # }
+#[doc = include_str!("example.txt")]
 /// use keops_core::{data::Buffer, genred::AsArg, interp::Interpreter, spec::{Backend, CheckedArgs}};
 /// use ndarray::array;
 /// let spec = spec("x * y", &["x = Vi(1)", "y = Vj(1)"], &reduce::SUM);
@@ -41,14 +34,7 @@ impl<'a> CheckedArgs<'a> {
     /// Checks arguments. `rows_i`, `rows_j` give the numbers of rows where no argument does.
     ///
     /// ```
-    /// # use keops_core::spec::{Axis, ReduceSpec};
-    /// # use keops_core::{data::DType, parse::parse_formula, reduce};
-    /// # fn spec(text: &str, aliases: &[&str], reduction: &'static reduce::ReductionDef) -> ReduceSpec {
-    /// #     let f = parse_formula(text, None, aliases).unwrap();
-    /// #     let (k, axis, dtype, options) = (1, Axis::J, DType::F32, Default::default());
-    /// #     let (graph, formula, weight) = (f.graph, f.root, f.weight);
-    /// #     ReduceSpec { graph, formula, weight, reduction, k, axis, vars: f.vars, names: f.names, dtype, options }
-    /// # }
+    #[doc = include_str!("example.txt")]
     /// use keops_core::{genred::AsArg, spec::CheckedArgs};
     /// use ndarray::Array3;
     /// let spec = spec("x * y", &["x = Vi(2)", "y = Vj(2)"], &reduce::SUM);
@@ -169,14 +155,7 @@ impl<'a> CheckedArgs<'a> {
     /// The arguments in order.
     ///
     /// ```
-    /// # use keops_core::spec::{Axis, ReduceSpec};
-    /// # use keops_core::{data::DType, parse::parse_formula, reduce};
-    /// # fn spec(text: &str, aliases: &[&str], reduction: &'static reduce::ReductionDef) -> ReduceSpec {
-    /// #     let f = parse_formula(text, None, aliases).unwrap();
-    /// #     let (k, axis, dtype, options) = (1, Axis::J, DType::F32, Default::default());
-    /// #     let (graph, formula, weight) = (f.graph, f.root, f.weight);
-    /// #     ReduceSpec { graph, formula, weight, reduction, k, axis, vars: f.vars, names: f.names, dtype, options }
-    /// # }
+    #[doc = include_str!("example.txt")]
     /// # use keops_core::genred::AsArg;
     /// # use keops_core::{interp::Interpreter, spec::{Backend, CheckedArgs, Device}};
     /// let spec = spec("x * y", &["x = Vi(2)", "y = Vj(2)"], &reduce::SUM); // of f32, over j
@@ -192,14 +171,7 @@ impl<'a> CheckedArgs<'a> {
     /// Rows of the result.
     ///
     /// ```
-    /// # use keops_core::spec::{Axis, ReduceSpec};
-    /// # use keops_core::{data::DType, parse::parse_formula, reduce};
-    /// # fn spec(text: &str, aliases: &[&str], reduction: &'static reduce::ReductionDef) -> ReduceSpec {
-    /// #     let f = parse_formula(text, None, aliases).unwrap();
-    /// #     let (k, axis, dtype, options) = (1, Axis::J, DType::F32, Default::default());
-    /// #     let (graph, formula, weight) = (f.graph, f.root, f.weight);
-    /// #     ReduceSpec { graph, formula, weight, reduction, k, axis, vars: f.vars, names: f.names, dtype, options }
-    /// # }
+    #[doc = include_str!("example.txt")]
     /// # use keops_core::genred::AsArg;
     /// # use keops_core::{interp::Interpreter, spec::{Backend, CheckedArgs, Device}};
     /// let spec = spec("x * y", &["x = Vi(2)", "y = Vj(2)"], &reduce::SUM); // of f32, over j
@@ -215,14 +187,7 @@ impl<'a> CheckedArgs<'a> {
     /// Rows that are reduced.
     ///
     /// ```
-    /// # use keops_core::spec::{Axis, ReduceSpec};
-    /// # use keops_core::{data::DType, parse::parse_formula, reduce};
-    /// # fn spec(text: &str, aliases: &[&str], reduction: &'static reduce::ReductionDef) -> ReduceSpec {
-    /// #     let f = parse_formula(text, None, aliases).unwrap();
-    /// #     let (k, axis, dtype, options) = (1, Axis::J, DType::F32, Default::default());
-    /// #     let (graph, formula, weight) = (f.graph, f.root, f.weight);
-    /// #     ReduceSpec { graph, formula, weight, reduction, k, axis, vars: f.vars, names: f.names, dtype, options }
-    /// # }
+    #[doc = include_str!("example.txt")]
     /// # use keops_core::genred::AsArg;
     /// # use keops_core::{interp::Interpreter, spec::{Backend, CheckedArgs, Device}};
     /// let spec = spec("x * y", &["x = Vi(2)", "y = Vj(2)"], &reduce::SUM); // of f32, over j
@@ -238,14 +203,7 @@ impl<'a> CheckedArgs<'a> {
     /// Batch shape.
     ///
     /// ```
-    /// # use keops_core::spec::{Axis, ReduceSpec};
-    /// # use keops_core::{data::DType, parse::parse_formula, reduce};
-    /// # fn spec(text: &str, aliases: &[&str], reduction: &'static reduce::ReductionDef) -> ReduceSpec {
-    /// #     let f = parse_formula(text, None, aliases).unwrap();
-    /// #     let (k, axis, dtype, options) = (1, Axis::J, DType::F32, Default::default());
-    /// #     let (graph, formula, weight) = (f.graph, f.root, f.weight);
-    /// #     ReduceSpec { graph, formula, weight, reduction, k, axis, vars: f.vars, names: f.names, dtype, options }
-    /// # }
+    #[doc = include_str!("example.txt")]
     /// # use keops_core::genred::AsArg;
     /// # use keops_core::{interp::Interpreter, spec::{Backend, CheckedArgs, Device}};
     /// let spec = spec("x * y", &["x = Vi(2)", "y = Vj(2)"], &reduce::SUM); // of f32, over j
@@ -261,14 +219,7 @@ impl<'a> CheckedArgs<'a> {
     /// Number of batch elements.
     ///
     /// ```
-    /// # use keops_core::spec::{Axis, ReduceSpec};
-    /// # use keops_core::{data::DType, parse::parse_formula, reduce};
-    /// # fn spec(text: &str, aliases: &[&str], reduction: &'static reduce::ReductionDef) -> ReduceSpec {
-    /// #     let f = parse_formula(text, None, aliases).unwrap();
-    /// #     let (k, axis, dtype, options) = (1, Axis::J, DType::F32, Default::default());
-    /// #     let (graph, formula, weight) = (f.graph, f.root, f.weight);
-    /// #     ReduceSpec { graph, formula, weight, reduction, k, axis, vars: f.vars, names: f.names, dtype, options }
-    /// # }
+    #[doc = include_str!("example.txt")]
     /// # use keops_core::genred::AsArg;
     /// # use keops_core::{interp::Interpreter, spec::{Backend, CheckedArgs, Device}};
     /// let spec = spec("x * y", &["x = Vi(2)", "y = Vj(2)"], &reduce::SUM); // of f32, over j
@@ -285,14 +236,7 @@ impl<'a> CheckedArgs<'a> {
     /// `b` is below [`CheckedArgs::batches`]; the last axis runs fastest.
     ///
     /// ```
-    /// # use keops_core::spec::{Axis, ReduceSpec};
-    /// # use keops_core::{data::DType, parse::parse_formula, reduce};
-    /// # fn spec(text: &str, aliases: &[&str], reduction: &'static reduce::ReductionDef) -> ReduceSpec {
-    /// #     let f = parse_formula(text, None, aliases).unwrap();
-    /// #     let (k, axis, dtype, options) = (1, Axis::J, DType::F32, Default::default());
-    /// #     let (graph, formula, weight) = (f.graph, f.root, f.weight);
-    /// #     ReduceSpec { graph, formula, weight, reduction, k, axis, vars: f.vars, names: f.names, dtype, options }
-    /// # }
+    #[doc = include_str!("example.txt")]
     /// # use keops_core::genred::AsArg;
     /// # use keops_core::{interp::Interpreter, spec::{Backend, CheckedArgs, Device}};
     /// let spec = spec("x * y", &["x = Vi(2)", "y = Vj(2)"], &reduce::SUM); // of f32, over j
@@ -313,14 +257,7 @@ impl<'a> CheckedArgs<'a> {
     /// Block-sparse ranges.
     ///
     /// ```
-    /// # use keops_core::spec::{Axis, ReduceSpec};
-    /// # use keops_core::{data::DType, parse::parse_formula, reduce};
-    /// # fn spec(text: &str, aliases: &[&str], reduction: &'static reduce::ReductionDef) -> ReduceSpec {
-    /// #     let f = parse_formula(text, None, aliases).unwrap();
-    /// #     let (k, axis, dtype, options) = (1, Axis::J, DType::F32, Default::default());
-    /// #     let (graph, formula, weight) = (f.graph, f.root, f.weight);
-    /// #     ReduceSpec { graph, formula, weight, reduction, k, axis, vars: f.vars, names: f.names, dtype, options }
-    /// # }
+    #[doc = include_str!("example.txt")]
     /// # use keops_core::genred::AsArg;
     /// # use keops_core::{interp::Interpreter, spec::{Backend, CheckedArgs, Device}};
     /// let spec = spec("x * y", &["x = Vi(2)", "y = Vj(2)"], &reduce::SUM); // of f32, over j
@@ -337,14 +274,7 @@ impl<'a> CheckedArgs<'a> {
     /// `(batch…, rows, dim)`.
     ///
     /// ```
-    /// # use keops_core::spec::{Axis, ReduceSpec};
-    /// # use keops_core::{data::DType, parse::parse_formula, reduce};
-    /// # fn spec(text: &str, aliases: &[&str], reduction: &'static reduce::ReductionDef) -> ReduceSpec {
-    /// #     let f = parse_formula(text, None, aliases).unwrap();
-    /// #     let (k, axis, dtype, options) = (1, Axis::J, DType::F32, Default::default());
-    /// #     let (graph, formula, weight) = (f.graph, f.root, f.weight);
-    /// #     ReduceSpec { graph, formula, weight, reduction, k, axis, vars: f.vars, names: f.names, dtype, options }
-    /// # }
+    #[doc = include_str!("example.txt")]
     /// # use keops_core::genred::AsArg;
     /// # use keops_core::{interp::Interpreter, spec::{Backend, CheckedArgs, Device}};
     /// let spec = spec("x * y", &["x = Vi(2)", "y = Vj(2)"], &reduce::SUM); // of f32, over j

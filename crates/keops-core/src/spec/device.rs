@@ -24,7 +24,8 @@ struct Shared {
 /// A backend with its cache of compiled reductions. Cheap to clone; clones share the cache.
 ///
 /// ```
-/// use keops_core::{genred::Genred, interp::Interpreter, reduce::SUM, spec::{Axis, Device}};
+/// use keops_core::spec::{Axis, Device};
+/// use keops_core::{genred::Genred, interp::Interpreter, reduce::SUM};
 /// let device = Device::new(Interpreter::new());
 /// for _ in 0..10 {
 ///     let sum: Genred = Genred::new("Exp(y)", ["y = Vj(1)"], &SUM, Axis::J)?;
@@ -93,14 +94,7 @@ impl Device {
     /// at once the first compiles, and the others wait for it. Failures are not kept.
     ///
     /// ```
-    /// # use keops_core::spec::{Axis, ReduceSpec};
-    /// # use keops_core::{data::DType, parse::parse_formula, reduce};
-    /// # fn spec(text: &str, aliases: &[&str], reduction: &'static reduce::ReductionDef) -> ReduceSpec {
-    /// #     let f = parse_formula(text, None, aliases).unwrap();
-    /// #     let (k, axis, dtype, options) = (1, Axis::J, DType::F32, Default::default());
-    /// #     let (graph, formula, weight) = (f.graph, f.root, f.weight);
-    /// #     ReduceSpec { graph, formula, weight, reduction, k, axis, vars: f.vars, names: f.names, dtype, options }
-    /// # }
+    #[doc = include_str!("example.txt")]
     /// # use keops_core::genred::AsArg;
     /// # use keops_core::{interp::Interpreter, spec::{Backend, CheckedArgs, Device}};
     /// let spec = spec("x * y", &["x = Vi(2)", "y = Vj(2)"], &reduce::SUM); // of f32, over j
