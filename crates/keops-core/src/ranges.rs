@@ -15,8 +15,10 @@
 //! ```
 
 mod clusters;
+mod grid;
 
 pub use clusters::{MAX_CLUSTERS, cluster_ranges, sort_clusters};
+pub use grid::{cluster_centroids, grid_cluster};
 
 use crate::error::InputError;
 use crate::spec::Axis;

@@ -172,22 +172,27 @@ fn weighted<'g>(e: Ex<'g>, w: Option<Ex<'g>>) -> Ex<'g> {
     w.map_or(e, |w| e * w)
 }
 
+/// At least 0 where `x` is this infinity, else negative or NaN.
+fn is_infinite<'g>(x: Ex<'g>, infinity: f64) -> Ex<'g> {
+    Ex::apply(&crate::ops::EQUAL, &[x, x.lit(infinity)]) - 1.0
+}
 /// `exp(f - out)`, where `out` is the log-sum-exp of `f`: 0 where both are -inf, so that rows in
 /// which every entry is masked by -inf have gradient 0 (and do not spoil the others).
 fn softmax<'g>(f: Ex<'g>, out: Ex<'g>) -> Ex<'g> {
-    let nothing = -(out + f64::from(f32::MAX));
+    let nothing = is_infinite(out, f64::NEG_INFINITY);
     (f - Ex::apply(&crate::ops::IF_ELSE, &[nothing, f.lit(0.0), out])).un(&crate::ops::EXP)
 }
 /// The maximum that a pivot stands for, by the sum of `exp(f - pivot)`: that is 0 where there is
 /// no entry above -inf (the pivot is kept within the finite range), inf where one is +inf, and
-/// NaN where one is NaN; there a pivot beyond f32 counts as infinite.
+/// NaN where one is NaN; there a pivot at the end of the range counts as infinite.
 fn extended<'g>(m: Ex<'g>, total: Ex<'g>) -> Ex<'g> {
     let (inf, if_else) = (m.lit(f64::INFINITY), |x: &[_]| Ex::apply(&crate::ops::IF_ELSE, x));
-    let limit = f64::from(f32::MAX);
-    let beside_nan = if_else(&[-(m + limit), -inf, if_else(&[m - limit, inf, m])]);
+    // Infinite for the last of the finite numbers, in any type.
+    let past = m * (1.0 + 2f64.powi(-20));
+    let (low, high) = (is_infinite(past, f64::NEG_INFINITY), is_infinite(past, f64::INFINITY));
+    let beside_nan = if_else(&[low, -inf, if_else(&[high, inf, m])]);
     let some = if_else(&[total, m, beside_nan]);
-    let over = Ex::apply(&crate::ops::EQUAL, &[total, inf]);
-    if_else(&[over - 1.0, inf, if_else(&[-total, -inf, some])])
+    if_else(&[is_infinite(total, f64::INFINITY), inf, if_else(&[-total, -inf, some])])
 }
 
 /// `Σ f`
@@ -240,7 +245,7 @@ pub static LOG_SUM_EXP: ReductionDef = ReductionDef {
             None => softmax(f, out),
             // The result is -inf also where the weights add up to 0: the mask is that of f.
             Some(w) => {
-                let masked = -(f + f64::from(f32::MAX));
+                let masked = is_infinite(f, f64::NEG_INFINITY);
                 let d = Ex::apply(&crate::ops::IF_ELSE, &[masked, f, f - out]);
                 d.un(&crate::ops::EXP) * w
             }

@@ -332,6 +332,35 @@ fn log_sum_exp_by_hand() {
     }
 }
 
+/// Only -inf counts as masked: a number beyond the range of f32 is one in f64.
+#[test]
+fn masks_are_those_of_the_type() {
+    let far = -1e39;
+    let (x, y) = (ArrayD::from_elem(IxDyn(&[1, 1]), far), ArrayD::zeros(IxDyn(&[1, 1])));
+    let one = ArrayD::from_elem(IxDyn(&[1, 1]), 1.0);
+    let aliases = ["x = Vi(1)", "y = Vj(1)", "w = Vj(1)"];
+    let gradient = |g: &Genred, of: &str, x: &ArrayD<f64>, w: Option<&ArrayD<f64>>| {
+        let args = [Some(x), Some(&y), w, Some(&one)].into_iter().flatten().cloned();
+        call(&g.vjp(of).unwrap(), &args.collect::<Vec<_>>())[0][[0, 0]]
+    };
+    let lse = Genred::new("x + y", &aliases[..2], &LOG_SUM_EXP, Axis::J).unwrap();
+    assert_eq!(gradient(&lse, "x", &x, None), 1.0);
+    let masked = ArrayD::from_elem(IxDyn(&[1, 1]), f64::NEG_INFINITY);
+    assert_eq!(gradient(&lse, "x", &masked, None), 0.0);
+    for r in [&LOG_SUM_EXP, &SUM_SOFT_MAX_WEIGHT] {
+        let g = Genred::weighted("x + y", "w", aliases, r, Axis::J).unwrap();
+        assert_eq!(gradient(&g, "w", &x, Some(&one)), 1.0, "{}", r.name);
+        assert_eq!(gradient(&g, "w", &masked, Some(&one)), 0.0, "{}", r.name);
+    }
+    // A maximum that is shown stays a number beside NaN, if it is one in its type.
+    let shown = Genred::new("x + y", &aliases[..2], &MAX_SUM_SHIFT_EXP, Axis::J).unwrap();
+    let columns = ArrayD::from_shape_vec(IxDyn(&[2, 1]), vec![0.0, f64::NAN]).unwrap();
+    for (x, m) in [(far, far), (-far, -far), (f64::NEG_INFINITY, f64::NEG_INFINITY)] {
+        let x = ArrayD::from_elem(IxDyn(&[1, 1]), x);
+        assert_eq!(call(&shown, &[x, columns.clone()])[0][[0, 0]], m);
+    }
+}
+
 /// Views of any layout, and all element types, in gradients.
 #[test]
 fn layouts_and_element_types() {

@@ -2,7 +2,8 @@
 
 use super::{Below, Built, CompositeDef, Drawn, Literal, dim, dims, entry, fail, limit};
 use crate::error::DimError;
-use crate::graph::Ex;
+use crate::graph::{Ex, FoldOp};
+use crate::ops::{ABS, FLOOR, LOG, POWF};
 
 /// Largest side of a matrix that is inverted by its cofactors.
 const MAX_SIDE: usize = 4;
@@ -51,8 +52,8 @@ pub(super) const ALL: &[CompositeDef] = &[
     })
     .drawn(|below| (vec![[1, 4, 9, 16][below(4)]], vec![])),
     entry("MatInv", 1, "MatInv(A): inverse of a matrix of at most 4 × 4", |x, _| {
-        let m = Small::new("MatInv", x[0])?;
-        Ok(m.adjugate() / m.determinant())
+        let (m, scale) = Small::scaled("MatInv", x[0])?;
+        Ok(m.adjugate() / m.determinant() * scale)
     })
     .drawn(|below| (vec![[1, 4, 9, 16][below(4)]], vec![])),
     entry("MatSolve", 2, "MatSolve(A, B): A⁻¹ B, A of at most 4 × 4, B of as many rows", mat_solve)
@@ -63,12 +64,12 @@ pub(super) const ALL: &[CompositeDef] = &[
 ];
 
 fn mat_solve<'g>(x: &[Ex<'g>], _: &[Literal]) -> Built<'g> {
-    let m = Small::new("MatSolve", x[0])?;
+    let (m, scale) = Small::scaled("MatSolve", x[0])?;
     let (n, p) = (m.n, x[1].dim() / m.n);
     if n * p != x[1].dim() || p == 0 {
         return fail("MatSolve", format!("dimensions {0}·{0} and {0}·p", n), dims(x));
     }
-    let product = [(m.adjugate(), &[0, 2][..]), (x[1], &[2, 1])];
+    let product = [(m.adjugate(), &[0, 2][..]), (x[1] * scale, &[2, 1])];
     Ok(x[0].contract(vec![n, p, n], &product, &[0, 1]) / m.determinant())
 }
 
@@ -202,6 +203,19 @@ impl<'g> Small<'g> {
             );
         };
         Ok(Small { n, entries: (0..n * n).map(|k| a.pick(k, 1, 1)).collect() })
+    }
+    /// The matrix times a power of two, and that power, such that products of four entries neither
+    /// overflow nor vanish: 2^k with k = -0.8 log₂ of the largest entry, rounded. (All of the
+    /// logarithm would overflow itself for subnormal numbers.)
+    fn scaled(op: &str, a: Ex<'g>) -> Result<(Self, Ex<'g>), DimError> {
+        let m = Small::new(op, a)?;
+        if m.n == 1 {
+            return Ok((m, a.lit(1.0)));
+        }
+        let largest = a.un(&ABS).fold(FoldOp::Max);
+        let k = (largest.un(&LOG) * (-0.8 / std::f64::consts::LN_2) + 0.5).un(&FLOOR);
+        let scale = Ex::apply(&POWF, &[a.lit(2.0), k]);
+        Ok((Small::new(op, a * scale)?, scale))
     }
     /// Determinant of some rows and as many columns, by Laplace's expansion; equal minors are
     /// one node.
