@@ -7,13 +7,13 @@ use common::Random;
 use keops_core::data::{ArgView, DType, Element};
 use keops_core::error::GradError;
 use keops_core::genred::{Genred, Reduce};
-use keops_core::graph::{Builder, Category, Ex, Node, NodeId, Var};
+use keops_core::graph::{Builder, Category, Ex, Node, Var};
 use keops_core::interp::{HyperDual, evaluate_with_tangents};
 use keops_core::ops::{EXP, SIN};
 use keops_core::outer::Formula;
 use keops_core::ranges::{Pattern, Ranges};
 use keops_core::reduce::{self, Family, ReductionDef, WeightRule};
-use keops_core::spec::{Axis, CheckedArgs, ReduceOptions, ReduceSpec};
+use keops_core::spec::{Axis, CheckedArgs, ReduceSpec};
 use ndarray::ArrayD;
 use std::sync::Arc;
 
@@ -40,7 +40,7 @@ fn vector<'g>([x, y, s, b]: [Ex<'g>; 4]) -> Ex<'g> {
 }
 
 /// The formula for a reduction: scalar where there is a pivot.
-fn formula(reduction: &ReductionDef, weighted: bool) -> (Formula, NodeId, Option<NodeId>) {
+fn formula(reduction: &ReductionDef, weighted: bool) -> Formula {
     let b = Builder::default();
     let (root, weight) = {
         let v = VARS.map(|v| b.var(v));
@@ -54,7 +54,7 @@ fn formula(reduction: &ReductionDef, weighted: bool) -> (Formula, NodeId, Option
     };
     let graph: Arc<_> = b.into_graph().into();
     let names = NAMES.map(String::from).to_vec();
-    (Formula { graph, root, weight, vars: VARS.to_vec(), names }, root, weight)
+    Formula { graph, root, weight, vars: VARS.to_vec(), names }
 }
 
 fn values(g: &Genred, args: &[&ArrayD<f64>]) -> ArrayD<f64> {
@@ -91,20 +91,9 @@ fn duals(
 /// Checks one reduction: all pairs of variables, all combinations of modes.
 fn check(reduction: &'static ReductionDef, weighted: bool, axis: Axis, ranges: Option<&Ranges>) {
     let random = &mut Random::new(1);
-    let (f, root, weight) = formula(reduction, weighted);
+    let f = formula(reduction, weighted);
     let k = if matches!(&reduction.kind, Family::Select(s) if s.many) { 3 } else { 1 };
-    let spec = ReduceSpec {
-        graph: f.graph.clone(),
-        formula: root,
-        weight,
-        reduction,
-        k,
-        axis,
-        vars: VARS.to_vec(),
-        names: f.names.clone(),
-        dtype: DType::F64,
-        options: ReduceOptions::default(),
-    };
+    let spec = f.spec((reduction, k), axis, DType::F64);
     let mut g = Genred::from_formula(f, Reduce { def: reduction, k }, axis).unwrap();
     if let Some(r) = ranges {
         g = g.ranges(r.clone());
@@ -223,7 +212,7 @@ fn with_ranges() {
 }
 
 fn has_no_derivative(reduction: &'static ReductionDef, weighted: bool, axis: Axis) {
-    let (f, ..) = formula(reduction, weighted);
+    let f = formula(reduction, weighted);
     let g: Genred = Genred::from_formula(f, Reduce { def: reduction, k: 1 }, axis).unwrap();
     let refused = |r: Result<Genred, GradError>| match r {
         Err(GradError::NotDifferentiable { what, .. }) => assert_eq!(what, reduction.name),

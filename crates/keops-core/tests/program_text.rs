@@ -4,7 +4,7 @@ use keops_core::conformance::cases;
 use keops_core::lower::{LowerOptions, lower};
 use keops_core::parse::parse_formula;
 use keops_core::program::{Op, Program, SInst};
-use keops_core::spec::{Axis, ReduceOptions, ReduceSpec};
+use keops_core::spec::Axis;
 use keops_core::vecmath::Scaling;
 use proptest::prelude::*;
 
@@ -46,18 +46,7 @@ proptest! {
 /// A program of a formula over x = Vi(1), y = Vj(1).
 fn program(formula: &str, expand: bool) -> Program {
     let f = parse_formula(formula, None, &["x = Vi(1)", "y = Vj(1)"]).unwrap();
-    let spec = ReduceSpec {
-        graph: f.graph,
-        formula: f.root,
-        weight: None,
-        reduction: &keops_core::reduce::SUM,
-        k: 1,
-        axis: Axis::J,
-        vars: f.vars,
-        names: f.names,
-        dtype: keops_core::data::DType::F64,
-        options: ReduceOptions::default(),
-    };
+    let spec = f.spec(&keops_core::reduce::SUM, Axis::J, keops_core::data::DType::F64);
     lower(&spec, LowerOptions { expand, ..Default::default() }).unwrap()
 }
 

@@ -41,20 +41,9 @@ proptest! {
 fn programs_by_hand() {
     use keops_core::data::{Buffer, DType, Element};
     use keops_core::parse::parse_formula;
-    use keops_core::spec::{Axis, CheckedArgs, ReduceOptions, ReduceSpec};
+    use keops_core::spec::{Axis, CheckedArgs};
     let f = parse_formula("x * y", None, &["x = Vi(1)", "y = Vj(1)"]).unwrap();
-    let spec = ReduceSpec {
-        graph: f.graph,
-        formula: f.root,
-        weight: None,
-        reduction: &keops_core::reduce::SUM,
-        k: 1,
-        axis: Axis::J,
-        vars: f.vars,
-        names: f.names,
-        dtype: DType::F64,
-        options: ReduceOptions::default(),
-    };
+    let spec = f.spec(&keops_core::reduce::SUM, Axis::J, DType::F64);
     let text = "
         program f64 sum, keys 0, sums 1, results 1
         param 0

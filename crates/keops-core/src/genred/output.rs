@@ -84,7 +84,8 @@ impl<T: Element, D: Dimension> IntoOutput for ArrayViewMut<'_, T, D> {
 impl<P: Place> Genred<P> {
     /// The result of [`Genred::call`], written into an array of its shape. The memory of a
     /// row-major owned array of f32 or f64 is written by the device itself; a view, another layout
-    /// or a narrow type is filled by a copy at the end. After an error the array keeps its shape,
+    /// or a narrow type is filled by a copy at the end, from memory of the size of the result that
+    /// is given back then. After an error the array keeps its shape,
     /// not its values.
     ///
     /// ```

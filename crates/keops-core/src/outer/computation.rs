@@ -1,13 +1,14 @@
 //! Computations: functions of named arrays, over an [`OuterGraph`].
 
 use super::{OuterGraph, OuterNode, Port, Reduction};
+use crate::data::DType;
 use crate::error::InputError;
 use crate::eval::Prepared;
 use crate::genred::Reduce;
 use crate::graph::{Category, Graph, MAX_DIM, MAX_NODES, NodeId, Var};
 use crate::key;
 use crate::reduce::{Family, ReductionDef, WeightRule};
-use crate::spec::{Axis, Device, ReduceOptions};
+use crate::spec::{Axis, Device, ReduceOptions, ReduceSpec};
 use std::hash::{Hash, Hasher};
 use std::sync::Arc;
 
@@ -38,6 +39,34 @@ pub struct Formula {
     pub vars: Vec<Var>,
     /// Their names.
     pub names: Vec<String>,
+}
+
+impl Formula {
+    /// A reduction of it as backends take them, of arguments of one type, without options.
+    ///
+    /// ```
+    /// use keops_core::{data::DType, lower::{LowerOptions, lower}, parse::parse_formula};
+    /// use keops_core::{reduce::SUM, spec::Axis};
+    /// let f = parse_formula("Exp(-SqDist(x, y))", None, &["x = Vi(3)", "y = Vj(3)"])?;
+    /// let program = lower(&f.spec(&SUM, Axis::J, DType::F32), LowerOptions::default())?;
+    /// assert!(program.to_string().starts_with("program f32 sum"));
+    /// # Ok::<(), Box<dyn std::error::Error>>(())
+    /// ```
+    pub fn spec(&self, reduction: impl Into<Reduce>, axis: Axis, dtype: DType) -> ReduceSpec {
+        let Reduce { def: reduction, k } = reduction.into();
+        ReduceSpec {
+            graph: self.graph.clone(),
+            formula: self.root,
+            weight: self.weight,
+            reduction,
+            k,
+            axis,
+            vars: self.vars.clone(),
+            names: self.names.clone(),
+            dtype,
+            options: ReduceOptions::default(),
+        }
+    }
 }
 
 /// An argument of a [`Computation`].
