@@ -126,20 +126,23 @@ pub fn cluster_centroids<T: Element>(
         }
     }
     let zeros = |len: usize| memory::filled(len, 0.0, "clusters").map_err(|_| too_large(n, d));
-    // Relative to the largest weight of the cluster, sums of weights cannot overflow; means are sums
-    // of shares, which cannot either.
-    let (mut largest, mut sizes, mut totals) = (zeros(count)?, zeros(count)?, zeros(count)?);
+    // In units of the power of two below the largest weight of the cluster, sums of weights cannot
+    // overflow, nor can means, which are sums of shares.
+    let (mut units, mut sizes, mut totals) = (zeros(count)?, zeros(count)?, zeros(count)?);
     for (i, &label) in labels.iter().enumerate() {
-        largest[label] = weight(i).max(largest[label]);
+        units[label] = weight(i).max(units[label]);
         sizes[label] += 1.0;
     }
-    let relative = |i: usize, largest: f64| if largest > 0.0 { weight(i) / largest } else { 1.0 };
+    units.iter_mut().filter(|u| **u > 0.0).for_each(|u| {
+        *u = f64::from_bits(u.to_bits() & f64::INFINITY.to_bits()).max(f64::MIN_POSITIVE);
+    });
+    let relative = |i: usize, unit: f64| if unit > 0.0 { weight(i) / unit } else { 1.0 };
     for (i, &label) in labels.iter().enumerate() {
-        totals[label] += relative(i, largest[label]);
+        totals[label] += relative(i, units[label]);
     }
     let mut means = zeros(count.saturating_mul(d))?;
     for (i, &label) in labels.iter().enumerate() {
-        let share = relative(i, largest[label]) / totals[label];
+        let share = relative(i, units[label]) / totals[label];
         let mean = &mut means[label * d..(label + 1) * d];
         mean.iter_mut().zip(x.row(i)).for_each(|(m, v)| *m += share * v.to_f64());
     }
@@ -148,12 +151,12 @@ pub fn cluster_centroids<T: Element>(
             *m = f64::NAN;
         }
     });
-    largest.iter_mut().zip(totals).for_each(|(l, t)| *l *= t);
+    units.iter_mut().zip(totals).for_each(|(u, t)| *u *= t);
     let narrow = |list: Vec<f64>| {
         memory::collected(list.into_iter().map(T::of_f64), "clusters").map_err(|_| too_large(n, d))
     };
     match Array2::from_shape_vec((count, d), narrow(means)?) {
-        Ok(centres) => Ok((centres, Array1::from_vec(narrow(largest)?))),
+        Ok(centres) => Ok((centres, Array1::from_vec(narrow(units)?))),
         Err(e) => unreachable!("as many means as clusters and axes: {e}"),
     }
 }
