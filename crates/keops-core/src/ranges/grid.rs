@@ -88,7 +88,7 @@ fn too_large(n: usize, d: usize) -> InputError {
 /// ```
 /// use keops_core::ranges::cluster_centroids;
 /// use ndarray::{array, aview1};
-/// let (x, labels) = (array![[1.0], [5.0], [2.0]], [0, 2, 0]);
+/// let (x, labels) = (array![[1f64], [5.0], [2.0]], [0, 2, 0]);
 /// let (centres, sizes) = cluster_centroids(x.view(), &labels, None)?;
 /// assert_eq!((centres[[0, 0]], centres[[2, 0]], sizes), (1.5, 5.0, array![2.0, 0.0, 1.0]));
 /// assert!(centres[[1, 0]].is_nan());
