@@ -68,7 +68,7 @@ pub struct Sizes {
     pub batch: Vec<usize>,
     /// Element type of the arguments (f64 if there is none).
     pub dtype: DType,
-    /// Batch shape of each argument.
+    /// Batch shape of each argument; of none after the last that has one.
     of_input: Vec<Vec<usize>>,
 }
 
@@ -100,8 +100,8 @@ impl Sizes {
     /// Batch shape of a node: its inputs', broadcast. They are known to be compatible.
     fn batch_of(&self, graph: &OuterGraph, node: OuterId) -> Vec<usize> {
         let mut batch = vec![];
-        for &slot in graph.support(node).iter() {
-            merge(&mut batch, &self.of_input[slot]);
+        for own in graph.support(node).iter().filter_map(|&slot| self.of_input.get(slot)) {
+            merge(&mut batch, own);
         }
         batch
     }
@@ -275,7 +275,7 @@ impl Computation {
         let dtype = args.first().map_or(DType::F64, |a| a.dtype());
         let mut rows: [Option<(usize, &str)>; 2] = [None, None];
         let mut sizes = Sizes { rows_i: 1, rows_j: 1, batch: vec![], dtype, of_input: vec![] };
-        for (input, arg) in self.inputs.iter().zip(args) {
+        for (slot, (input, arg)) in self.inputs.iter().zip(args).enumerate() {
             let (name, shape) = (&input.name, arg.shape());
             if arg.dtype() != dtype {
                 return Err(InputError::Type {
@@ -284,14 +284,14 @@ impl Computation {
                     got: arg.dtype().name().into(),
                 });
             }
-            let letter = match input.category {
-                Category::I => "M, ",
-                Category::J => "N, ",
-                Category::Param => "",
-            };
             let has_rows = input.category != Category::Param;
             let own = input.row.len() + has_rows as usize;
             if shape.len() < own || !shape.ends_with(&input.row) {
+                let letter = match input.category {
+                    Category::I => "M, ",
+                    Category::J => "N, ",
+                    Category::Param => "",
+                };
                 let row: Vec<_> = input.row.iter().map(|d| d.to_string()).collect();
                 let row = row.join(", ");
                 return Err(InputError::Shape {
@@ -301,21 +301,22 @@ impl Computation {
                 });
             }
             let batch = shape[..shape.len() - own].to_vec();
-            let other = match input.like.map(|p| self.graph.node(p.node)) {
-                Some(OuterNode::Input { slot, .. }) => self.inputs[*slot].name.clone(),
-                _ => "the result".to_string(),
+            let other = || match input.like.map(|p| self.graph.node(p.node)) {
+                Some(OuterNode::Input { slot, .. }) => self.inputs[*slot].name.as_str(),
+                _ => "the result",
             };
             if has_rows {
                 let got = shape[shape.len() - own];
                 let slot = &mut rows[(input.category == Category::J) as usize];
                 let known = match (&slot, &input.like) {
-                    (Some((n, first)), None) => Some((*n, first.to_string())),
-                    (n, Some(_)) => Some((n.map_or(1, |(n, _)| n), other.clone())),
+                    (Some((n, first)), None) => Some((*n, *first)),
+                    (n, Some(_)) => Some((n.map_or(1, |(n, _)| n), other())),
                     (None, None) => None,
                 };
                 match known {
                     Some((expected, other)) if expected != got => {
                         let (name, what) = (name.clone(), "rows".to_string());
+                        let other = other.to_string();
                         return Err(InputError::Disagree { name, what, other, expected, got });
                     }
                     Some(_) => {}
@@ -342,13 +343,16 @@ impl Computation {
                     if merge(&mut both, &batch).is_some() || both != full {
                         return Err(InputError::Shape {
                             name: name.clone(),
-                            expected: format!("batch shape {full:?} as of `{other}`"),
+                            expected: format!("batch shape {full:?} as of `{}`", other()),
                             got: shape.to_vec(),
                         });
                     }
                 }
             }
-            sizes.of_input.push(batch);
+            if !batch.is_empty() {
+                sizes.of_input.resize(slot, vec![]);
+                sizes.of_input.push(batch);
+            }
         }
         let [i, j] = rows.map(|r| r.map_or(1, |(n, _)| n));
         (sizes.rows_i, sizes.rows_j) = (i, j);
@@ -419,11 +423,30 @@ impl Computation {
             device,
             args,
             ranges,
-            values: (0..self.graph.len()).map(|_| vec![]).collect(),
+            values: vec![],
             wide: HashMap::new(),
             reuse: self.outputs.first().map(|o| o.port.node).zip(reuse),
         };
-        for step in self.prepared.steps(self) {
+        let plan = self.prepared.plan(self);
+        let fit = |buffer: Buffer, o: &OutputDef| {
+            let batch = sizes.batch_of(&self.graph, o.port.node);
+            let rows = sizes.rows(self.graph.info(o.port).category);
+            let shape = || batch.iter().chain(&rows).chain(&o.row).copied();
+            match buffer.shape().iter().copied().eq(shape()) {
+                true => buffer,
+                false => reshape(buffer, &shape().collect::<Vec<_>>()),
+            }
+        };
+        if let Some(id) = plan.only
+            && let OuterNode::Reduce(r) = self.graph.node(id)
+        {
+            let memory = run.reuse.take().map(|(_, b)| b);
+            let all = args.iter().map(|a| map_view!(a, v => v.view())).collect();
+            let made = run.compiled(id, r, sizes.dtype, all, [true, true], ranges, memory)?;
+            return Ok(made.into_iter().zip(&self.outputs).map(|(b, o)| fit(b, o)).collect());
+        }
+        run.values.resize_with(self.graph.len(), Vec::new);
+        for step in &plan.steps {
             run.values[step.node.0 as usize] = run.node(step.node)?;
             for node in &step.last_used {
                 run.values[node.0 as usize] = vec![];
@@ -434,11 +457,7 @@ impl Computation {
         // A result that is wanted once is now held once, and moves.
         drop(run);
         let take = |(value, o): (Value<'_>, &OutputDef)| {
-            let buffer = value.into_buffer(sizes.dtype.compute(), "a result")?;
-            let mut shape = sizes.batch_of(&self.graph, o.port.node);
-            shape.extend(sizes.rows(self.graph.info(o.port).category));
-            shape.extend(&o.row);
-            Ok(if buffer.shape() == shape { buffer } else { reshape(buffer, &shape) })
+            Ok(fit(value.into_buffer(sizes.dtype.compute(), "a result")?, o))
         };
         results.into_iter().zip(&self.outputs).map(take).collect()
     }
@@ -447,9 +466,17 @@ impl Computation {
 /// What the calls of a computation have in common, found by the first that needs it.
 #[derive(Debug, Default)]
 pub(crate) struct Prepared {
-    steps: OnceLock<Vec<Step>>,
+    plan: OnceLock<Plan>,
     /// At most one for each node and element type: that of the last device.
     compiled: RwLock<Vec<Arc<Compiled>>>,
+}
+
+/// What is done in a call.
+#[derive(Debug)]
+struct Plan {
+    steps: Vec<Step>,
+    /// The only reduction, where it takes all arguments as they are and its results are all.
+    only: Option<OuterId>,
 }
 
 /// A node in the order of evaluation.
@@ -477,8 +504,8 @@ impl fmt::Debug for Compiled {
 }
 
 impl Prepared {
-    fn steps(&self, computation: &Computation) -> &[Step] {
-        self.steps.get_or_init(|| {
+    fn plan(&self, computation: &Computation) -> &Plan {
+        self.plan.get_or_init(|| {
             let graph = &computation.graph;
             let ports: Vec<Port> = computation.outputs.iter().map(|o| o.port).collect();
             let order = graph.live(&ports);
@@ -495,7 +522,22 @@ impl Prepared {
                 steps.push(Step { node, last_used });
             }
             steps.reverse();
-            steps
+            let given = |(slot, p): (usize, &Port)| match graph.node(p.node) {
+                OuterNode::Input { slot: s, .. } => {
+                    *s == slot && computation.inputs[slot].row.len() == 1
+                }
+                _ => false,
+            };
+            let only = ports.first().map(|p| p.node).filter(|&node| {
+                let made = (0..graph.ports(node).len() as u32).map(|output| Port { node, output });
+                let operands = graph.node(node).operands();
+                matches!(graph.node(node), OuterNode::Reduce(_))
+                    && made.eq(ports.iter().copied())
+                    && !operands.is_empty()
+                    && operands.len() == computation.inputs.len()
+                    && operands.iter().enumerate().all(given)
+            });
+            Plan { steps, only }
         })
     }
     fn find(&self, node: OuterId, given: DType, device: &Device) -> Option<Arc<Compiled>> {
@@ -516,7 +558,7 @@ struct Run<'r, 'a> {
     device: &'r Device,
     args: &'r [ArgView<'a>],
     ranges: Option<&'r Ranges>,
-    /// Results of nodes; none for arguments, which are taken as they are given.
+    /// Results of nodes; none of arguments, which are taken as they are given.
     values: Vec<Vec<Value<'a>>>,
     /// Arguments in the compute type, where a reduction needs them beside intermediate values.
     wide: HashMap<Port, Value<'a>>,
@@ -594,15 +636,19 @@ impl<'a> Run<'_, 'a> {
             }
         })
     }
+    /// The value of a port that is not an argument as it is given.
+    fn made(&self, port: Port) -> Option<&Value<'a>> {
+        self.values.get(port.node.0 as usize)?.get(port.output as usize)
+    }
     /// The value of a port, shared.
     fn held(&self, port: Port) -> Value<'a> {
-        match self.values[port.node.0 as usize].get(port.output as usize) {
+        match self.made(port) {
             Some(value) => value.clone(),
             None => Value { held: Held::Given(self.argument(port).clone()), columns: None },
         }
     }
     fn value(&self, port: Port) -> ArgView<'_> {
-        match self.values[port.node.0 as usize].get(port.output as usize) {
+        match self.made(port) {
             Some(value) => value.view(),
             None => Some(map_view!(self.argument(port), v => v.view())),
         }
@@ -610,15 +656,14 @@ impl<'a> Run<'_, 'a> {
     }
     /// The element type of a port; none of indices.
     fn dtype(&self, port: Port) -> Option<DType> {
-        match self.values[port.node.0 as usize].get(port.output as usize).map(|v| &v.held) {
+        match self.made(port).map(|v| &v.held) {
             None => Some(self.argument(port).dtype()),
             Some(Held::Given(a)) => Some(a.dtype()),
             Some(Held::Made(b)) => b.view().map(|v| v.dtype()),
         }
     }
     fn index(&self, at: Selected) -> &ArrayD<i64> {
-        let value = self.values[at.index.node.0 as usize].get(at.index.output as usize);
-        match value.and_then(|v| v.indices()) {
+        match self.made(at.index).and_then(|v| v.indices()) {
             Some(v) => v,
             None => unreachable!("selected columns refer to indices"),
         }
@@ -653,9 +698,24 @@ impl<'a> Run<'_, 'a> {
             let wide = self.wide.get(p).filter(|_| self.dtype(*p) != Some(dtype));
             wide.and_then(|v| v.view()).unwrap_or_else(|| self.value(*p))
         });
+        self.compiled(id, r, dtype, args.collect(), sized, ranges, memory)
+    }
+    /// Runs the reduction of a node on arguments of type `dtype`.
+    #[allow(clippy::too_many_arguments)]
+    fn compiled<'s>(
+        &self,
+        id: OuterId,
+        r: &Reduction,
+        dtype: DType,
+        args: Vec<ArgView<'s>>,
+        sized: [bool; 2],
+        ranges: Option<&'s Ranges>,
+        memory: Option<Buffer>,
+    ) -> Result<Vec<Buffer>, Error> {
+        let (given, compute) = (self.sizes.dtype, self.sizes.dtype.compute());
         let rows = |k: usize, n: usize| sized[k].then_some(n);
         let (i, j) = (rows(0, self.sizes.rows_i), rows(1, self.sizes.rows_j));
-        let check = |spec: &ReduceSpec| CheckedArgs::new(spec, args.collect(), ranges, i, j);
+        let check = |spec: &ReduceSpec| CheckedArgs::new(spec, args, ranges, i, j);
         let prepared = &self.computation.prepared;
         let (compiled, checked) = match prepared.find(id, given, self.device) {
             Some(compiled) => {

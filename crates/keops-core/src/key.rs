@@ -7,17 +7,34 @@ use std::hash::{Hash, Hasher};
 
 /// Keeps what is hashed instead of mixing it. Derived `Hash` writes the variant of an enum, the
 /// length of a list and the end of a text, so that different values leave different bytes.
-struct Record(Vec<u8>);
+#[derive(Clone, PartialEq, Eq, Debug)]
+pub(crate) struct Key(Vec<u8>);
 
-/// The bytes that a value leaves.
-pub fn of(value: &impl Hash) -> Vec<u8> {
-    // Two dozen bytes a node of a formula, most of them the name of its operation.
-    let mut record = Record(Vec::with_capacity(256));
-    value.hash(&mut record);
-    record.0
+impl Default for Key {
+    fn default() -> Key {
+        // Two dozen bytes a node of a formula, most of them the name of its operation.
+        Key(Vec::with_capacity(256))
+    }
+}
+impl Hash for Key {
+    fn hash<H: Hasher>(&self, state: &mut H) {
+        state.write(&self.0);
+    }
 }
 
-impl Record {
+/// Begins the key of a computation of a graph.
+pub(crate) const GRAPH: u8 = 0;
+/// Begins the key of a computation of the operations that a graph would be made of.
+pub(crate) const TERMS: u8 = 1;
+
+/// The bytes that a value leaves.
+pub(crate) fn of(value: &impl Hash) -> Key {
+    let mut key = Key::default();
+    value.hash(&mut key);
+    key
+}
+
+impl Key {
     /// Seven bits a byte, so that small numbers stay small.
     fn number(&mut self, mut v: u64) {
         while v >= 0x80 {
@@ -28,7 +45,7 @@ impl Record {
     }
 }
 
-impl Hasher for Record {
+impl Hasher for Key {
     fn write(&mut self, bytes: &[u8]) {
         self.0.extend_from_slice(bytes);
     }
@@ -48,7 +65,7 @@ impl Hasher for Record {
         self.number(v as u64);
     }
     fn finish(&self) -> u64 {
-        unreachable!("a record is read, not finished")
+        unreachable!("a key is kept, not finished")
     }
 }
 
@@ -93,7 +110,7 @@ mod tests {
         }
     }
     /// The key of one of some formulas of `x_i` and `y_j` in one graph.
-    fn key(make: impl for<'b> Fn([Ex<'b>; 2]) -> Vec<Ex<'b>>, which: usize) -> Vec<u8> {
+    fn key(make: impl for<'b> Fn([Ex<'b>; 2]) -> Vec<Ex<'b>>, which: usize) -> Key {
         let b = Builder::default();
         let var = |index, category| b.var(Var { index, dim: 2, category });
         let id = make([var(0, Category::I), var(1, Category::J)])[which].id;

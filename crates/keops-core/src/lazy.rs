@@ -49,6 +49,7 @@ mod construct;
 mod methods;
 mod operators;
 mod reductions;
+mod term;
 #[cfg(test)]
 mod tests;
 
@@ -58,21 +59,20 @@ pub use construct::{IntoArray, Kept};
 pub use operators::{LazyOperand, RealOperand};
 pub use reductions::Factor;
 
-use crate::composite::{self, Literal};
+use crate::composite::Literal;
 use crate::data::DType;
 use crate::data::Element;
-use crate::error::{DimError, Error, InputError};
+use crate::error::{Error, InputError};
 use crate::genred::{Place, Reference};
-use crate::graph::{Builder, Category, Ex, Graph, MAX_NODES, Node, NodeId, Var};
-use crate::ops;
+use crate::graph::{Builder, Category, Graph, Node, Var};
 use crate::outer::Formula;
 use crate::ranges::Ranges;
 use crate::spec::ReduceOptions;
-use construct::Stored;
 use std::fmt;
 use std::marker::PhantomData;
-use std::panic::Location;
-use std::sync::Arc;
+use std::panic::Location as Caller;
+use std::sync::{Arc, OnceLock};
+use term::{Apply, Bound, Built, Expression, Location, Name, Rule, Source, Term, Walk};
 
 /// A symbolic matrix with entries in R^dim: a formula and the arrays that it is about.
 ///
@@ -95,7 +95,9 @@ use std::sync::Arc;
 /// # Ok::<(), keops_core::error::Error>(())
 /// ```
 pub struct LazyTensor<T, P = Reference> {
-    state: Result<Expression, Error>,
+    term: Arc<Term>,
+    /// Its graph, or the error that it carries, where somebody has asked.
+    built: OnceLock<Built>,
     options: ReduceOptions,
     ranges: Option<Arc<Ranges>>,
     place: P,
@@ -105,7 +107,8 @@ pub struct LazyTensor<T, P = Reference> {
 impl<T, P: Clone> Clone for LazyTensor<T, P> {
     fn clone(&self) -> Self {
         LazyTensor {
-            state: self.state.clone(),
+            term: self.term.clone(),
+            built: self.built.clone(),
             options: self.options,
             ranges: self.ranges.clone(),
             place: self.place.clone(),
@@ -114,114 +117,12 @@ impl<T, P: Clone> Clone for LazyTensor<T, P> {
     }
 }
 
-/// A formula over variables that are bound to data: variable number k is source number k.
-#[derive(Clone)]
-struct Expression {
-    graph: Arc<Graph>,
-    root: NodeId,
-    sources: Vec<Source>,
-}
-
-/// What a variable stands for.
-#[derive(Clone)]
-struct Source {
-    var: Var,
-    value: Bound,
-    name: Arc<str>,
-}
-#[derive(Clone)]
-enum Bound {
-    /// An array, shared.
-    Array(Arc<dyn Stored>),
-    /// A parameter of dimension 1.
-    Scalar(f64),
-    /// An argument, by position, of the function that is to be made.
-    Symbol(usize),
-}
-
-impl Source {
-    fn same(&self, other: &Source) -> bool {
-        let like = self.var.category == other.var.category;
-        match (&self.value, &other.value) {
-            (Bound::Array(a), Bound::Array(b)) => like && Arc::ptr_eq(a, b),
-            (Bound::Scalar(a), Bound::Scalar(b)) => a.to_bits() == b.to_bits(),
-            (Bound::Symbol(a), Bound::Symbol(b)) => a == b && self.var.dim == other.var.dim && like,
-            _ => false,
-        }
-    }
-}
-
-impl Expression {
-    /// The value as a node of a common graph, with its sources among the common ones.
-    fn join<'b>(&self, b: &'b Builder, sources: &mut Vec<Source>) -> Result<Ex<'b>, Error> {
-        let mut places: Vec<NodeId> = Vec::with_capacity(self.sources.len());
-        for s in &self.sources {
-            let known = sources.iter().position(|o| o.same(s));
-            if let (None, Bound::Symbol(at)) = (known, &s.value) {
-                let clash = |o: &&Source| matches!(o.value, Bound::Symbol(p) if p == *at);
-                if let Some(other) = sources.iter().find(clash) {
-                    return Err(InputError::Option(format!(
-                        "position {at} is {}({}) and {}({})",
-                        other.var.category.keyword(),
-                        other.var.dim,
-                        s.var.category.keyword(),
-                        s.var.dim
-                    ))
-                    .into());
-                }
-            }
-            let index = known.unwrap_or_else(|| {
-                let index = sources.len();
-                sources.push(Source { var: Var { index: index as u32, ..s.var }, ..s.clone() });
-                index
-            });
-            places.push(b.var(sources[index].var).id);
-        }
-        Ok(b.import_with(&self.graph, self.root, |v| places.get(v.index as usize).copied()))
-    }
-    fn dim(&self) -> usize {
-        self.graph.dim(self.root)
-    }
-    /// Batch shape, M and N (1 where nothing gives a number).
-    fn sizes(&self) -> Result<(Vec<usize>, [usize; 2]), InputError> {
-        let mut rows: [Option<(usize, &str)>; 2] = [None; 2];
-        let mut batch: Vec<(usize, &str)> = vec![];
-        let disagree = |name: &str, what: &str, (expected, other): (usize, &str), got| {
-            let (name, what, other) = (name.into(), what.into(), other.into());
-            Err(InputError::Disagree { name, what, other, expected, got })
-        };
-        for s in &self.sources {
-            let Bound::Array(a) = &s.value else { continue };
-            let view = a.view();
-            let mut lead = &view.shape()[..view.shape().len() - 1];
-            if s.var.category != Category::Param {
-                let (n, rest) = (lead[lead.len() - 1], &lead[..lead.len() - 1]);
-                lead = rest;
-                match &mut rows[(s.var.category == Category::J) as usize] {
-                    Some(known) if known.0 != n => return disagree(&s.name, "rows", *known, n),
-                    slot => *slot = Some((n, &s.name)),
-                }
-            }
-            // Batch axes broadcast, aligned at the last one.
-            for (k, &e) in lead.iter().rev().enumerate() {
-                if k == batch.len() {
-                    batch.push((1, &s.name));
-                }
-                if e != 1 && batch[k].0 != 1 && batch[k].0 != e {
-                    return disagree(&s.name, "batch elements", batch[k], e);
-                }
-                if e != 1 {
-                    batch[k] = (e, &s.name);
-                }
-            }
-        }
-        let batch = batch.iter().rev().map(|b| b.0).collect();
-        Ok((batch, rows.map(|r| r.map_or(1, |(n, _)| n))))
-    }
-}
+/// Nodes of a graph from which further operations continue it, where it is there already; smaller
+/// ones are made again sooner than their keys.
+const CONTINUED: usize = 64;
 
 /// The first place that an error met is the one it is told with.
-fn located(location: &Location<'_>, e: impl Into<Error>) -> Error {
+fn located(location: Location, e: impl Into<Error>) -> Error {
     match e.into() {
         e @ Error::Lazy { .. } => e,
         e => Error::Lazy { location: location.to_string(), source: Box::new(e) },
@@ -229,15 +130,17 @@ fn located(location: &Location<'_>, e: impl Into<Error>) -> Error {
 }
 
 impl<T, P: Place> LazyTensor<T, P> {
-    /// A formula of several LazyTensors.
-    fn combine(
-        location: &Location<'_>,
-        operands: &[&LazyTensor<T, P>],
-        f: impl for<'b> FnOnce(&'b Builder, &[Ex<'b>]) -> Result<Ex<'b>, Error>,
+    /// An operation of several LazyTensors.
+    fn apply(
+        location: Location,
+        rule: Result<Rule, Error>,
+        first: &LazyTensor<T, P>,
+        others: &[&LazyTensor<T, P>],
+        literals: Vec<Literal>,
     ) -> LazyTensor<T, P> {
-        let first = operands[0];
-        let (mut options, mut ranges, mut clash) = (first.options, first.ranges.clone(), None);
-        for o in &operands[1..] {
+        let (mut options, mut ranges) = (first.options, first.ranges.clone());
+        let mut failed = None;
+        for o in others {
             if options == ReduceOptions::default() {
                 options = o.options;
             }
@@ -245,42 +148,33 @@ impl<T, P: Place> LazyTensor<T, P> {
                 (None, r) => ranges = r.clone(),
                 (Some(a), Some(b)) if a != b => {
                     let m = "the operands have different ranges".to_string();
-                    clash = Some(located(location, InputError::Ranges(m)));
+                    failed = Some(InputError::Ranges(m).into());
                 }
                 _ => {}
             }
         }
-        let made = || -> Result<Expression, Error> {
-            let own = first.expression()?;
-            if let Some(e) = clash {
-                return Err(e);
+        let term = match (rule, failed) {
+            (Ok(rule), None) => {
+                let others = others.iter().map(|o| o.operand());
+                Term::Apply(Apply::new(rule, literals, first.operand(), others, location))
             }
-            // The graph of the first is continued, the others join it.
-            let b = Builder::from_graph((*own.graph).clone());
-            let mut sources = own.sources.clone();
-            let mut x = Vec::with_capacity(operands.len());
-            x.push(b.ex(own.root));
-            for o in &operands[1..] {
-                x.push(o.expression()?.join(&b, &mut sources).map_err(|e| located(location, e))?);
+            // Errors of operands come first.
+            (Err(e), None) | (_, Some(e)) => {
+                let carried = std::iter::once(&first).chain(others);
+                let carried = carried.map(|o| o.expression()).find_map(Result::err);
+                Term::Built(Arc::new(Err(carried.unwrap_or_else(|| located(location, e)))))
             }
-            let root = f(&b, &x).map_err(|e| located(location, e))?.id;
-            let all = b.into_graph();
-            // What was simplified away stays behind.
-            let (graph, root) = if all.live(&[root]).len() == all.len() {
-                (all, root)
-            } else {
-                let mut graph = Graph::default();
-                let root = graph.import(&all, &[root], |_, _| None)[0];
-                (graph, root)
-            };
-            if graph.is_full() {
-                let m = format!("the formula has more than {MAX_NODES} nodes");
-                return Err(located(location, InputError::Option(m)));
-            }
-            Ok(Expression { graph: graph.into(), root, sources })
         };
-        let (place, element) = (first.place.clone(), PhantomData);
-        LazyTensor { state: made(), options, ranges, place, element }
+        let (term, place) = (Arc::new(term), first.place.clone());
+        LazyTensor { term, built: OnceLock::new(), options, ranges, place, element: PhantomData }
+    }
+    fn operand(&self) -> Arc<Term> {
+        match self.built.get() {
+            Some(built) if (**built).as_ref().map_or(0, |e| e.graph.len()) > CONTINUED => {
+                Arc::new(Term::Built(built.clone()))
+            }
+            _ => self.term.clone(),
+        }
     }
     /// An operation of the tables ([`crate::ops::ALL`], [`crate::composite::ALL`]) by its name, of
     /// this and other operands, in order, and of literal parameters. Every method of an operation
@@ -304,9 +198,8 @@ impl<T, P: Place> LazyTensor<T, P> {
         others: &[&LazyTensor<T, P>],
         literals: &[Literal],
     ) -> LazyTensor<T, P> {
-        let mut operands = vec![self];
-        operands.extend(others);
-        Self::combine(Location::caller(), &operands, |_, x| operation(name, x, literals))
+        let rule = Rule::by_name(name, literals);
+        Self::apply(Caller::caller(), rule, self, others, literals.to_vec())
     }
 
     /// The error that it carries, or that its arrays do not fit each other.
@@ -327,7 +220,16 @@ impl<T, P: Place> LazyTensor<T, P> {
         self.shape().map(|_| ())
     }
     fn expression(&self) -> Result<&Expression, Error> {
-        self.state.as_ref().map_err(Error::clone)
+        let built = self.built.get_or_init(|| match &*self.term {
+            Term::Built(built) => built.clone(),
+            _ => Arc::new(Walk::new(std::iter::once(&self.term)).build()),
+        });
+        (**built).as_ref().map_err(Error::clone)
+    }
+    /// The same with another formula, or with an error.
+    fn with(&self, formula: Result<Expression, Error>) -> LazyTensor<T, P> {
+        let term = Arc::new(Term::Built(Arc::new(formula)));
+        LazyTensor { term, built: OnceLock::new(), ..self.clone() }
     }
     /// Number of components of an entry (KeOps' `ndim`).
     ///
@@ -456,17 +358,18 @@ impl<T, P: Place> LazyTensor<T, P> {
     /// ```
     #[track_caller]
     pub fn named(&self, name: &str) -> LazyTensor<T, P> {
-        let mut out = self.clone();
-        if let Ok(e) = &mut out.state {
-            match (e.graph.node(e.root), &mut e.sources[..]) {
-                (Node::Var(_), [source]) => source.name = name.into(),
-                _ => {
-                    let m = format!("only a variable can be named `{name}`");
-                    out.state = Err(located(Location::caller(), InputError::Option(m)));
-                }
+        let Ok(e) = self.expression() else { return self.clone() };
+        match (e.graph.node(e.root), &e.sources[..]) {
+            (Node::Var(_), [source]) => {
+                let source = Source { name: Name::Given(name.into()), ..source.clone() };
+                let term = Arc::new(Term::Source(source));
+                LazyTensor { term, built: OnceLock::new(), ..self.clone() }
+            }
+            _ => {
+                let m = format!("only a variable can be named `{name}`");
+                self.with(Err(located(Caller::caller(), InputError::Option(m))))
             }
         }
-        out
     }
     /// The formula, over variables `v0`, `v1`, … in the order of their appearance.
     ///
@@ -506,23 +409,32 @@ impl<T, P: Place> LazyTensor<T, P> {
     /// # Ok::<(), keops_core::error::Error>(())
     /// ```
     pub fn t(&self) -> LazyTensor<T, P> {
-        let mut out = self.clone();
-        out.ranges = self.ranges.as_ref().map(|r| Arc::new(r.swap_axes()));
-        if let Ok(e) = &mut out.state {
-            let flip = |c: Category| match c {
-                Category::I => Category::J,
-                Category::J => Category::I,
-                Category::Param => Category::Param,
-            };
+        let flip = |c: Category| match c {
+            Category::I => Category::J,
+            Category::J => Category::I,
+            Category::Param => Category::Param,
+        };
+        let flipped = |e: &Expression| {
             let mut graph = Graph::default();
-            e.root = graph.import_nodes(&e.graph, &[e.root], |g, node| match node {
+            let root = graph.import_nodes(&e.graph, &[e.root], |g, node| match node {
                 Node::Var(v) => Some(g.intern(Node::Var(Var { category: flip(v.category), ..*v }))),
                 Node::Index(c) => Some(g.intern(Node::Index(flip(*c)))),
                 _ => None,
             })[0];
-            e.graph = graph.into();
-            e.sources.iter_mut().for_each(|s| s.var.category = flip(s.var.category));
-        }
+            let mut sources = e.sources.clone();
+            sources.iter_mut().for_each(|s| s.var.category = flip(s.var.category));
+            Expression { graph: graph.into(), root, sources }
+        };
+        let mut out = match &*self.term {
+            Term::Source(s) => {
+                let mut source = s.clone();
+                source.var.category = flip(s.var.category);
+                let term = Arc::new(Term::Source(source));
+                LazyTensor { term, built: OnceLock::new(), ..self.clone() }
+            }
+            _ => self.with(self.expression().map(flipped)),
+        };
+        out.ranges = self.ranges.as_ref().map(|r| Arc::new(r.swap_axes()));
         out
     }
     /// Accumulation type and scheme of sums.
@@ -588,8 +500,8 @@ impl<T, P: Place> LazyTensor<T, P> {
     /// # Ok::<(), keops_core::error::Error>(())
     /// ```
     pub fn at<Q: Place>(self, place: Q) -> LazyTensor<T, Q> {
-        let LazyTensor { state, options, ranges, element, .. } = self;
-        LazyTensor { state, options, ranges, place, element }
+        let LazyTensor { term, built, options, ranges, element, .. } = self;
+        LazyTensor { term, built, options, ranges, place, element }
     }
 
     /// Formula and weight over common sources.
@@ -626,26 +538,10 @@ impl<T: Element, P> LazyTensor<T, P> {
     }
 }
 
-/// An operation of the tables.
-fn operation<'b>(name: &str, x: &[Ex<'b>], literals: &[Literal]) -> Result<Ex<'b>, Error> {
-    if let Some(op) = ops::by_name(name).filter(|_| literals.is_empty()) {
-        return Ok(Ex::map(op, x)?);
-    }
-    let Some(op) = composite::by_name(name) else {
-        return Err(DimError::new(name, "the name of an operation", name).into());
-    };
-    let within = |n: usize, (low, high): (usize, usize)| (low..=high).contains(&n);
-    if !within(x.len(), op.operands) || !within(literals.len(), op.literals) {
-        let got = format!("{} operands and {} parameters", x.len(), literals.len());
-        return Err(DimError::new(name, op.doc, got).into());
-    }
-    Ok((op.build)(x, literals)?)
-}
-
 impl<T, P: Place> fmt::Debug for LazyTensor<T, P> {
     /// The formula and what its variables are, or the error.
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        match (&self.state, &self.formula()) {
+        match (self.expression(), &self.formula()) {
             (Ok(e), Ok(formula)) => {
                 write!(f, "{formula}")?;
                 for (k, s) in e.sources.iter().enumerate() {
@@ -653,7 +549,8 @@ impl<T, P: Place> fmt::Debug for LazyTensor<T, P> {
                 }
                 Ok(())
             }
-            (Err(e), _) | (_, Err(e)) => write!(f, "{e}"),
+            (Err(e), _) => write!(f, "{e}"),
+            (_, Err(e)) => write!(f, "{e}"),
         }
     }
 }

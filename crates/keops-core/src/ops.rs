@@ -8,6 +8,8 @@
 use crate::graph::{Builder, Category, Ex, Node};
 use crate::prim::Prim;
 use crate::vecmath::{self, PrimBuilder, Val};
+use hashbrown::HashMap;
+use std::sync::LazyLock;
 
 /// Everything the system knows about one element-wise operation.
 /// See the guide `docs/adding-an-operation.md` for an entry with explanations.
@@ -674,5 +676,7 @@ pub static ALL: &[&OpDef] = &[
 /// assert_eq!(ops::by_name("SqDist"), None); // a composite: `composite::by_name`
 /// ```
 pub fn by_name(name: &str) -> Option<&'static OpDef> {
-    ALL.iter().copied().find(|o| o.name == name)
+    static BY_NAME: LazyLock<HashMap<&str, &OpDef>> =
+        LazyLock::new(|| ALL.iter().map(|o| (o.name, *o)).collect());
+    BY_NAME.get(name).copied()
 }

@@ -21,7 +21,7 @@ pub use computation::{Computation, Formula, InputDef, OutputDef};
 pub use nodes::{OuterId, OuterNode, Port, PortInfo, Reduction, RowMap, Selected};
 
 use crate::graph::{Builder, Category, Ex, MAX_NODES, Node, Var};
-use crate::key;
+use crate::key::{self, Key};
 use crate::print;
 use crate::spec::ReduceOptions;
 use hashbrown::HashMap;
@@ -55,7 +55,7 @@ pub struct OuterGraph {
     ports: Vec<Vec<PortInfo>>,
     /// Inputs that determine the batch shape of a node: equal sets mean equal shapes.
     support: Vec<Arc<BTreeSet<usize>>>,
-    index: HashMap<Vec<u8>, OuterId>,
+    index: HashMap<Key, OuterId>,
     /// Nodes of all formulas.
     size: usize,
     full: bool,

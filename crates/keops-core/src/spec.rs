@@ -215,6 +215,49 @@ pub struct OutputSpec {
     pub dim: usize,
 }
 
+/// The outputs of a reduction in order: one, or values and indices.
+///
+/// ```
+/// use keops_core::outer::{Computation, OuterNode};
+/// # use keops_core::{parse::parse_formula, reduce::MIN_ARG_MIN, spec::Axis};
+/// let f = parse_formula("Abs(x - y)", None, &["x = Vi(2)", "y = Vj(2)"])?;
+/// let c = Computation::reduction(f, &MIN_ARG_MIN, 1, Axis::J)?;
+/// let OuterNode::Reduce(r) = c.graph().node(c.outputs()[0].port.node) else { unreachable!() };
+/// let outputs = r.outputs();
+/// assert_eq!((outputs.len(), outputs[1].index), (2, true));
+/// assert!(outputs.into_iter().all(|o| o.dim == 2));
+/// # Ok::<(), keops_core::error::Error>(())
+/// ```
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+pub struct Outputs {
+    all: [OutputSpec; 2],
+    count: usize,
+}
+
+impl Outputs {
+    fn one(o: OutputSpec) -> Outputs {
+        Outputs { all: [o; 2], count: 1 }
+    }
+}
+impl<const N: usize> PartialEq<[OutputSpec; N]> for Outputs {
+    fn eq(&self, other: &[OutputSpec; N]) -> bool {
+        **self == other[..]
+    }
+}
+impl std::ops::Deref for Outputs {
+    type Target = [OutputSpec];
+    fn deref(&self) -> &[OutputSpec] {
+        &self.all[..self.count]
+    }
+}
+impl IntoIterator for Outputs {
+    type Item = OutputSpec;
+    type IntoIter = std::iter::Take<std::array::IntoIter<OutputSpec, 2>>;
+    fn into_iter(self) -> Self::IntoIter {
+        self.all.into_iter().take(self.count)
+    }
+}
+
 impl ReduceSpec {
     /// Winners of each component: `k` for selections of several, else 1.
     ///
@@ -256,18 +299,20 @@ impl ReduceSpec {
     /// let outputs = ReduceSpec { k: 3, ..spec }.outputs();
     /// assert_eq!(outputs.iter().map(|o| (o.index, o.dim)).collect::<Vec<_>>(), [(false, 6), (true, 6)]);
     /// ```
-    pub fn outputs(&self) -> Vec<OutputSpec> {
+    pub fn outputs(&self) -> Outputs {
         let d = self.graph.dim(self.formula);
         match &self.reduction.kind {
             Family::Accumulate(a) => {
                 let dim = (a.dim)(self.weight.map_or(d, |w| self.graph.dim(w)));
-                vec![OutputSpec { index: false, dim }]
+                Outputs::one(OutputSpec { index: false, dim })
             }
             Family::Select(s) => {
                 let dim = d * self.winners();
-                let value = s.value.then_some(OutputSpec { index: false, dim });
-                let index = s.index.then_some(OutputSpec { index: true, dim });
-                value.into_iter().chain(index).collect()
+                let [value, index] = [false, true].map(|index| OutputSpec { index, dim });
+                match (s.value, s.index) {
+                    (true, true) => Outputs { all: [value, index], count: 2 },
+                    (value, _) => Outputs::one(OutputSpec { index: !value, dim }),
+                }
             }
         }
     }

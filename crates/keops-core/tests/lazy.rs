@@ -275,3 +275,86 @@ fn repeated_formulas_share_all_but_arrays_and_names() {
         |b: &BoundReduction<f64, Device>| b.function().arguments().next().unwrap().to_string();
     assert_ne!(name(&here), name(&there));
 }
+
+/// Calls of formulas that were met before make no graph of them: nothing but what the formula is
+/// may decide which one it was.
+#[test]
+fn formulas_that_differ_in_one_thing_have_their_own_results() {
+    let device = Device::new(Interpreter::new());
+    let lazy = |a: &Array2<f64>| LazyTensor::vi(a).at(device.clone());
+    let [a, b] = [0.1, 0.9].map(|phase| points(4, 2, phase).mapv(|v| v.abs() + 0.1));
+    let (x, y) = (lazy(&a), lazy(&b));
+    let each =
+        |f: &dyn Fn(f64, f64) -> f64| ndarray::Zip::from(&a).and(&b).map_collect(|&u, &v| f(u, v));
+    let column = |k: usize| a.slice(ndarray::s![.., k..k + 1]).to_owned();
+    let p = |v: f64| LazyTensor::<f64>::scalar(v).at(device.clone());
+    type Made = Lazy<f64, Device>;
+    type Make<'m> = Box<dyn Fn() -> Made + 'm>;
+    let cases: Vec<(Make<'_>, Array2<f64>)> = vec![
+        (Box::new(|| &x - &y), each(&|u, v| u - v)),
+        (Box::new(|| &y - &x), each(&|u, v| v - u)),
+        (Box::new(|| &x - &x), each(&|_, _| 0.0)),
+        (Box::new(|| &x - lazy(&a)), each(&|_, _| 0.0)), // as the first, of equal arrays
+        (Box::new(|| x.pow(2)), each(&|u, _| u * u)),
+        (Box::new(|| x.pow(3)), each(&|u, _| u * u * u)),
+        (Box::new(|| x.power(p(3.0))), each(&|u, _| u * u * u)),
+        (Box::new(|| x.power(p(0.5))), each(&|u, _| u.sqrt())),
+        (Box::new(|| x.elem(0)), column(0)),
+        (Box::new(|| x.elem(1)), column(1)),
+        (Box::new(|| x.components(1..)), column(1)),
+        (Box::new(|| x.components(..1)), column(0)),
+        (Box::new(|| &x * p(0.25)), each(&|u, _| u * 0.25)),
+        (Box::new(|| &x * p(0.75)), each(&|u, _| u * 0.75)),
+        (Box::new(|| &x * p(3.0)), each(&|u, _| u * 3.0)),
+        (Box::new(|| &x * p(5.0)), each(&|u, _| u * 5.0)),
+        (Box::new(|| &x * p(0.25) + p(0.5)), each(&|u, _| u * 0.25 + 0.5)),
+        (Box::new(|| &x * p(0.5) + p(0.5)), each(&|u, _| u * 0.5 + 0.5)), // one parameter, not two
+        (Box::new(|| (&x + &y) + &x), each(&|u, v| 2.0 * u + v)),
+        (Box::new(|| (&x + &y) + &y), each(&|u, v| u + 2.0 * v)),
+        (Box::new(|| x.t().t() - &y), each(&|u, v| u - v)),
+    ];
+    for round in 0..3 {
+        for (k, (make, want)) in cases.iter().enumerate() {
+            let made = make();
+            if round == 2 {
+                made.check().unwrap(); // the graph is there before the call
+            }
+            close(&made.sum(Axis::J).unwrap(), &want.clone().into_dyn());
+            assert_eq!(made.sum(Axis::I).unwrap().shape(), [1, want.ncols()], "case {k}");
+        }
+    }
+    // Values of parameters of narrow types are constants of the formula.
+    let half = array![f16::ONE];
+    let narrow = |v: f64| {
+        let x = LazyTensor::<f16>::vi(&half).at(device.clone());
+        let v = LazyTensor::<f16>::scalar(v).at(device.clone());
+        (x * v).sum(Axis::J).unwrap()[[0, 0]].to_f64()
+    };
+    assert_eq!([narrow(0.5), narrow(0.25), narrow(0.5)], [0.5, 0.25, 0.5]);
+}
+
+/// Terms are shared: a formula that doubles a hundred times is a hundred operations. Long sums are
+/// built, and taken apart, one by one.
+#[test]
+fn long_formulas_and_shared_parts() {
+    let a = array![1.0, 3.0];
+    let mut doubled = LazyTensor::<f64>::vi(&a);
+    for _ in 0..100 {
+        doubled = &doubled + &doubled;
+    }
+    let most = 2f64.powi(100);
+    assert_eq!(doubled.sum(Axis::J).unwrap(), array![[most], [3.0 * most]].into_dyn());
+
+    let (x, count) = (LazyTensor::<f64>::vi(&a), 3000);
+    let mut sum = x.clone();
+    for k in 1..count {
+        sum += &x * k;
+    }
+    let total = 1.0 + f64::from(count * (count - 1) / 2);
+    assert_eq!(sum.sum(Axis::J).unwrap(), array![[total], [3.0 * total]].into_dyn());
+    let mut never_built = x.clone();
+    for _ in 0..200_000 {
+        never_built += &x;
+    }
+    drop(never_built);
+}

@@ -4,7 +4,7 @@ use keops_core::data::{ArgView, Element, batch_matrix};
 use keops_core::error::RunError;
 use keops_core::program::{Field, Source};
 use keops_core::with_view;
-use ndarray::{ArrayView2, s};
+use ndarray::{ArrayView2, ArrayViewD, s};
 
 /// A compute type: f32 or f64.
 pub trait Lane: Element + Default + PartialOrd {
@@ -46,11 +46,15 @@ pub struct Aligned<T> {
 }
 
 impl<T: Copy + Default> Aligned<T> {
+    /// Nothing.
+    pub fn empty() -> Aligned<T> {
+        Aligned { all: vec![], start: 0, len: 0 }
+    }
     /// Zeros (no memory for none of them), or an error if memory cannot be had.
     pub fn new(len: usize, what: &str) -> Result<Aligned<T>, RunError> {
         const LINE: usize = 64;
         if len == 0 {
-            return Ok(Aligned { all: vec![], start: 0, len });
+            return Ok(Aligned::empty());
         }
         let slack = LINE / size_of::<T>();
         let mut all: Vec<T> = vec![];
@@ -81,29 +85,57 @@ fn convert<S: Element, T: Lane>(v: S) -> T {
     T::round(v.to_f64())
 }
 
+/// The rows of one batch element of an argument, in whatever layout.
+enum Rows<'a, S> {
+    /// One after the other, so many components each.
+    Dense(&'a [S], usize),
+    Strided(ArrayView2<'a, S>),
+}
+
+impl<'a, S: Element> Rows<'a, S> {
+    fn new(v: &'a ArrayViewD<'_, S>, batch: &[usize]) -> Self {
+        match (v.shape(), v.as_slice()) {
+            (&[_, dim], Some(all)) => Rows::Dense(all, dim),
+            _ => {
+                let m = batch_matrix(v, batch, true);
+                match m.to_slice() {
+                    Some(all) => Rows::Dense(all, m.ncols()),
+                    None => Rows::Strided(m),
+                }
+            }
+        }
+    }
+}
+
 /// Packs rows `first .. end` of an argument into a tile `[component][row]` of `width` rows; rows
 /// beyond `end` repeat the last one.
 fn pack_tile<S: Element, T: Lane>(
-    m: ArrayView2<'_, S>,
-    rows: (usize, usize),
+    rows: &Rows<'_, S>,
+    (first, end): (usize, usize),
     width: usize,
     tile: &mut [T],
 ) {
-    let (first, end) = rows;
-    let dim = m.ncols();
-    if let Some(all) = m.as_slice() {
-        for k in 0..width {
-            let row = (first + k).min(end - 1);
-            for (c, v) in all[row * dim..(row + 1) * dim].iter().enumerate() {
-                tile[c * width + k] = convert(*v);
+    let there = (end - first).min(width);
+    match rows {
+        Rows::Dense(all, dim) => {
+            let all = &all[first * dim..(first + there) * dim];
+            for (c, line) in tile.chunks_exact_mut(width).enumerate() {
+                for (o, v) in line.iter_mut().zip(all.iter().skip(c).step_by(*dim)) {
+                    *o = convert(*v);
+                }
             }
         }
-        return;
-    }
-    for k in 0..width {
-        for (c, v) in m.row((first + k).min(end - 1)).iter().enumerate() {
-            tile[c * width + k] = convert(*v);
+        Rows::Strided(m) => {
+            for (c, line) in tile.chunks_exact_mut(width).enumerate() {
+                for (o, v) in line.iter_mut().zip(m.slice(s![first.., c])) {
+                    *o = convert(*v);
+                }
+            }
         }
+    }
+    for line in tile.chunks_exact_mut(width) {
+        let last = line[there - 1];
+        line[there..].fill(last);
     }
 }
 
@@ -120,7 +152,7 @@ pub fn pack_kept<T: Lane>(
         let part = &mut tile[f.offset * width..(f.offset + f.dim) * width];
         match f.source {
             Source::Argument(k) => {
-                with_view!(&args[k], v => pack_tile(batch_matrix(v, batch, true), rows, width, part));
+                with_view!(&args[k], v => pack_tile(&Rows::new(v, batch), rows, width, part));
             }
             Source::RowNumber => {
                 for (k, p) in part.iter_mut().enumerate() {
@@ -141,25 +173,25 @@ pub fn pack_reduced<T: Lane>(
     records: &mut [T],
 ) {
     fn put<S: Element, T: Lane>(
-        m: ArrayView2<'_, S>,
+        rows: &Rows<'_, S>,
         (first, end): (usize, usize),
         offset: usize,
         stride: usize,
         out: &mut [T],
     ) {
-        let m = m.slice_move(s![first..end, ..]);
-        let dim = m.ncols();
-        match m.as_slice() {
-            Some(all) if dim > 0 => {
-                for (record, row) in out.chunks_exact_mut(stride).zip(all.chunks_exact(dim)) {
+        match rows {
+            Rows::Dense(all, dim) => {
+                let rows = all[first * dim..end * dim].chunks_exact(*dim);
+                for (record, row) in out.chunks_exact_mut(stride).zip(rows) {
                     for (o, v) in record[offset..offset + dim].iter_mut().zip(row) {
                         *o = convert(*v);
                     }
                 }
             }
-            _ => {
-                for (record, row) in out.chunks_exact_mut(stride).zip(m.rows()) {
-                    for (o, v) in record[offset..offset + dim].iter_mut().zip(row) {
+            Rows::Strided(m) => {
+                let rows = m.slice(s![first..end, ..]);
+                for (record, row) in out.chunks_exact_mut(stride).zip(rows.rows()) {
+                    for (o, v) in record[offset..offset + row.len()].iter_mut().zip(row) {
                         *o = convert(*v);
                     }
                 }
@@ -170,8 +202,7 @@ pub fn pack_reduced<T: Lane>(
         match f.source {
             Source::Argument(k) => {
                 with_view!(&args[k], v => {
-                    let m = batch_matrix(v, batch, true);
-                    put(m, (first, end), f.offset, stride, records)
+                    put(&Rows::new(v, batch), (first, end), f.offset, stride, records)
                 });
             }
             Source::RowNumber => {
@@ -193,18 +224,18 @@ pub fn pack_panels<T: Lane>(
     panels: &mut [T],
 ) {
     fn put<S: Element, T: Lane>(
-        m: ArrayView2<'_, S>,
+        rows: &Rows<'_, S>,
+        dim: usize,
         (first, end): (usize, usize),
         offset: usize,
         (stride, lanes): (usize, usize),
         panels: &mut [T],
     ) {
-        let dim = m.ncols();
         let mut start = first;
         for panel in panels.chunks_exact_mut(stride * lanes) {
             let part = &mut panel[offset * lanes..(offset + dim) * lanes];
-            match m.as_slice() {
-                Some(all) if start + lanes <= end => {
+            match rows {
+                Rows::Dense(all, _) if start + lanes <= end => {
                     let rows = &all[start * dim..(start + lanes) * dim];
                     for (c, line) in part.chunks_exact_mut(lanes).enumerate() {
                         for (l, o) in line.iter_mut().enumerate() {
@@ -212,7 +243,7 @@ pub fn pack_panels<T: Lane>(
                         }
                     }
                 }
-                _ => pack_tile(m, (start.min(end - 1), end), lanes, part),
+                _ => pack_tile(rows, (start.min(end - 1), end), lanes, part),
             }
             start += lanes;
         }
@@ -221,8 +252,8 @@ pub fn pack_panels<T: Lane>(
         match f.source {
             Source::Argument(k) => {
                 with_view!(&args[k], v => {
-                    let m = batch_matrix(v, batch, true);
-                    put(m, (first, end), f.offset, (stride, lanes), panels)
+                    let rows = Rows::new(v, batch);
+                    put(&rows, f.dim, (first, end), f.offset, (stride, lanes), panels)
                 });
             }
             Source::RowNumber => {
@@ -238,12 +269,16 @@ pub fn pack_panels<T: Lane>(
 
 /// Packs parameters.
 pub fn pack_param<T: Lane>(fields: &[Field], args: &[ArgView<'_>], batch: &[usize], out: &mut [T]) {
+    fn put<'v, S: Element, T: Lane>(values: impl Iterator<Item = &'v S>, out: &mut [T]) {
+        for (o, v) in out.iter_mut().zip(values) {
+            *o = convert(*v);
+        }
+    }
     for f in fields {
         if let Source::Argument(k) = f.source {
-            with_view!(&args[k], v => {
-                for (o, v) in out[f.offset..].iter_mut().zip(batch_matrix(v, batch, false).row(0)) {
-                    *o = convert(*v);
-                }
+            with_view!(&args[k], v => match v.as_slice() {
+                Some(all) if v.ndim() == 1 => put(all.iter(), &mut out[f.offset..]),
+                _ => put(batch_matrix(v, batch, false).row(0).iter(), &mut out[f.offset..]),
             });
         }
     }

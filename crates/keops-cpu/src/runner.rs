@@ -13,6 +13,7 @@ use keops_core::data::{Buffer, Element};
 use keops_core::error::{CompileError, OutOfMemory, RunError};
 use keops_core::memory;
 use keops_core::program::{Mode, Program, Stream};
+use keops_core::ranges::Pattern;
 use keops_core::spec::{CheckedArgs, Executable, ReduceSpec};
 use keops_core::with_view;
 use rayon::prelude::*;
@@ -157,11 +158,14 @@ impl CpuExecutable {
     /// Is everything machine code, of all that was compiled so far? (Some is made when it is first
     /// needed.)
     pub fn is_native(&self) -> bool {
-        let rows = [&self.per_reduced, &self.once].into_iter().flatten().map(|r| &r.1);
         let single = self.single.get().and_then(|s| s.as_ref().ok());
         let plain = self.plain.get().and_then(|p| p.as_ref().ok());
         let across = self.across.iter().filter_map(|a| a.get()?.as_ref().ok());
-        self.full.all().chain(rows).chain(across.flat_map(|a| a.all())).all(|r| r.is_native())
+        self.full
+            .all()
+            .chain(self.packing())
+            .chain(across.flat_map(|a| a.all()))
+            .all(|r| r.is_native())
             && single.is_none_or(|s| s.all().all(|r| r.is_native()))
             && plain.is_none_or(|p| p.is_native())
     }
@@ -189,72 +193,71 @@ impl CpuExecutable {
         if self.is_few(args) {
             return self.few(args, values, indices);
         }
-        let (rows, columns) = (args.rows(), args.columns());
-        let blocks = blocks(args, &self.spec)?;
-        // Cut every block into tiles.
-        let width = self.full.plan.width();
-        let count = blocks.iter().map(|b| (b.rows.1 - b.rows.0).div_ceil(width)).sum();
-        let mut tiles: Vec<Tile> = memory::room(count, "the list of tiles")?;
-        for (k, b) in blocks.iter().enumerate() {
-            let mut start = b.rows.0;
-            while start < b.rows.1 {
-                let end = (start + width).min(b.rows.1);
-                tiles.push(Tile { rows: (start, end), block: k });
-                start = end;
+        let (rows, columns, batches) = (args.rows(), args.columns(), args.batches());
+        let whole = [(0, columns)];
+        let dense = [Block { rows: (0, rows), columns: if columns > 0 { &whole } else { &[] } }];
+        let (listed, borrowed);
+        let blocks = match args.ranges() {
+            None => &dense[..],
+            Some(ranges) => {
+                listed = blocks(ranges.pattern(self.spec.axis), rows)?;
+                let each = listed.iter().map(|(rows, columns)| Block { rows: *rows, columns });
+                borrowed = memory::collected(each, BLOCKS)?;
+                &borrowed
             }
-        }
-        let single = if tiles.iter().any(|t| t.rows.1 - t.rows.0 <= self.full.plan.lanes) {
-            Some(self.single()?)
-        } else {
-            None
         };
-        let batches = args.batches();
-        let mut inputs: Vec<Inputs<T>> = memory::room(batches, "the batch elements")?;
-        for b in 0..batches {
-            inputs.push(self.inputs(args, b, columns)?);
-        }
-        // Every tile gets its own part of the results.
-        let (mut values, mut indices) = (values, indices);
-        let mut jobs: Vec<Job<'_, T>> =
-            memory::room(batches.saturating_mul(tiles.len()), "the list of tiles")?;
-        for batch in 0..batches {
-            let mut at = 0;
-            for tile in &tiles {
-                debug_assert_eq!(at, tile.rows.0, "tiles cover the rows in order");
-                at = tile.rows.1;
-                let n = tile.rows.1 - tile.rows.0;
-                jobs.push(Job {
-                    batch,
-                    tile: *tile,
-                    values: take(&mut values, n),
-                    indices: take(&mut indices, n),
-                });
-            }
-            debug_assert_eq!(at, rows);
-        }
+        // Every block is cut into tiles.
+        let (width, lanes) = (self.full.plan.width(), self.full.plan.lanes);
+        let tiles = || blocks.iter().flat_map(|b| b.tiles(width).map(move |rows| (b, rows)));
+        let count: usize = blocks.iter().map(|b| b.rows().div_ceil(width)).sum();
+        let is_few = |n: usize| n <= lanes;
+        let single = match tiles().any(|(_, rows)| is_few(rows.1 - rows.0)) {
+            true => Some(self.single()?),
+            false => None,
+        };
         let pairs: usize = blocks
             .iter()
-            .map(|b| {
-                (b.rows.1 - b.rows.0).saturating_mul(b.columns.iter().map(|c| c.1 - c.0).sum())
-            })
+            .map(|b| b.rows().saturating_mul(b.columns.iter().map(|c| c.1 - c.0).sum()))
             .fold(0, usize::saturating_add);
         let work = pairs.saturating_mul(self.cost).saturating_mul(batches);
-        let run = |w: &mut Option<Worker<T>>, job: Job<'_, T>| -> Result<(), RunError> {
-            let worker = match w {
-                Some(w) => w,
-                None => w.insert(self.worker(single)?),
-            };
-            let few = job.tile.rows.1 - job.tile.rows.0 <= self.full.plan.lanes;
+        let run = |inputs: &Inputs<T>, job: Job<'_, T>, w: &mut Worker<T>| {
+            let few = is_few(job.rows.1 - job.rows.0);
             let routines = if few { single.unwrap_or(&self.full) } else { &self.full };
-            self.tile(routines, args, &inputs[job.batch], &blocks[job.tile.block], job, worker)
+            self.tile(routines, args, inputs, job, w)
         };
-        let serial = work < SERIAL_WORK || jobs.len() == 1;
-        self.tasks.store(if serial { 0 } else { jobs.len() }, Ordering::Relaxed);
+        // Every tile gets its own part of the results.
+        let (mut values, mut indices) = (values, indices);
+        let mut job = |(block, rows): (_, (usize, usize))| {
+            let n = rows.1 - rows.0;
+            Job { block, rows, values: take(&mut values, n), indices: take(&mut indices, n) }
+        };
+        let mut own = self.worker(single)?;
+        let jobs = count.saturating_mul(batches);
+        let serial = work < SERIAL_WORK || jobs == 1;
+        self.tasks.store(if serial { 0 } else { jobs }, Ordering::Relaxed);
         if serial {
-            let mut worker = None;
-            return jobs.into_iter().try_for_each(|j| run(&mut worker, j));
+            for batch in 0..batches {
+                let inputs = self.inputs(args, batch, columns, &mut own)?;
+                tiles().try_for_each(|tile| run(&inputs, job(tile), &mut own))?;
+            }
+            return Ok(());
         }
-        jobs.into_par_iter().map_init(|| None, run).collect()
+        let mut inputs: Vec<Inputs<T>> = memory::room(batches, "the batch elements")?;
+        let mut list: Vec<(usize, Job<'_, T>)> = memory::room(jobs, "the list of tiles")?;
+        for batch in 0..batches {
+            inputs.push(self.inputs(args, batch, columns, &mut own)?);
+            list.extend(tiles().map(|tile| (batch, job(tile))));
+        }
+        let start = || None;
+        list.into_par_iter()
+            .map_init(start, |w: &mut Option<Worker<T>>, (batch, job)| {
+                let w = match w {
+                    Some(w) => w,
+                    None => w.insert(self.worker(single)?),
+                };
+                run(&inputs[batch], job, w)
+            })
+            .collect()
     }
     /// Packed parameters and columns of one batch element.
     fn inputs<T: Lane>(
@@ -262,16 +265,17 @@ impl CpuExecutable {
         args: &CheckedArgs<'_>,
         batch: usize,
         columns: usize,
+        w: &mut Worker<T>,
     ) -> Result<Inputs<T>, RunError> {
         let index = args.batch_index(batch);
-        let param = self.parameters(args, &index)?;
-        let reduced = self.columns(args, &index, &param, (0, columns), false)?;
+        let param = self.parameters(args, &index, w)?;
+        let reduced = self.columns(args, &index, &param, (0, columns), false, w)?;
         let panels = if self.full.find.is_some()
             && (self.full.extremes.is_none() || columns >= kernels::COARSE)
         {
-            self.columns(args, &index, &param, (0, columns), true)?
+            self.columns(args, &index, &param, (0, columns), true, w)?
         } else {
-            Aligned::new(0, "the packed columns")?
+            Aligned::empty()
         };
         Ok(Inputs { param, reduced, panels, index })
     }
@@ -280,19 +284,15 @@ impl CpuExecutable {
         &self,
         args: &CheckedArgs<'_>,
         index: &[usize],
+        w: &mut Worker<T>,
     ) -> Result<Aligned<T>, RunError> {
         let p = &self.program;
         let mut param = Aligned::new(p.param.len.max(1), "parameters")?;
         pack_param(&p.param.fields, args.args(), index, &mut param);
-        let mut worker: Option<Worker<T>> = None;
         if let Some((plan, r)) = &self.once {
             // Tables are read from the parameters, where derived ones come after a pass: one pass
             // more for each table that is made of another one.
             for _ in 0..=kernels::gathers(&p.once) {
-                let w = match &mut worker {
-                    Some(w) => w,
-                    None => worker.insert(self.row_worker(r)?),
-                };
                 w.out.resize(p.param.len * plan.lanes, "parameters")?;
                 let mut frame = w.frame(&[], &param, 0, 0);
                 frame.state = w.out.data.as_mut_ptr().cast();
@@ -322,6 +322,7 @@ impl CpuExecutable {
         param: &[T],
         (start, end): (usize, usize),
         panels: bool,
+        w: &mut Worker<T>,
     ) -> Result<Aligned<T>, RunError> {
         let p = &self.program;
         let (stride, lanes) = (p.reduced.len, self.full.plan.lanes);
@@ -342,7 +343,6 @@ impl CpuExecutable {
             pack_reduced(fields, args.args(), index, (start, end), stride, &mut packed);
         }
         let Some((_, r)) = &self.per_reduced else { return Ok(packed) };
-        let mut w: Worker<T> = self.row_worker(r)?;
         let raw: usize = fields.iter().map(|f| f.dim).sum();
         let mut tile = Aligned::new(p.reduced.input_len.max(1) * lanes, "a tile")?;
         let mut derived: Aligned<T> = Aligned::new(stride * lanes, "a tile")?;
@@ -368,27 +368,27 @@ impl CpuExecutable {
         }
         Ok(packed)
     }
-    fn row_worker<T: Lane>(&self, r: &Routine) -> Result<Worker<T>, RunError> {
-        Worker::bare(std::iter::once(r))
-    }
     fn worker<T: Lane>(&self, single: Option<&Routines>) -> Result<Worker<T>, RunError> {
         let routines = self.full.all().chain(single.into_iter().flat_map(|s| s.all()));
-        Worker::new(&self.program, &self.full.plan, routines)
+        Worker::new(&self.program, &self.full.plan, routines.chain(self.packing()))
+    }
+    /// Routines that complete parameters and columns.
+    fn packing(&self) -> impl Iterator<Item = &Routine> {
+        [&self.per_reduced, &self.once].into_iter().flatten().map(|(_, r)| r)
     }
     fn tile<T: Lane>(
         &self,
         routines: &Routines,
         args: &CheckedArgs<'_>,
         inputs: &Inputs<T>,
-        block: &Block,
         mut job: Job<'_, T>,
         w: &mut Worker<T>,
     ) -> Result<(), RunError> {
         let p = &self.program;
-        let plan = &routines.plan;
+        let (plan, block) = (&routines.plan, job.block);
         let width = plan.width();
         if !block.columns.is_empty() {
-            self.pack_rows(routines, args, &inputs.index, &inputs.param, job.tile.rows, w);
+            self.pack_rows(routines, args, &inputs.index, &inputs.param, job.rows, w);
         }
         for (s, v) in w.state.iter_mut().zip(&routines.initial) {
             *s = T::round(*v);
@@ -413,7 +413,7 @@ impl CpuExecutable {
                     (Accumulation::Block, _) => 4 * BLOCK,
                     _ => usize::MAX,
                 };
-                for &(start, end) in &block.columns {
+                for &(start, end) in block.columns {
                     let mut j = start;
                     while j < end {
                         let next = end.min(j.saturating_add(step));
@@ -435,9 +435,9 @@ impl CpuExecutable {
                 self.finalise(routines, &inputs.param, job.values, w)
             }
             Mode::Select { select, k } if select.many => {
-                self.many(routines, select, k, inputs, block, job, w)
+                self.many(routines, select, k, inputs, job, w)
             }
-            Mode::Select { select, .. } => self.best(routines, select, inputs, block, job, w),
+            Mode::Select { select, .. } => self.best(routines, select, inputs, job, w),
         }
     }
 }
@@ -494,67 +494,72 @@ impl CpuExecutable {
 fn mask_words(plan: &Plan) -> usize {
     plan.lanes.div_ceil(32)
 }
-fn job_columns(block: &Block) -> usize {
+fn job_columns(block: &Block<'_>) -> usize {
     block.columns.last().map_or(0, |c| c.1)
 }
 
+/// First row or column, and the one after the last.
+type Span = (usize, usize);
+
 /// Rows that meet the same columns.
-struct Block {
-    rows: (usize, usize),
-    columns: Vec<(usize, usize)>,
+struct Block<'b> {
+    rows: Span,
+    columns: &'b [Span],
 }
 
-/// All rows in order: the blocks of the ranges and, between them, rows that meet nothing.
-fn blocks(args: &CheckedArgs<'_>, spec: &ReduceSpec) -> Result<Vec<Block>, OutOfMemory> {
-    const WHAT: &str = "the list of blocks";
-    let (rows, columns) = (args.rows(), args.columns());
-    let Some(ranges) = args.ranges() else {
-        let all = if columns > 0 { vec![(0, columns)] } else { vec![] };
-        return Ok(vec![Block { rows: (0, rows), columns: all }]);
-    };
-    let pattern = ranges.pattern(spec.axis);
-    let mut order: Vec<usize> = memory::room(pattern.blocks.len(), WHAT)?;
+impl Block<'_> {
+    fn rows(&self) -> usize {
+        self.rows.1 - self.rows.0
+    }
+    /// The rows of its tiles.
+    fn tiles(&self, width: usize) -> impl Iterator<Item = Span> + use<> {
+        let (start, end) = self.rows;
+        (start..end).step_by(width).map(move |first| (first, end.min(first + width)))
+    }
+}
+
+const BLOCKS: &str = "the list of blocks";
+
+/// All rows in order, with the columns that they meet: the blocks of the ranges and, between them,
+/// rows that meet nothing.
+fn blocks(pattern: &Pattern, rows: usize) -> Result<Vec<(Span, Vec<Span>)>, OutOfMemory> {
+    let mut order: Vec<usize> = memory::room(pattern.blocks.len(), BLOCKS)?;
     order
         .extend((0..pattern.blocks.len()).filter(|&k| pattern.blocks[k][0] < pattern.blocks[k][1]));
     order.sort_unstable_by_key(|&k| pattern.blocks[k][0]);
     // Between any two there may be rows that meet nothing.
-    let mut out = memory::room(2 * order.len() + 1, WHAT)?;
+    let mut out = memory::room(2 * order.len() + 1, BLOCKS)?;
     let mut at = 0;
     for k in order {
         let [start, end] = pattern.blocks[k];
         if at < start {
-            out.push(Block { rows: (at, start), columns: vec![] });
+            out.push(((at, start), vec![]));
         }
         // Selections prefer the lowest index, so columns go in ascending order.
         let met = pattern.of_block(k);
-        let mut list: Vec<(usize, usize)> = memory::room(met.len(), WHAT)?;
+        let mut list: Vec<(usize, usize)> = memory::room(met.len(), BLOCKS)?;
         list.extend(met.iter().filter(|r| r[0] < r[1]).map(|r| (r[0], r[1])));
         list.sort_unstable();
-        let mut columns: Vec<(usize, usize)> = memory::room(list.len(), WHAT)?;
+        let mut columns: Vec<(usize, usize)> = memory::room(list.len(), BLOCKS)?;
         for r in list {
             match columns.last_mut() {
                 Some(last) if last.1 == r.0 => last.1 = r.1,
                 _ => columns.push(r),
             }
         }
-        out.push(Block { rows: (start, end), columns });
+        out.push(((start, end), columns));
         at = end;
     }
     if at < rows {
-        out.push(Block { rows: (at, rows), columns: vec![] });
+        out.push(((at, rows), vec![]));
     }
     Ok(out)
 }
 
-#[derive(Clone, Copy)]
-struct Tile {
-    rows: (usize, usize),
-    block: usize,
-}
-
+/// A tile, with its part of the results.
 struct Job<'o, T> {
-    batch: usize,
-    tile: Tile,
+    block: &'o Block<'o>,
+    rows: Span,
     values: Option<&'o mut [T]>,
     indices: Option<&'o mut [i64]>,
 }
@@ -615,15 +620,6 @@ impl<T: Lane> Worker<T> {
         let width = plan.width();
         let derived = !p.per_kept.insts.is_empty();
         let input = if derived { p.kept.input_len.max(1) * width } else { 0 };
-        Ok(Worker {
-            kept: Aligned::new(p.kept.len.max(1) * width, "a tile of rows")?,
-            input: Aligned::new(input, "a tile of rows")?,
-            state: Aligned::new(plan.state_len(p), "the state of a tile")?,
-            ..Worker::bare(routines)?
-        })
-    }
-    /// For routines whose tile and state are given with the frame.
-    fn bare<'r>(routines: impl Iterator<Item = &'r Routine>) -> Result<Self, RunError> {
         let (mut scratch, mut bytes) = (0, 0);
         for r in routines {
             scratch = scratch.max(r.scratch);
@@ -631,17 +627,17 @@ impl<T: Lane> Worker<T> {
         }
         let workspace = memory::filled(bytes, MaybeUninit::uninit(), "a workspace")?;
         Ok(Worker {
-            kept: Aligned::new(0, "a tile of rows")?,
-            input: Aligned::new(0, "a tile of rows")?,
-            state: Aligned::new(0, "the state of a tile")?,
+            kept: Aligned::new(p.kept.len.max(1) * width, "a tile of rows")?,
+            input: Aligned::new(input, "a tile of rows")?,
+            state: Aligned::new(plan.state_len(p), "the state of a tile")?,
             scratch: Aligned::new(scratch, "scratch memory")?,
             workspace,
-            out: Growing { data: Aligned::new(0, "results")? },
-            masks: Growing { data: Aligned::new(0, "masks")? },
-            hits: Growing { data: Aligned::new(0, "masks")? },
-            wide: Growing { data: Aligned::new(0, "wide sums")? },
-            bound: Growing { data: Aligned::new(0, "bounds")? },
-            extremes: Growing { data: Aligned::new(0, "extremes")? },
+            out: Growing { data: Aligned::empty() },
+            masks: Growing { data: Aligned::empty() },
+            hits: Growing { data: Aligned::empty() },
+            wide: Growing { data: Aligned::empty() },
+            bound: Growing { data: Aligned::empty() },
+            extremes: Growing { data: Aligned::empty() },
             groups: vec![],
             winners: Default::default(),
         })

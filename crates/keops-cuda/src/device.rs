@@ -257,7 +257,7 @@ impl Executable for GpuExecutable {
         let buffers = [&param, &kept, &reduced, &workspace, &values, &indices, &tiles, &ranges];
         let numbers = [tables.tiles.len() as i32, rows as i32, columns as i32];
         self.launch(&self.reduce, "keops_reduce", blocks, &buffers, &numbers)?;
-        for (buffer, o) in out.iter_mut().zip(&outputs) {
+        for (buffer, o) in out.iter_mut().zip(&*outputs) {
             let to = match buffer {
                 Buffer::F32(a) => a.as_slice_mut().map(bytes_mut),
                 Buffer::F64(a) => a.as_slice_mut().map(bytes_mut),

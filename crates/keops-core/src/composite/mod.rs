@@ -13,6 +13,7 @@ mod vector;
 
 use crate::error::DimError;
 use crate::graph::Ex;
+use hashbrown::HashMap;
 use std::sync::LazyLock;
 
 /// A literal parameter of a composite.
@@ -22,7 +23,7 @@ use std::sync::LazyLock;
 /// assert_eq!(Literal::from(3usize), Literal::Int(3));
 /// assert_eq!(Literal::from(&[2usize, 3][..]), Literal::List(vec![2, 3]));
 /// ```
-#[derive(Clone, PartialEq, Eq, Debug)]
+#[derive(Clone, PartialEq, Eq, Hash, Debug)]
 pub enum Literal {
     /// An integer.
     Int(i64),
@@ -142,7 +143,9 @@ pub fn by_name(name: &str) -> Option<&'static CompositeDef> {
     if let Some(faulty) = crate::conformance::planted_composite(name) {
         return Some(faulty);
     }
-    ALL.iter().copied().find(|c| c.name == name)
+    static BY_NAME: LazyLock<HashMap<&str, &CompositeDef>> =
+        LazyLock::new(|| ALL.iter().map(|c| (c.name, *c)).collect());
+    BY_NAME.get(name).copied()
 }
 
 fn fail<T>(

@@ -1,16 +1,19 @@
 //! Reductions with their arrays, not yet called; functions of symbolic variables.
 
 use super::construct::Stored;
-use super::{Bound, LazyTensor, Source, located};
+use super::term::{Bound, Location, Source, Walk};
+use super::{LazyTensor, located};
 use crate::data::{ArgView, Buffer, DType, Element};
 use crate::error::{Error, GradError, InputError};
 use crate::genred::{AsArg, Genred, IntoArgs, IntoOutput, Place, Reduce, Reference};
 use crate::graph::{Graph, Node, NodeId, Var};
+use crate::key::{self, Key};
 use crate::outer::{Computation, Formula};
 use crate::spec::Axis;
-use ndarray::{ArrayD, arr1};
+use ndarray::{ArrayD, ArrayView1, arr1};
+use std::hash::Hash;
 use std::marker::PhantomData;
-use std::panic::Location;
+use std::panic::Location as Caller;
 use std::sync::Arc;
 
 /// A reduction together with the arrays of its formula, to be called once or often: what
@@ -59,6 +62,12 @@ impl<T, P: Clone> Clone for BoundReduction<T, P> {
             element: *element,
         }
     }
+}
+
+/// Parameters have the type of the data: of a narrow type, what it cannot hold goes into the
+/// formula.
+fn narrow<T: Element>() -> bool {
+    matches!(T::DTYPE, DType::F16 | DType::BF16)
 }
 
 /// Scalars as constants of the formula.
@@ -120,7 +129,7 @@ impl<T: Element, P: Place> LazyTensor<T, P> {
     /// As [`LazyTensor::check`]; [`Error::Input`] if it holds arrays or if a position is missing.
     #[track_caller]
     pub fn genred(&self, reduction: impl Into<Reduce>, axis: Axis) -> Result<Genred<P>, Error> {
-        let location = Location::caller();
+        let location = Caller::caller();
         self.function(None, reduction.into(), axis).map_err(|e| located(location, e))
     }
     /// As [`LazyTensor::genred`], for reductions that take a weight.
@@ -147,7 +156,7 @@ impl<T: Element, P: Place> LazyTensor<T, P> {
         reduction: impl Into<Reduce>,
         axis: Axis,
     ) -> Result<Genred<P>, Error> {
-        let location = Location::caller();
+        let location = Caller::caller();
         self.function(Some(weight), reduction.into(), axis).map_err(|e| located(location, e))
     }
     fn function(
@@ -205,7 +214,7 @@ impl<T: Element, P: Place> LazyTensor<T, P> {
         reduction: impl Into<Reduce>,
         axis: Axis,
     ) -> Result<BoundReduction<T, P>, Error> {
-        self.bind(None, reduction.into(), axis, Location::caller())
+        self.bind(None, reduction.into(), axis, Caller::caller())
     }
     /// As [`LazyTensor::bound`], for reductions that take a weight.
     ///
@@ -232,27 +241,31 @@ impl<T: Element, P: Place> LazyTensor<T, P> {
         reduction: impl Into<Reduce>,
         axis: Axis,
     ) -> Result<BoundReduction<T, P>, Error> {
-        self.bind(Some(&weight.lazy()), reduction.into(), axis, Location::caller())
+        self.bind(Some(&weight.lazy()), reduction.into(), axis, Caller::caller())
+    }
+    /// Formula and sources, under names no two of which are alike.
+    fn data(&self, weight: Option<&LazyTensor<T, P>>) -> Result<(Formula, Vec<Source>), Error> {
+        let mut joined = self.joined(weight)?;
+        if narrow::<T>() {
+            joined = scalars_as_constants(joined);
+        }
+        let (mut formula, sources) = joined;
+        for k in 0..formula.names.len() {
+            if formula.names[..k].contains(&formula.names[k]) {
+                formula.names[k] += &format!(" (number {k})");
+            }
+        }
+        Ok((formula, sources))
     }
     pub(super) fn bind(
         &self,
         weight: Option<&LazyTensor<T, P>>,
         reduction: Reduce,
         axis: Axis,
-        location: &Location<'_>,
+        location: Location,
     ) -> Result<BoundReduction<T, P>, Error> {
         let bind = || -> Result<BoundReduction<T, P>, Error> {
-            let mut joined = self.joined(weight)?;
-            // Parameters have the type of the data: what it cannot hold goes into the formula.
-            if matches!(T::DTYPE, DType::F16 | DType::BF16) {
-                joined = scalars_as_constants(joined);
-            }
-            let (mut formula, sources) = joined;
-            for k in 0..formula.names.len() {
-                if formula.names[..k].contains(&formula.names[k]) {
-                    formula.names[k] += &format!(" (number {k})");
-                }
-            }
+            let (formula, sources) = self.data(weight)?;
             let value = |s: &Source| -> Option<Arc<dyn Stored>> {
                 match &s.value {
                     Bound::Array(a) => Some(a.clone()),
@@ -270,21 +283,55 @@ impl<T: Element, P: Place> LazyTensor<T, P> {
         };
         bind().map_err(|e| located(location, e))
     }
-    /// Calls a reduction at once.
+    /// Calls a reduction at once. Nothing is made of a formula that was met before.
     pub(super) fn evaluate(
         &self,
         weight: Option<&LazyTensor<T, P>>,
         reduction: Reduce,
         axis: Axis,
-        location: &Location<'_>,
+        location: Location,
     ) -> Result<Vec<Buffer>, Error> {
-        let bound = self.bind(weight, reduction, axis, location)?;
-        if let Some(&first) = bound.open.first() {
-            let name = &bound.sources[first].name;
+        let narrow = narrow::<T>();
+        let terms = [Some(&self.term), weight.map(|w| &w.term)];
+        let mut key = Key::default();
+        key::TERMS.hash(&mut key);
+        let sources = Walk::new(terms.into_iter().flatten()).sources(narrow, &mut key);
+        let symbol = |s: &&Source| matches!(s.value, Bound::Symbol(_));
+        if sources.iter().any(symbol) {
+            let bound = self.bind(weight, reduction, axis, location)?;
+            let name = &bound.sources[bound.open[0]].name;
             let m = format!("{name} is symbolic: `genred` or `bound` make a function of it");
             return Err(located(location, InputError::Option(m)));
         }
-        bound.function.run(&(&bound).into_args()).map_err(|e| located(location, e))
+        (narrow, reduction.def, reduction.k, axis, self.options).hash(&mut key);
+        // What is kept is found at the device of small problems: large ones do not notice.
+        let device = self.place.device(0);
+        let make = || -> Result<Computation, Error> {
+            let (formula, _) = self.data(weight)?;
+            Ok(Computation::reduction_kept(formula, reduction, axis, self.options, &device)?)
+        };
+        let kept = device.computation(key, make).map_err(|e| located(location, e))?;
+        let scalar = |s: &&Source| match s.value {
+            Bound::Scalar(v) => Some(T::of_f64(v)),
+            _ => None,
+        };
+        let scalars: Vec<T> = sources.iter().filter_map(scalar).collect();
+        let mut next = scalars.chunks_exact(1);
+        let mut args: Vec<ArgView<'_>> = Vec::with_capacity(sources.len());
+        args.extend(sources.iter().filter_map(|s| match &s.value {
+            Bound::Array(a) => Some(a.view()),
+            Bound::Scalar(_) if narrow => None,
+            _ => next.next().map(|v| T::erase(ArrayView1::from(v).into_dyn())),
+        }));
+        match kept.sizes(&args) {
+            Ok(sizes) => {
+                let device = self.place.device(sizes.pairs());
+                kept.run_sized(&sizes, &device, &args, self.ranges.as_deref(), None)
+            }
+            // Messages have the names of this call.
+            Err(_) => self.bind(weight, reduction, axis, location)?.function.run(&args),
+        }
+        .map_err(|e| located(location, e))
     }
 }
 
@@ -398,7 +445,7 @@ impl<T, P: Place> BoundReduction<T, P> {
     fn derive(
         &self,
         wrt: &[&LazyTensor<T, P>],
-        location: &Location<'_>,
+        location: Location,
         rule: impl FnOnce(&Genred<P>, &[&str]) -> Result<Genred<P>, GradError>,
     ) -> Result<BoundReduction<T, P>, Error> {
         let derive = || -> Result<BoundReduction<T, P>, Error> {
@@ -431,7 +478,7 @@ impl<T, P: Place> BoundReduction<T, P> {
     /// [`Error::Grad`] if it is no variable of the formula, or if the result is indices.
     #[track_caller]
     pub fn vjp(&self, wrt: &LazyTensor<T, P>) -> Result<BoundReduction<T, P>, Error> {
-        self.derive(&[wrt], Location::caller(), |g, names| g.vjp_of(names))
+        self.derive(&[wrt], Caller::caller(), |g, names| g.vjp_of(names))
     }
     /// The gradients with respect to several variables, which share their kernel evaluations: one
     /// result for each.
@@ -452,7 +499,7 @@ impl<T, P: Place> BoundReduction<T, P> {
     /// As [`BoundReduction::vjp`].
     #[track_caller]
     pub fn vjp_of(&self, wrt: &[&LazyTensor<T, P>]) -> Result<BoundReduction<T, P>, Error> {
-        self.derive(wrt, Location::caller(), |g, names| g.vjp_of(names))
+        self.derive(wrt, Caller::caller(), |g, names| g.vjp_of(names))
     }
     /// The derivative of the result along a tangent of a variable of the formula; the tangent is a
     /// further open argument. It can be derived again.
@@ -473,7 +520,7 @@ impl<T, P: Place> BoundReduction<T, P> {
     /// As [`BoundReduction::vjp`].
     #[track_caller]
     pub fn jvp(&self, wrt: &LazyTensor<T, P>) -> Result<BoundReduction<T, P>, Error> {
-        self.derive(&[wrt], Location::caller(), |g, names| g.jvp_of(names))
+        self.derive(&[wrt], Caller::caller(), |g, names| g.jvp_of(names))
     }
     /// The derivative along tangents of several variables at once.
     ///
@@ -493,7 +540,7 @@ impl<T, P: Place> BoundReduction<T, P> {
     /// As [`BoundReduction::vjp`].
     #[track_caller]
     pub fn jvp_of(&self, wrt: &[&LazyTensor<T, P>]) -> Result<BoundReduction<T, P>, Error> {
-        self.derive(wrt, Location::caller(), |g, names| g.jvp_of(names))
+        self.derive(wrt, Caller::caller(), |g, names| g.jvp_of(names))
     }
     /// After the results of a derivative, also those of what was derived: see
     /// [`Genred::with_primal`].

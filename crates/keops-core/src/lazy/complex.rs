@@ -3,6 +3,7 @@
 use super::construct::Kept;
 use super::operators::{in_place, operator};
 use super::reductions::without_axis;
+use super::term::{Location, Rule};
 use super::{BoundReduction, LazyOperand, LazyTensor, RealOperand};
 use crate::data::Element;
 use crate::error::{Error, InputError};
@@ -14,7 +15,7 @@ use crate::spec::Axis;
 use ndarray::{ArrayBase, ArrayD, Axis as NdAxis, Data, Dimension, IxDyn, Slice};
 use num_complex::Complex;
 use std::fmt;
-use std::panic::Location;
+use std::panic::Location as Caller;
 
 /// A symbolic matrix with entries in C^dim: as [`LazyTensor`], of arrays of [`Complex`] numbers
 /// that come back as such from its reductions.
@@ -173,7 +174,7 @@ impl<T: Element, P: Place + Default> ComplexLazyTensor<T, P> {
     /// ```
     #[track_caller]
     pub fn vi(array: impl IntoComplexArray<Elem = T>) -> Self {
-        Self::array(array.into_interleaved(2), Category::I, Location::caller())
+        Self::array(array.into_interleaved(2), Category::I, Caller::caller())
     }
     /// Rows indexed by `j`: an array of shape `(batch…, N, dim)`, or `(N)` for dimension 1.
     ///
@@ -185,7 +186,7 @@ impl<T: Element, P: Place + Default> ComplexLazyTensor<T, P> {
     /// ```
     #[track_caller]
     pub fn vj(array: impl IntoComplexArray<Elem = T>) -> Self {
-        Self::array(array.into_interleaved(2), Category::J, Location::caller())
+        Self::array(array.into_interleaved(2), Category::J, Caller::caller())
     }
     /// A parameter: an array of shape `(batch…, dim)`, or without axes for dimension 1.
     ///
@@ -197,7 +198,7 @@ impl<T: Element, P: Place + Default> ComplexLazyTensor<T, P> {
     /// ```
     #[track_caller]
     pub fn pm(array: impl IntoComplexArray<Elem = T>) -> Self {
-        Self::array(array.into_interleaved(1), Category::Param, Location::caller())
+        Self::array(array.into_interleaved(1), Category::Param, Caller::caller())
     }
     /// From an array whose shape tells what it is: see [`LazyTensor::new`].
     ///
@@ -212,14 +213,10 @@ impl<T: Element, P: Place + Default> ComplexLazyTensor<T, P> {
     pub fn new(array: impl IntoComplexArray<Elem = T>) -> Self {
         match array.into_interleaved(1) {
             Ok(parts) => ComplexLazyTensor { parts: LazyTensor::new(parts) },
-            Err(e) => ComplexLazyTensor { parts: LazyTensor::failed(Location::caller(), e) },
+            Err(e) => ComplexLazyTensor { parts: LazyTensor::failed(Caller::caller(), e) },
         }
     }
-    fn array(
-        parts: Result<Kept<T>, InputError>,
-        category: Category,
-        location: &Location<'_>,
-    ) -> Self {
+    fn array(parts: Result<Kept<T>, InputError>, category: Category, location: Location) -> Self {
         ComplexLazyTensor { parts: LazyTensor::array(parts, category, location) }
     }
 }
@@ -260,7 +257,7 @@ impl<T: Element, P: Place> ComplexLazyTensor<T, P> {
     /// As [`LazyTensor::bound`].
     #[track_caller]
     pub fn sum_reduction(&self, axis: Axis) -> Result<BoundReduction<T, P>, Error> {
-        self.parts.bind(None, (&reduce::SUM).into(), axis, Location::caller())
+        self.parts.bind(None, (&reduce::SUM).into(), axis, Caller::caller())
     }
     /// The matrix product `Σ_j k_ij b_j`: `b` has shape `(batch…, N, dim)`, or `(N)` for a result
     /// of shape `(batch…, M)`.
@@ -278,13 +275,12 @@ impl<T: Element, P: Place> ComplexLazyTensor<T, P> {
     /// As [`LazyTensor::reduce`].
     #[track_caller]
     pub fn matmul(&self, b: impl IntoComplexArray<Elem = T>) -> Result<ArrayD<Complex<T>>, Error> {
-        let location = Location::caller();
+        let location = Caller::caller();
         let vector = b.axes() == 1;
         let b = ComplexLazyTensor::<T>::array(b.into_interleaved(2), Category::J, location);
         let b = b.at(self.parts.place.clone());
-        let product = LazyTensor::combine(location, &[&self.parts, &b.parts], |_, x| {
-            super::operation("ComplexMult", x, &[])
-        });
+        let rule = Rule::by_name("ComplexMult", &[]);
+        let product = LazyTensor::apply(location, rule, &self.parts, &[&b.parts], vec![]);
         let out = complex(product.values(None, (&reduce::SUM).into(), Axis::J, location)?);
         Ok(without_axis(out, vector))
     }

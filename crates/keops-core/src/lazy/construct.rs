@@ -1,15 +1,18 @@
 //! Where LazyTensors come from: arrays of any layout, numbers, lists, symbols.
 
-use super::{Bound, Expression, LazyTensor, Source, located};
+use super::term::{Bound, Location, Name, Source, Term};
+use super::{LazyTensor, located};
 use crate::data::{ArgView, Element};
 use crate::error::{DimError, Error, InputError};
 use crate::genred::Place;
-use crate::graph::{Builder, Category, Ex, MAX_DIM, Node, Var};
+use crate::graph::{Category, MAX_DIM, Node, Var};
 use crate::spec::ReduceOptions;
-use ndarray::{ArrayBase, ArrayD, ArrayViewD, Axis as NdAxis, Data, Dimension, IxDyn, Slice, arr1};
+use ndarray::{
+    ArrayBase, ArrayD, ArrayViewD, Axis as NdAxis, Data, Dimension, IxDyn, RemoveAxis, Slice, arr1,
+};
 use std::marker::PhantomData;
-use std::panic::Location;
-use std::sync::Arc;
+use std::panic::Location as Caller;
+use std::sync::{Arc, OnceLock};
 
 /// An array of any element type.
 pub(super) trait Stored: Send + Sync {
@@ -22,7 +25,10 @@ impl<T: Element> Stored for ArrayD<T> {
 }
 impl<T: Element> Stored for Kept<T> {
     fn view(&self) -> ArgView<'_> {
-        match self.base.broadcast(IxDyn(&self.shape)) {
+        if self.base.shape() == self.shape() {
+            return T::erase(ndarray::ArrayRef::view(&self.base));
+        }
+        match self.base.broadcast(self.shape.clone()) {
             Some(view) => T::erase(view),
             None => unreachable!("the shape is that of the base, with axes repeated"),
         }
@@ -46,7 +52,7 @@ impl<T: Element> Stored for Kept<T> {
 #[derive(Clone, Debug)]
 pub struct Kept<T> {
     base: ArrayD<T>,
-    shape: Vec<usize>,
+    shape: IxDyn,
 }
 
 impl<T> Kept<T> {
@@ -58,7 +64,7 @@ impl<T> Kept<T> {
     /// # Ok::<(), keops_core::error::InputError>(())
     /// ```
     pub fn shape(&self) -> &[usize] {
-        &self.shape
+        self.shape.slice()
     }
     /// `convert` may change the last `whole` axes, which are copied even if they repeat.
     pub(super) fn copy<A: Clone>(
@@ -66,9 +72,9 @@ impl<T> Kept<T> {
         whole: usize,
         convert: impl FnOnce(ArrayD<A>) -> ArrayD<T>,
     ) -> Result<Kept<T>, InputError> {
-        let mut shape = view.shape().to_vec();
-        let repeats = shape.len().saturating_sub(whole);
-        for (k, &extent) in shape[..repeats].iter().enumerate() {
+        let mut shape = view.raw_dim();
+        let repeats = shape.ndim().saturating_sub(whole);
+        for (k, &extent) in shape.slice()[..repeats].iter().enumerate() {
             if extent > 1 && view.strides()[k] == 0 {
                 view.slice_axis_inplace(NdAxis(k), Slice::from(..1));
             }
@@ -76,26 +82,27 @@ impl<T> Kept<T> {
         let mut copy: Vec<A> = vec![];
         copy.try_reserve_exact(view.len()).map_err(|_| InputError::TooLarge {
             what: "an array".into(),
-            detail: format!("{shape:?}"),
+            detail: format!("{:?}", shape.slice()),
         })?;
-        copy.extend(view.iter().cloned());
+        match view.as_slice() {
+            Some(all) => copy.extend_from_slice(all),
+            None => copy.extend(view.iter().cloned()),
+        }
         let base = match ArrayD::from_shape_vec(view.raw_dim(), copy) {
             Ok(base) => convert(base),
             Err(e) => unreachable!("as many elements as the view has: {e}"),
         };
-        shape[repeats..].clone_from_slice(&base.shape()[repeats..]);
+        shape.slice_mut()[repeats..].clone_from_slice(&base.shape()[repeats..]);
         Ok(Kept { base, shape })
     }
-    fn insert_axis(mut self, at: usize) -> Kept<T> {
-        self.base = self.base.insert_axis(NdAxis(at));
-        self.shape.insert(at, 1);
-        self
+    fn insert_axis(self, at: usize) -> Kept<T> {
+        let base = self.base.insert_axis(NdAxis(at));
+        Kept { base, shape: self.shape.insert_axis(NdAxis(at)) }
     }
     /// Without an axis of extent 1.
-    fn remove_axis(mut self, at: usize) -> Kept<T> {
-        self.base = self.base.index_axis_move(NdAxis(at), 0);
-        self.shape.remove(at);
-        self
+    fn remove_axis(self, at: usize) -> Kept<T> {
+        let base = self.base.index_axis_move(NdAxis(at), 0);
+        Kept { base, shape: self.shape.remove_axis(NdAxis(at)) }
     }
 }
 
@@ -133,7 +140,10 @@ impl<T: Element, S: Data<Elem = T>, D: Dimension> IntoArray for ArrayBase<S, D, 
     type Elem = T;
     fn into_array(self) -> Result<Kept<T>, InputError> {
         match self.try_into_owned_nocopy() {
-            Ok(owned) => Ok(Kept { shape: owned.shape().to_vec(), base: owned.into_dyn() }),
+            Ok(owned) => {
+                let base = owned.into_dyn();
+                Ok(Kept { shape: base.raw_dim(), base })
+            }
             Err(borrowed) => Kept::copy(borrowed.view().into_dyn(), 0, |a| a),
         }
     }
@@ -152,30 +162,25 @@ impl<T: Element> IntoArray for Kept<T> {
 }
 
 impl<T, P: Place + Default> LazyTensor<T, P> {
-    pub(super) fn from_state(state: Result<Expression, Error>) -> Self {
+    fn of(term: Term) -> Self {
         LazyTensor {
-            state,
+            term: Arc::new(term),
+            built: OnceLock::new(),
             options: ReduceOptions::default(),
             ranges: None,
             place: P::default(),
             element: PhantomData,
         }
     }
-    pub(super) fn failed(location: &Location<'_>, e: impl Into<Error>) -> Self {
-        LazyTensor::from_state(Err(located(location, e)))
+    pub(super) fn failed(location: Location, e: impl Into<Error>) -> Self {
+        LazyTensor::of(Term::Built(Arc::new(Err(located(location, e)))))
     }
-    fn source(category: Category, dim: usize, value: Bound, name: String) -> Self {
+    fn source(category: Category, dim: usize, value: Bound, name: Name) -> Self {
         let var = Var { index: 0, dim, category };
-        let b = Builder::default();
-        let root = b.var(var).id;
-        let sources = vec![Source { var, value, name: name.into() }];
-        LazyTensor::from_state(Ok(Expression { graph: b.into_graph().into(), root, sources }))
+        LazyTensor::of(Term::Source(Source { var, value, name }))
     }
-    fn leaf(f: impl for<'b> FnOnce(&'b Builder) -> Ex<'b>) -> Self {
-        let b = Builder::default();
-        let root = f(&b).id;
-        let graph = b.into_graph().into();
-        LazyTensor::from_state(Ok(Expression { graph, root, sources: vec![] }))
+    fn leaf(node: Node) -> Self {
+        LazyTensor::of(Term::Leaf(node))
     }
     /// The number of a row, `i`.
     ///
@@ -188,7 +193,7 @@ impl<T, P: Place + Default> LazyTensor<T, P> {
     /// # Ok::<(), keops_core::error::Error>(())
     /// ```
     pub fn i() -> Self {
-        LazyTensor::leaf(|b| b.node(Node::Index(Category::I)))
+        LazyTensor::leaf(Node::Index(Category::I))
     }
     /// The number of a column, `j`.
     ///
@@ -203,7 +208,7 @@ impl<T, P: Place + Default> LazyTensor<T, P> {
     /// # Ok::<(), keops_core::error::Error>(())
     /// ```
     pub fn j() -> Self {
-        LazyTensor::leaf(|b| b.node(Node::Index(Category::J)))
+        LazyTensor::leaf(Node::Index(Category::J))
     }
     /// A constant of the formula, of dimension 1 (KeOps' `IntCst`, for any number).
     ///
@@ -217,7 +222,7 @@ impl<T, P: Place + Default> LazyTensor<T, P> {
     /// # Ok::<(), keops_core::error::Error>(())
     /// ```
     pub fn constant(value: f64) -> Self {
-        LazyTensor::leaf(|b| b.lit(value))
+        LazyTensor::leaf(Node::Const(value.to_bits()))
     }
     /// The vector `0, 1, …, dim - 1`. An error is carried if `dim` is not in 1..=[`MAX_DIM`].
     ///
@@ -235,12 +240,12 @@ impl<T, P: Place + Default> LazyTensor<T, P> {
     /// ```
     #[track_caller]
     pub fn iota(dim: usize) -> Self {
-        match Self::dimension("Iota", dim, Location::caller()) {
+        match Self::dimension("Iota", dim, Caller::caller()) {
             Err(failed) => failed,
-            Ok(dim) => LazyTensor::leaf(|b| b.node(Node::Iota(dim))),
+            Ok(dim) => LazyTensor::leaf(Node::Iota(dim)),
         }
     }
-    fn dimension(op: &str, dim: usize, location: &Location<'_>) -> Result<usize, Self> {
+    fn dimension(op: &str, dim: usize, location: Location) -> Result<usize, Self> {
         if (1..=MAX_DIM).contains(&dim) {
             return Ok(dim);
         }
@@ -265,7 +270,7 @@ impl<T, P: Place + Default> LazyTensor<T, P> {
         if value.fract() == 0.0 || !value.is_finite() {
             return LazyTensor::constant(value);
         }
-        let name = format!("the scalar {value} at {}", Location::caller());
+        let name = Name::Scalar(value, Caller::caller());
         LazyTensor::source(Category::Param, 1, Bound::Scalar(value), name)
     }
     /// Argument `position`, of so many components, of a function that [`LazyTensor::genred`] or a
@@ -286,10 +291,10 @@ impl<T, P: Place + Default> LazyTensor<T, P> {
     /// ```
     #[track_caller]
     pub fn var(position: usize, dim: usize, category: Category) -> Self {
-        match Self::dimension("Var", dim, Location::caller()) {
+        match Self::dimension("Var", dim, Caller::caller()) {
             Err(failed) => failed,
             Ok(dim) => {
-                LazyTensor::source(category, dim, Bound::Symbol(position), format!("v{position}"))
+                LazyTensor::source(category, dim, Bound::Symbol(position), Name::Symbol(position))
             }
         }
     }
@@ -314,13 +319,13 @@ impl<T: Element, P: Place + Default> LazyTensor<T, P> {
     /// ```
     #[track_caller]
     pub fn new(array: impl IntoArray<Elem = T>) -> Self {
-        let location = Location::caller();
+        let location = Caller::caller();
         let array = match array.into_array() {
             Ok(array) => array,
             Err(e) => return LazyTensor::failed(location, e),
         };
-        let n = array.shape.len();
-        let (category, array) = match array.shape[..] {
+        let n = array.shape().len();
+        let (category, array) = match *array.shape() {
             [] | [_] => (Category::Param, array),
             [_, _] => (Category::Param, array), // refused below
             [.., 1, 1, _] => (Category::Param, array.remove_axis(n - 2).remove_axis(n - 3)),
@@ -328,13 +333,13 @@ impl<T: Element, P: Place + Default> LazyTensor<T, P> {
             [.., _, 1, _] => (Category::I, array.remove_axis(n - 2)),
             _ => (Category::Param, array), // refused below
         };
-        if n >= 2 && array.shape.len() == n {
+        if n >= 2 && array.shape().len() == n {
             let e = InputError::Shape {
                 name: "LazyTensor".into(),
                 expected: "shape (batches…, M, 1, dim), (batches…, 1, N, dim) or (dim); a matrix \
                            needs `vi`, `vj` or `pm`"
                     .into(),
-                got: array.shape,
+                got: array.shape().to_vec(),
             };
             return LazyTensor::failed(location, e);
         }
@@ -353,7 +358,7 @@ impl<T: Element, P: Place + Default> LazyTensor<T, P> {
     /// ```
     #[track_caller]
     pub fn vi(array: impl IntoArray<Elem = T>) -> Self {
-        Self::array(array.into_array(), Category::I, Location::caller())
+        Self::array(array.into_array(), Category::I, Caller::caller())
     }
     /// Rows indexed by `j`: an array of shape `(batch…, N, dim)`, or `(N)` for dimension 1. Other
     /// shapes are an error that is carried.
@@ -370,7 +375,7 @@ impl<T: Element, P: Place + Default> LazyTensor<T, P> {
     /// ```
     #[track_caller]
     pub fn vj(array: impl IntoArray<Elem = T>) -> Self {
-        Self::array(array.into_array(), Category::J, Location::caller())
+        Self::array(array.into_array(), Category::J, Caller::caller())
     }
     /// A parameter: an array of shape `(batch…, dim)`, or without axes for dimension 1. Other
     /// shapes are an error that is carried.
@@ -386,7 +391,7 @@ impl<T: Element, P: Place + Default> LazyTensor<T, P> {
     /// ```
     #[track_caller]
     pub fn pm(array: impl IntoArray<Elem = T>) -> Self {
-        Self::array(array.into_array(), Category::Param, Location::caller())
+        Self::array(array.into_array(), Category::Param, Caller::caller())
     }
     /// A parameter from a list of numbers, rounded to `T`. An empty list is an error that is
     /// carried.
@@ -401,35 +406,31 @@ impl<T: Element, P: Place + Default> LazyTensor<T, P> {
     #[track_caller]
     pub fn list(values: &[f64]) -> Self {
         let array: Vec<T> = values.iter().map(|&v| T::of_f64(v)).collect();
-        Self::array(arr1(&array).into_array(), Category::Param, Location::caller())
+        Self::array(arr1(&array).into_array(), Category::Param, Caller::caller())
     }
     pub(super) fn array(
         array: Result<Kept<T>, InputError>,
         category: Category,
-        location: &Location<'_>,
+        location: Location,
     ) -> Self {
         let array = match array {
             Ok(array) => array,
             Err(e) => return LazyTensor::failed(location, e),
         };
         let own = if category == Category::Param { 1 } else { 2 };
-        let given = array.shape.clone();
-        let keyword = category.keyword();
-        let array = match given.len() + 1 {
-            n if n == own => array.insert_axis(own - 1),
-            _ => array,
-        };
-        let dim = array.shape.last().copied().unwrap_or(0);
-        if array.shape.len() < own || dim == 0 || dim > MAX_DIM {
+        let given = array.shape().len();
+        let array = if given + 1 == own { array.insert_axis(own - 1) } else { array };
+        let dim = array.shape().last().copied().unwrap_or(0);
+        if array.shape().len() < own || dim == 0 || dim > MAX_DIM {
             let letters = ["(batches…, dim)", "(batches…, rows, dim)"][own - 1];
             let e = InputError::Shape {
-                name: keyword.into(),
+                name: category.keyword().into(),
                 expected: format!("shape {letters} with a dimension in 1..={MAX_DIM}"),
-                got: given,
+                got: array.shape()[..given].to_vec(),
             };
             return LazyTensor::failed(location, e);
         }
-        let name = format!("{keyword}({dim}) at {location}");
+        let name = Name::Array(category, dim, location);
         LazyTensor::source(category, dim, Bound::Array(Arc::new(array)), name)
     }
 }

@@ -1,13 +1,13 @@
 //! Methods of operations: each is a call of the table by name.
 
-use super::{LazyOperand, LazyTensor, located};
+use super::term::{Bound, Rule, Source, Term};
+use super::{LazyOperand, LazyTensor};
 use crate::composite::Literal;
 use crate::error::{DimError, InputError};
 use crate::genred::Place;
 use crate::graph::{Ex, Node};
-use crate::parse;
 use ndarray::Slice;
-use std::panic::Location;
+use std::panic::Location as Caller;
 
 /// Methods of operations, each with an example: `name(this, operands; literals) =
 /// "Operation"(order of operands) where x = [components], value => [components]`.
@@ -290,7 +290,7 @@ methods! {
 const APART: usize = 1 << 12;
 
 /// A range, as [`ndarray::s`] takes it, of groups of so many components.
-fn slice<'b>(x: Ex<'b>, group: usize, range: Slice) -> Result<Ex<'b>, DimError> {
+pub(super) fn slice<'b>(x: Ex<'b>, group: usize, range: Slice) -> Result<Ex<'b>, DimError> {
     let d = x.dim() / group;
     let from_end = |k: isize| if k < 0 { k.checked_add_unsigned(d) } else { Some(k) };
     let within = |k: Option<isize>| k.and_then(|k| usize::try_from(k).ok()).filter(|k| *k <= d);
@@ -352,22 +352,19 @@ impl<T, P: Place> LazyTensor<T, P> {
         let exponent = exponent.lazy();
         let expanded = exponent.number().filter(|v| v.fract() == 0.0 || v.abs() == 0.5);
         let Some(v) = expanded else { return self.call("Powf", &[&exponent], &[]) };
-        Self::combine(Location::caller(), &[self], |b, x| match parse::power(x[0], b.lit(v)) {
-            Some(power) => Ok(power),
-            // A whole number that is too large to be expanded.
-            None => super::operation("Powf", &[x[0], b.lit(v)], &[]),
-        })
+        Self::apply(Caller::caller(), Ok(Rule::Power(v)), self, &[], vec![])
     }
     /// The number that it stands for, if it is one.
     fn number(&self) -> Option<f64> {
-        let e = self.state.as_ref().ok()?;
-        match (e.graph.node(e.root), &e.sources[..]) {
-            (Node::Const(bits), _) => Some(f64::from_bits(*bits)),
-            (Node::Var(_), [source]) => match source.value {
-                super::Bound::Scalar(v) => Some(v),
-                _ => None,
-            },
-            _ => None,
+        match &*self.term {
+            Term::Leaf(Node::Const(bits)) => Some(f64::from_bits(*bits)),
+            Term::Source(Source { value: Bound::Scalar(v), .. }) => Some(*v),
+            Term::Leaf(_) | Term::Source(_) => None,
+            // Operations of constants are constants.
+            Term::Apply(_) | Term::Built(_) => {
+                let e = self.expression().ok()?;
+                e.graph.constant(e.root)
+            }
         }
     }
     /// The components of a range, counted from the end if negative, with the conventions of
@@ -391,7 +388,7 @@ impl<T, P: Place> LazyTensor<T, P> {
     /// As [`LazyTensor::components`], of groups of so many.
     #[track_caller]
     pub(super) fn groups(&self, group: usize, range: Slice) -> LazyTensor<T, P> {
-        Self::combine(Location::caller(), &[self], |_, x| Ok(slice(x[0], group, range)?))
+        Self::apply(Caller::caller(), Ok(Rule::Components(group, range)), self, &[], vec![])
     }
 }
 
@@ -411,7 +408,7 @@ impl<T, P: Place + Default> LazyTensor<T, P> {
             [first, others @ ..] => first.call("Concat", others, &[]),
             [] => {
                 let e = InputError::Option("Concat: expected at least one part, got none".into());
-                LazyTensor::from_state(Err(located(Location::caller(), e)))
+                LazyTensor::failed(Caller::caller(), e)
             }
         }
     }

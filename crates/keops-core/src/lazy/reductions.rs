@@ -1,14 +1,16 @@
 //! Reductions of LazyTensors: at once, or not yet called.
 
+use super::term::{Location, Rule};
 use super::{BoundReduction, IntoArray, LazyOperand, LazyTensor};
 use crate::data::{Buffer, Element};
 use crate::error::Error;
 use crate::genred::{Place, Reduce};
 use crate::graph::Category;
+use crate::ops;
 use crate::reduce::{self, ReductionDef};
 use crate::spec::Axis;
 use ndarray::{ArrayD, Axis as NdAxis};
-use std::panic::Location;
+use std::panic::Location as Caller;
 
 fn many(def: &'static ReductionDef, k: usize) -> Reduce {
     Reduce { def, k }
@@ -53,7 +55,7 @@ macro_rules! reductions {
             #[track_caller]
             pub fn $now(&self, $($k: usize,)? axis: Axis) -> Result<$out, Error> {
                 let reduce = many(&reduce::$def, reductions!(count $($k)?));
-                self.$what(None, reduce, axis, Location::caller())
+                self.$what(None, reduce, axis, Caller::caller())
             }
             #[doc = concat!("[`LazyTensor::", stringify!($now), "`], not yet called: a function of the")]
             /// symbolic variables in the formula, if there are any.
@@ -75,7 +77,7 @@ macro_rules! reductions {
             #[track_caller]
             pub fn $later(&self, $($k: usize,)? axis: Axis) -> Result<BoundReduction<T, P>, Error> {
                 let reduce = many(&reduce::$def, reductions!(count $($k)?));
-                self.bind(None, reduce, axis, Location::caller())
+                self.bind(None, reduce, axis, Caller::caller())
             }
         )*}
     };
@@ -142,7 +144,7 @@ macro_rules! weighted_reductions {
                 weight: impl LazyOperand<T, P>,
                 axis: Axis,
             ) -> Result<ArrayD<T>, Error> {
-                self.values(Some(&weight.lazy()), (&reduce::$def).into(), axis, Location::caller())
+                self.values(Some(&weight.lazy()), (&reduce::$def).into(), axis, Caller::caller())
             }
             #[doc = concat!("[`LazyTensor::", stringify!($now), "`], not yet called.")]
             ///
@@ -232,7 +234,7 @@ impl<T: Element, P: Place, A: IntoArray<Elem = T>> Factor<T, P> for A {
     fn factor(self, place: &P) -> (LazyTensor<T, P>, bool) {
         let b = self.into_array();
         let vector = b.as_ref().is_ok_and(|b| b.shape().len() == 1);
-        let b = LazyTensor::<T>::array(b, Category::J, Location::caller());
+        let b = LazyTensor::<T>::array(b, Category::J, Caller::caller());
         (b.at(place.clone()), vector)
     }
 }
@@ -275,14 +277,14 @@ impl<T: Element, P: Place> LazyTensor<T, P> {
     /// source.
     #[track_caller]
     pub fn reduce(&self, reduction: impl Into<Reduce>, axis: Axis) -> Result<Vec<Buffer>, Error> {
-        self.evaluate(None, reduction.into(), axis, Location::caller())
+        self.evaluate(None, reduction.into(), axis, Caller::caller())
     }
     pub(super) fn values(
         &self,
         w: Option<&Self>,
         r: Reduce,
         axis: Axis,
-        location: &Location<'_>,
+        location: Location,
     ) -> Result<ArrayD<T>, Error> {
         match self.evaluate(w, r, axis, location)?.swap_remove(0) {
             Buffer::I64(_) => unreachable!("the first result is values"),
@@ -294,7 +296,7 @@ impl<T: Element, P: Place> LazyTensor<T, P> {
         w: Option<&Self>,
         r: Reduce,
         axis: Axis,
-        location: &Location<'_>,
+        location: Location,
     ) -> Result<ArrayD<i64>, Error> {
         match self.evaluate(w, r, axis, location)?.pop() {
             Some(Buffer::I64(a)) => Ok(a),
@@ -306,7 +308,7 @@ impl<T: Element, P: Place> LazyTensor<T, P> {
         w: Option<&Self>,
         r: Reduce,
         axis: Axis,
-        location: &Location<'_>,
+        location: Location,
     ) -> Result<(ArrayD<T>, ArrayD<i64>), Error> {
         let mut made = self.evaluate(w, r, axis, location)?;
         match (made.pop(), made.pop()) {
@@ -333,9 +335,9 @@ impl<T: Element, P: Place> LazyTensor<T, P> {
     /// As [`LazyTensor::reduce`].
     #[track_caller]
     pub fn matmul(&self, b: impl Factor<T, P>) -> Result<ArrayD<T>, Error> {
-        let location = Location::caller();
+        let location = Caller::caller();
         let (b, vector) = b.factor(&self.place);
-        let product = self.call("Mult", &[&b], &[]);
+        let product = Self::apply(location, Ok(Rule::Map(&ops::MULT)), self, &[&b], vec![]);
         let out = product.values(None, (&reduce::SUM).into(), Axis::J, location)?;
         Ok(without_axis(out, vector))
     }

@@ -11,6 +11,7 @@ use crate::program::{Affine, Field, Loop, Op, Source, Space, Stream};
 use crate::spec::ReduceSpec;
 use crate::vecmath::{Precision, PrimBuilder, Val};
 use hashbrown::HashMap;
+use std::sync::{LazyLock, OnceLock};
 
 /// Inlining of vector expressions stops at this depth; the vector is then stored.
 const MAX_INLINE_DEPTH: usize = 48;
@@ -76,14 +77,17 @@ fn class_slot(class: Dependence, kept: Dependence) -> usize {
 /// `Floor(i / 41)` at 41 is 1, and 41 · (1 / 41) rounds to less in f32.
 fn decisive(graph: &Graph) -> Vec<bool> {
     let mut mark = vec![false; graph.len()];
-    let mut jumps: HashMap<&str, Vec<bool>> = HashMap::new();
+    static JUMPS: LazyLock<HashMap<&str, OnceLock<Vec<bool>>>> =
+        LazyLock::new(|| ops::ALL.iter().map(|op| (op.name, OnceLock::new())).collect());
     for k in (0..mark.len()).rev() {
         let node = graph.node(NodeId(k as u32));
         crate::graph::for_each_arg(node, |a| mark[a.0 as usize] |= mark[k]);
         match node {
             Node::Map { op, args } => {
-                let jumps = jumps.entry(op.name).or_insert_with(|| op.jumps());
-                args.iter().zip(jumps).for_each(|(a, jump)| mark[a.0 as usize] |= *jump);
+                let jumps = JUMPS.get(op.name).map(|known| known.get_or_init(|| op.jumps()));
+                args.iter()
+                    .zip(jumps.into_iter().flatten())
+                    .for_each(|(a, jump)| mark[a.0 as usize] |= *jump);
             }
             Node::Gather { index, .. } => mark[index.0 as usize] = true,
             _ => {}

@@ -8,7 +8,7 @@ use crate::graph::Dependence;
 use crate::prim::{Kind, Prim};
 use crate::program::{Affine, Loop, Op, SInst, Space, Stream};
 use crate::vecmath::Val;
-use hashbrown::{HashMap, HashSet};
+use hashbrown::HashMap;
 
 /// Makes the stream that performs `actions` in order. With `hoist`, the class of the section,
 /// values of lower classes are derived in their own sections.
@@ -18,10 +18,12 @@ pub fn schedule(
     hoist: Option<Dependence>,
 ) -> Result<Stream, CompileError> {
     let mut s = Scheduler {
-        l,
         hoist,
         out: vec![],
-        done: HashSet::new(),
+        done: vec![false; l.arena.values.len()],
+        seen: vec![0; l.arena.values.len()],
+        search: 0,
+        l,
         moved: HashMap::new(),
         origin: HashMap::new(),
         extra: vec![],
@@ -66,7 +68,7 @@ fn action_loops(a: &Action) -> Vec<Loop> {
 
 /// Numbers values by appearance, so that a stream does not show what else was in the arena.
 fn renumber(mut insts: Vec<SInst>, kind: impl Fn(Val) -> Kind) -> Stream {
-    let mut place: HashMap<Val, Val> = HashMap::new();
+    let mut place: HashMap<Val, Val> = HashMap::with_capacity(insts.len());
     let mut new_kinds = vec![];
     for inst in &mut insts {
         let mut go = |v: &mut Val| {
@@ -97,8 +99,11 @@ struct Scheduler<'s, 'a> {
     l: &'s mut Lowerer<'a>,
     hoist: Option<Dependence>,
     out: Vec<SInst>,
-    /// Values computed in an open scope.
-    done: HashSet<Val>,
+    /// Is a value computed in an open scope?
+    done: Vec<bool>,
+    /// The last search that came by a value, and the number of searches.
+    seen: Vec<u32>,
+    search: u32,
     /// Values that were moved to another section, and the loads that stand for them.
     moved: HashMap<Val, Val>,
     /// The value that each of those loads stands for: its place in the order.
@@ -139,6 +144,20 @@ impl Scheduler<'_, '_> {
         self.origin.insert(load, v);
         load
     }
+    fn is_done(&self, v: Val) -> bool {
+        self.done.get(v.0 as usize) == Some(&true)
+    }
+    fn set_done(&mut self, v: Val) {
+        let at = v.0 as usize;
+        self.done.resize(self.done.len().max(at + 1), false);
+        self.done[at] = true;
+    }
+    /// Is it the first time that this search comes by?
+    fn is_new(&mut self, v: Val) -> bool {
+        let at = v.0 as usize;
+        self.seen.resize(self.seen.len().max(at + 1), 0);
+        std::mem::replace(&mut self.seen[at], self.search) != self.search
+    }
     fn temp(&mut self, kind: Kind) -> Val {
         self.extra.push(kind);
         Val(TEMPORARY + self.extra.len() as u32 - 1)
@@ -163,18 +182,18 @@ impl Scheduler<'_, '_> {
             self.out.push(SInst::End(l));
             open.pop();
             for v in scopes.pop().unwrap_or_default() {
-                self.done.remove(&v);
+                self.done[v.0 as usize] = false;
             }
         }
     }
     /// Computes what `roots` need and what belongs at this level; returns what it computed.
     fn scope(&mut self, roots: &[Val], open: &mut Vec<Loop>) -> Vec<Val> {
         let mut needed: Vec<Val> = vec![];
-        let mut seen: HashSet<Val> = HashSet::new();
         let mut stack: Vec<Val> = roots.to_vec();
+        self.search += 1;
         while let Some(v) = stack.pop() {
             let v = self.resolve(v);
-            if self.done.contains(&v) || !seen.insert(v) {
+            if self.is_done(v) || !self.is_new(v) {
                 continue;
             }
             let value = self.l.arena.value(v);
@@ -194,14 +213,14 @@ impl Scheduler<'_, '_> {
         while k < needed.len() {
             let v = needed[k];
             k += 1;
-            if self.done.contains(&v) {
+            if self.is_done(v) {
                 continue;
             }
             match self.l.arena.value(v).def.clone() {
                 Def::Op(op, args) => {
                     let args = args.iter().map(|a| self.place(*a)).collect();
                     self.out.push(SInst::Def { dst: v, op, args });
-                    self.done.insert(v);
+                    self.set_done(v);
                 }
                 Def::Fold { loops, .. } => {
                     // Folds over the same loops that are ready share them.
@@ -209,14 +228,14 @@ impl Scheduler<'_, '_> {
                     for &w in &needed[k..] {
                         if let Def::Fold { loops: other, .. } = &self.l.arena.value(w).def
                             && *other == loops
-                            && !self.done.contains(&w)
+                            && !self.is_done(w)
                             && self.ready(w, open)
                         {
                             group.push(w);
                         }
                     }
                     self.folds(&group, &loops, open);
-                    self.done.extend(group);
+                    group.into_iter().for_each(|v| self.set_done(v));
                 }
             }
         }
@@ -225,10 +244,10 @@ impl Scheduler<'_, '_> {
     /// Is everything computed that a fold needs from outside its loops?
     fn ready(&mut self, w: Val, open: &[Loop]) -> bool {
         let mut stack = vec![w];
-        let mut seen = HashSet::new();
+        self.search += 1;
         while let Some(v) = stack.pop() {
             let v = self.resolve(v);
-            if self.done.contains(&v) || !seen.insert(v) {
+            if self.is_done(v) || !self.is_new(v) {
                 continue;
             }
             let value = self.l.arena.value(v);

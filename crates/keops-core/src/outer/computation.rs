@@ -302,8 +302,8 @@ impl Computation {
         device: &Device,
     ) -> Result<Computation, InputError> {
         let Reduce { def, k } = reduction;
-        struct Key<'f>(&'f Formula);
-        impl Hash for Key<'_> {
+        struct Form<'f>(&'f Formula);
+        impl Hash for Form<'_> {
             fn hash<H: Hasher>(&self, state: &mut H) {
                 let Formula { graph, root, weight, vars, .. } = self.0;
                 match weight {
@@ -313,9 +313,9 @@ impl Computation {
                 vars.hash(state);
             }
         }
-        let key = key::of(&(Key(&formula), def, k, axis, options));
+        let key = key::of(&(key::GRAPH, Form(&formula), def, k, axis, options));
         let names = formula.names.clone();
-        let kept = device.computation(key, || {
+        let kept = device.computation(key, || -> Result<_, InputError> {
             let made = Computation::reduction(formula, def, k, axis)?;
             let given = options == ReduceOptions::default();
             Ok(if given { made } else { made.with_options(options) })

@@ -4,7 +4,7 @@ use crate::data::DType;
 use crate::graph::{Category, Graph, NodeId, Var};
 use crate::key;
 use crate::reduce::ReductionDef;
-use crate::spec::{Axis, OutputSpec, ReduceOptions, ReduceSpec};
+use crate::spec::{Axis, Outputs, ReduceOptions, ReduceSpec};
 use std::hash::{Hash, Hasher};
 use std::sync::Arc;
 
@@ -142,7 +142,7 @@ impl Reduction {
     /// assert_eq!(r.outputs(), [values, indices]);
     /// # Ok::<(), keops_core::error::Error>(())
     /// ```
-    pub fn outputs(&self) -> Vec<OutputSpec> {
+    pub fn outputs(&self) -> Outputs {
         self.spec(DType::F64, vec![]).outputs()
     }
     /// The formula, and the weight if there is one.

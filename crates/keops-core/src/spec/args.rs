@@ -6,6 +6,7 @@ use crate::error::{InputError, RunError};
 use crate::graph::Category;
 use crate::ranges::Ranges;
 use crate::spec::Axis;
+use ndarray::{Dimension, IxDyn};
 
 /// Arguments that fit a [`ReduceSpec`]: types, shapes, batches and ranges are checked.
 ///
@@ -290,10 +291,12 @@ impl<'a> CheckedArgs<'a> {
     /// [`RunError::OutOfMemory`]
     pub fn allocate(&self, spec: &ReduceSpec) -> Result<Vec<Buffer>, RunError> {
         let make = |o: OutputSpec| {
-            let mut shape = self.batch.clone();
-            shape.extend([self.rows, o.dim]);
-            let dtype = (!o.index).then_some(spec.dtype.compute());
-            Buffer::zeros(dtype, &shape).ok_or(RunError::OutOfMemory {
+            let lead = self.batch.len();
+            let mut shape = IxDyn::zeros(lead + 2);
+            shape.slice_mut()[..lead].copy_from_slice(&self.batch);
+            shape.slice_mut()[lead..].copy_from_slice(&[self.rows, o.dim]);
+            let (shape, dtype) = (shape.slice(), (!o.index).then_some(spec.dtype.compute()));
+            Buffer::zeros(dtype, shape).ok_or_else(|| RunError::OutOfMemory {
                 what: "the result".into(),
                 bytes: shape.iter().fold(8, |a, b| a.saturating_mul(*b)),
             })

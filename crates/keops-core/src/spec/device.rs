@@ -1,8 +1,8 @@
 //! A backend with what it has compiled.
 
 use super::{Backend, Executable, ReduceSpec};
-use crate::error::{CompileError, InputError};
-use crate::key;
+use crate::error::CompileError;
+use crate::key::{self, Key};
 use crate::outer::Computation;
 use hashbrown::HashMap;
 use std::sync::{Arc, RwLock, Weak};
@@ -10,7 +10,7 @@ use std::sync::{Arc, RwLock, Weak};
 /// What was compiled, once somebody has done it.
 type Slot = Arc<std::sync::OnceLock<Result<Arc<dyn Executable>, CompileError>>>;
 /// Compiled reductions by their keys, which are compared on a hit.
-type Cache = HashMap<Vec<u8>, Slot>;
+type Cache = HashMap<Key, Slot>;
 
 /// What the clones of a device share.
 #[derive(Default)]
@@ -18,7 +18,7 @@ struct Shared {
     compiled: RwLock<Cache>,
     /// Computations of formulas made by operators, by their keys: made anew for every call, they
     /// are prepared once.
-    computations: RwLock<HashMap<Vec<u8>, Arc<Computation>>>,
+    computations: RwLock<HashMap<Key, Arc<Computation>>>,
 }
 
 /// A backend with its cache of compiled reductions. Cheap to clone; clones share the cache.
@@ -140,11 +140,11 @@ impl Device {
         self.shared.compiled.read().unwrap_or_else(|p| p.into_inner()).len()
     }
     /// The computation of a key: the one of an earlier call, or what `make` gives.
-    pub(crate) fn computation(
+    pub(crate) fn computation<E>(
         &self,
-        key: Vec<u8>,
-        make: impl FnOnce() -> Result<Computation, InputError>,
-    ) -> Result<Arc<Computation>, InputError> {
+        key: Key,
+        make: impl FnOnce() -> Result<Computation, E>,
+    ) -> Result<Arc<Computation>, E> {
         let all = &self.shared.computations;
         if let Some(c) = all.read().unwrap_or_else(|p| p.into_inner()).get(&key) {
             return Ok(c.clone());

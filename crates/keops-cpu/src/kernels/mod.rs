@@ -110,7 +110,8 @@ pub fn plan(p: &Program, machine: Machine, accumulation: Accumulation) -> Plan {
         // The index is looked at once in so many columns.
         (if wide || size <= 60 { 2 } else { 1 }, if size <= 100 { 8 } else { 4 }, 1)
     } else if wide {
-        (2, 4, 2)
+        // More columns make long streams no faster, only their code longer.
+        (2, if size > 64 { 2 } else { 4 }, 2)
     } else {
         (if size > 60 { 1 } else { 2 }, 1, 1)
     };

@@ -125,12 +125,13 @@ impl CpuExecutable {
         let (single, across) = (self.single()?, self.across(rows)?);
         let piece = (PIECE / self.program.reduced.len.max(1)).next_multiple_of(UNIT);
         let worker = || {
-            let routines = single.all().chain(across.all());
+            let routines = single.all().chain(across.all()).chain(self.packing());
             Worker::new(&self.program, &self.full.plan, routines)
         };
         for batch in 0..args.batches() {
             let index = args.batch_index(batch);
-            let param = self.parameters(args, &index)?;
+            let mut own = worker()?;
+            let param = self.parameters(args, &index, &mut own)?;
             let shared = Shared { args, single, across, param, index, rows };
             let run = |w: &mut Option<Worker<T>>, start: usize| {
                 let w = match w {
@@ -148,9 +149,8 @@ impl CpuExecutable {
                 values.as_mut().map(|(v, dim)| &mut v[batch * rows * *dim..][..rows * *dim]);
             let indices =
                 indices.as_mut().map(|(v, dim)| &mut v[batch * rows * *dim..][..rows * *dim]);
-            let mut w = worker()?;
-            self.pack_rows(single, args, &shared.index, &shared.param, (0, rows), &mut w);
-            self.combine(&shared, parts.into_iter().flatten(), values, indices, &mut w)?;
+            self.pack_rows(single, args, &shared.index, &shared.param, (0, rows), &mut own);
+            self.combine(&shared, parts.into_iter().flatten(), values, indices, &mut own)?;
         }
         Ok(())
     }
@@ -169,8 +169,8 @@ impl CpuExecutable {
         (start, end): (usize, usize),
         w: &mut Worker<T>,
     ) -> Result<Vec<Part<T>>, RunError> {
-        let columns = |range, panels| {
-            self.columns::<T>(shared.args, &shared.index, &shared.param, range, panels)
+        let columns = |range, panels, w: &mut Worker<T>| {
+            self.columns(shared.args, &shared.index, &shared.param, range, panels, w)
         };
         let select = match self.program.mode {
             Mode::Select { select, k } => (select, k),
@@ -179,17 +179,17 @@ impl CpuExecutable {
                 let whole = start + (end - start) / lanes * lanes;
                 let mut parts = vec![];
                 if start < whole {
-                    let panels = columns((start, whole), true)?;
+                    let panels = columns((start, whole), true, w)?;
                     parts.push(self.sums_across(shared, &panels, whole - start, w)?);
                 }
                 if whole < end {
-                    let records = columns((whole, end), false)?;
+                    let records = columns((whole, end), false, w)?;
                     parts.push(self.sums_along(shared, &records, end - whole, w)?);
                 }
                 return Ok(parts);
             }
         };
-        let panels = columns((start, end), true)?;
+        let panels = columns((start, end), true, w)?;
         let panels = Panels { data: &panels, range: (start, end) };
         Ok(vec![match select {
             (s, k) if s.many => Part::Many(self.many_across(shared, s, k, &panels, w)?),

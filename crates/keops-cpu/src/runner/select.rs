@@ -15,17 +15,16 @@ impl CpuExecutable {
         routines: &Routines,
         select: Select,
         inputs: &Inputs<T>,
-        block: &Block,
         mut job: Job<'_, T>,
         w: &mut Worker<T>,
     ) -> Result<(), RunError> {
         let p = &self.program;
-        let (n, width) = (p.keys, routines.plan.width());
+        let (n, width, block) = (p.keys, routines.plan.width(), job.block);
         let Some(main) = &routines.main else { unreachable!("selections have a routine") };
-        for &(start, end) in &block.columns {
+        for &(start, end) in block.columns {
             w.columns(main, p, inputs, (start, end));
         }
-        let rows = job.tile.rows.1 - job.tile.rows.0;
+        let rows = job.rows.1 - job.rows.0;
         if let Some(values) = &mut job.values {
             for row in 0..rows {
                 for s in 0..n {
@@ -45,7 +44,7 @@ impl CpuExecutable {
                     let best = w.state[s * width + row];
                     let turn = w.state[(n + s) * width + row].bits() as usize;
                     let mut found = None;
-                    for &(start, end) in &block.columns {
+                    for &(start, end) in block.columns {
                         if best == worst {
                             let all = (start, end);
                             found =
@@ -94,7 +93,7 @@ impl CpuExecutable {
                 indices[row * n + s] = (start + c) as i64;
             }
         }
-        for &(start, end) in &block.columns {
+        for &(start, end) in block.columns {
             let mut j = start;
             while j < end && !unknown.is_empty() {
                 let next = end.min(j + turn);
@@ -155,14 +154,13 @@ impl CpuExecutable {
         select: Select,
         k: usize,
         inputs: &Inputs<T>,
-        block: &Block,
         mut job: Job<'_, T>,
         w: &mut Worker<T>,
     ) -> Result<(), RunError> {
         let p = &self.program;
         let (n, width) = (p.keys, routines.plan.width());
         let lists = n * width;
-        let rows = job.tile.rows.1 - job.tile.rows.0;
+        let (rows, block) = (job.rows.1 - job.rows.0, job.block);
         let mut winners = Winners::new(w, select.order, k, lists)?;
         match Passes::of(routines) {
             Some(passes) if passes.pay(block, k) => {
@@ -179,7 +177,7 @@ impl CpuExecutable {
         &self,
         passes: &Passes<'_>,
         inputs: &Inputs<T>,
-        block: &Block,
+        block: &Block<'_>,
         rows: usize,
         winners: &mut Winners<T>,
         w: &mut Worker<T>,
@@ -191,7 +189,7 @@ impl CpuExecutable {
         let mut loose = vec![];
         w.groups.clear();
         w.groups.try_reserve_exact(most).map_err(|_| memory::refused::<u32>(most, "groups"))?;
-        for &(start, end) in &block.columns {
+        for &(start, end) in block.columns {
             let mut j = start;
             while j < end {
                 if w.groups.is_empty() {
@@ -414,7 +412,7 @@ impl CpuExecutable {
         &self,
         routines: &Routines,
         inputs: &Inputs<T>,
-        block: &Block,
+        block: &Block<'_>,
         winners: &mut Winners<T>,
         w: &mut Worker<T>,
     ) -> Result<(), RunError> {
@@ -422,7 +420,7 @@ impl CpuExecutable {
         let lists = winners.count.len();
         let step = self.step(lists * size_of::<T>());
         let mut full = false;
-        for &(start, end) in &block.columns {
+        for &(start, end) in block.columns {
             let mut j = start;
             while j < end {
                 let next = end.min(j + step);
@@ -485,7 +483,7 @@ impl<'r> Passes<'r> {
         })
     }
     /// Are there enough groups for a bound?
-    fn pay(&self, block: &Block, k: usize) -> bool {
+    fn pay(&self, block: &Block<'_>, k: usize) -> bool {
         let whole: usize = block.columns.iter().map(|c| (c.1 - c.0) / COARSE).sum();
         if k <= NETWORK { whole > k } else { whole * (COARSE / GROUP) > 2 * k }
     }

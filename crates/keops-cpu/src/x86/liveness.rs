@@ -76,8 +76,8 @@ pub struct Liveness {
     pub loops: Vec<Loop>,
     /// For a load or constant: may it be delayed to (and repeated at) its uses?
     pub lazy: Vec<bool>,
-    /// Place of every instruction that has an address.
-    pub places: HashMap<u32, Place>,
+    /// Positions of the instructions that have an address, in order, and their places.
+    places: Vec<(u32, Place)>,
     /// Are scalar functions called?
     pub calls: bool,
     /// Which pointers are used, in the order of [`Base`].
@@ -171,7 +171,7 @@ impl Liveness {
             first: Vec::with_capacity(code.insts.len()),
             loops: Vec::new(),
             lazy: vec![false; code.insts.len()],
-            places: HashMap::new(),
+            places: Vec::new(),
             calls: false,
             bases: [false; 6],
             stores_masks: false,
@@ -186,6 +186,11 @@ impl Liveness {
         let around = l.forward(code)?;
         l.backward(code, mask_class, scratch, &around);
         Ok(l)
+    }
+
+    /// Place of an instruction that has an address.
+    pub fn place_of(&self, pos: u32) -> Place {
+        self.places[self.places.partition_point(|p| p.0 < pos)].1
     }
 
     /// Estimated number of executions of uses of `v` between two positions.
@@ -261,7 +266,7 @@ impl Liveness {
             if let Some(a) = address(inst) {
                 self.bases[base_index(a.base)] = true;
                 let place = self.place(code, a, f, &mut terms)?;
-                self.places.insert(pos, place);
+                self.places.push((pos, place));
             }
             let (u, nu) = uses(inst);
             let (d, nd) = defs(inst);

@@ -88,7 +88,7 @@ impl Gen<'_> {
                 self.define_lazy(*dst, c, next[0]);
             }
             Inst::Load { dst, broadcast, .. } => {
-                let source = self.source(self.live.places[&self.pos], *broadcast);
+                let source = self.source(self.live.place_of(self.pos), *broadcast);
                 self.define_load(*dst, Loc::Mem(source), next[0]);
             }
             Inst::ColumnIndex { dst } => {
@@ -97,7 +97,7 @@ impl Gen<'_> {
             }
             Inst::Store { .. } => {
                 let reg = self.in_reg(args[0].0);
-                let to = self.source(self.live.places[&self.pos], false);
+                let to = self.source(self.live.place_of(self.pos), false);
                 self.store_from(reg, to);
                 self.used(args);
             }
@@ -110,7 +110,7 @@ impl Gen<'_> {
             Inst::Gather { dst, .. } => self.gather(*dst, next[0], args),
             Inst::WideAdd { acc, .. } => self.wide_add(*acc, [next[0], next[1]], args),
             Inst::WideStore { .. } => {
-                let to = self.source(self.live.places[&self.pos], false);
+                let to = self.source(self.live.place_of(self.pos), false);
                 for (k, a) in args.iter().enumerate() {
                     let reg = self.in_reg(a.0);
                     let half = self.displaced(to, k as i32 * self.vector_bytes());
@@ -431,7 +431,7 @@ impl Gen<'_> {
     fn gather(&mut self, dst: VReg, next: u32, args: &[(VReg, u32)]) {
         let idx = self.in_reg(args[0].0);
         let r = self.temp();
-        let table = self.source(self.live.places[&self.pos], false);
+        let table = self.source(self.live.place_of(self.pos), false);
         let from = self.indexed(table, idx);
         let ty = self.ty();
         let op = Op::map2(ty, 0x92 + wide(ty)).sized(Size::Elem);

@@ -1,0 +1,478 @@
+//! What operators leave behind: a tree of operations, which becomes a graph where one is needed.
+//! Equal trees make equal formulas, so that a call whose tree was met before needs no graph.
+
+use super::construct::Stored;
+use super::located;
+use super::methods::slice;
+use crate::composite::{self, CompositeDef, Literal};
+use crate::error::{DimError, Error, InputError};
+use crate::graph::{Builder, Category, Ex, Graph, MAX_NODES, Node, NodeId, Var};
+use crate::key;
+use crate::ops::{self, OpDef};
+use crate::parse;
+use hashbrown::HashMap;
+use ndarray::Slice;
+use std::fmt;
+use std::hash::{Hash, Hasher};
+use std::sync::Arc;
+
+/// A place in the caller's source.
+pub(super) type Location = &'static std::panic::Location<'static>;
+
+/// A formula over variables that are bound to data: variable number k is source number k.
+#[derive(Clone)]
+pub(super) struct Expression {
+    pub graph: Arc<Graph>,
+    pub root: NodeId,
+    pub sources: Vec<Source>,
+}
+
+/// What a variable stands for.
+#[derive(Clone)]
+pub(super) struct Source {
+    pub var: Var,
+    pub value: Bound,
+    pub name: Name,
+}
+#[derive(Clone)]
+pub(super) enum Bound {
+    /// An array, shared.
+    Array(Arc<dyn Stored>),
+    /// A parameter of dimension 1.
+    Scalar(f64),
+    /// An argument, by position, of the function that is to be made.
+    Symbol(usize),
+}
+
+/// What a source is called in messages: text is made when it is read.
+#[derive(Clone)]
+pub(super) enum Name {
+    Given(Arc<str>),
+    Array(Category, usize, Location),
+    Scalar(f64, Location),
+    Symbol(usize),
+}
+
+impl fmt::Display for Name {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            Name::Given(name) => f.write_str(name),
+            Name::Array(category, dim, at) => write!(f, "{}({dim}) at {at}", category.keyword()),
+            Name::Scalar(value, at) => write!(f, "the scalar {value} at {at}"),
+            Name::Symbol(position) => write!(f, "v{position}"),
+        }
+    }
+}
+
+impl Source {
+    pub fn same(&self, other: &Source) -> bool {
+        let like = self.var.category == other.var.category;
+        match (&self.value, &other.value) {
+            (Bound::Array(a), Bound::Array(b)) => like && Arc::ptr_eq(a, b),
+            (Bound::Scalar(a), Bound::Scalar(b)) => a.to_bits() == b.to_bits(),
+            (Bound::Symbol(a), Bound::Symbol(b)) => a == b && self.var.dim == other.var.dim && like,
+            _ => false,
+        }
+    }
+}
+
+impl Expression {
+    fn leaf(node: Node, sources: Vec<Source>) -> Expression {
+        let mut graph = Graph::default();
+        let root = graph.intern(node);
+        Expression { graph: graph.into(), root, sources }
+    }
+    /// The value as a node of a common graph, with its sources among the common ones.
+    pub fn join<'b>(&self, b: &'b Builder, sources: &mut Vec<Source>) -> Result<Ex<'b>, Error> {
+        let mut places: Vec<NodeId> = Vec::with_capacity(self.sources.len());
+        for s in &self.sources {
+            let known = sources.iter().position(|o| o.same(s));
+            if let (None, Bound::Symbol(at)) = (known, &s.value) {
+                let clash = |o: &&Source| matches!(o.value, Bound::Symbol(p) if p == *at);
+                if let Some(other) = sources.iter().find(clash) {
+                    return Err(InputError::Option(format!(
+                        "position {at} is {}({}) and {}({})",
+                        other.var.category.keyword(),
+                        other.var.dim,
+                        s.var.category.keyword(),
+                        s.var.dim
+                    ))
+                    .into());
+                }
+            }
+            let index = known.unwrap_or_else(|| {
+                let index = sources.len();
+                sources.push(Source { var: Var { index: index as u32, ..s.var }, ..s.clone() });
+                index
+            });
+            places.push(b.var(sources[index].var).id);
+        }
+        Ok(b.import_with(&self.graph, self.root, |v| places.get(v.index as usize).copied()))
+    }
+    pub fn dim(&self) -> usize {
+        self.graph.dim(self.root)
+    }
+    /// Batch shape, M and N (1 where nothing gives a number).
+    pub fn sizes(&self) -> Result<(Vec<usize>, [usize; 2]), InputError> {
+        let mut rows: [Option<(usize, &Name)>; 2] = [None; 2];
+        let mut batch: Vec<(usize, &Name)> = vec![];
+        let disagree = |name: &Name, what: &str, (expected, other): (usize, &Name), got| {
+            let (name, what, other) = (name.to_string(), what.into(), other.to_string());
+            Err(InputError::Disagree { name, what, other, expected, got })
+        };
+        for s in &self.sources {
+            let Bound::Array(a) = &s.value else { continue };
+            let view = a.view();
+            let mut lead = &view.shape()[..view.shape().len() - 1];
+            if s.var.category != Category::Param {
+                let (n, rest) = (lead[lead.len() - 1], &lead[..lead.len() - 1]);
+                lead = rest;
+                match &mut rows[(s.var.category == Category::J) as usize] {
+                    Some(known) if known.0 != n => return disagree(&s.name, "rows", *known, n),
+                    slot => *slot = Some((n, &s.name)),
+                }
+            }
+            // Batch axes broadcast, aligned at the last one.
+            for (k, &e) in lead.iter().rev().enumerate() {
+                if k == batch.len() {
+                    batch.push((1, &s.name));
+                }
+                if e != 1 && batch[k].0 != 1 && batch[k].0 != e {
+                    return disagree(&s.name, "batch elements", batch[k], e);
+                }
+                if e != 1 {
+                    batch[k] = (e, &s.name);
+                }
+            }
+        }
+        let batch = batch.iter().rev().map(|b| b.0).collect();
+        Ok((batch, rows.map(|r| r.map_or(1, |(n, _)| n))))
+    }
+}
+
+/// How an operation is built.
+#[derive(Clone, Copy)]
+pub(super) enum Rule {
+    Map(&'static OpDef),
+    Composite(&'static CompositeDef),
+    /// `x ** v` for the exponents that have an expansion.
+    Power(f64),
+    /// A range of groups of so many components.
+    Components(usize, Slice),
+}
+
+impl Rule {
+    /// The operation of the tables.
+    pub fn by_name(name: &str, literals: &[Literal]) -> Result<Rule, Error> {
+        if let Some(op) = ops::by_name(name).filter(|_| literals.is_empty()) {
+            return Ok(Rule::Map(op));
+        }
+        let unknown = || DimError::new(name, "the name of an operation", name);
+        composite::by_name(name).map(Rule::Composite).ok_or_else(|| unknown().into())
+    }
+    fn build<'b>(self, x: &[Ex<'b>], literals: &[Literal]) -> Result<Ex<'b>, Error> {
+        let op = match self {
+            Rule::Map(op) => return Ok(Ex::map(op, x)?),
+            Rule::Composite(op) => op,
+            Rule::Components(group, range) => return Ok(slice(x[0], group, range)?),
+            Rule::Power(v) => {
+                let exponent = x[0].lit(v);
+                return match parse::power(x[0], exponent) {
+                    Some(power) => Ok(power),
+                    // A whole number that is too large to be expanded.
+                    None => Rule::by_name("Powf", &[])?.build(&[x[0], exponent], &[]),
+                };
+            }
+        };
+        let within = |n: usize, (low, high): (usize, usize)| (low..=high).contains(&n);
+        if !within(x.len(), op.operands) || !within(literals.len(), op.literals) {
+            let got = format!("{} operands and {} parameters", x.len(), literals.len());
+            return Err(DimError::new(op.name, op.doc, got).into());
+        }
+        Ok((op.build)(x, literals)?)
+    }
+}
+
+/// Entries of the tables are what their places say: a changed copy has another one.
+impl Hash for Rule {
+    fn hash<H: Hasher>(&self, state: &mut H) {
+        match self {
+            Rule::Map(op) => {
+                state.write_u8(0);
+                state.write(&std::ptr::from_ref(*op).addr().to_ne_bytes());
+            }
+            Rule::Composite(op) => {
+                state.write_u8(1);
+                state.write(&std::ptr::from_ref(*op).addr().to_ne_bytes());
+            }
+            Rule::Power(v) => (2u8, v.to_bits()).hash(state),
+            Rule::Components(group, Slice { start, end, step }) => {
+                (3u8, group, start, end, step).hash(state);
+            }
+        }
+    }
+}
+
+/// A formula that is not yet a graph.
+pub(super) enum Term {
+    /// A variable; its number is that of its place among all.
+    Source(Source),
+    /// A node without operands that is no variable.
+    Leaf(Node),
+    Apply(Apply),
+    /// What had to be made already, or an error.
+    Built(Built),
+}
+/// A graph, or the first error on the way to it.
+pub(super) type Built = Arc<Result<Expression, Error>>;
+
+/// An operation of other terms.
+pub(super) struct Apply {
+    rule: Rule,
+    literals: Vec<Literal>,
+    /// Two of them take no memory of their own.
+    first: Arc<Term>,
+    second: Option<Arc<Term>>,
+    others: Vec<Arc<Term>>,
+    place: Location,
+    /// Operations above the leaves.
+    depth: u32,
+}
+
+impl Apply {
+    pub fn new(
+        rule: Rule,
+        literals: Vec<Literal>,
+        first: Arc<Term>,
+        mut others: impl Iterator<Item = Arc<Term>>,
+        place: Location,
+    ) -> Apply {
+        let (second, others) = (others.next(), others.collect());
+        let mut made = Apply { rule, literals, first, second, others, place, depth: 0 };
+        made.depth = 1 + made.operands().map(|t| t.depth()).max().unwrap_or(0);
+        made
+    }
+    fn operands(&self) -> impl DoubleEndedIterator<Item = &Arc<Term>> {
+        std::iter::once(&self.first).chain(&self.second).chain(&self.others)
+    }
+    /// The operation of values of its operands.
+    fn build(&self, operands: Vec<Expression>) -> Result<Expression, Error> {
+        let mut operands = operands.into_iter();
+        let Some(Expression { graph, root, mut sources }) = operands.next() else {
+            unreachable!("operations have an operand")
+        };
+        // The graph of the first is continued, the others join it.
+        let b = Builder::from_graph(Arc::unwrap_or_clone(graph));
+        let mut x = Vec::with_capacity(1 + operands.len());
+        x.push(b.ex(root));
+        for o in operands {
+            x.push(o.join(&b, &mut sources)?);
+        }
+        let root = self.rule.build(&x, &self.literals)?.id;
+        let all = b.into_graph();
+        // What was simplified away stays behind.
+        let (graph, root) = if all.live(&[root]).len() == all.len() {
+            (all, root)
+        } else {
+            let mut graph = Graph::default();
+            let root = graph.import(&all, &[root], |_, _| None)[0];
+            (graph, root)
+        };
+        if graph.is_full() {
+            let m = format!("the formula has more than {MAX_NODES} nodes");
+            return Err(InputError::Option(m).into());
+        }
+        Ok(Expression { graph: graph.into(), root, sources })
+    }
+}
+
+impl Term {
+    fn depth(&self) -> u32 {
+        if let Term::Apply(a) = self { a.depth } else { 0 }
+    }
+}
+
+/// Terms deeper than this are taken apart one by one: destructors call each other.
+const NESTED: u32 = 64;
+
+impl Drop for Apply {
+    fn drop(&mut self) {
+        if self.depth <= NESTED {
+            return;
+        }
+        let leaf = || Arc::new(Term::Leaf(Node::Iota(1)));
+        let mut waiting: Vec<Arc<Term>> = vec![];
+        let take = |a: &mut Apply, waiting: &mut Vec<Arc<Term>>| {
+            waiting.push(std::mem::replace(&mut a.first, leaf()));
+            waiting.extend(a.second.take());
+            waiting.append(&mut a.others);
+            a.depth = 0;
+        };
+        take(self, &mut waiting);
+        while let Some(term) = waiting.pop() {
+            if let Some(Term::Apply(mut a)) = Arc::into_inner(term) {
+                take(&mut a, &mut waiting);
+            }
+        }
+    }
+}
+
+/// The terms that some terms are made of, each once, operands first.
+pub(super) struct Walk<'t> {
+    steps: Vec<Step<'t>>,
+    /// Numbers of the operands of all steps, one after the other.
+    operands: Vec<u32>,
+    /// Numbers of the terms that were asked for.
+    roots: Vec<u32>,
+}
+struct Step<'t> {
+    term: &'t Term,
+    /// Where its operands end.
+    end: usize,
+}
+
+/// Terms of most formulas.
+const SMALL: usize = 16;
+
+/// Numbers of terms by their places.
+#[derive(Default)]
+struct Known {
+    few: Vec<(*const Term, u32)>,
+    many: HashMap<*const Term, u32>,
+}
+impl Known {
+    fn get(&self, term: &Arc<Term>) -> Option<u32> {
+        let place = Arc::as_ptr(term);
+        let found = self.few.iter().find(|(p, _)| *p == place).map(|(_, k)| *k);
+        found.or_else(|| self.many.get(&place).copied())
+    }
+    fn insert(&mut self, term: &Arc<Term>, k: u32) {
+        if self.few.len() < SMALL {
+            self.few.push((Arc::as_ptr(term), k));
+        } else {
+            self.many.insert(Arc::as_ptr(term), k);
+        }
+    }
+}
+
+impl<'t> Walk<'t> {
+    pub fn new(roots: impl DoubleEndedIterator<Item = &'t Arc<Term>>) -> Walk<'t> {
+        enum Visit<'t> {
+            Before(&'t Arc<Term>),
+            After(&'t Arc<Term>, &'t Apply),
+        }
+        let (steps, operands) = (Vec::with_capacity(SMALL), Vec::with_capacity(SMALL));
+        let mut walk = Walk { steps, operands, roots: vec![] };
+        // What is held once is met once: only others have to be known again.
+        let shared = |t: &Arc<Term>| Arc::strong_count(t) > 1;
+        let mut known = Known::default();
+        let mut made: Vec<u32> = Vec::with_capacity(SMALL);
+        let mut stack: Vec<Visit<'t>> = Vec::with_capacity(SMALL);
+        stack.extend(roots.rev().map(Visit::Before));
+        while let Some(visit) = stack.pop() {
+            let term = match visit {
+                Visit::Before(t) => {
+                    if let Some(k) = known.get(t).filter(|_| shared(t)) {
+                        made.push(k);
+                        continue;
+                    }
+                    if let Term::Apply(a) = &**t {
+                        stack.push(Visit::After(t, a));
+                        stack.extend(a.operands().rev().map(Visit::Before));
+                        continue;
+                    }
+                    t
+                }
+                Visit::After(t, a) => {
+                    let first = made.len() - a.operands().count();
+                    walk.operands.extend(made.drain(first..));
+                    t
+                }
+            };
+            let k = walk.steps.len() as u32;
+            walk.steps.push(Step { term, end: walk.operands.len() });
+            made.push(k);
+            if shared(term) {
+                known.insert(term, k);
+            }
+        }
+        walk.roots = made;
+        walk
+    }
+    /// Operands of each step.
+    fn with_operands(&self) -> impl Iterator<Item = (&'t Term, &[u32])> {
+        let mut start = 0;
+        self.steps.iter().map(move |s| {
+            let operands = &self.operands[start..s.end];
+            start = s.end;
+            (s.term, operands)
+        })
+    }
+    /// The graph of the only root.
+    pub fn build(&self) -> Result<Expression, Error> {
+        // Results are moved to their last user, so that long sums are not copied at each step.
+        let mut last = vec![usize::MAX; self.steps.len()];
+        for (k, (_, operands)) in self.with_operands().enumerate() {
+            operands.iter().for_each(|&o| last[o as usize] = k);
+        }
+        let mut values: Vec<Option<Expression>> = Vec::with_capacity(self.steps.len());
+        for (k, (term, operands)) in self.with_operands().enumerate() {
+            let value = match term {
+                Term::Source(s) => Expression::leaf(Node::Var(s.var), vec![s.clone()]),
+                Term::Leaf(node) => Expression::leaf(node.clone(), vec![]),
+                Term::Built(built) => (**built).clone()?,
+                Term::Apply(a) => {
+                    let mut take = |n: usize| {
+                        let o = operands[n] as usize;
+                        let again = last[o] > k || operands[n + 1..].contains(&operands[n]);
+                        let value = if again { values[o].clone() } else { values[o].take() };
+                        value.unwrap_or_else(|| unreachable!("operands come before their users"))
+                    };
+                    let operands = (0..operands.len()).map(&mut take).collect();
+                    a.build(operands).map_err(|e| located(a.place, e))?
+                }
+            };
+            values.push(Some(value));
+        }
+        match values.pop().flatten() {
+            Some(value) => Ok(value),
+            None => unreachable!("the root is the last"),
+        }
+    }
+    /// What the terms are about, each once, in the order of [`Walk::build`]; adds to `state` what
+    /// else there is to know about them. `scalars` tells whether their values belong to it.
+    pub fn sources(&self, scalars: bool, state: &mut impl Hasher) -> Vec<&'t Source> {
+        let mut all: Vec<&'t Source> = Vec::with_capacity(8);
+        let mut number = |s: &'t Source| -> (u32, Category, usize, Option<u64>) {
+            let k = all.iter().position(|o| o.same(s)).unwrap_or_else(|| {
+                all.push(s);
+                all.len() - 1
+            });
+            let value = match s.value {
+                Bound::Scalar(v) if scalars => Some(v.to_bits()),
+                _ => None,
+            };
+            (k as u32, s.var.category, s.var.dim, value)
+        };
+        self.steps.len().hash(state);
+        for (term, operands) in self.with_operands() {
+            match term {
+                Term::Source(s) => (0u8, number(s)).hash(state),
+                Term::Leaf(node) => (1u8, node).hash(state),
+                Term::Apply(Apply { rule, literals, .. }) => {
+                    (2u8, rule, literals, operands).hash(state);
+                }
+                Term::Built(built) => {
+                    3u8.hash(state);
+                    // What failed is never kept.
+                    let Ok(e) = &**built else { continue };
+                    key::formulas(&e.graph, &[e.root], state);
+                    e.sources.len().hash(state);
+                    e.sources.iter().for_each(|s| number(s).hash(state));
+                }
+            }
+        }
+        self.roots.hash(state);
+        all
+    }
+}
