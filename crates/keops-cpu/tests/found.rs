@@ -45,6 +45,53 @@ fn quotients_that_are_rounded_down_are_exact() {
     check::<f64>();
 }
 
+/// What multiplies a huge number by 0 first is not to be multiplied by the huge number first.
+#[test]
+fn products_keep_their_order() {
+    let aliases = ["b = Vj(1)", "k = Vj(1)", "e = Vi(1)"];
+    let [b, k, e] = [7e3, 3e38, 0.5].map(|v| column::<f32>([v]));
+    for (text, expected) in [
+        ("b * (k * 0)", 0.0),
+        ("e / b * (0 * k)", 0.0),
+        ("IfElse(b, e * b, e) * (k * 0)", 0.0),
+        ("Exp(e * (b * (k * 0)))", 1.0),
+        ("b * (k * 1e-30) * e", 3500.0 * 3e8),
+    ] {
+        let g: Genred = Genred::new(text, aliases, &SUM, Axis::J).unwrap();
+        for (name, device) in devices() {
+            let got = run(&g, &device, &[&b, &k, &e])[[0, 0]];
+            assert!((got - expected).abs() <= 1e-6 * expected, "{text} on {name}: {got}");
+        }
+    }
+}
+
+/// A table takes the category of its tangent.
+#[test]
+fn tables_of_columns_are_added_up() {
+    for dim in [2, 40] {
+        tables_of_columns(dim);
+    }
+}
+fn tables_of_columns(dim: usize) {
+    let aliases = [&format!("p = Pm({dim})"), &format!("y = Vj({dim})"), "x = Vi(1)", "c = Pm(1)"];
+    let y = Array2::from_shape_fn((200, dim), |(j, k)| (j + 1000 * k) as f32).into_dyn();
+    let p = Array1::from_elem(dim, 7f32).into_dyn();
+    let (x, c) = (column::<f32>([1.0]), Array1::from_elem(1, 1f32).into_dyn());
+    for (table, zeroth) in
+        [("p", 19_900.0), ("(p * 1)", 19_900.0), ("Sin(p)", 19_900.0 * 7f64.cos())]
+    {
+        for (at, plus) in [("0", 0.0), ("1", 1.0), ("c", 1.0), ("x", 1.0), ("Step(p[0])", 1.0)] {
+            let text = format!("Diff(Gather({table}, {at}), p, y)");
+            let expected = zeroth * (1.0 + plus * 200_000.0 / 19_900.0);
+            let g: Genred = Genred::new(&text, aliases, &SUM, Axis::J).unwrap();
+            for (name, device) in devices() {
+                let got = run(&g, &device, &[&p, &y, &x, &c])[[0, 0]];
+                assert!((got - expected).abs() < 1e-5 * expected.abs(), "{text} on {name}: {got}");
+            }
+        }
+    }
+}
+
 /// 0 · 3e38 is 0; its square is not `0² · (3e38)²`.
 #[test]
 fn factors_stay_inside_the_sums_of_contractions() {

@@ -149,12 +149,14 @@ fn derivatives_agree_with_dual_numbers() {
             for (k, e) in expected.iter().enumerate() {
                 let want = [e.first[0], e.second][order];
                 let size = 1.0 + e.value.abs() + e.first[0].abs() + e.first[1].abs() + want.abs();
-                // At kinks there is no derivative, and differences say nothing of huge slopes.
-                if !(want.is_finite() && got.values[k].is_finite() && size < 1e6) {
+                // At kinks there is no derivative, differences say nothing of huge slopes, and
+                // nothing is known beside singular matrices.
+                let known = got.values[k].is_finite() && got.bounds[k] < size;
+                if !(want.is_finite() && known && size < 1e6) {
                     continue;
                 }
                 compared[order].set(compared[order].get() + 1);
-                let tolerance = [1e-7, 1e-4][order] * size + got.bounds[k].min(size);
+                let tolerance = [1e-7, 1e-4][order] * size + got.bounds[k];
                 prop_assert!(
                     (got.values[k] - want).abs() <= tolerance,
                     "order {}, component {k}: {:e}, dual numbers {want:e}\n{}",

@@ -392,7 +392,7 @@ impl Arithmetic for Running {
         // two and otherwise one more rounding.
         let inverse = std::ptr::eq(op, &ops::DIVIDE) && x[1].v.to_bits() << 12 != 0 && v != 0.0;
         let rounds = op.ulps == 0.5 && !self.single && residual(op, x, v) != 0.0;
-        let known = exact && !inverse && !rounds;
+        let known = exact && e == 0.0 && !inverse && !rounds;
         let mut y = self.rounded(op.ulps + inverse as u8 as f64, v, e, known);
         if std::ptr::eq(op, &ops::EXP) && y.finite() && x[0].v.is_finite() {
             let cheap = self.cheap_exp * 2.0 * self.unit * x[0].v.abs() * (y.v.abs() + y.e);
@@ -426,7 +426,10 @@ impl Arithmetic for Running {
         // Halves are rounded up by an addition, which rounds itself.
         let whole = index.v == index.v.floor() && index.e == 0.0;
         let e = if whole { 0.0 } else { index.e + self.ulp(index.v.abs() + 1.0) };
-        let steady = e.is_finite() && at(index.v - e) == k && at(index.v + e) == k;
+        let (low, high) = (index.v - e, index.v + e);
+        // Out of range on both sides says nothing of what lies between.
+        let around = low < 0.0 && high > 0.0;
+        let steady = e.is_finite() && at(low) == k && at(high) == k && (k.is_some() || !around);
         if steady { entry(k) } else { Approx::unknown(entry(k).v) }
     }
     fn accumulator(&self, how: Sum) -> BoundedSum {

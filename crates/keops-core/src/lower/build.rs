@@ -728,23 +728,51 @@ impl<'a> Lowerer<'a> {
         let len = self.graph.dim(table);
         // The key of a pair may be a table of one entry.
         let given = self.fixed.get(&table).copied();
-        if given.is_none() && !self.stored.contains_key(&table) {
-            self.store(table)?;
-        }
-        let a = &mut self.arena;
-        let (half, zero, end) = (a.real(0.5), a.real(0.0), a.real(len as f64));
-        let nan = a.real(f64::NAN);
-        let r = a.prim(Prim::Add, &[k, half]);
-        let r = a.prim(Prim::Floor, &[r]);
-        let (low, high) = (a.prim(Prim::Le, &[zero, r]), a.prim(Prim::Lt, &[r, end]));
-        let inside = a.prim(Prim::MaskAnd, &[low, high]);
-        let entry = given.unwrap_or_else(|| {
-            let (_, offset) = self.stored[&table];
-            let safe = a.prim(Prim::Select, &[inside, r, zero]);
-            let index = a.prim(Prim::ToInt, &[safe]);
-            a.define(Def::Op(Op::Gather { offset, len }, vec![index]))
-        });
+        let [half, zero, end, nan] = [0.5, 0.0, len as f64, f64::NAN].map(|v| self.arena.real(v));
+        let r = self.arena.prim(Prim::Add, &[k, half]);
+        let r = self.arena.prim(Prim::Floor, &[r]);
+        let (low, high) =
+            (self.arena.prim(Prim::Le, &[zero, r]), self.arena.prim(Prim::Lt, &[r, end]));
+        let inside = self.arena.prim(Prim::MaskAnd, &[low, high]);
+        let entry = match given {
+            Some(entry) => entry,
+            None if self.class(table) != Dependence::NONE => self.entry(table, r)?,
+            None => {
+                if !self.stored.contains_key(&table) {
+                    self.store(table)?;
+                }
+                let (_, offset) = self.stored[&table];
+                let safe = self.arena.prim(Prim::Select, &[inside, r, zero]);
+                let index = self.arena.prim(Prim::ToInt, &[safe]);
+                self.arena.define(Def::Op(Op::Gather { offset, len }, vec![index]))
+            }
+        };
         Ok(self.arena.prim(Prim::Select, &[inside, entry, nan]))
+    }
+    /// The component at `r`, 0 out of range, of a table of a row or a pair (the tangent of one of
+    /// parameters): lanes have tables of their own, so that all components are looked at.
+    fn entry(&mut self, table: NodeId, r: Val) -> Result<Val, CompileError> {
+        let len = self.graph.dim(table);
+        let zero = self.arena.real(0.0);
+        if len >= ROLL {
+            let l = self.arena.loop_of(len, 0);
+            let idx = Affine::counter(l);
+            let x = self.component(table, &idx)?;
+            let c = self.arena.define(Def::Op(Op::Counter(idx), vec![]));
+            let c = self.arena.prim(Prim::FromInt, &[c]);
+            let here = self.arena.prim(Prim::Eq, &[r, c]);
+            let x = self.arena.prim(Prim::Select, &[here, x, zero]);
+            let kind = FoldKind::Sum;
+            return Ok(self.arena.define(Def::Fold { loops: vec![l], kind, x, position: None }));
+        }
+        let mut entry = zero;
+        for k in 0..len {
+            let x = self.component(table, &Affine::constant(k as i64))?;
+            let c = self.arena.real(k as f64);
+            let here = self.arena.prim(Prim::Eq, &[r, c]);
+            entry = self.arena.prim(Prim::Select, &[here, x, entry]);
+        }
+        Ok(entry)
     }
     /// A generalised product at given values of some labels, summed over the others.
     fn contract(

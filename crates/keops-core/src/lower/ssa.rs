@@ -55,6 +55,15 @@ pub struct Value {
     pub constant: bool,
 }
 
+/// A product that is taken apart. See [`Arena::factor_out`].
+struct Split<'l, F> {
+    exponentials: Option<&'l mut Vec<Val>>,
+    accept: F,
+    factors: Vec<Val>,
+    scale: f64,
+    steps: u32,
+}
+
 pub struct Arena {
     pub precision: Precision,
     pub scaling: Scaling,
@@ -306,63 +315,70 @@ impl Arena {
     }
     /// Splits `v` into a product of a value and factors that `accept` takes, so that
     /// `v = value · factors[0] · factors[1] · …` up to rounding; constants are merged into one.
+    /// Products without such factors stay as they are: in another order they might overflow.
     /// With `exponentials`, cheap exponentials among the factors are replaced by those of
     /// [`vecmath::exp2_watched`], and listed there.
     pub fn factor_out(
         &mut self,
         v: Val,
-        mut exponentials: Option<&mut Vec<Val>>,
+        exponentials: Option<&mut Vec<Val>>,
         accept: impl Fn(&Arena, Val, &[Val]) -> bool,
     ) -> (Val, Vec<Val>) {
-        let (mut rest, mut factors, mut scale) = (vec![v], vec![], 1.0);
-        let mut core: Option<Val> = None;
-        let mut steps = 0;
-        while let Some(x) = rest.pop() {
-            steps += 1;
-            if let Some(c) = self.constant(x)
-                && let Some(p) = self.product(scale, c)
-            {
-                scale = p;
-                continue;
-            }
-            if accept(self, x, &factors) {
-                factors.push(x);
-                continue;
-            }
-            let exponent = self.cheap_exponents.get(&x).copied();
-            match self.as_prim(x) {
-                // (Its own factor makes small values vanish.)
-                _ if exponent.is_some() => {}
-                Some((Prim::Mul, &[a, b])) if steps < 32 => {
-                    rest.extend([b, a]);
-                    continue;
-                }
-                Some((Prim::Neg, &[a])) if steps < 32 => {
-                    scale = -scale;
-                    rest.push(a);
-                    continue;
-                }
-                Some((Prim::Add, &[a, b])) if a == b && steps < 32 => {
-                    scale *= 2.0;
-                    rest.push(a);
-                    continue;
-                }
-                _ => {}
-            }
-            let mut x = x;
-            if let (Some(list), Some(t)) = (&mut exponentials, exponent)
-                && let Some((y, leading)) = vecmath::exp2_watched(self, t)
-                && let Some(p) = self.product(scale, leading)
-            {
-                list.push(x);
-                (x, scale) = (y, p);
-            }
-            core = Some(core.map_or(x, |c| self.arith(Prim::Mul, &[c, x])));
-        }
-        if scale != 1.0 {
-            factors.push(self.real(scale));
+        let mut split = Split { exponentials, accept, factors: vec![], scale: 1.0, steps: 0 };
+        let core = self.split(v, &mut split);
+        let mut factors = split.factors;
+        if split.scale != 1.0 {
+            factors.push(self.real(split.scale));
         }
         (core.unwrap_or_else(|| self.real(1.0)), factors)
+    }
+    /// What is left of `x` without its factors; `None` for 1.
+    fn split<F>(&mut self, x: Val, to: &mut Split<'_, F>) -> Option<Val>
+    where
+        F: Fn(&Arena, Val, &[Val]) -> bool,
+    {
+        to.steps += 1;
+        if let Some(c) = self.constant(x)
+            && let Some(p) = self.product(to.scale, c)
+        {
+            to.scale = p;
+            return None;
+        }
+        if (to.accept)(self, x, &to.factors) {
+            to.factors.push(x);
+            return None;
+        }
+        // (The own factor of a cheap exponential makes small values vanish.)
+        if let Some(&t) = self.cheap_exponents.get(&x) {
+            if let Some(list) = &mut to.exponentials
+                && let Some((y, leading)) = vecmath::exp2_watched(self, t)
+                && let Some(p) = self.product(to.scale, leading)
+            {
+                list.push(x);
+                to.scale = p;
+                return Some(y);
+            }
+            return Some(x);
+        }
+        match self.as_prim(x) {
+            Some((Prim::Mul, &[a, b])) if to.steps < 32 => {
+                match (self.split(a, to), self.split(b, to)) {
+                    (Some(p), Some(q)) if (p, q) == (a, b) => Some(x),
+                    (Some(p), Some(q)) => Some(self.arith(Prim::Mul, &[p, q])),
+                    (p, q) => p.or(q),
+                }
+            }
+            Some((Prim::Neg, &[a])) if to.steps < 32 => {
+                to.scale = -to.scale;
+                self.split(a, to)
+            }
+            Some((Prim::Add, &[a, b])) if a == b && to.steps < 32 => {
+                let Some(p) = self.product(to.scale, 2.0) else { return Some(x) };
+                to.scale = p;
+                self.split(a, to)
+            }
+            _ => Some(x),
+        }
     }
     /// Is it known that `v` (or `-v`, if `negated`) is at least 0, or NaN? Gives up after `steps`.
     fn has_sign(&self, v: Val, negated: bool, steps: &mut u32) -> bool {
