@@ -24,7 +24,7 @@ fn sorted(x: &Array2<f32>) -> Result<(Array2<f32>, Vec<[usize; 2]>), Error> {
         at(p[0]) * CELLS + at(p[1])
     };
     let labels: Vec<usize> = x.rows().into_iter().map(cell).collect();
-    let order = sort_clusters(&labels);
+    let order = sort_clusters(&labels)?;
     let labels: Vec<usize> = order.iter().map(|&k| labels[k]).collect();
     Ok((x.select(NdAxis(0), &order), cluster_ranges(&labels)?))
 }

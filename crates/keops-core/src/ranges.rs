@@ -17,12 +17,13 @@
 mod clusters;
 mod grid;
 
-pub use clusters::{MAX_CLUSTERS, cluster_ranges, sort_clusters};
+pub use clusters::{Clusters, MAX_CLUSTERS, cluster_ranges, sort_clusters};
 pub use grid::{cluster_centroids, grid_cluster};
 
-use crate::error::InputError;
+use crate::error::{InputError, OutOfMemory};
+use crate::memory;
 use crate::spec::Axis;
-use std::collections::BTreeMap;
+use std::sync::Arc;
 
 /// Blocks of kept rows, each with the ranges of reduced rows that it meets.
 ///
@@ -50,6 +51,9 @@ pub struct Pattern {
 /// Names of the parts of a pattern, for messages: those of KeOps.
 const NAMES: [[&str; 3]; 2] =
     [["ranges_i", "slices_i", "redranges_j"], ["ranges_j", "slices_j", "redranges_i"]];
+
+/// What memory is for, in messages.
+const WHAT: &str = "ranges";
 
 fn fail<T>(message: String) -> Result<T, InputError> {
     Err(InputError::Ranges(message))
@@ -101,14 +105,14 @@ impl Pattern {
             }
             last = s;
         }
-        if let Some([a, b]) = overlap(&self.blocks) {
+        if let Some([a, b]) = overlap(&self.blocks)? {
             return fail(format!(
                 "{}: [{}, {}) and [{}, {}) overlap, so rows would have two results",
                 names[0], a[0], a[1], b[0], b[1]
             ));
         }
         for k in 0..self.blocks.len() {
-            if let Some([a, b]) = overlap(self.of_block(k)) {
+            if let Some([a, b]) = overlap(self.of_block(k))? {
                 return fail(format!(
                     "{}: [{}, {}) and [{}, {}) of block {k} overlap, so pairs would count twice",
                     names[2], a[0], a[1], b[0], b[1]
@@ -134,18 +138,23 @@ impl Pattern {
             .flat_map(move |k| self.of_block(k).iter().map(move |r| (self.blocks[k], *r)))
     }
     /// Adds a block with what it meets.
-    fn push(&mut self, block: [usize; 2], meets: impl IntoIterator<Item = [usize; 2]>) {
-        self.blocks.push(block);
-        self.reduced.extend(meets);
-        self.slices.push(self.reduced.len());
+    fn push(
+        &mut self,
+        block: [usize; 2],
+        meets: impl IntoIterator<Item = [usize; 2]>,
+    ) -> Result<(), OutOfMemory> {
+        memory::push(&mut self.blocks, block, WHAT)?;
+        meets.into_iter().try_for_each(|range| memory::push(&mut self.reduced, range, WHAT))?;
+        memory::push(&mut self.slices, self.reduced.len(), WHAT)
     }
 }
 
 /// Two ranges that overlap.
-fn overlap(list: &[[usize; 2]]) -> Option<[[usize; 2]; 2]> {
-    let mut sorted: Vec<_> = list.iter().filter(|b| b[0] < b[1]).copied().collect();
+fn overlap(list: &[[usize; 2]]) -> Result<Option<[[usize; 2]; 2]>, OutOfMemory> {
+    let mut sorted = memory::collected(list.iter().copied(), WHAT)?;
+    sorted.retain(|b| b[0] < b[1]);
     sorted.sort_unstable();
-    sorted.windows(2).find(|w| w[0][1] > w[1][0]).map(|w| [w[0], w[1]])
+    Ok(sorted.windows(2).find(|w| w[0][1] > w[1][0]).map(|w| [w[0], w[1]]))
 }
 
 /// One half of KeOps' six arrays: blocks of kept rows, ends of their slices of the last, and
@@ -163,7 +172,7 @@ pub type Triple<'a> = (&'a [[i64; 2]], &'a [i64], &'a [[i64; 2]]);
 ///
 /// Ranges are about the rows of one batch element and the same for all. They hold for reductions
 /// over either index and for every derivative. Rows outside all blocks get the value of a
-/// reduction over nothing.
+/// reduction over nothing. Clones share their memory.
 ///
 /// ```
 /// use keops_core::{genred::Genred, ranges::Ranges, reduce::MIN, spec::Axis};
@@ -177,8 +186,8 @@ pub type Triple<'a> = (&'a [[i64; 2]], &'a [i64], &'a [[i64; 2]]);
 /// ```
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Ranges {
-    over_j: Pattern,
-    over_i: Pattern,
+    over_j: Arc<Pattern>,
+    over_i: Arc<Pattern>,
 }
 
 impl Ranges {
@@ -197,10 +206,14 @@ impl Ranges {
     ///
     /// # Errors
     /// [`InputError::Ranges`] if lengths disagree, if slices do not ascend, or if blocks, or
-    /// ranges of one block, overlap.
+    /// ranges of one block, overlap; [`InputError::OutOfMemory`], as everywhere here, if there is no
+    /// room for the ranges or for what they are checked with.
     pub fn from_pattern(over_j: Pattern) -> Result<Ranges, InputError> {
         over_j.check(NAMES[0])?;
-        Ok(Ranges { over_i: transpose(&over_j), over_j })
+        Ok(Ranges::new(transpose(&over_j)?, over_j))
+    }
+    fn new(over_i: Pattern, over_j: Pattern) -> Ranges {
+        Ranges { over_i: over_i.into(), over_j: over_j.into() }
     }
     /// From KeOps' six arrays: `(ranges_i, slices_i, redranges_j)` for reductions over j, and
     /// `(ranges_j, slices_j, redranges_i)` for reductions over i and gradients in j-variables. One
@@ -231,15 +244,19 @@ impl Ranges {
                 })
             };
             let pairs = |list: &[[i64; 2]], name: &str| -> Result<Vec<[usize; 2]>, InputError> {
-                let pair =
-                    |(k, [a, b]): (usize, &[i64; 2])| Ok([size(*a, k, name)?, size(*b, k, name)?]);
-                list.iter().enumerate().map(pair).collect()
+                let mut out = memory::room(list.len(), WHAT)?;
+                for (k, [a, b]) in list.iter().enumerate() {
+                    out.push([size(*a, k, name)?, size(*b, k, name)?]);
+                }
+                Ok(out)
             };
+            let mut ends = memory::room(slices.len(), WHAT)?;
+            for (k, &v) in slices.iter().enumerate() {
+                ends.push(size(v, k, names[1])?);
+            }
             let pattern = Pattern {
                 blocks: pairs(blocks, names[0])?,
-                slices: (slices.iter().enumerate())
-                    .map(|(k, &v)| size(v, k, names[1]))
-                    .collect::<Result<_, _>>()?,
+                slices: ends,
                 reduced: pairs(reduced, names[2])?,
             };
             pattern.check(names)?;
@@ -250,10 +267,13 @@ impl Ranges {
         Ok(match (over_j, over_i) {
             (Some(over_j), Some(over_i)) => {
                 agree(&over_j, &over_i)?;
-                Ranges { over_j, over_i }
+                Ranges::new(over_i, over_j)
             }
-            (Some(over_j), None) => Ranges { over_i: transpose(&over_j), over_j },
-            (None, Some(over_i)) => Ranges { over_j: transpose(&over_i), over_i },
+            (Some(over_j), None) => Ranges::new(transpose(&over_j)?, over_j),
+            (None, Some(over_i)) => {
+                let over_j = transpose(&over_i)?;
+                Ranges::new(over_i, over_j)
+            }
             (None, None) => return fail("both halves of the six arrays are missing".into()),
         })
     }
@@ -322,75 +342,69 @@ impl Ranges {
 /// Do both mean the same pairs? A sum of indicators of rectangles is determined by its mixed second
 /// difference, which is ±1 at the corners of each.
 fn agree(over_j: &Pattern, over_i: &Pattern) -> Result<(), InputError> {
-    let mut corners: BTreeMap<[usize; 2], i64> = BTreeMap::new();
+    let count = over_j.rectangles().count() + over_i.rectangles().count();
+    let mut corners: Vec<([usize; 2], i64)> = memory::room(count.saturating_mul(4), WHAT)?;
     let mut add = |i: [usize; 2], j: [usize; 2], weight: i64| {
         for (k, l) in [(0, 0), (0, 1), (1, 0), (1, 1)] {
-            *corners.entry([i[k], j[l]]).or_default() += if k == l { weight } else { -weight };
+            corners.push(([i[k], j[l]], if k == l { weight } else { -weight }));
         }
     };
     over_j.rectangles().for_each(|(i, j)| add(i, j, 1));
     over_i.rectangles().for_each(|(j, i)| add(i, j, -1));
+    corners.sort_unstable();
     // Before the first corner that is left, in the order of i, then j, nothing differs.
-    match corners.iter().find(|(_, w)| **w != 0) {
+    let sums = corners.chunk_by(|a, b| a.0 == b.0).map(|c| (c[0].0, c.iter().map(|c| c.1).sum()));
+    match sums.into_iter().find(|&(_, w): &(_, i64)| w != 0) {
         None => Ok(()),
         Some(([i, j], w)) => fail(format!(
             "the two triples mean different pairs: row {i} meets column {j} only in {}",
-            if *w > 0 { NAMES[0].join(", ") } else { NAMES[1].join(", ") }
+            if w > 0 { NAMES[0].join(", ") } else { NAMES[1].join(", ") }
         )),
     }
 }
 
 /// The same pairs seen from the reduced side, by a sweep over the reduced rows: between two cuts
-/// they meet the same rows, of which adjacent blocks make one range.
-fn transpose(p: &Pattern) -> Pattern {
-    let mut events: BTreeMap<usize, Vec<([usize; 2], bool)>> = BTreeMap::new();
+/// they meet the same blocks, of which adjacent ones make one range.
+fn transpose(p: &Pattern) -> Result<Pattern, OutOfMemory> {
+    /// A block is met, or no longer met, from a row on.
+    type Event = (usize, [usize; 2], bool);
+    let count = p.rectangles().count();
+    let mut events: Vec<Event> = memory::room(count.saturating_mul(2), WHAT)?;
     for (block, range) in p.rectangles() {
         if block[0] < block[1] && range[0] < range[1] {
-            events.entry(range[0]).or_default().push((block, true));
-            events.entry(range[1]).or_default().push((block, false));
+            events.extend([(range[0], block, true), (range[1], block, false)]);
         }
     }
+    events.sort_unstable();
     let mut out = Pattern::default();
-    // Rows met since `start`, as disjoint ranges that do not touch: start -> end.
-    let (mut met, mut start) = (BTreeMap::<usize, usize>::new(), 0);
-    for (at, mut events) in events {
+    // Blocks met since `start`, in order: they are disjoint. Those met next are merged with events.
+    let (mut met, mut next, mut start) = (vec![], vec![], 0);
+    for at_cut in events.chunk_by(|a, b| a.0 == b.0) {
+        let at = at_cut[0].0;
         // A block whose range ends where its next one starts goes on.
-        events.sort_unstable();
-        let goes_on = |k: usize| {
-            let same = |l: usize| events.get(l).is_some_and(|e| e.0 == events[k].0);
-            same(k + 1) || (k > 0 && same(k - 1))
-        };
-        let changes: Vec<_> =
-            (0..events.len()).filter(|&k| !goes_on(k)).map(|k| events[k]).collect();
-        if changes.is_empty() {
+        let changes = || at_cut.chunk_by(|a, b| a.1 == b.1).filter(|c| c.len() == 1).map(|c| c[0]);
+        if changes().next().is_none() {
             continue;
         }
         if !met.is_empty() {
-            out.push([start, at], met.iter().map(|(&a, &b)| [a, b]));
+            let joined = met.chunk_by(|a: &[usize; 2], b| a[1] == b[0]);
+            out.push([start, at], joined.map(|all| [all[0][0], all[all.len() - 1][1]]))?;
         }
         start = at;
-        for ([a, b], enters) in changes {
+        next.clear();
+        let mut old = met.iter().copied().peekable();
+        for (_, block, enters) in changes() {
+            while let Some(before) = old.next_if(|b| b < &block) {
+                memory::push(&mut next, before, WHAT)?;
+            }
             if enters {
-                let (mut from, mut to) = (a, b);
-                if let Some((&before, _)) = met.range(..a).next_back().filter(|(_, end)| **end == a)
-                {
-                    met.remove(&before);
-                    from = before;
-                }
-                if let Some(end) = met.remove(&b) {
-                    to = end;
-                }
-                met.insert(from, to);
-            } else if let Some((&from, &to)) = met.range(..=a).next_back() {
-                met.remove(&from);
-                if from < a {
-                    met.insert(from, a);
-                }
-                if b < to {
-                    met.insert(b, to);
-                }
+                memory::push(&mut next, block, WHAT)?;
+            } else {
+                old.next_if_eq(&block);
             }
         }
+        old.try_for_each(|block| memory::push(&mut next, block, WHAT))?;
+        std::mem::swap(&mut met, &mut next);
     }
-    out
+    Ok(out)
 }

@@ -9,13 +9,16 @@ use keops_core::data::Element;
 use keops_core::error::{Error, InputError, RunError};
 use keops_core::genred::{Genred, Place};
 use keops_core::interp::{Interpreter, Rounding};
-use keops_core::lazy::LazyTensor;
-use keops_core::ranges::{Pattern, Ranges};
+use keops_core::lazy::{ComplexLazyTensor, LazyTensor};
+use keops_core::ranges::{Pattern, Ranges, cluster_ranges, sort_clusters};
 use keops_core::reduce::{ARG_K_MIN, K_MIN, K_MIN_ARG_K_MIN, LOG_SUM_EXP, MIN, MIN_ARG_MIN, SUM};
 use keops_core::spec::{Axis, Device, ReduceOptions};
 use keops_cpu::Cpu;
 use ndarray::{Array2, Array3, ShapeBuilder};
+use num_complex::Complex;
 use std::alloc::{GlobalAlloc, Layout, System};
+use std::cell::RefCell;
+use std::sync::Arc;
 use std::sync::atomic::{AtomicUsize, Ordering};
 
 /// Requests from here on are large.
@@ -192,23 +195,88 @@ fn refused_memory_is_an_error() {
         let x = y.slice(ndarray::s![..rows.nrows(), ..]);
         refuse_each(&name("log-sum-exp"), 1, || lse.call((&x, &y)));
         ranges(&name("ranges"), &at);
+        outputs(&name("output"), &at, many);
         batches(&name("batches"), &at);
         lazy(&name("LazyTensor"), &at, many);
     }
+    builders();
+}
+
+/// Many blocks of two rows, each of which meets the same columns.
+fn blocks(n: usize) -> Pattern {
+    let blocks: Vec<[usize; 2]> = (0..n / 2).map(|k| [2 * k, 2 * k + 2]).collect();
+    Pattern { slices: (1..=blocks.len()).collect(), reduced: blocks.clone(), blocks }
 }
 
 /// Many blocks: their order, their lists of columns, their tiles.
 fn ranges(name: &str, at: &At) {
-    let n = 120_000;
+    let n = 150_000;
     let x = column::<f64>(n);
-    let blocks: Vec<[usize; 2]> = (0..n / 2).map(|k| [2 * k, 2 * k + 2]).collect();
-    let pattern = || Pattern {
-        slices: (1..=blocks.len()).collect(),
-        reduced: blocks.clone(),
-        blocks: blocks.clone(),
+    let ranges = Arc::new(Ranges::from_pattern(blocks(n)).expect("consistent"));
+    let banded = gaussian(at).ranges(ranges);
+    refuse_each(name, 3, || banded.call((&x, &x, &x)));
+    for variable in ["x", "y", "b"] {
+        let gradient = banded.vjp(variable).expect("differentiable");
+        let name = format!("{name}, gradient in {variable}");
+        refuse_each(&name, 3, || gradient.call((&x, &x, &x, &x)));
+    }
+}
+
+/// Every way to make ranges, and out of them.
+fn builders() {
+    let n = 150_000;
+    let p = Ranges::from_pattern(blocks(n)).expect("consistent");
+    let refuse = |name: &str, least: usize, f: &dyn Fn() -> Result<(), InputError>| {
+        refuse_each(&format!("ranges, {name}"), least, || Ok(f()?));
     };
-    let banded = gaussian(at).ranges(Ranges::from_pattern(pattern()).expect("consistent"));
-    refuse_each(name, 1, || banded.call((&x, &x, &x)));
+    let given = RefCell::new(vec![]);
+    given.replace((0..60).map(|_| blocks(n)).collect());
+    refuse("one pattern", 1, &|| {
+        let pattern = given.borrow_mut().pop().expect("enough of them");
+        Ranges::from_pattern(pattern).map(drop)
+    });
+    let (pairs, ends): (Vec<[i64; 2]>, Vec<i64>) =
+        (0..n as i64 / 2).map(|k| ([2 * k, 2 * k + 2], k + 1)).unzip();
+    let half = (&pairs[..], &ends[..], &pairs[..]);
+    refuse("six arrays", 1, &|| Ranges::from_arrays(Some(half), Some(half)).map(drop));
+    refuse("three arrays", 1, &|| Ranges::from_arrays(None, Some(half)).map(drop));
+    // Many clusters, and many pairs of them.
+    let clusters: Vec<[usize; 2]> = (0..700).map(|k| [2 * k, 2 * k + 2]).collect();
+    let near = |k: usize, l: usize| (k + l) % 2 == 0;
+    refuse("a rule", 1, &|| Ranges::where_clusters(&clusters, &clusters, near).map(drop));
+    let mask = Array2::from_shape_fn((700, 700), |(k, l)| near(k, l));
+    refuse("a mask", 1, &|| Ranges::from_matrix(&clusters, &clusters, mask.view()).map(drop));
+    let labels: Vec<usize> = (0..n).collect();
+    let ends: Vec<usize> = (1..=n).collect();
+    refuse("ends", 1, &|| Ranges::from_clusters(&ends, &[1], &vec![true; n]).map(drop));
+    let one = Array2::from_elem((n, 1), true);
+    refuse("labels", 1, &|| Ranges::from_labels(&labels, &[0; 5], one.view()).map(drop));
+    refuse("equal labels", 1, &|| Ranges::same_labels(&labels, &labels).map(drop));
+    refuse("a band", 1, &|| Ranges::band(n, n, 2, 2).map(drop));
+    refuse("clusters of ranges", 1, &|| p.clusters().map(drop));
+    refuse("clusters of labels", 1, &|| cluster_ranges(&labels).map(drop));
+    refuse("the order of labels", 1, &|| sort_clusters(&labels).map(drop));
+    refuse("axes exchanged", 0, &|| Ok(drop((p.swap_axes(), p.clone()))));
+}
+
+/// Results into memory of the caller's, which keeps its shape if there is room for it.
+fn outputs(name: &str, at: &At, many: usize) {
+    let (x, y) = (column::<f32>(many), column::<f32>(2));
+    let sum = gaussian(at);
+    let derivative = sum.jvp("x").expect("differentiable");
+    let mut out = Array2::<f32>::zeros((many, 1));
+    let mut run = |of: &Genred<At>, tangent: bool| {
+        let made = match tangent {
+            true => of.call_into((&x, &y, &y, &x), &mut out),
+            false => of.call_into((&x, &y, &y), &mut out),
+        };
+        assert_eq!(out.dim(), (many, 1), "{name}: {made:?}");
+        made
+    };
+    run(&sum, false).expect("memory");
+    let run = RefCell::new(run);
+    refuse_each(name, 0, || run.borrow_mut()(&sum, false));
+    refuse_each(&format!("{name} of a derivative"), 0, || run.borrow_mut()(&derivative, true));
 }
 
 /// Many batch elements, and one that is large.
@@ -229,5 +297,21 @@ fn lazy(name: &str, at: &At, many: usize) {
     refuse_each(name, 2, || (&x_i - &y_j).square().sum(Axis::J));
     refuse_each(&format!("{name}, K minima"), 1, || {
         (&x_i - &y_j).square().reduce((&K_MIN, 2), Axis::J)
+    });
+    // Borrowed arrays are copied: whole, and as a matrix to multiply with.
+    refuse_each(&format!("{name} of a borrowed array"), 1, || {
+        (vi(&x) - &y_j).square().sum(Axis::J)
+    });
+    refuse_each(&format!("{name}, product"), 1, || {
+        (&x_i - &y_j).t().matmul(x.slice(ndarray::s![..;-1, ..]))
+    });
+    let z = column::<f32>(many).mapv(|re| Complex { re, im: 1.0 });
+    let numbers = || ComplexLazyTensor::<f32, At>::vi(&z).at(at.clone());
+    refuse_each(&format!("{name}, complex"), 3, || {
+        (numbers() * Complex { re: 0.0, im: 1.0 }).sum(Axis::J)
+    });
+    let list = vec![0.5; 1 << 19];
+    refuse_each(&format!("{name}, list"), 1, || {
+        LazyTensor::<f64, At>::list(&list).at(at.clone()).check()
     });
 }

@@ -24,4 +24,4 @@ pub use lazy::{LazySolve, Solve};
 pub use operator::{KernelOperator, LinearOperator};
 pub use solve::{KernelSolve, Solution, SolveGradient};
 #[cfg(feature = "sprs")]
-pub use sparse::SparseRanges;
+pub use sparse::{SparseClusters, SparseRanges};

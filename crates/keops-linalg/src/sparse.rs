@@ -1,8 +1,14 @@
 //! Block-sparse ranges and sparse matrices of clusters.
 
 use keops_core::error::InputError;
+use keops_core::memory;
 use keops_core::ranges::{Pattern, Ranges};
 use sprs::{CsMat, CsMatViewI, SpIndex};
+
+/// What memory is for, in messages.
+const WHAT: &str = "ranges";
+/// Clusters of rows, clusters of columns, and the matrix of those that meet.
+pub type SparseClusters = (Vec<[usize; 2]>, Vec<[usize; 2]>, CsMat<bool>);
 
 /// [`Ranges`] from sparse matrices, and back.
 pub trait SparseRanges: Sized {
@@ -20,14 +26,15 @@ pub trait SparseRanges: Sized {
     /// let (rows, columns) = ([[0, 4], [4, 9]], [[0, 5], [5, 6], [6, 8]]);
     /// let ranges = Ranges::from_csmat(&rows, &columns, near.to_csr::<usize>().view())?;
     /// assert_eq!(ranges.pairs(), 4 * 5 + 5 * 2);
-    /// let (rows, columns, again) = ranges.to_csmat();
+    /// let (rows, columns, again) = ranges.to_csmat()?;
     /// assert_eq!((rows, columns), (vec![[0, 4], [4, 9]], vec![[0, 5], [6, 8]]));
     /// assert_eq!(again.nnz(), 2);
     /// # Ok::<(), keops_core::error::InputError>(())
     /// ```
     ///
     /// # Errors
-    /// [`InputError::Ranges`] if the matrix has another shape, or if clusters overlap.
+    /// [`InputError::Ranges`] if the matrix has another shape, or if clusters overlap;
+    /// [`InputError::OutOfMemory`].
     fn from_csmat<N, I: SpIndex, Iptr: SpIndex>(
         clusters_i: &[[usize; 2]],
         clusters_j: &[[usize; 2]],
@@ -35,7 +42,10 @@ pub trait SparseRanges: Sized {
     ) -> Result<Self, InputError>;
     /// Clusters of rows, clusters of columns, and the matrix of those that meet, by rows. Columns
     /// are cut where a range starts or ends; those that meet no row are left out.
-    fn to_csmat(&self) -> (Vec<[usize; 2]>, Vec<[usize; 2]>, CsMat<bool>);
+    ///
+    /// # Errors
+    /// [`InputError::OutOfMemory`]
+    fn to_csmat(&self) -> Result<SparseClusters, InputError>;
 }
 
 impl SparseRanges for Ranges {
@@ -51,25 +61,24 @@ impl SparseRanges for Ranges {
                 "the matrix has shape {got:?}, expected {expected:?}, the numbers of clusters"
             )));
         }
-        let mut met: Vec<Vec<usize>> = vec![vec![]; clusters_i.len()];
-        for (_, (k, l)) in pairs.iter() {
-            met[k.index()].push(l.index());
-        }
-        let mut pattern = Pattern { blocks: clusters_i.to_vec(), ..Pattern::default() };
-        for mut columns in met {
-            columns.sort_unstable();
-            pattern.reduced.extend(columns.into_iter().map(|l| clusters_j[l]));
-            pattern.slices.push(pattern.reduced.len());
-        }
-        Ranges::from_pattern(pattern)
+        let mut met = memory::room(pairs.nnz(), WHAT)?;
+        met.extend(pairs.iter().map(|(_, (k, l))| (k.index(), l.index())));
+        met.sort_unstable();
+        let blocks = memory::collected(clusters_i.iter().copied(), WHAT)?;
+        let end = |k: usize| met.partition_point(|&(row, _)| row <= k);
+        let slices = memory::collected((0..blocks.len()).map(end), WHAT)?;
+        let reduced = memory::collected(met.iter().map(|&(_, l)| clusters_j[l]), WHAT)?;
+        Ranges::from_pattern(Pattern { blocks, slices, reduced })
     }
-    fn to_csmat(&self) -> (Vec<[usize; 2]>, Vec<[usize; 2]>, CsMat<bool>) {
-        let (rows, columns, pairs) = self.clusters();
+    fn to_csmat(&self) -> Result<SparseClusters, InputError> {
+        let (rows, columns, pairs) = self.clusters()?;
         let start = |k: usize| pairs.partition_point(|&(row, _)| row < k);
-        let indptr = (0..=rows.len()).map(start).collect();
-        let (indices, data) = pairs.iter().map(|&(_, l)| (l, true)).unzip();
+        let mut starts = memory::room(rows.len() + 1, WHAT)?;
+        starts.extend((0..=rows.len()).map(start));
+        let indices = memory::collected(pairs.iter().map(|&(_, l)| l), WHAT)?;
+        let data = memory::filled(pairs.len(), true, WHAT)?;
         // Pairs are sorted and distinct, and their columns are numbers of clusters.
-        let matrix = CsMat::new((rows.len(), columns.len()), indptr, indices, data);
-        (rows, columns, matrix)
+        let matrix = CsMat::new((rows.len(), columns.len()), starts, indices, data);
+        Ok((rows, columns, matrix))
     }
 }

@@ -75,7 +75,7 @@ fn sparse_matrices_of_clusters_are_ranges() {
         let want = count.sum_axis(NdAxis(other)).insert_axis(NdAxis(1)).into_dyn();
         assert_eq!(ones.sum(axis).unwrap(), want);
     }
-    let (r, c, back) = by_rows.to_csmat();
+    let (r, c, back) = by_rows.to_csmat().unwrap();
     assert!(back.is_csr());
     let again = Ranges::from_csmat(&r, &c, back.view()).unwrap();
     assert_eq!(again, by_rows);
@@ -83,7 +83,7 @@ fn sparse_matrices_of_clusters_are_ranges() {
     assert_eq!((r.len(), c, found.len()), (3, columns.to_vec(), pairs.len()));
     let empty = TriMat::<f64>::new((0, 0)).to_csr::<usize>();
     let none = Ranges::from_csmat(&[], &[], empty.view()).unwrap();
-    assert_eq!((none.pairs(), none.to_csmat().2.nnz()), (0, 0));
+    assert_eq!((none.pairs(), none.to_csmat().unwrap().2.nnz()), (0, 0));
     let e = Ranges::from_csmat(&rows, &columns[..3], matrix.to_csr::<usize>().view()).unwrap_err();
     assert!(e.to_string().contains("shape (3, 4), expected (3, 3)"), "{e}");
     let overlap = [[0, 4], [3, 4], [4, 9]];

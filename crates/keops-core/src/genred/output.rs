@@ -1,9 +1,9 @@
 //! Results written into arrays of the caller.
 
 use super::{Genred, IntoArgs, Place};
-use crate::data::Element;
+use crate::data::{Buffer, Element};
 use crate::error::{Error, InputError};
-use ndarray::{Array, ArrayD, ArrayViewMut, Dimension, IxDyn};
+use ndarray::{Array, ArrayD, ArrayViewMut, Dimension};
 
 /// An array to write a result into: an owned array, or a mutable view of any layout.
 /// [`Genred::call_into`] writes into one; there is no need to call its methods.
@@ -85,8 +85,8 @@ impl<P: Place> Genred<P> {
     /// The result of [`Genred::call`], written into an array of its shape. The memory of a
     /// row-major owned array of f32 or f64 is written by the device itself; a view, another layout
     /// or a narrow type is filled by a copy at the end, from memory of the size of the result that
-    /// is given back then. After an error the array keeps its shape,
-    /// not its values.
+    /// is given back then. After an error an array that was to be written by the device keeps its
+    /// shape, not its values; if there is no memory for them, it is left without elements.
     ///
     /// ```
     /// use keops_core::{genred::Genred, reduce::SUM, spec::Axis};
@@ -126,12 +126,16 @@ impl<P: Place> Genred<P> {
         let sizes = self.computation.sizes(&args)?;
         let device = self.place.device(sizes.pairs());
         let memory = out.take().map(Element::buffer);
+        let taken = memory.is_some();
         let made =
             self.computation.run_sized(&sizes, &device, &args, self.ranges.as_deref(), memory);
         match made.and_then(|mut made| Ok(A::Elem::take(made.swap_remove(k))?)) {
             Ok(made) => out.put(made),
             Err(e) => {
-                out.put(ArrayD::from_elem(IxDyn(&expected), A::Elem::of_f64(0.0)));
+                let zeros = taken.then(|| Buffer::zeros(Some(A::Elem::DTYPE), &expected)).flatten();
+                if let Some(Ok(zeros)) = zeros.map(Element::take) {
+                    out.put(zeros);
+                }
                 return Err(e);
             }
         }

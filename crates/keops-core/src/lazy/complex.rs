@@ -6,9 +6,10 @@ use super::reductions::without_axis;
 use super::term::{Location, Rule};
 use super::{BoundReduction, LazyOperand, LazyTensor, RealOperand};
 use crate::data::Element;
-use crate::error::{Error, InputError};
+use crate::error::{Error, InputError, OutOfMemory};
 use crate::genred::Place;
 use crate::graph::Category;
+use crate::memory;
 use crate::outer::Formula;
 use crate::reduce;
 use crate::spec::Axis;
@@ -97,8 +98,8 @@ pub trait IntoComplexArray {
     /// ```
     ///
     /// # Errors
-    /// [`InputError::Shape`] if there are fewer axes, [`InputError::TooLarge`] if there is no memory
-    /// for it.
+    /// [`InputError::Shape`] if there are fewer axes, [`InputError::TooLarge`] if there are too many
+    /// components, [`InputError::OutOfMemory`] if there is no memory for it.
     fn into_interleaved(self, least: usize) -> Result<Kept<Self::Elem>, InputError>;
 }
 impl<T: Element, S: Data<Elem = Complex<T>>, D: Dimension> IntoComplexArray
@@ -127,9 +128,10 @@ impl<T: Element, S: Data<Elem = Complex<T>>, D: Dimension> IntoComplexArray
             if let Some(last) = shape.last_mut() {
                 *last *= 2;
             }
-            let parts: Vec<T> = a.iter().flat_map(|z| [z.re, z.im]).collect();
+            let mut parts = memory::room(2 * a.len(), "the parts of a complex array")?;
+            parts.extend(a.iter().flat_map(|z| [z.re, z.im]));
             match ArrayD::from_shape_vec(IxDyn(&shape), parts) {
-                Ok(parts) => parts,
+                Ok(parts) => Ok(parts),
                 Err(e) => unreachable!("two parts for each number: {e}"),
             }
         })
@@ -148,15 +150,18 @@ impl<T: Element, S: Data<Elem = Complex<T>>, D: Dimension> IntoComplexArray
 }
 
 /// Pairs of real results as complex numbers.
-fn complex<T: Element>(parts: ArrayD<T>) -> ArrayD<Complex<T>> {
+fn complex<T: Element>(parts: ArrayD<T>) -> Result<ArrayD<Complex<T>>, OutOfMemory> {
     let mut shape = parts.shape().to_vec();
     if let Some(last) = shape.last_mut() {
         *last /= 2;
     }
-    let numbers: Vec<T> = parts.iter().copied().collect();
-    let numbers = numbers.chunks_exact(2).map(|p| Complex { re: p[0], im: p[1] }).collect();
+    let mut numbers = memory::room(parts.len() / 2, "a complex result")?;
+    let mut each = parts.iter().copied();
+    while let (Some(re), Some(im)) = (each.next(), each.next()) {
+        numbers.push(Complex { re, im });
+    }
     match ArrayD::from_shape_vec(IxDyn(&shape), numbers) {
-        Ok(a) => a,
+        Ok(a) => Ok(a),
         Err(e) => unreachable!("results have an even number of components: {e}"),
     }
 }
@@ -237,7 +242,7 @@ impl<T: Element, P: Place> ComplexLazyTensor<T, P> {
     /// As [`LazyTensor::reduce`].
     #[track_caller]
     pub fn sum(&self, axis: Axis) -> Result<ArrayD<Complex<T>>, Error> {
-        Ok(complex(self.parts.sum(axis)?))
+        Ok(complex(self.parts.sum(axis)?)?)
     }
     /// [`ComplexLazyTensor::sum`], not yet called: a real reduction in which real and imaginary
     /// parts alternate. With respect to `z = a + ib`, `vjp` gives the pairs (∂/∂a, ∂/∂b).
@@ -281,7 +286,7 @@ impl<T: Element, P: Place> ComplexLazyTensor<T, P> {
         let b = b.at(self.parts.place.clone());
         let rule = Rule::by_name("ComplexMult", &[]);
         let product = LazyTensor::apply(location, rule, &self.parts, &[&b.parts], vec![]);
-        let out = complex(product.values(None, (&reduce::SUM).into(), Axis::J, location)?);
+        let out = complex(product.values(None, (&reduce::SUM).into(), Axis::J, location)?)?;
         Ok(without_axis(out, vector))
     }
     /// [`ComplexLazyTensor::matmul`] under the name of linear operators.

@@ -3,12 +3,14 @@
 use super::term::{Bound, Location, Name, Source, Term};
 use super::{LazyTensor, located};
 use crate::data::{ArgView, Element};
-use crate::error::{DimError, Error, InputError};
+use crate::error::{DimError, Error, InputError, OutOfMemory};
 use crate::genred::Place;
 use crate::graph::{Category, MAX_DIM, Node, Var};
+use crate::memory;
 use crate::spec::ReduceOptions;
 use ndarray::{
-    ArrayBase, ArrayD, ArrayViewD, Axis as NdAxis, Data, Dimension, IxDyn, RemoveAxis, Slice, arr1,
+    Array1, ArrayBase, ArrayD, ArrayViewD, Axis as NdAxis, Data, Dimension, IxDyn, RemoveAxis,
+    Slice,
 };
 use std::marker::PhantomData;
 use std::panic::Location as Caller;
@@ -70,7 +72,7 @@ impl<T> Kept<T> {
     pub(super) fn copy<A: Clone>(
         mut view: ArrayViewD<'_, A>,
         whole: usize,
-        convert: impl FnOnce(ArrayD<A>) -> ArrayD<T>,
+        convert: impl FnOnce(ArrayD<A>) -> Result<ArrayD<T>, OutOfMemory>,
     ) -> Result<Kept<T>, InputError> {
         let mut shape = view.raw_dim();
         let repeats = shape.ndim().saturating_sub(whole);
@@ -79,17 +81,12 @@ impl<T> Kept<T> {
                 view.slice_axis_inplace(NdAxis(k), Slice::from(..1));
             }
         }
-        let mut copy: Vec<A> = vec![];
-        copy.try_reserve_exact(view.len()).map_err(|_| InputError::TooLarge {
-            what: "an array".into(),
-            detail: format!("{:?}", shape.slice()),
-        })?;
-        match view.as_slice() {
-            Some(all) => copy.extend_from_slice(all),
-            None => copy.extend(view.iter().cloned()),
-        }
+        let copy = match view.as_slice() {
+            Some(all) => memory::collected(all.iter().cloned(), "the copy of an array")?,
+            None => memory::collected(view.iter().cloned(), "the copy of an array")?,
+        };
         let base = match ArrayD::from_shape_vec(view.raw_dim(), copy) {
-            Ok(base) => convert(base),
+            Ok(base) => convert(base)?,
             Err(e) => unreachable!("as many elements as the view has: {e}"),
         };
         shape.slice_mut()[repeats..].clone_from_slice(&base.shape()[repeats..]);
@@ -133,7 +130,7 @@ pub trait IntoArray {
     /// ```
     ///
     /// # Errors
-    /// [`InputError::TooLarge`] if there is no memory for a copy.
+    /// [`InputError::OutOfMemory`] if there is no memory for a copy.
     fn into_array(self) -> Result<Kept<Self::Elem>, InputError>;
 }
 impl<T: Element, S: Data<Elem = T>, D: Dimension> IntoArray for ArrayBase<S, D, T> {
@@ -144,14 +141,14 @@ impl<T: Element, S: Data<Elem = T>, D: Dimension> IntoArray for ArrayBase<S, D, 
                 let base = owned.into_dyn();
                 Ok(Kept { shape: base.raw_dim(), base })
             }
-            Err(borrowed) => Kept::copy(borrowed.view().into_dyn(), 0, |a| a),
+            Err(borrowed) => Kept::copy(borrowed.view().into_dyn(), 0, Ok),
         }
     }
 }
 impl<T: Element, S: Data<Elem = T>, D: Dimension> IntoArray for &ArrayBase<S, D, T> {
     type Elem = T;
     fn into_array(self) -> Result<Kept<T>, InputError> {
-        Kept::copy(self.view().into_dyn(), 0, |a| a)
+        Kept::copy(self.view().into_dyn(), 0, Ok)
     }
 }
 impl<T: Element> IntoArray for Kept<T> {
@@ -405,8 +402,9 @@ impl<T: Element, P: Place + Default> LazyTensor<T, P> {
     /// ```
     #[track_caller]
     pub fn list(values: &[f64]) -> Self {
-        let array: Vec<T> = values.iter().map(|&v| T::of_f64(v)).collect();
-        Self::array(arr1(&array).into_array(), Category::Param, Caller::caller())
+        let values = memory::collected(values.iter().map(|&v| T::of_f64(v)), "a list of numbers");
+        let array = values.map_err(InputError::from).and_then(|v| Array1::from_vec(v).into_array());
+        Self::array(array, Category::Param, Caller::caller())
     }
     pub(super) fn array(
         array: Result<Kept<T>, InputError>,

@@ -1,7 +1,8 @@
 //! Ranges from clusters, labels and bands.
 
-use super::{Pattern, Ranges, fail};
-use crate::error::InputError;
+use super::{Pattern, Ranges, WHAT, fail};
+use crate::error::{InputError, OutOfMemory};
+use crate::memory;
 use ndarray::ArrayView2;
 
 /// Largest number of clusters, so largest label, of [`cluster_ranges`].
@@ -19,16 +20,21 @@ pub const MAX_CLUSTERS: usize = 1 << 24;
 /// use ndarray::{Axis, array};
 ///
 /// let (x, labels) = (array![[0.1], [9.0], [0.2]], [0, 1, 0]);
-/// let order = sort_clusters(&labels);
+/// let order = sort_clusters(&labels)?;
 /// let sorted: Vec<usize> = order.iter().map(|&k| labels[k]).collect();
 /// assert_eq!(x.select(Axis(0), &order), array![[0.1], [0.2], [9.0]]);
 /// assert_eq!(cluster_ranges(&sorted)?, [[0, 2], [2, 3]]);
 /// # Ok::<(), keops_core::error::InputError>(())
 /// ```
-pub fn sort_clusters<L: Ord>(labels: &[L]) -> Vec<usize> {
-    let mut order: Vec<usize> = (0..labels.len()).collect();
-    order.sort_by(|&a, &b| labels[a].cmp(&labels[b]));
-    order
+///
+/// # Errors
+/// [`InputError::OutOfMemory`], as everywhere here, if there is no room for the result or for what is
+/// needed on the way.
+pub fn sort_clusters<L: Ord>(labels: &[L]) -> Result<Vec<usize>, InputError> {
+    let mut order = memory::collected(0..labels.len(), "the order of labels")?;
+    // A stable sort would ask for more memory.
+    order.sort_unstable_by(|&a, &b| labels[a].cmp(&labels[b]).then(a.cmp(&b)));
+    Ok(order)
 }
 
 /// The rows `[start, end)` of each label, from sorted labels `0, 1, …`; a label that does not occur
@@ -50,7 +56,7 @@ pub fn cluster_ranges(labels: &[usize]) -> Result<Vec<[usize; 2]>, InputError> {
         return fail(format!("label {} is too large, expected below {MAX_CLUSTERS}", count - 1));
     }
     let start = |label: usize| labels.partition_point(|&l| l < label);
-    Ok((0..count).map(|label| [start(label), start(label + 1)]).collect())
+    Ok(memory::collected((0..count).map(|label| [start(label), start(label + 1)]), WHAT)?)
 }
 
 fn sorted<L: Ord>(labels: &[L], what: &str) -> Result<(), InputError> {
@@ -64,8 +70,9 @@ fn sorted<L: Ord>(labels: &[L], what: &str) -> Result<(), InputError> {
 }
 
 /// Contiguous clusters, by their ends.
-fn contiguous(ends: &[usize]) -> Vec<[usize; 2]> {
-    ends.iter().scan(0, |last, &end| Some([std::mem::replace(last, end), end])).collect()
+fn contiguous(ends: &[usize]) -> Result<Vec<[usize; 2]>, OutOfMemory> {
+    let mut last = 0;
+    memory::collected(ends.iter().map(|&end| [std::mem::replace(&mut last, end), end]), WHAT)
 }
 
 impl Ranges {
@@ -126,7 +133,7 @@ impl Ranges {
             ));
         }
         let meets = |k: usize, l: usize| mask[k * ends_j.len() + l];
-        Ranges::where_clusters(&contiguous(ends_i), &contiguous(ends_j), meets)
+        Ranges::where_clusters(&contiguous(ends_i)?, &contiguous(ends_j)?, meets)
     }
     /// From clusters of rows `[start, end)` and a rule that tells which meet: it is asked once for
     /// each pair of clusters.
@@ -147,19 +154,37 @@ impl Ranges {
         clusters_j: &[[usize; 2]],
         mut meets: impl FnMut(usize, usize) -> bool,
     ) -> Result<Ranges, InputError> {
-        let (mut over_j, mut over_i) = (Pattern::default(), Pattern::default());
-        let mut meets_i: Vec<Vec<[usize; 2]>> = vec![vec![]; clusters_j.len()];
-        for (k, &block) in clusters_i.iter().enumerate() {
-            let met: Vec<usize> = (0..clusters_j.len()).filter(|&l| meets(k, l)).collect();
-            met.iter().for_each(|&l| meets_i[l].push(block));
-            over_j.push(block, met.iter().map(|&l| clusters_j[l]));
+        // The clusters of j that each one of i meets, one after the other, and where they end.
+        let mut met: Vec<usize> = vec![];
+        let mut slices = memory::room(clusters_i.len(), WHAT)?;
+        for k in 0..clusters_i.len() {
+            for l in (0..clusters_j.len()).filter(|&l| meets(k, l)) {
+                memory::push(&mut met, l, WHAT)?;
+            }
+            slices.push(met.len());
         }
-        for (&block, met) in clusters_j.iter().zip(meets_i) {
-            over_i.push(block, met);
+        // The other way round: first where they start, which moves to the end as they come in.
+        let mut ends = memory::filled(clusters_j.len(), 0, WHAT)?;
+        met.iter().for_each(|&l| ends[l] += 1);
+        let mut total = 0;
+        for e in &mut ends {
+            total += std::mem::replace(e, total);
         }
+        let mut reduced = memory::filled(met.len(), [0; 2], WHAT)?;
+        let mut start = 0;
+        for (block, &end) in clusters_i.iter().zip(&slices) {
+            for &l in &met[std::mem::replace(&mut start, end)..end] {
+                reduced[ends[l]] = *block;
+                ends[l] += 1;
+            }
+        }
+        let blocks = |clusters: &[[usize; 2]]| memory::collected(clusters.iter().copied(), WHAT);
+        let over_i = Pattern { blocks: blocks(clusters_j)?, slices: ends, reduced };
+        let reduced = memory::collected(met.iter().map(|&l| clusters_j[l]), WHAT)?;
+        let over_j = Pattern { blocks: blocks(clusters_i)?, slices, reduced };
         over_j.check(super::NAMES[0])?;
         over_i.check(super::NAMES[1])?;
-        Ok(Ranges { over_j, over_i })
+        Ok(Ranges::new(over_i, over_j))
     }
     /// From sorted labels `0, 1, …` of rows and columns, and the matrix of labels that meet.
     ///
@@ -186,6 +211,8 @@ impl Ranges {
                 let last = all.len() - 1;
                 return fail(format!("label {last} of {index}: the mask has {count} of them"));
             }
+            let more = count - all.len();
+            all.try_reserve_exact(more).map_err(|_| memory::refused::<[usize; 2]>(count, WHAT))?;
             all.resize(count, [labels.len(); 2]);
             Ok(all)
         };
@@ -217,12 +244,12 @@ impl Ranges {
             let j = labels_j.partition_point(|l| l < label);
             let range = [j, j + labels_j[j..].partition_point(|l| l <= label)];
             if range[0] < range[1] {
-                over_j.push([i, end], [range]);
-                over_i.push(range, [[i, end]]);
+                over_j.push([i, end], [range])?;
+                over_i.push(range, [[i, end]])?;
             }
             i = end;
         }
-        Ok(Ranges { over_j, over_i })
+        Ok(Ranges::new(over_i, over_j))
     }
     /// A band: row i meets the columns from `i - below` to `i + above`. Every row is a block of its
     /// own: where speed matters more than the exact border, use clusters of rows
@@ -256,15 +283,13 @@ impl Ranges {
                 } else if p.blocks.len() == MAX_CLUSTERS {
                     return fail(format!("a band of {kept} x {reduced} rows has too many blocks"));
                 } else {
-                    p.push([k, k + 1], [range]);
+                    p.push([k, k + 1], [range])?;
                 }
             }
             Ok(p)
         };
-        Ok(Ranges {
-            over_j: band(rows_i, rows_j, below, above)?,
-            over_i: band(rows_j, rows_i, above, below)?,
-        })
+        let over_j = band(rows_i, rows_j, below, above)?;
+        Ok(Ranges::new(band(rows_j, rows_i, above, below)?, over_j))
     }
     /// Clusters and the pairs of clusters that meet, row-major: the other way round than
     /// [`Ranges::from_matrix`]. Columns are cut where a range starts or ends.
@@ -272,31 +297,40 @@ impl Ranges {
     /// ```
     /// use keops_core::ranges::Ranges;
     /// let ranges = Ranges::from_clusters(&[2, 3], &[1, 4], &[true, false, true, true])?;
-    /// let (rows, columns, pairs) = ranges.clusters();
+    /// let (rows, columns, pairs) = ranges.clusters()?;
     /// assert_eq!((rows, columns), (vec![[0, 2], [2, 3]], vec![[0, 1], [1, 4]]));
     /// assert_eq!(pairs, [(0, 0), (1, 0), (1, 1)]);
     /// # Ok::<(), keops_core::error::InputError>(())
     /// ```
-    #[allow(clippy::type_complexity)]
-    pub fn clusters(&self) -> (Vec<[usize; 2]>, Vec<[usize; 2]>, Vec<(usize, usize)>) {
+    ///
+    /// # Errors
+    /// [`InputError::OutOfMemory`]
+    pub fn clusters(&self) -> Result<Clusters, InputError> {
         let p = &self.over_j;
-        let mut cuts: Vec<usize> = p.reduced.iter().flatten().copied().collect();
+        let mut cuts = memory::room(p.reduced.len().saturating_mul(2), WHAT)?;
+        cuts.extend(p.reduced.iter().flatten().copied());
         cuts.sort_unstable();
         cuts.dedup();
         let at = |row: usize| cuts.partition_point(|&c| c < row);
         let mut pairs: Vec<(usize, usize)> = vec![];
         for k in 0..p.blocks.len() {
-            let met = p.of_block(k).iter().flat_map(|r| at(r[0])..at(r[1]));
-            pairs.extend(met.map(|l| (k, l)));
+            let mut met = p.of_block(k).iter().flat_map(|r| at(r[0])..at(r[1]));
+            met.try_for_each(|l| memory::push(&mut pairs, (k, l), WHAT))?;
         }
         pairs.sort_unstable();
-        // Columns between two cuts that nobody meets are no cluster.
-        let mut used = vec![false; cuts.len().saturating_sub(1)];
-        pairs.iter().for_each(|&(_, l)| used[l] = true);
-        let place: Vec<usize> =
-            used.iter().scan(0, |n, &u| Some(std::mem::replace(n, *n + u as usize))).collect();
-        pairs.iter_mut().for_each(|(_, l)| *l = place[*l]);
-        let columns = cuts.windows(2).zip(&used).filter(|(_, u)| **u).map(|(w, _)| [w[0], w[1]]);
-        (p.blocks.clone(), columns.collect(), pairs)
+        // Columns between two cuts that nobody meets are no cluster. Of the others: one more than
+        // their place.
+        let mut place = memory::filled(cuts.len().saturating_sub(1), 0, WHAT)?;
+        pairs.iter().for_each(|&(_, l)| place[l] = 1);
+        let mut columns = vec![];
+        for (w, place) in cuts.windows(2).zip(&mut place).filter(|(_, p)| **p > 0) {
+            memory::push(&mut columns, [w[0], w[1]], WHAT)?;
+            *place = columns.len();
+        }
+        pairs.iter_mut().for_each(|(_, l)| *l = place[*l] - 1);
+        Ok((memory::collected(p.blocks.iter().copied(), WHAT)?, columns, pairs))
     }
 }
+
+/// Clusters of rows, clusters of columns, and the pairs of them that meet.
+pub type Clusters = (Vec<[usize; 2]>, Vec<[usize; 2]>, Vec<(usize, usize)>);

@@ -208,7 +208,7 @@ impl CpuExecutable {
                     j += take;
                 }
                 if end - j < COARSE && j < end {
-                    loose.push((j, end));
+                    memory::push(&mut loose, (j, end), "columns")?;
                     j = end;
                 }
                 if w.groups.len() == most {
