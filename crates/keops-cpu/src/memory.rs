@@ -1,5 +1,6 @@
 //! Fallible, aligned memory of one worker, and packing.
 
+use crate::vcode::Ty;
 use keops_core::data::{ArgView, Element, batch_matrix};
 use keops_core::error::RunError;
 use keops_core::program::{Field, Source};
@@ -8,6 +9,8 @@ use ndarray::{ArrayView2, ArrayViewD, s};
 
 /// A compute type: f32 or f64.
 pub trait Lane: Element + Default + PartialOrd {
+    /// The type as a value.
+    const TYPE: Ty;
     /// Bits as an unsigned number.
     fn bits(self) -> u64;
     /// Rounds an f64.
@@ -16,6 +19,7 @@ pub trait Lane: Element + Default + PartialOrd {
     fn beyond(self, up: bool) -> Self;
 }
 impl Lane for f32 {
+    const TYPE: Ty = Ty::F32;
     fn bits(self) -> u64 {
         self.to_bits() as u64
     }
@@ -27,6 +31,7 @@ impl Lane for f32 {
     }
 }
 impl Lane for f64 {
+    const TYPE: Ty = Ty::F64;
     fn bits(self) -> u64 {
         self.to_bits()
     }

@@ -1,11 +1,12 @@
 //! A routine, whatever executes it.
 
-use crate::frame::Frame;
+use crate::frame::Memory;
 use crate::kernels::Machine;
-use crate::vcode::VCode;
+use crate::memory::Lane;
+use crate::vcode::{Base, Ty, VCode};
+use crate::verify::{Extents, verify};
 use crate::vm::VmCode;
 use keops_core::error::CompileError;
-use std::mem::MaybeUninit;
 
 /// How code is made: the instruction sets, and the portable way.
 #[derive(Clone, Copy, PartialEq, Eq, Hash, Debug)]
@@ -75,6 +76,8 @@ enum Body {
 /// A compiled routine.
 pub struct Routine {
     body: Body,
+    ty: Ty,
+    extents: Extents,
     /// Elements of scratch memory that it addresses.
     pub scratch: usize,
     /// Its vector code in text form.
@@ -84,14 +87,11 @@ pub struct Routine {
 impl Routine {
     /// Compiles vector code for a level.
     pub fn new(code: &VCode, level: Level, lanes: usize) -> Result<Routine, CompileError> {
-        let failed = |log: String| CompileError::Failed { backend: "cpu".into(), log };
-        debug_assert!({
-            let checked = crate::verify::verify(code, lanes);
-            if let Err(e) = &checked {
-                eprintln!("{e}\n{code}");
-            }
-            checked.is_ok()
-        });
+        let failed = |log: String| {
+            // Only refused memory is no fault of ours; code that breaks a rule is worth seeing.
+            debug_assert!(verify(code, lanes).is_ok(), "{log}\n{code}");
+            CompileError::Failed { backend: "cpu".into(), log }
+        };
         let body = match level {
             #[cfg(target_arch = "x86_64")]
             Level::Avx512 | Level::Avx2 => {
@@ -100,7 +100,9 @@ impl Routine {
                 } else {
                     crate::x86::Level::Avx2
                 };
-                Body::Native(crate::x86::compile(code, x).map_err(|e| failed(e.to_string()))?)
+                let native = crate::x86::compile(code, x).map_err(|e| failed(e.to_string()))?;
+                assert_eq!(native.lanes(), lanes, "lanes of {x}");
+                Body::Native(native)
             }
             #[cfg(not(target_arch = "x86_64"))]
             Level::Avx512 | Level::Avx2 => {
@@ -110,7 +112,13 @@ impl Routine {
                 Body::Portable(VmCode::new(code, lanes).map_err(|e| failed(e.to_string()))?)
             }
         };
-        Ok(Routine { body, scratch: code.scratch, text: String::new() })
+        let extents = match &body {
+            #[cfg(target_arch = "x86_64")]
+            Body::Native(n) => n.extents(),
+            Body::Portable(v) => v.extents(),
+        };
+        let extents = extents.clone();
+        Ok(Routine { body, ty: code.ty, extents, scratch: code.scratch, text: String::new() })
     }
     /// Bytes that a call needs.
     pub fn workspace_bytes(&self) -> usize {
@@ -132,25 +140,32 @@ impl Routine {
     pub fn is_native(&self) -> bool {
         !matches!(self.body, Body::Portable(_))
     }
-    /// Runs.
+    /// Runs. A scalar function of the code that panics aborts (machine code cannot be unwound).
     ///
-    /// # Safety
-    /// - The pointers of the frame are valid for every element that the code touches over
-    ///   `frame.columns` columns: `kept`, `reduced` and `param` for reads, the others for reads and
-    ///   writes.
-    /// - What is read has been initialised.
-    /// - Memory that is written overlaps no other memory of the frame, nor the workspace, and
-    ///   nobody else accesses it meanwhile.
-    /// - Gathered indices lie within their tables (lowering clamps them).
-    /// - Scalar functions that the code calls do not panic (machine code cannot be unwound: a panic
-    ///   aborts).
-    pub unsafe fn call(&self, frame: &Frame, workspace: &mut [MaybeUninit<u8>]) {
+    /// # Panics
+    /// If the memory is smaller than the code needs for so many columns, or has another type: a
+    /// fault of ours that never becomes an access outside of it.
+    pub fn run<T: Lane>(&self, mut memory: Memory<'_, T>) {
+        assert_eq!(T::TYPE, self.ty, "type of the memory");
+        let ((sizes, masks), columns) = (memory.sizes(), memory.columns);
+        for base in Base::ALL {
+            let (need, size) = (self.extents.of(base, columns), sizes[base as usize]);
+            assert!(need <= size, "{base} memory: {columns} columns need {need}, there are {size}");
+        }
+        let need = self.extents.masks(columns);
+        assert!(need <= masks, "masks: {columns} columns need {need} words, there are {masks}");
+        let frame = memory.frame();
+        // What both calls below ask for: `Extents` bounds what the code touches for this number of
+        // columns. `verify` found them where every address of the code is checked, gathers
+        // included, for as many lanes as the code has here. They were just compared with the
+        // slices, whose elements have the type of the code. Being slices, they are initialised and
+        // live; those that are written are borrowed for this call alone, and so overlap nothing.
         match &self.body {
             #[cfg(target_arch = "x86_64")]
-            // SAFETY: the caller's promise is the callee's.
-            Body::Native(n) => unsafe { n.call(frame, workspace) },
-            // SAFETY: the caller's promise is the callee's.
-            Body::Portable(v) => unsafe { v.call(frame, workspace) },
+            // SAFETY: as above; `compile` made sure that the processor has the instructions.
+            Body::Native(n) => unsafe { n.call(&frame, memory.workspace) },
+            // SAFETY: as above.
+            Body::Portable(v) => unsafe { v.call(&frame, memory.workspace) },
         }
     }
 }

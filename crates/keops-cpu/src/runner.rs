@@ -4,7 +4,7 @@ use crate::Cpu;
 mod few;
 mod select;
 
-use crate::frame::Frame;
+use crate::frame::Memory;
 use crate::kernels::{self, Accumulation, BLOCK, Plan};
 use crate::memory::{Aligned, Lane, pack_kept, pack_panels, pack_param, pack_reduced};
 use crate::routine::{Level, Routine};
@@ -56,6 +56,8 @@ pub struct CpuExecutable {
     once: Option<(Plan, Routine)>,
     /// The same without factors taken out of sums; made when first needed.
     plain: OnceLock<Result<Box<CpuExecutable>, CompileError>>,
+    /// Elements of the parameters, with what reads of tables may touch.
+    param_room: usize,
     /// Instructions per pair, to guess the work.
     cost: usize,
     /// See [`CpuExecutable::tasks`].
@@ -140,6 +142,7 @@ impl CpuExecutable {
         } else {
             Some(Routine::new(&kernels::once_code(&program, &row_plan), level, row_plan.lanes)?)
         };
+        let param_room = kernels::param_room(&program);
         let cost = program.key.insts.len() + program.add.insts.len();
         Ok(CpuExecutable {
             program,
@@ -151,6 +154,7 @@ impl CpuExecutable {
             per_reduced: per_reduced.map(|r| (row_plan, r)),
             once: once.map(|r| (row_plan, r)),
             plain: OnceLock::new(),
+            param_room,
             cost,
             tasks: AtomicUsize::new(0),
         })
@@ -287,17 +291,18 @@ impl CpuExecutable {
         w: &mut Worker<T>,
     ) -> Result<Aligned<T>, RunError> {
         let p = &self.program;
-        let mut param = Aligned::new(p.param.len.max(1), "parameters")?;
+        let mut param = Aligned::new(self.param_room, "parameters")?;
         pack_param(&p.param.fields, args.args(), index, &mut param);
         if let Some((plan, r)) = &self.once {
             // Tables are read from the parameters, where derived ones come after a pass: one pass
             // more for each table that is made of another one.
             for _ in 0..=kernels::gathers(&p.once) {
                 w.out.resize(p.param.len * plan.lanes, "parameters")?;
-                let mut frame = w.frame(&[], &param, 0, 0);
-                frame.state = w.out.data.as_mut_ptr().cast();
-                // SAFETY: the code reads parameters and writes `param.len` vectors to the state.
-                unsafe { r.call(&frame, &mut w.workspace) };
+                r.run(Memory {
+                    state: &mut w.out.data,
+                    scratch: &mut w.scratch,
+                    ..Memory::new(&param, &mut w.workspace)
+                });
                 let raw: usize = p.param.fields.iter().map(|f| f.dim).sum();
                 let mut changed = false;
                 for k in raw..p.param.len {
@@ -349,11 +354,12 @@ impl CpuExecutable {
         for j in (0..count).step_by(lanes) {
             let rows = ((start + j).min(end - 1), end.min(start + j + lanes));
             pack_kept(&p.reduced.input_fields, args.args(), index, rows, lanes, &mut tile);
-            let mut frame = w.frame(&tile, param, 0, 0);
-            frame.state = derived.as_mut_ptr().cast();
-            // SAFETY: the code reads the input record's tile and writes `reduced.len` vectors to
-            // the state.
-            unsafe { r.call(&frame, &mut w.workspace) };
+            r.run(Memory {
+                kept: &tile,
+                state: &mut derived,
+                scratch: &mut w.scratch,
+                ..Memory::new(param, &mut w.workspace)
+            });
             if panels {
                 let panel = &mut packed[j * stride..(j + lanes) * stride];
                 panel[raw * lanes..].copy_from_slice(&derived[raw * lanes..]);
@@ -460,12 +466,13 @@ impl CpuExecutable {
         let Some(r) = &routines.per_kept else { return };
         let input = &mut w.input[..record.input_len.max(1) * width];
         pack_kept(&record.input_fields, args.args(), index, rows, width, input);
-        let mut frame = w.frame(&[], param, 0, 0);
-        frame.kept = w.input.as_ptr().cast();
-        frame.state = w.kept.as_mut_ptr().cast();
-        // SAFETY: the code reads the input record's tile and writes derived values into the tile,
-        // whose record has room for them.
-        unsafe { r.call(&frame, &mut w.workspace) };
+        // Derived values go into the tile, whose record has room for them.
+        r.run(Memory {
+            kept: &w.input,
+            state: &mut w.kept,
+            scratch: &mut w.scratch,
+            ..Memory::new(param, &mut w.workspace)
+        });
     }
     /// Writes the results of the sums in the state.
     fn finalise<T: Lane>(
@@ -478,9 +485,7 @@ impl CpuExecutable {
         let (results, width) = (self.program.results, routines.plan.width());
         let Some(finalise) = &routines.finalise else { unreachable!("sums have results") };
         w.out.resize(results * width, "results")?;
-        let frame = w.frame(&[], param, 0, 0);
-        // SAFETY: the code reads and writes the state and writes `results` vectors.
-        unsafe { finalise.call(&frame, &mut w.workspace) };
+        finalise.run(w.memory(param, 0));
         let Some(values) = values else { return Ok(()) };
         for (row, out) in values.chunks_exact_mut(results.max(1)).enumerate() {
             for (k, o) in out.iter_mut().enumerate() {
@@ -580,6 +585,13 @@ struct Inputs<T> {
     index: Vec<usize>,
 }
 
+impl<T> Inputs<T> {
+    /// The records of columns `start .. end`.
+    fn records(&self, p: &Program, (start, end): (usize, usize)) -> &[T] {
+        &self.reduced[start * p.reduced.len..end * p.reduced.len]
+    }
+}
+
 /// Memory that grows on demand.
 struct Growing<T> {
     data: Aligned<T>,
@@ -642,32 +654,16 @@ impl<T: Lane> Worker<T> {
             winners: Default::default(),
         })
     }
-    /// A frame over this worker's memory; `kept` empty means the worker's tile.
-    fn frame(&mut self, kept: &[T], param: &[T], columns: usize, first: usize) -> Frame {
-        let kept = if kept.is_empty() { self.kept.as_ptr() } else { kept.as_ptr() };
-        Frame {
-            kept: kept.cast(),
-            reduced: std::ptr::null(),
-            param: param.as_ptr().cast(),
-            state: self.state.as_mut_ptr().cast(),
-            out: self.out.data.as_mut_ptr().cast(),
-            masks: self.masks.data.as_mut_ptr(),
-            scratch: self.scratch.as_mut_ptr().cast(),
-            columns,
-            first_column: first as i64,
+    /// This worker's memory, for a tile from its row `row` on.
+    fn memory<'m>(&'m mut self, param: &'m [T], row: usize) -> Memory<'m, T> {
+        Memory {
+            kept: &self.kept[row..],
+            state: &mut self.state,
+            out: &mut self.out.data,
+            masks: &mut self.masks.data,
+            scratch: &mut self.scratch,
+            ..Memory::new(param, &mut self.workspace)
         }
-    }
-    /// A frame over columns `start .. end`.
-    fn columns_frame(
-        &mut self,
-        p: &Program,
-        inputs: &Inputs<T>,
-        (start, end): (usize, usize),
-    ) -> Frame {
-        let mut frame = self.frame(&[], &inputs.param, end - start, start);
-        let len = p.reduced.len;
-        frame.reduced = inputs.reduced[start * len..end * len].as_ptr().cast();
-        frame
     }
     /// Runs a routine over columns `start .. end`.
     fn columns(
@@ -677,10 +673,12 @@ impl<T: Lane> Worker<T> {
         inputs: &Inputs<T>,
         (start, end): (usize, usize),
     ) {
-        let frame = self.columns_frame(p, inputs, (start, end));
-        // SAFETY: the frame shows that the columns are there; tile, state, scratch, results and
-        // masks have the sizes that the routine's plan gives (see `Worker::new` and callers).
-        unsafe { r.call(&frame, &mut self.workspace) };
+        r.run(Memory {
+            reduced: inputs.records(p, (start, end)),
+            columns: end - start,
+            first: start,
+            ..self.memory(&inputs.param, 0)
+        });
     }
 }
 

@@ -108,6 +108,12 @@ pub fn at(base: Base, offset: usize) -> Addr {
     Addr { base, offset: offset as i32, terms: vec![] }
 }
 
+/// Elements within reach of the indices of a table of `len` elements: those that are too large, or
+/// negative, are cut to so many bits.
+pub fn table_room(len: usize) -> usize {
+    len.next_power_of_two()
+}
+
 /// The tile that one turn of a column loop works on.
 #[derive(Clone, Copy, Debug)]
 pub struct Tile {
@@ -535,8 +541,11 @@ impl<'t, 'c> Translation<'t, 'c> {
                     && self.ctx.row_space.is_none();
                 if invariant { self.w.preamble.push(inst) } else { self.w.push(inst) }
             }
-            Op::Gather { offset, .. } => {
+            Op::Gather { offset, len } => {
                 let (d, idx) = (self.reg_of(dst, r, col), self.reg_of(args[0], r, col));
+                // No change to an index within the table: whatever the index, it stays near.
+                let most = self.w.int(table_room(*len) as i64 - 1);
+                let idx = self.w.op(Prim::IntAnd, &[idx, most]);
                 let addr = at(Base::Param, *offset as usize);
                 self.w.push(Inst::Gather { dst: d, addr, idx });
             }

@@ -52,6 +52,12 @@ pub enum Base {
     Scratch,
 }
 
+impl Base {
+    /// All, in the order of their numbers.
+    pub const ALL: [Base; 6] =
+        [Base::Kept, Base::Reduced, Base::Param, Base::State, Base::Out, Base::Scratch];
+}
+
 /// An address in elements of the compute type, affine in the counters of enclosing
 /// [`LoopKind::Fixed`] loops.
 #[derive(Clone, PartialEq, Eq, Hash, Debug)]
@@ -130,8 +136,8 @@ pub enum Inst {
         /// Mask.
         src: VReg,
     },
-    /// `dst = table[idx]` lane by lane, `table` starting at `addr` (constant, `Base::Param`);
-    /// the caller guarantees indices within the table.
+    /// `dst = table[idx]` lane by lane, `table` starting at `addr` (constant, `Base::Param`).
+    /// Indices are the bitwise and with a constant, so that what is touched is known.
     Gather {
         /// Result, real.
         dst: VReg,
@@ -193,4 +199,24 @@ pub struct VCode {
     pub mask_stride: u32,
     /// Elements of scratch memory that the code addresses through `Base::Scratch`.
     pub scratch: usize,
+}
+
+impl Inst {
+    /// The register that it assigns, other than accumulators.
+    pub fn dst(&self) -> Option<VReg> {
+        match self {
+            Inst::Op { dst, .. }
+            | Inst::Const { dst, .. }
+            | Inst::ConstInt { dst, .. }
+            | Inst::Load { dst, .. }
+            | Inst::Gather { dst, .. }
+            | Inst::ColumnIndex { dst } => Some(*dst),
+            Inst::Store { .. }
+            | Inst::StoreMask { .. }
+            | Inst::WideAdd { .. }
+            | Inst::WideStore { .. }
+            | Inst::Begin { .. }
+            | Inst::End { .. } => None,
+        }
+    }
 }

@@ -1,11 +1,17 @@
 //! Executable specification of vector code.
 //!
-//! [`verify`] accepts exactly the code that every executor has to run. It takes time linear in
-//! the size of the code; a refusal is always a fault of the planner, never of a user.
+//! [`verify`] accepts exactly the code that every executor has to run, and finds what memory it
+//! touches ([`Extents`]). It takes time linear in the size of the code; a refusal is always a
+//! fault of the planner, never of a user.
+
+mod extents;
+
+pub use extents::Extents;
 
 use keops_core::prim::{Kind, Prim};
 
 use crate::vcode::{Addr, Base, Inst, LoopId, LoopKind, Ty, VCode, VReg};
+use extents::Place;
 
 /// A broken rule and where.
 #[derive(Clone, PartialEq, Debug, thiserror::Error)]
@@ -151,6 +157,23 @@ pub enum Fault {
         /// Elements declared.
         scratch: usize,
     },
+    /// An address lies before the memory that it is relative to.
+    #[error("address {addr} begins at element {first}")]
+    BeforeStart {
+        /// Address.
+        addr: String,
+        /// First element touched.
+        first: i64,
+    },
+    /// Nothing bounds the indices of a gather.
+    #[error(
+        "index {reg} of a gather is not the bitwise and with a constant of 0 or more, both \
+         assigned once"
+    )]
+    Unbounded {
+        /// Register.
+        reg: u32,
+    },
     /// A mask index is not within the masks of the turn's columns.
     #[error("mask index: expected 0 to below {limit}, got {got}")]
     MaskIndex {
@@ -173,11 +196,11 @@ pub enum Fault {
     },
 }
 
-/// Checks every rule of vector code for vectors of `lanes` lanes.
+/// Checks every rule of vector code for vectors of `lanes` lanes, and finds what it touches.
 ///
 /// # Errors
 /// The first broken rule, with the instruction that breaks it.
-pub fn verify(code: &VCode, lanes: usize) -> Result<(), VerifyError> {
+pub fn verify(code: &VCode, lanes: usize) -> Result<Extents, VerifyError> {
     let whole = |fault| VerifyError { at: None, place: "the whole".into(), fault };
     if !lanes.is_power_of_two() {
         return Err(whole(Fault::Lanes { got: lanes }));
@@ -190,6 +213,9 @@ pub fn verify(code: &VCode, lanes: usize) -> Result<(), VerifyError> {
         halves: vec![None; code.kinds.len()],
         loops: Vec::new(),
         open: Vec::new(),
+        place: Place::Before,
+        once: None,
+        extents: Extents::new(code, lanes),
     };
     let place_error = |at: usize, fault| VerifyError {
         at: Some(at),
@@ -208,7 +234,7 @@ pub fn verify(code: &VCode, lanes: usize) -> Result<(), VerifyError> {
             place: "the end".into(),
             fault: Fault::Unclosed { id: id.0 },
         }),
-        None => Ok(()),
+        None => Ok(checker.extents),
     }
 }
 
@@ -231,6 +257,12 @@ struct Checker<'a> {
     /// Kinds of the loops begun so far.
     loops: Vec<LoopKind>,
     open: Vec<LoopId>,
+    /// Where the loops over columns are, seen from here.
+    place: Place,
+    /// For every register the only instruction that assigns it, if there is only one; found when
+    /// first needed.
+    once: Option<Vec<Option<usize>>>,
+    extents: Extents,
 }
 
 impl Checker<'_> {
@@ -305,13 +337,18 @@ impl Checker<'_> {
                 let step = self.columns_step().ok_or(Fault::NoColumn)?;
                 let limit = u64::from(step) * u64::from(self.code.mask_stride);
                 match u64::try_from(*index) {
-                    Ok(index) if index < limit => Ok(()),
+                    Ok(index) if index < limit => {
+                        self.extents.mask(self.place, i64::try_from(index).unwrap_or(i64::MAX));
+                        Ok(())
+                    }
                     _ => Err(Fault::MaskIndex { got: *index, limit }),
                 }
             }
             Inst::Gather { dst, addr, idx } => {
                 self.read(*idx, &[Kind::Int])?;
-                self.addr(addr, Access::Gather, 1)?;
+                let last = self.bound(*idx);
+                self.addr(addr, Access::Gather, last.unwrap_or(0).saturating_add(1))?;
+                last.ok_or(Fault::Unbounded { reg: idx.0 })?;
                 self.write(*dst, Kind::Real)
             }
             Inst::ColumnIndex { dst } => {
@@ -345,6 +382,9 @@ impl Checker<'_> {
             }
             LoopKind::Fixed(_) | LoopKind::Columns { .. } => {}
         }
+        if let LoopKind::Columns { step } = kind {
+            self.place = Place::Turn(step);
+        }
         self.loops.push(kind);
         self.open.push(id);
         Ok(())
@@ -354,6 +394,9 @@ impl Checker<'_> {
         let open = self.open.pop();
         if open != Some(id) {
             return Err(Fault::BadNesting { got: id.0, open: open.map(|l| l.0) });
+        }
+        if let LoopKind::Columns { .. } = self.loops[id.0 as usize] {
+            self.place = Place::After;
         }
         // Only a loop over columns has ended where none is open any more but registers are listed.
         if self.open.is_empty() {
@@ -426,8 +469,35 @@ impl Checker<'_> {
         }
     }
 
+    /// The largest value of a register that is assigned once, by a bitwise and with a constant of 0
+    /// or more.
+    fn bound(&mut self, reg: VReg) -> Option<i64> {
+        let code = self.code;
+        let once = self.once.get_or_insert_with(|| {
+            let mut once = vec![None; code.kinds.len()];
+            let mut seen = vec![false; code.kinds.len()];
+            for (at, inst) in code.insts.iter().enumerate() {
+                // Numbers that are too large are found where they are used.
+                if let Some(dst) = inst.dst().filter(|dst| (dst.0 as usize) < once.len()) {
+                    let again = std::mem::replace(&mut seen[dst.0 as usize], true);
+                    once[dst.0 as usize] = (!again).then_some(at);
+                }
+            }
+            once
+        });
+        let assigned = |reg: VReg| Some(&code.insts[(*once.get(reg.0 as usize)?)?]);
+        let constant = |reg: &VReg| match assigned(*reg) {
+            Some(Inst::ConstInt { value, .. }) if *value >= 0 => Some(*value),
+            _ => None,
+        };
+        match assigned(reg) {
+            Some(Inst::Op { op: Prim::IntAnd, args, .. }) => args.iter().find_map(constant),
+            _ => None,
+        }
+    }
+
     /// Checks an access to `len` elements.
-    fn addr(&self, addr: &Addr, access: Access, len: i64) -> Result<(), Fault> {
+    fn addr(&mut self, addr: &Addr, access: Access, len: i64) -> Result<(), Fault> {
         let allowed = match (access, addr.base) {
             (Access::Gather, base) => base == Base::Param,
             (_, Base::State | Base::Scratch) => true,
@@ -467,6 +537,10 @@ impl Checker<'_> {
                 scratch: self.code.scratch,
             });
         }
+        if first < 0 {
+            return Err(Fault::BeforeStart { addr: addr.to_string(), first });
+        }
+        self.extents.touch(self.place, addr.base, end);
         Ok(())
     }
 }

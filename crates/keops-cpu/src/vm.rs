@@ -15,7 +15,7 @@ use std::mem::MaybeUninit;
 
 use crate::frame::Frame;
 use crate::vcode::{Ty, VCode};
-use crate::verify::{VerifyError, verify};
+use crate::verify::{Extents, VerifyError, verify};
 use decode::Decoded;
 
 /// Alignment of the workspace's slots and the size of the pieces that the inner loops handle.
@@ -27,6 +27,7 @@ pub struct VmCode {
     ty: Ty,
     decoded: Decoded,
     workspace_bytes: usize,
+    extents: Extents,
 }
 
 impl VmCode {
@@ -39,13 +40,13 @@ impl VmCode {
     /// # Errors
     /// The rule of vector code that `code` breaks, see [`verify`].
     pub fn new(code: &VCode, lanes: usize) -> Result<VmCode, VerifyError> {
-        verify(code, lanes)?;
+        let extents = verify(code, lanes)?;
         let decoded = decode::decode(code, lanes);
         // Slack for alignment, the table of places, the counters, the slots.
         let workspace_bytes = CHUNK_BYTES
             + decoded.table_bytes().next_multiple_of(CHUNK_BYTES)
             + decoded.slots * decoded.slot_bytes;
-        Ok(VmCode { ty: code.ty, decoded, workspace_bytes })
+        Ok(VmCode { ty: code.ty, decoded, workspace_bytes, extents })
     }
 
     /// Bytes of workspace that [`VmCode::call`] needs.
@@ -58,6 +59,11 @@ impl VmCode {
         self.decoded.lanes
     }
 
+    /// What memory it touches.
+    pub fn extents(&self) -> &Extents {
+        &self.extents
+    }
+
     /// Runs the code once. The workspace needs no initialisation and holds nothing between calls;
     /// it may be larger than [`VmCode::workspace_bytes`] and have any alignment.
     ///
@@ -65,10 +71,9 @@ impl VmCode {
     /// If the workspace is smaller than [`VmCode::workspace_bytes`].
     ///
     /// # Safety
-    /// The pointers of the frame are valid, for the extents that the code touches with this number
-    /// of lanes: `kept`, `reduced` and `param` for reads, the others for reads and writes. What is
-    /// read has been initialised, and memory that is written overlaps neither other memory of the
-    /// frame nor the workspace. Gathered indices lie within their tables.
+    /// The pointers of the frame are valid for the [`Extents`] of the code: `kept`, `reduced` and
+    /// `param` for reads, the others for reads and writes. What is read has been initialised, and
+    /// memory that is written overlaps neither other memory of the frame nor the workspace.
     pub unsafe fn call(&self, frame: &Frame, workspace: &mut [MaybeUninit<u8>]) {
         assert!(workspace.len() >= self.workspace_bytes, "workspace too small");
         let start = workspace.as_mut_ptr();

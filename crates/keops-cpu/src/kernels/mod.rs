@@ -17,7 +17,7 @@ mod rows;
 mod select;
 mod sums;
 
-pub use rows::{finalise_code, gathers, once_code, row_code};
+pub use rows::{finalise_code, gathers, once_code, param_room, row_code};
 pub use select::{
     COARSE, GROUP, NETWORK, best_code, extremes_code, extremes_stride, find_code, find_turn,
     hits_code, keys_code,

@@ -2,7 +2,7 @@
 
 use super::sums::Accumulators;
 use super::{Accumulation, Plan, buffers, context};
-use crate::translate::{Context, Sums, Writer, at, translate};
+use crate::translate::{Context, Sums, Writer, at, table_room, translate};
 use crate::vcode::{Base, Inst, VCode};
 use keops_core::prim::Prim;
 use keops_core::program::{Mode, Op, Program, SInst, Stream};
@@ -64,4 +64,15 @@ pub fn finalise_code(p: &Program, plan: &Plan) -> VCode {
 /// How many times a stream reads a table.
 pub fn gathers(s: &Stream) -> usize {
     s.insts.iter().filter(|i| matches!(i, SInst::Def { op: Op::Gather { .. }, .. })).count()
+}
+
+/// Elements of the parameters with what reads of tables may touch behind them: see
+/// [`table_room`].
+pub fn param_room(p: &Program) -> usize {
+    let insts = p.sections().into_iter().flat_map(|(_, s)| &s.insts);
+    let end = |i: &SInst| match i {
+        SInst::Def { op: Op::Gather { offset, len }, .. } => *offset as usize + table_room(*len),
+        _ => 0,
+    };
+    insts.map(end).fold(p.param.len.max(1), usize::max)
 }

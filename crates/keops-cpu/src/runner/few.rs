@@ -3,6 +3,7 @@
 
 use super::select::{Panels, Passes, Winners};
 use super::{CpuExecutable, Routines, Worker};
+use crate::frame::Memory;
 use crate::kernels::{self, Accumulation, BLOCK, Plan};
 use crate::memory::{Aligned, Lane};
 use crate::routine::{Level, Routine};
@@ -215,14 +216,12 @@ impl CpuExecutable {
             across.start(w);
             for j in (0..columns).step_by(step) {
                 let count = step.min(columns - j);
-                let mut frame = w.frame(&[], &shared.param, count, 0);
-                frame.kept = w.kept[first..].as_ptr().cast();
-                frame.reduced =
-                    panels[j * p.reduced.len..][..count * p.reduced.len].as_ptr().cast();
-                // SAFETY: the slices show that the panels and the first row are there; the tile
-                // has `2 rows` rows at least, more than the routine's last; the state has the
-                // size of the plan.
-                unsafe { across.main.call(&frame, &mut w.workspace) };
+                // The tile has twice as many rows at least, more than the routine's last.
+                across.main.run(Memory {
+                    reduced: &panels[j * p.reduced.len..][..count * p.reduced.len],
+                    columns: count,
+                    ..w.memory(&shared.param, first)
+                });
             }
             let here = (0..plan.rows).filter(|r| first + r < rows);
             if let Some(rebase) = &across.rebase {
@@ -261,11 +260,7 @@ impl CpuExecutable {
         for (s, v) in w.state.iter_mut().zip(&shared.single.initial) {
             *s = T::round(*v);
         }
-        let mut frame = w.frame(&[], &shared.param, columns, 0);
-        frame.reduced = records[..columns * p.reduced.len].as_ptr().cast();
-        // SAFETY: the slice shows that the columns are there; the worker's memory has the sizes
-        // of the plan.
-        unsafe { main.call(&frame, &mut w.workspace) };
+        main.run(Memory { reduced: records, columns, ..w.memory(&shared.param, 0) });
         let (n, plan) = (p.sums, &shared.single.plan);
         let width = plan.width();
         let state = |at: usize| w.state[at];
@@ -278,11 +273,7 @@ impl CpuExecutable {
     }
     /// Brings the sums in the state under the pivots beside them.
     fn rebase<T: Lane>(&self, routine: &Routine, param: &[T], first: usize, w: &mut Worker<T>) {
-        let mut frame = w.frame(&[], param, 0, 0);
-        frame.kept = w.kept[first..].as_ptr().cast();
-        // SAFETY: the code reads rows of the tile and parameters and changes the state, which has
-        // the size of its plan.
-        unsafe { routine.call(&frame, &mut w.workspace) };
+        routine.run(w.memory(param, first));
     }
     /// The best key of every slot and row.
     fn best_across<T: Lane>(
@@ -303,11 +294,12 @@ impl CpuExecutable {
         let mut found = memory::filled(n * rows, (worst, -1), "winners")?;
         for first in (0..rows).step_by(plan.rows) {
             across.start(w);
-            let mut frame = w.frame(&[], &shared.param, count, start);
-            frame.kept = w.kept[first..].as_ptr().cast();
-            frame.reduced = panels.data[..count * p.reduced.len].as_ptr().cast();
-            // SAFETY: as in `sums_across`.
-            unsafe { across.main.call(&frame, &mut w.workspace) };
+            across.main.run(Memory {
+                reduced: &panels.data[..count * p.reduced.len],
+                columns: count,
+                first: start,
+                ..w.memory(&shared.param, first)
+            });
             for r in (0..plan.rows).filter(|r| first + r < rows) {
                 for s in 0..n {
                     let at = s * width + r * lanes;

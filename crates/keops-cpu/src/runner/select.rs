@@ -1,6 +1,7 @@
 //! Selections: the best keys of a tile, one or several.
 
 use super::{Block, CpuExecutable, Inputs, Job, Routines, Worker, job_columns, mask_words};
+use crate::frame::Memory;
 use crate::kernels::{self, COARSE, GROUP, NETWORK};
 use crate::memory::Lane;
 use crate::routine::Routine;
@@ -127,12 +128,9 @@ impl CpuExecutable {
         let turn = kernels::find_turn(lanes);
         w.out.resize(turn * n, "keys")?;
         w.masks.resize(turn * n, "masks")?;
-        let mut frame = w.frame(&[], param, turn, 0);
-        frame.kept = w.kept[row..].as_ptr().cast();
         for first in (start / turn * turn..end).step_by(turn) {
-            frame.reduced = panels.at(first, turn, self.program.reduced.len).as_ptr().cast();
-            // SAFETY: as in `search`.
-            unsafe { find.call(&frame, &mut w.workspace) };
+            let reduced = panels.at(first, turn, self.program.reduced.len);
+            find.run(Memory { reduced, columns: turn, ..w.memory(param, row) });
             for j in first.max(start)..end.min(first + turn) {
                 let c = j - first;
                 if w.out.data[(c / lanes * n + slot) * lanes + c % lanes] == key {
@@ -198,12 +196,16 @@ impl CpuExecutable {
                 let done = w.groups.len();
                 let take = ((end - j) / COARSE * COARSE).min((most - done) * GROUP);
                 if take > 0 {
-                    let r = passes.extremes;
-                    let mut frame = w.columns_frame(&self.program, inputs, (j, j + take));
-                    frame.out = w.extremes.data[done * stride..].as_mut_ptr().cast();
-                    // SAFETY: as in `Worker::columns`; the routine writes `stride` keys for each of
-                    // `take / GROUP` groups, for which there is room.
-                    unsafe { r.call(&frame, &mut w.workspace) };
+                    passes.extremes.run(Memory {
+                        kept: &w.kept,
+                        reduced: inputs.records(&self.program, (j, j + take)),
+                        state: &mut w.state,
+                        out: &mut w.extremes.data[done * stride..],
+                        scratch: &mut w.scratch,
+                        columns: take,
+                        first: j,
+                        ..Memory::new(&inputs.param, &mut w.workspace)
+                    });
                     w.groups.extend((j..j + take).step_by(GROUP).map(|g| g as u32));
                     j += take;
                 }
@@ -278,11 +280,14 @@ impl CpuExecutable {
         }
         let need = groups * vectors * words;
         w.hits.resize(need, "masks")?;
-        let mut frame = w.frame(&[], &inputs.param, groups, 0);
-        frame.reduced = w.extremes.data.as_ptr().cast();
-        frame.masks = w.hits.data.as_mut_ptr();
-        // SAFETY: the code reads `stride` extremes and writes `vectors` masks for each group.
-        unsafe { passes.hits.call(&frame, &mut w.workspace) };
+        passes.hits.run(Memory {
+            reduced: &w.extremes.data,
+            state: &mut w.state,
+            masks: &mut w.hits.data,
+            scratch: &mut w.scratch,
+            columns: groups,
+            ..Memory::new(&inputs.param, &mut w.workspace)
+        });
         let panels = Panels { data: &inputs.panels, range: (0, usize::MAX) };
         for g in 0..groups {
             let start = w.groups[g] as usize;
@@ -334,13 +339,18 @@ impl CpuExecutable {
         // Masks have room for one a column, as their pointer moves.
         let need = (last - first) * n * words;
         w.masks.resize(need, "masks")?;
-        let mut frame = w.frame(&[], param, last - first, first);
-        frame.kept = w.kept[row..].as_ptr().cast();
-        frame.reduced = panels.at(first, last - first, p.reduced.len).as_ptr().cast();
-        frame.state = w.state[row..].as_mut_ptr().cast();
-        // SAFETY: the slice shows that the panels are there; of the tile and of the bounds
-        // the code reads every `width`-th element; there is room for keys and masks.
-        unsafe { passes.find.call(&frame, &mut w.workspace) };
+        // Of the tile and of the bounds the code reads every `width`-th element.
+        passes.find.run(Memory {
+            kept: &w.kept[row..],
+            reduced: panels.at(first, last - first, p.reduced.len),
+            state: &mut w.state[row..],
+            out: &mut w.out.data,
+            masks: &mut w.masks.data,
+            scratch: &mut w.scratch,
+            columns: last - first,
+            first,
+            ..Memory::new(param, &mut w.workspace)
+        });
         for v in 0..(last - first) / lanes {
             let place = v * n + slot;
             let (vectors, at) = (turn / lanes, v % (turn / lanes));

@@ -118,3 +118,54 @@ fn memory_beside_the_buffers_is_compared() {
         assert!(case.difference(&got, &expected).is_some(), "write at {at} not noticed");
     }
 }
+
+/// Sets every element from `extent` on, those behind the end included.
+fn poison(buffer: &mut Buffer, extent: usize, bits: u64) {
+    (extent..buffer.elements - GUARD).for_each(|at| buffer.set(at, bits));
+}
+
+#[test]
+fn nothing_beyond_the_extents_is_touched() {
+    let (mut tight, mut gathers) = (0, 0);
+    for mut case in cases(200) {
+        let extents = verify(&case.code, case.lanes).expect("generated code is right");
+        let of = |base| extents.of(base, case.columns);
+        gathers += case.code.insts.iter().filter(|i| matches!(i, Inst::Gather { .. })).count();
+        let expected = case.run_reference();
+        // What lies beyond is read by nobody: two contents give the same.
+        for bits in [0x7171_7171_7171_7171, 0x3F3F_3F3F_3F3F_3F3F] {
+            poison(&mut case.kept, of(Base::Kept), bits);
+            poison(&mut case.reduced, of(Base::Reduced), bits);
+            poison(&mut case.param, of(Base::Param), bits);
+            poison(&mut case.start.state, of(Base::State), bits);
+            poison(&mut case.start.out, of(Base::Out), bits);
+            poison(&mut case.start.masks, extents.masks(case.columns), bits);
+            poison(&mut case.start.scratch, of(Base::Scratch), bits);
+            let got = case.run_reference();
+            let parts = [
+                (&got.state, &expected.state, of(Base::State)),
+                (&got.out, &expected.out, of(Base::Out)),
+                (&got.masks, &expected.masks, extents.masks(case.columns)),
+                (&got.scratch, &expected.scratch, of(Base::Scratch)),
+            ];
+            let word = |b: &Buffer| bits >> (64 - 8 * b.element);
+            for (got, expected, extent) in parts {
+                for at in 0..(got.elements - GUARD) as i64 {
+                    let expected =
+                        if at < extent as i64 { expected.get(at) } else { word(expected) };
+                    assert_eq!(
+                        got.get(at),
+                        expected,
+                        "seed {}, element {at}\n{}",
+                        case.seed,
+                        case.code
+                    );
+                }
+            }
+        }
+        // The last element is touched.
+        let last = of(Base::State) as i64 - 1;
+        tight += i32::from(expected.state.get(last) != case.start.state.get(last));
+    }
+    assert!(tight > 150 && gathers > 50, "{tight} {gathers}");
+}

@@ -20,7 +20,7 @@ use std::mem::{MaybeUninit, offset_of};
 use crate::exec_mem::{ExecError, ExecMem};
 use crate::frame::Frame;
 use crate::vcode::{LoopKind, Ty, VCode};
-use crate::verify::{VerifyError, verify};
+use crate::verify::{Extents, VerifyError, verify};
 use asm::{Gpr, Mem, RAX, RDI, RSI, RSP, Rm};
 use liveness::Liveness;
 use regalloc::{BASES, COLUMN_SLOT, Gen, Home, MASKS, POOL, REMAINING, SPILL, pointer};
@@ -131,6 +131,7 @@ const MAX_INSTS: usize = 1 << 21;
 #[derive(Debug)]
 pub struct NativeCode {
     mem: ExecMem,
+    extents: Extents,
     code_bytes: usize,
     lanes: usize,
     slots: usize,
@@ -146,7 +147,7 @@ pub fn compile(code: &VCode, level: Level) -> Result<NativeCode, CompileError> {
     if !Level::supported().contains(&level) {
         return Err(CompileError::Unsupported(level));
     }
-    verify(code, level.lanes(code.ty))?;
+    let extents = verify(code, level.lanes(code.ty))?;
     let size = code.insts.len().max(code.kinds.len());
     if size > MAX_INSTS {
         return Err(CompileError::TooLong { insts: size, limit: MAX_INSTS });
@@ -178,6 +179,7 @@ pub fn compile(code: &VCode, level: Level) -> Result<NativeCode, CompileError> {
     let (slots, spills) = g.spill_counts();
     Ok(NativeCode {
         mem: ExecMem::new(&g.asm.code)?,
+        extents,
         code_bytes,
         lanes: level.lanes(code.ty),
         slots: slots as usize,
@@ -311,11 +313,9 @@ impl NativeCode {
     /// If the workspace is smaller than [`NativeCode::workspace_bytes`].
     ///
     /// # Safety
-    /// The pointers of the frame are valid, for the extents that the code touches with this
-    /// number of lanes: `kept`, `reduced` and `param` for reads, the others for reads and writes.
-    /// What is read has been initialised; no two of these memories overlap where one of them is
-    /// written, and none overlaps the workspace. Gathered indices lie within their tables. Scalar
-    /// functions that the code calls do not panic (a panic aborts the process).
+    /// The pointers of the frame are valid for the [`Extents`] of the code: `kept`, `reduced` and
+    /// `param` for reads, the others for reads and writes. What is read has been initialised; no
+    /// two of these memories overlap where one of them is written, and none overlaps the workspace.
     pub unsafe fn call(&self, frame: &Frame, workspace: &mut [MaybeUninit<u8>]) {
         assert!(workspace.len() >= self.workspace_bytes(), "workspace too small");
         let start = workspace.as_mut_ptr();
@@ -345,6 +345,11 @@ impl NativeCode {
     /// Lanes of a vector.
     pub fn lanes(&self) -> usize {
         self.lanes
+    }
+
+    /// What memory it touches.
+    pub fn extents(&self) -> &Extents {
+        &self.extents
     }
 
     /// Number of instructions that store a value for which there was no register.
