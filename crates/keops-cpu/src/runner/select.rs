@@ -184,7 +184,7 @@ impl CpuExecutable {
         let stride = kernels::extremes_stride(lists);
         let most = PASS.max(4 * winners.k).next_multiple_of(COARSE / GROUP);
         w.extremes.resize(most * stride, "the extremes of groups")?;
-        let mut loose = vec![];
+        let mut loose = memory::room(block.columns.len(), "columns")?;
         w.groups.clear();
         w.groups.try_reserve_exact(most).map_err(|_| memory::refused::<u32>(most, "groups"))?;
         for &(start, end) in block.columns {
@@ -210,7 +210,7 @@ impl CpuExecutable {
                     j += take;
                 }
                 if end - j < COARSE && j < end {
-                    memory::push(&mut loose, (j, end), "columns")?;
+                    loose.push((j, end));
                     j = end;
                 }
                 if w.groups.len() == most {
