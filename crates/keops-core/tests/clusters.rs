@@ -58,7 +58,7 @@ fn a_sum_over_near_cells() {
     let mut random = Random::new(4);
     let points = Array2::from_shape_simple_fn((300, 2), || random.within(-4.0, 4.0));
     let labels = grid_cluster(points.view(), &[0.5]).unwrap();
-    let order = sort_clusters(&labels);
+    let order = sort_clusters(&labels).unwrap();
     let x = points.select(NdAxis(0), &order);
     let labels: Vec<usize> = order.iter().map(|&k| labels[k]).collect();
     let rows = cluster_ranges(&labels).unwrap();

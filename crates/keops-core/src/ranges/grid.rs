@@ -22,7 +22,7 @@ const FARTHEST: f64 = (1u64 << 53) as f64;
 /// let labels = grid_cluster(x.view(), &[0.5])?;
 /// assert_eq!(labels, [1, 2, 1, 0]);
 /// // Rows in the order of cells: clusters are contiguous.
-/// let order = sort_clusters(&labels);
+/// let order = sort_clusters(&labels)?;
 /// let (x, labels) = (x.select(Axis(0), &order), order.iter().map(|&k| labels[k]).collect::<Vec<_>>());
 /// let rows = cluster_ranges(&labels)?;
 /// let (centres, sizes) = cluster_centroids(x.view(), &labels, None)?;
@@ -37,7 +37,7 @@ const FARTHEST: f64 = (1u64 << 53) as f64;
 /// # Errors
 /// [`InputError::Ranges`] if an edge is not positive and finite or there are as many as neither one
 /// nor the axes; if a coordinate is not finite, or more than 2^53 edges from the origin, where
-/// neighbouring cells cannot be told apart; [`InputError::TooLarge`] if there is no memory.
+/// neighbouring cells cannot be told apart; [`InputError::OutOfMemory`] if there is no memory.
 pub fn grid_cluster<T: Element>(
     x: ArrayView2<'_, T>,
     edges: &[f64],
@@ -52,8 +52,7 @@ pub fn grid_cluster<T: Element>(
     if let Some(edge) = edges.iter().find(|e| !(e.is_finite() && **e > 0.0)) {
         return fail(format!("cells of edge {edge}, expected a positive number"));
     }
-    let too_large = |_| too_large(n, d);
-    let mut cells: Vec<i64> = memory::room(n.saturating_mul(d), "cells").map_err(too_large)?;
+    let mut cells: Vec<i64> = memory::room(n.saturating_mul(d), "cells")?;
     for (i, row) in x.outer_iter().enumerate() {
         for (k, v) in row.iter().enumerate() {
             let cell = (v.to_f64() / edges[k % edges.len()]).floor();
@@ -65,18 +64,14 @@ pub fn grid_cluster<T: Element>(
         }
     }
     let cell = |i: usize| &cells[i * d..(i + 1) * d];
-    let mut order = memory::collected(0..n, "the order of cells").map_err(too_large)?;
+    let mut order = memory::collected(0..n, "the order of cells")?;
     order.sort_unstable_by(|&a, &b| cell(a).cmp(cell(b)));
-    let mut labels = memory::filled(n, 0, "labels").map_err(too_large)?;
+    let mut labels = memory::filled(n, 0, "labels")?;
     for pair in order.windows(2) {
         let next = cell(pair[0]) != cell(pair[1]);
         labels[pair[1]] = labels[pair[0]] + usize::from(next);
     }
     Ok(labels)
-}
-
-fn too_large(n: usize, d: usize) -> InputError {
-    InputError::TooLarge { what: "clusters".into(), detail: format!("of {n} points of {d} axes") }
 }
 
 /// The centre and the weight of each cluster: the mean of its points (rows of `x`), weighted by
@@ -100,7 +95,7 @@ fn too_large(n: usize, d: usize) -> InputError {
 /// # Errors
 /// [`InputError::Ranges`] if there are not as many labels and weights as points; if a label is not
 /// below [`MAX_CLUSTERS`], a weight negative or not finite, a coordinate not finite;
-/// [`InputError::TooLarge`] if there is no memory.
+/// [`InputError::OutOfMemory`] if there is no memory.
 pub fn cluster_centroids<T: Element>(
     x: ArrayView2<'_, T>,
     labels: &[usize],
@@ -125,7 +120,7 @@ pub fn cluster_centroids<T: Element>(
             return fail(format!("coordinate {k} of row {i} is {}", v.to_f64()));
         }
     }
-    let zeros = |len: usize| memory::filled(len, 0.0, "clusters").map_err(|_| too_large(n, d));
+    let zeros = |len: usize| memory::filled(len, 0.0, "clusters");
     // In units of the power of two below the largest weight of the cluster, sums of weights cannot
     // overflow, nor can means, which are sums of shares.
     let (mut units, mut sizes, mut totals) = (zeros(count)?, zeros(count)?, zeros(count)?);
@@ -152,9 +147,7 @@ pub fn cluster_centroids<T: Element>(
         }
     });
     units.iter_mut().zip(totals).for_each(|(u, t)| *u *= t);
-    let narrow = |list: Vec<f64>| {
-        memory::collected(list.into_iter().map(T::of_f64), "clusters").map_err(|_| too_large(n, d))
-    };
+    let narrow = |list: Vec<f64>| memory::collected(list.into_iter().map(T::of_f64), "clusters");
     match Array2::from_shape_vec((count, d), narrow(means)?) {
         Ok(centres) => Ok((centres, Array1::from_vec(narrow(units)?))),
         Err(e) => unreachable!("as many means as clusters and axes: {e}"),
