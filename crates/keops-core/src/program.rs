@@ -413,13 +413,10 @@ impl Field {
 ///
 /// ```
 /// use keops_core::program::Source;
-/// # use keops_core::outer::{Computation, OuterNode};
 /// # use keops_core::{data::DType, lower::*, parse::parse_formula, reduce::SUM, spec::Axis};
 /// // Σ_j x_i exp(y_j): the exponential belongs to the row j alone.
 /// let f = parse_formula("x * Exp(y)", None, &["x = Vi(1)", "y = Vj(1)"])?;
-/// let c = Computation::reduction(f, &SUM, 1, Axis::J)?;
-/// # let OuterNode::Reduce(r) = c.graph().node(c.outputs()[0].port.node) else { unreachable!() };
-/// # let spec = r.spec(DType::F64, vec!["x".into(), "y".into()]);
+/// let spec = f.spec(&SUM, Axis::J, DType::F64);
 /// let p = lower(&spec, LowerOptions::default())?;
 /// assert_eq!((p.reduced.input_len, p.reduced.input_fields[0].source), (1, Source::Argument(1)));
 /// assert_eq!((p.reduced.fields.len(), p.reduced.len), (0, 1)); // the derived value
@@ -441,14 +438,11 @@ pub struct Record {
 ///
 /// ```
 /// use keops_core::program::Mode;
-/// # use keops_core::outer::{Computation, OuterNode};
 /// # use keops_core::reduce::{LOG_SUM_EXP, MIN, SUM, ReductionDef};
 /// # use keops_core::{data::DType, error::Error, lower::*, parse::parse_formula, spec::Axis};
 /// let mode = |reduction: &'static ReductionDef| {
 ///     let f = parse_formula("-SqDist(x, y)", None, &["x = Vi(3)", "y = Vj(3)"])?;
-///     let c = Computation::reduction(f, reduction, 1, Axis::J)?;
-/// #   let OuterNode::Reduce(r) = c.graph().node(c.outputs()[0].port.node) else { unreachable!() };
-/// #   let spec = r.spec(DType::F32, vec!["x".into(), "y".into()]);
+///     let spec = f.spec(reduction, Axis::J, DType::F32);
 ///     Ok::<_, Error>(lower(&spec, LowerOptions::default())?.mode)
 /// };
 /// assert_eq!([mode(&SUM)?, mode(&LOG_SUM_EXP)?], [Mode::Sum, Mode::PivotSum]);
@@ -535,14 +529,10 @@ impl Program {
     /// The sections in the order in which they run, with their names.
     ///
     /// ```
-    /// # use keops_core::outer::{Computation, OuterNode};
     /// # use keops_core::{data::DType, lower::*, parse::parse_formula};
     /// # use keops_core::{reduce::LOG_SUM_EXP, spec::Axis};
     /// let f = parse_formula("-g * SqDist(x, y)", None, &["x = Vi(3)", "y = Vj(3)", "g = Pm(1)"])?;
-    /// let c = Computation::reduction(f, &LOG_SUM_EXP, 1, Axis::J)?;
-    /// # let value = c.outputs()[0].port;
-    /// # let OuterNode::Reduce(r) = c.graph().node(value.node) else { unreachable!() };
-    /// # let spec = r.spec(DType::F32, ["x", "y", "g"].map(String::from).to_vec());
+    /// let spec = f.spec(&LOG_SUM_EXP, Axis::J, DType::F32);
     /// let p = lower(&spec, LowerOptions::default())?;
     /// let used = p.sections().into_iter().filter(|(_, s)| !s.insts.is_empty());
     /// let names: Vec<&str> = used.map(|(name, _)| name).collect();

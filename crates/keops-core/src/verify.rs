@@ -125,12 +125,9 @@ pub fn verify(p: &Program) -> Result<(), VerifyError> {
 ///
 /// ```
 /// use keops_core::verify::verify_for;
-/// # use keops_core::outer::{Computation, OuterNode};
 /// # use keops_core::{data::DType, lower::*, parse::parse_formula, reduce::SUM, spec::Axis};
 /// let f = parse_formula("x * y", None, &["x = Vi(1)", "y = Vj(1)"])?;
-/// let c = Computation::reduction(f, &SUM, 1, Axis::J)?;
-/// # let OuterNode::Reduce(r) = c.graph().node(c.outputs()[0].port.node) else { unreachable!() };
-/// let spec = |dtype| r.spec(dtype, vec!["x".into(), "y".into()]);
+/// let spec = |dtype| f.spec(&SUM, Axis::J, dtype);
 /// let p = lower(&spec(DType::F32), LowerOptions::default())?;
 /// assert_eq!(verify_for(&p, &spec(DType::F32)), Ok(()));
 /// assert_eq!(verify_for(&p, &spec(DType::F64)).unwrap_err().fault, "F32 for F64 data");

@@ -4,22 +4,22 @@
 //! [`Cpu`] is the backend. On x86-64 it writes AVX-512 or AVX2 machine code; elsewhere, and on
 //! request, it interprets the same vector code.
 
-pub mod exec_mem;
-pub mod frame;
+mod exec_mem;
+mod frame;
 mod kernels;
 mod memory;
-pub mod print;
+mod print;
 mod routine;
 mod runner;
 mod translate;
-pub mod vcode;
-pub mod verify;
-pub mod vm;
+mod vcode;
+mod verify;
+mod vm;
 #[cfg(target_arch = "x86_64")]
-pub mod x86;
+mod x86;
 
 #[cfg(test)]
-pub mod testing;
+mod testing;
 
 pub use routine::{Level, UnknownLevel};
 pub use runner::CpuExecutable;
@@ -34,6 +34,20 @@ use keops_core::verify::{verify, verify_for};
 use std::sync::Arc;
 
 /// The CPU backend.
+///
+/// ```
+/// use keops_core::{genred::Genred, reduce::SUM, spec::{Axis, Device}};
+/// use keops_cpu::Cpu;
+/// use ndarray::array;
+///
+/// let cpu = Device::new(Cpu::new());
+/// let g: Genred = Genred::new("(x | y) * b", &["x = Vi(2)", "y = Vj(2)", "b = Vj(1)"], &SUM, Axis::J)?;
+/// let x = array![[1.0_f32, 0.0], [0.0, 1.0], [1.0, 1.0]]; // (M, 2)
+/// let (y, b) = (array![[2.0_f32, 3.0], [5.0, 7.0]], array![[1.0_f32], [10.0]]);
+/// let out = g.at(cpu).call((&x, &y, &b))?; // (M, 1)
+/// assert_eq!(out, array![[52.0], [73.0], [125.0]].into_dyn());
+/// # Ok::<(), keops_core::error::Error>(())
+/// ```
 #[derive(Clone, Copy, Debug)]
 pub struct Cpu {
     level: Level,
@@ -47,6 +61,11 @@ impl Default for Cpu {
 
 impl Cpu {
     /// The best level that this processor has.
+    ///
+    /// ```
+    /// use keops_cpu::{Cpu, Level};
+    /// assert_eq!(Cpu::new().level(), Level::available()[0]);
+    /// ```
     pub fn new() -> Cpu {
         Cpu { level: Level::available()[0] }
     }
@@ -54,12 +73,28 @@ impl Cpu {
     ///
     /// # Errors
     /// [`Unavailable`] if the processor does not have it.
+    ///
+    /// ```
+    /// use keops_cpu::{Cpu, Level};
+    /// let portable = Cpu::with_level(Level::Portable)?; // always there
+    /// assert_eq!(portable.level(), Level::Portable);
+    /// if !Level::available().contains(&Level::Avx512) {
+    ///     let e = Cpu::with_level(Level::Avx512).unwrap_err();
+    ///     assert!(e.to_string().starts_with("cpu (avx512) is not available"));
+    /// }
+    /// # Ok::<(), keops_core::spec::Unavailable>(())
+    /// ```
     pub fn with_level(level: Level) -> Result<Cpu, Unavailable> {
         let cpu = Cpu { level };
         cpu.check()?;
         Ok(cpu)
     }
     /// The level in use.
+    ///
+    /// ```
+    /// use keops_cpu::Cpu;
+    /// println!("machine code for {}", Cpu::new().level().name());
+    /// ```
     pub fn level(&self) -> Level {
         self.level
     }
@@ -67,6 +102,19 @@ impl Cpu {
     ///
     /// # Errors
     /// [`CompileError`] if the formula is too large or executable memory is denied.
+    ///
+    /// ```
+    /// # use keops_core::{data::DType, parse::parse_formula, reduce::SUM, spec::Axis};
+    /// use keops_core::spec::Executable;
+    /// use keops_cpu::{Cpu, Level};
+    /// let f = parse_formula("Exp(-SqDist(x, y))", None, &["x = Vi(3)", "y = Vj(3)"])?;
+    /// let spec = f.spec(&SUM, Axis::J, DType::F32);
+    /// let cpu = Cpu::new();
+    /// let compiled = cpu.compile_executable(&spec)?;
+    /// assert_eq!(compiled.is_native(), cpu.level() != Level::Portable);
+    /// assert!(compiled.source().unwrap().starts_with("program f32 sum")); // then machine code
+    /// # Ok::<(), keops_core::error::Error>(())
+    /// ```
     pub fn compile_executable(&self, spec: &ReduceSpec) -> Result<CpuExecutable, CompileError> {
         self.compile_with(spec, true)
     }
@@ -77,6 +125,38 @@ impl Cpu {
     /// [`CompileError::Failed`] if the program breaks a rule of [`mod@keops_core::verify`] or does not
     /// fit `spec`; [`CompileError::Unsupported`] if it contains operations that are not expanded;
     /// else as [`Cpu::compile_executable`].
+    ///
+    /// ```
+    /// # use keops_core::{parse::parse_formula, reduce::SUM, spec::Axis};
+    /// use keops_core::data::{DType, Element};
+    /// use keops_core::program::Program;
+    /// use keops_core::spec::{CheckedArgs, Executable};
+    /// use keops_cpu::Cpu;
+    /// let f = parse_formula("y", None, &["y = Vj(1)"])?;
+    /// let spec = f.spec(&SUM, Axis::J, DType::F64);
+    /// // Half of the sum, which the formula does not say.
+    /// let program: Program = "
+    /// program f64 sum, keys 0, sums 1, results 1
+    /// param 0
+    /// kept 0
+    /// reduced 1 = argument 0 at 0 of 1
+    /// add, buffer 0:
+    ///   %0 = Reduced[0]
+    ///   emit [0] %0
+    /// finalise, buffer 0:
+    ///   %0 = Sums[0]
+    ///   %1 = real 0.5
+    ///   %2 = Mul %0 %1
+    ///   Result[0] = %2
+    /// "
+    /// .parse()?;
+    /// let y = ndarray::array![[1.0], [2.0], [4.0]].into_dyn();
+    /// let args = CheckedArgs::new(&spec, vec![f64::erase(y.view())], None, None, None)?;
+    /// let mut out = args.allocate(&spec)?;
+    /// Cpu::new().compile_program(&spec, program)?.run(&args, &mut out)?;
+    /// assert_eq!(out[0].to_f64()[[0, 0]], 3.5);
+    /// # Ok::<(), Box<dyn std::error::Error>>(())
+    /// ```
     pub fn compile_program(
         &self,
         spec: &ReduceSpec,

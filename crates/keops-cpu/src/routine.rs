@@ -9,6 +9,13 @@ use crate::vm::VmCode;
 use keops_core::error::CompileError;
 
 /// How code is made: the instruction sets, and the portable way.
+///
+/// ```
+/// use keops_cpu::{Cpu, Level};
+/// let level: Level = "portable".parse()?;
+/// assert_eq!(Cpu::with_level(level).map(|cpu| cpu.level()), Ok(Level::Portable));
+/// # Ok::<(), keops_cpu::UnknownLevel>(())
+/// ```
 #[derive(Clone, Copy, PartialEq, Eq, Hash, Debug)]
 pub enum Level {
     /// Machine code with 512-bit vectors (AVX-512 F, DQ, BW, VL).
@@ -21,6 +28,11 @@ pub enum Level {
 
 impl Level {
     /// The levels that this processor has, best first.
+    ///
+    /// ```
+    /// use keops_cpu::Level;
+    /// assert_eq!(Level::available().last(), Some(&Level::Portable));
+    /// ```
     pub fn available() -> Vec<Level> {
         #[allow(unused_mut)]
         let mut levels = vec![];
@@ -32,7 +44,12 @@ impl Level {
         levels.push(Level::Portable);
         levels
     }
-    /// Short name.
+    /// Short name, which parses: `avx512`, `avx2` or `portable`.
+    ///
+    /// ```
+    /// use keops_cpu::Level;
+    /// assert_eq!(Level::Avx2.name().parse(), Ok(Level::Avx2));
+    /// ```
     pub fn name(self) -> &'static str {
         match self {
             Level::Avx512 => "avx512",
@@ -42,7 +59,7 @@ impl Level {
     }
     const ALL: [Level; 3] = [Level::Avx512, Level::Avx2, Level::Portable];
     /// What the planner has to know.
-    pub fn machine(self) -> Machine {
+    pub(crate) fn machine(self) -> Machine {
         match self {
             Level::Avx512 => Machine { lanes_f32: 16, registers: 32, single_row: false },
             Level::Avx2 => Machine { lanes_f32: 8, registers: 16, single_row: false },
@@ -53,6 +70,12 @@ impl Level {
 }
 
 /// A name that is no [`Level`].
+///
+/// ```
+/// use keops_cpu::{Level, UnknownLevel};
+/// let e: UnknownLevel = "sse2".parse::<Level>().unwrap_err();
+/// assert_eq!(e.to_string(), "unknown level `sse2`; there are avx512, avx2, portable");
+/// ```
 #[derive(Clone, PartialEq, Eq, Debug, thiserror::Error)]
 #[error("unknown level `{0}`; there are avx512, avx2, portable")]
 pub struct UnknownLevel(String);

@@ -42,7 +42,23 @@ struct Routines {
     initial: Vec<f64>,
 }
 
-/// A compiled reduction.
+/// A compiled reduction, made by [`Cpu::compile_executable`](crate::Cpu::compile_executable). It
+/// may be run by several threads at once.
+///
+/// ```
+/// use keops_core::data::{DType, Element};
+/// use keops_core::spec::{Axis, CheckedArgs, Executable};
+/// use keops_core::{parse::parse_formula, reduce::SUM};
+/// use keops_cpu::{Cpu, CpuExecutable};
+/// let spec = parse_formula("Square(y)", None, &["y = Vj(1)"])?.spec(&SUM, Axis::J, DType::F64);
+/// let compiled: CpuExecutable = Cpu::new().compile_executable(&spec)?;
+/// let y = ndarray::array![[1.0], [2.0], [3.0]].into_dyn();
+/// let args = CheckedArgs::new(&spec, vec![f64::erase(y.view())], None, None, None)?;
+/// let mut out = args.allocate(&spec)?;
+/// compiled.run(&args, &mut out)?;
+/// assert_eq!(out[0].to_f64()[[0, 0]], 14.0);
+/// # Ok::<(), keops_core::error::Error>(())
+/// ```
 pub struct CpuExecutable {
     program: Program,
     level: Level,
@@ -127,7 +143,7 @@ impl Routines {
 
 impl CpuExecutable {
     /// Compiles a program.
-    pub fn new(
+    pub(crate) fn new(
         spec: &ReduceSpec,
         program: Program,
         accumulation: Accumulation,
@@ -161,6 +177,16 @@ impl CpuExecutable {
     }
     /// Is everything machine code, of all that was compiled so far? (Some is made when it is first
     /// needed.)
+    ///
+    /// ```
+    /// # use keops_core::{data::DType, parse::parse_formula, reduce::MAX, spec::Axis};
+    /// use keops_cpu::{Cpu, Level};
+    /// let f = parse_formula("y", None, &["y = Vj(1)"])?;
+    /// let portable = Cpu::with_level(Level::Portable).expect("always there");
+    /// let compiled = portable.compile_executable(&f.spec(&MAX, Axis::J, DType::F32))?;
+    /// assert!(!compiled.is_native());
+    /// # Ok::<(), keops_core::error::Error>(())
+    /// ```
     pub fn is_native(&self) -> bool {
         let single = self.single.get().and_then(|s| s.as_ref().ok());
         let plain = self.plain.get().and_then(|p| p.as_ref().ok());
@@ -175,6 +201,21 @@ impl CpuExecutable {
     }
     /// Tasks that the last run handed to the caller's thread pool; 0 where there was too little
     /// work to share. It does not depend on the number of threads.
+    ///
+    /// ```
+    /// # use keops_core::data::{DType, Element};
+    /// # use keops_core::spec::{Axis, CheckedArgs, Executable};
+    /// # use keops_core::{parse::parse_formula, reduce::MAX};
+    /// use keops_cpu::Cpu;
+    /// let f = parse_formula("y", None, &["y = Vj(1)"])?;
+    /// let spec = f.spec(&MAX, Axis::J, DType::F32);
+    /// let compiled = Cpu::new().compile_executable(&spec)?;
+    /// let y = ndarray::array![[1.0_f32], [3.0]].into_dyn();
+    /// let args = CheckedArgs::new(&spec, vec![f32::erase(y.view())], None, None, None)?;
+    /// compiled.run(&args, &mut args.allocate(&spec)?)?;
+    /// assert_eq!(compiled.tasks(), 0); // two numbers
+    /// # Ok::<(), keops_core::error::Error>(())
+    /// ```
     pub fn tasks(&self) -> usize {
         self.tasks.load(Ordering::Relaxed)
     }

@@ -54,11 +54,6 @@ impl VmCode {
         self.workspace_bytes
     }
 
-    /// Number of lanes of a vector.
-    pub fn lanes(&self) -> usize {
-        self.decoded.lanes
-    }
-
     /// What memory it touches.
     pub fn extents(&self) -> &Extents {
         &self.extents

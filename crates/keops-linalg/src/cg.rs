@@ -28,7 +28,20 @@ const NOISE: f64 = 16.0;
 /// batch element.
 ///
 /// # Errors
-/// [`SolveError`].
+/// [`SolveError`]: [`SolveError::NotSquare`], [`SolveError::Core`] for shapes and options that do
+/// not fit, else what went wrong at which iteration, with the last iterate.
+///
+/// ```
+#[doc = include_str!("operator_example.txt")]
+/// // Diagonal(n) is the operator of the example of LinearOperator: row k times k + 1.
+/// let b = Array3::from_elem((1, 2, 1), 6.0);
+/// let (a, info) = conjugate_gradients(&Diagonal(2), &b, None, &SolveOptions::ridge(1.0))?;
+/// assert!((a[[0, 0, 0]] - 3.0).abs() < 1e-12 && (a[[0, 1, 0]] - 2.0).abs() < 1e-12);
+/// // From the solution nothing is left to do.
+/// let (_, again) = conjugate_gradients(&Diagonal(2), &b, Some(&a), &SolveOptions::ridge(1.0))?;
+/// assert_eq!((info.iterations, again.iterations), (2, 0));
+/// # Ok::<(), keops_linalg::SolveError>(())
+/// ```
 pub fn conjugate_gradients(
     operator: &dyn LinearOperator,
     b: &Array3<f64>,

@@ -5,6 +5,16 @@ use keops_core::error::{Error, GradError, InputError};
 use ndarray::ArrayD;
 
 /// A reduction cannot be seen as a matrix.
+///
+/// ```
+/// use keops_core::{genred::Genred, reduce::MAX, spec::Axis};
+/// use keops_linalg::{KernelOperator, OperatorError};
+/// let largest: Genred = Genred::new("x * v", ["x = Vi(1)", "v = Vj(1)"], &MAX, Axis::J)?;
+/// let x = ndarray::array![[1.0], [2.0]];
+/// let e = KernelOperator::new(&largest, "v", (&x,)).unwrap_err();
+/// assert!(matches!(e, OperatorError::NotASum { .. }), "{e}");
+/// # Ok::<(), keops_core::error::Error>(())
+/// ```
 #[derive(Clone, PartialEq, Eq, Debug, thiserror::Error)]
 pub enum OperatorError {
     /// No variable of that name.
@@ -56,6 +66,22 @@ impl From<InputError> for OperatorError {
 }
 
 /// What a solver that did not reach its tolerance leaves behind.
+///
+/// ```
+/// use keops_core::spec::Axis;
+/// use keops_linalg::{KernelSolve, SolveError, SolveOptions};
+/// # use ndarray::{Array2, array};
+/// let aliases = ["x = Vi(1)", "y = Vj(1)", "b = Vj(1)"];
+/// let solve: KernelSolve = KernelSolve::new("Exp(-SqDist(x, y)) * b", aliases, "b", Axis::J)?;
+/// let x = Array2::from_shape_fn((20, 1), |(k, _)| k as f64 / 5.0);
+/// let b = x.mapv(f64::cos);
+/// let options = SolveOptions { max_iterations: Some(2), ..SolveOptions::ridge(0.01) };
+/// let e = solve.call((&x, &x, &b), &options).unwrap_err();
+/// assert!(matches!(e, SolveError::IterationLimit { limit: 2, .. }), "{e}");
+/// let partial = e.partial().unwrap(); // as far as it came: a first guess for later
+/// assert_eq!((partial.solution.shape(), partial.info.iterations), (&[20, 1][..], 2));
+/// # Ok::<(), Box<dyn std::error::Error>>(())
+/// ```
 #[derive(Clone, PartialEq, Debug)]
 pub struct Partial {
     /// The last iterate, of the shape of the right-hand side. Conjugate gradients decrease the
@@ -70,6 +96,19 @@ pub struct Partial {
 ///
 /// With several right-hand sides, a failing one does not stop the others: the variant tells about
 /// the gravest failure, [`SolveError::partial`] holds everything.
+///
+/// ```
+/// use keops_core::{genred::Genred, reduce::SUM, spec::Axis};
+/// use keops_linalg::{KernelOperator, SolveError, SolveOptions};
+/// # use ndarray::array;
+/// let aliases = ["x = Vi(1)", "y = Vj(1)", "v = Vj(1)"];
+/// let sum: Genred = Genred::new("(x | y) * v", aliases, &SUM, Axis::J)?;
+/// let (x, y) = (array![[1.0]], array![[1.0], [2.0]]);
+/// let k = KernelOperator::new(&sum, "v", (&x, &y))?;
+/// let e = k.solve(&array![[1.0]], &SolveOptions::default()).unwrap_err();
+/// assert!(matches!(e, SolveError::NotSquare { rows: 1, columns: 2, .. }), "{e}");
+/// # Ok::<(), Box<dyn std::error::Error>>(())
+/// ```
 #[derive(Clone, PartialEq, Debug, thiserror::Error)]
 #[non_exhaustive]
 pub enum SolveError {
@@ -174,7 +213,21 @@ pub enum SolveError {
 }
 
 impl SolveError {
-    /// Iterates and residuals, where the iteration had begun.
+    /// Iterates and residuals, where the iteration had begun; `None` for what was refused before.
+    ///
+    /// ```
+    /// use keops_core::spec::Axis;
+    /// use keops_linalg::{KernelSolve, SolveOptions};
+    /// # use ndarray::array;
+    /// let aliases = ["x = Vi(1)", "y = Vj(1)", "b = Vj(1)"];
+    /// let solve: KernelSolve = KernelSolve::new("-(x | y) * b", aliases, "b", Axis::J)?;
+    /// let (x, b) = (array![[2.0]], array![[1.0]]);
+    /// let indefinite = solve.call((&x, &x, &b), &SolveOptions::ridge(1.0)).unwrap_err();
+    /// assert_eq!(indefinite.partial().unwrap().solution.shape(), [1, 1]);
+    /// let refused = solve.call((&x, &x, &b), &SolveOptions::ridge(f64::NAN)).unwrap_err();
+    /// assert!(refused.partial().is_none());
+    /// # Ok::<(), Box<dyn std::error::Error>>(())
+    /// ```
     pub fn partial(&self) -> Option<&Partial> {
         match self {
             SolveError::NotFinite { partial, .. }

@@ -30,12 +30,24 @@ impl Default for SolveOptions {
 }
 impl SolveOptions {
     /// The defaults with another ridge.
+    ///
+    /// ```
+    /// use keops_linalg::SolveOptions;
+    /// let options = SolveOptions { ridge: 0.5, ..SolveOptions::default() };
+    /// assert_eq!(SolveOptions::ridge(0.5), options);
+    /// ```
     pub fn ridge(ridge: f64) -> SolveOptions {
         SolveOptions { ridge, ..SolveOptions::default() }
     }
 }
 
 /// One of the linear systems that are solved together.
+///
+/// ```
+/// use keops_linalg::SystemId;
+/// let system = SystemId { batch: 2, column: Some(1) };
+/// assert_eq!(system.to_string(), "right-hand side of batch element 2, column 1");
+/// ```
 #[derive(Clone, Copy, PartialEq, Eq, Hash, Debug)]
 pub struct SystemId {
     /// Batch element, counted in row-major order.
@@ -56,6 +68,19 @@ impl fmt::Display for SystemId {
 }
 
 /// Why a solver stopped with a system.
+///
+/// ```
+/// use keops_core::spec::Axis;
+/// use keops_linalg::{KernelSolve, Reason, SolveOptions};
+/// # use ndarray::array;
+/// let aliases = ["x = Vi(1)", "y = Vj(1)", "b = Vj(1)"];
+/// let solve: KernelSolve = KernelSolve::new("-(x | y) * b", aliases, "b", Axis::J)?;
+/// let x = array![[2.0]];
+/// let e = solve.call((&x, &x, &array![[1.0]]), &SolveOptions::ridge(1.0)).unwrap_err();
+/// let reason = e.partial().unwrap().info.systems[0].reason;
+/// assert_eq!(reason, Reason::Indefinite { curvature: -3.0 }); // of the matrix (1 - 4)
+/// # Ok::<(), Box<dyn std::error::Error>>(())
+/// ```
 #[derive(Clone, Copy, PartialEq, Debug)]
 #[non_exhaustive]
 pub enum Reason {
@@ -80,6 +105,14 @@ pub enum Reason {
 }
 
 /// Report about one system.
+///
+/// ```
+/// use keops_linalg::{Reason, SystemId, SystemInfo};
+/// let (system, reason) = (SystemId { batch: 0, column: Some(0) }, Reason::Converged);
+/// let eigenvalues = Some([0.5, 20.0]);
+/// let info = SystemInfo { system, iterations: 7, residual: 1e-8, eigenvalues, reason };
+/// assert_eq!(info.condition(), 40.0);
+/// ```
 #[derive(Clone, PartialEq, Debug)]
 pub struct SystemInfo {
     /// Which.
@@ -97,7 +130,16 @@ pub struct SystemInfo {
 }
 
 impl SystemInfo {
-    /// Estimate of the condition number, from below; 1 without an iteration.
+    /// Estimate of the condition number, from below; 1 without an iteration, infinite where the
+    /// estimate of the smallest eigenvalue is not positive.
+    ///
+    /// ```
+    /// use keops_linalg::{Reason, SystemId, SystemInfo};
+    /// let system = SystemId { batch: 0, column: None };
+    /// let (reason, residual) = (Reason::NotFinite, f64::NAN);
+    /// let none = SystemInfo { system, iterations: 0, residual, eigenvalues: None, reason };
+    /// assert_eq!(none.condition(), 1.0);
+    /// ```
     pub fn condition(&self) -> f64 {
         self.eigenvalues
             .map_or(1.0, |[low, high]| if low > 0.0 { high / low } else { f64::INFINITY })
@@ -105,6 +147,23 @@ impl SystemInfo {
 }
 
 /// Report of a solver.
+///
+/// ```
+/// use keops_core::spec::Axis;
+/// use keops_linalg::{KernelSolve, SolveOptions};
+/// use ndarray::array;
+/// let aliases = ["x = Vi(1)", "y = Vj(1)", "b = Vj(2)"];
+/// let solve: KernelSolve = KernelSolve::new("Exp(-SqDist(x, y)) * b", aliases, "b", Axis::J)?;
+/// let (x, b) = (array![[0.0], [1.0]], array![[1.0, 1.0], [0.0, 1.0]]);
+/// let info = solve.call((&x, &x, &b), &SolveOptions::ridge(1.0))?.info;
+/// // (1, 1) is an eigenvector: its system takes one step, the other two, and sees both eigenvalues,
+/// // 2 + e and 2 - e with e = exp(-1).
+/// assert_eq!([info.systems[0].iterations, info.systems[1].iterations], [2, 1]);
+/// assert!(info.converged() && info.residual() < 1e-6);
+/// let (e, condition) = ((-1f64).exp(), info.systems[0].condition());
+/// assert!((condition - (2.0 + e) / (2.0 - e)).abs() < 1e-3); // an estimate
+/// # Ok::<(), Box<dyn std::error::Error>>(())
+/// ```
 #[derive(Clone, PartialEq, Debug)]
 pub struct SolveInfo {
     /// Iterations of the slowest system.
@@ -117,15 +176,33 @@ pub struct SolveInfo {
 
 impl SolveInfo {
     /// The largest relative residual; 0 without systems, NaN if one is not finite.
+    ///
+    /// ```
+    /// use keops_linalg::SolveInfo;
+    /// assert_eq!(SolveInfo { iterations: 0, products: 0, systems: vec![] }.residual(), 0.0);
+    /// ```
     pub fn residual(&self) -> f64 {
         let larger = |a: f64, b: f64| if a >= b || a.is_nan() { a } else { b };
         self.systems.iter().map(|s| s.residual).fold(0.0, larger)
     }
-    /// The largest estimate of a condition number.
+    /// The largest estimate of a condition number; 1 without systems.
+    ///
+    /// ```
+    /// use keops_linalg::SolveInfo;
+    /// assert_eq!(SolveInfo { iterations: 0, products: 0, systems: vec![] }.condition(), 1.0);
+    /// ```
     pub fn condition(&self) -> f64 {
         self.systems.iter().map(SystemInfo::condition).fold(1.0, f64::max)
     }
     /// Have all systems converged?
+    ///
+    /// ```
+    /// use keops_linalg::{Reason, SolveInfo, SystemId, SystemInfo};
+    /// let system = SystemId { batch: 0, column: Some(0) };
+    /// let reason = Reason::Stagnated;
+    /// let stuck = SystemInfo { system, iterations: 9, residual: 1e-3, eigenvalues: None, reason };
+    /// assert!(!SolveInfo { iterations: 9, products: 10, systems: vec![stuck] }.converged());
+    /// ```
     pub fn converged(&self) -> bool {
         self.systems.iter().all(|s| s.reason == Reason::Converged)
     }

@@ -13,7 +13,19 @@ use keops_core::reduce::SUM;
 use keops_core::spec::Axis;
 use ndarray::{ArrayRef, Axis as NdAxis, Dimension};
 
-/// Systems of a symbolic matrix.
+/// Systems of a symbolic matrix: a trait of [`LazyTensor`].
+///
+/// ```
+/// use keops_core::{genred::Reference, lazy::LazyTensor};
+/// use keops_linalg::{Solve, SolveOptions};
+/// # use ndarray::array;
+/// let x = array![[1.0], [2.0]];
+/// let k = LazyTensor::<f64, Reference>::vi(&x) * LazyTensor::vj(&x); // [1 2; 2 4]
+/// let b = array![3.0, 0.0];
+/// let a = k.solve(&b, &SolveOptions::ridge(1.0))?.value; // [2 2; 2 5] a = b
+/// assert!((a[[0]] - 2.5).abs() < 1e-12 && (a[[1]] + 1.0).abs() < 1e-12);
+/// # Ok::<(), keops_linalg::SolveError>(())
+/// ```
 pub trait Solve<T: Element, P> {
     /// Solves `(K + ridge I) a = b` by conjugate gradients, for a symmetric positive definite K;
     /// `b` has shape `(batch…, M, columns)`, or `(M)`, as has the solution.
@@ -66,6 +78,20 @@ pub trait Solve<T: Element, P> {
 }
 
 /// A system of a symbolic matrix, not yet solved: see [`Solve::solver`].
+///
+/// ```
+/// use keops_core::{genred::Reference, lazy::LazyTensor};
+/// use keops_linalg::{LazySolve, Solve, SolveOptions};
+/// # use ndarray::array;
+/// let x = array![[0.0], [5.0]]; // so far apart that K is the identity, to 11 digits
+/// let k = (-LazyTensor::<f64, Reference>::vi(&x).sqdist(LazyTensor::vj(&x))).exp();
+/// let solver: LazySolve<f64> = k.solver(1)?;
+/// for b in [array![[2.0], [4.0]], array![[6.0], [8.0]]] {
+///     let a = solver.call((&b,), &SolveOptions::ridge(1.0))?.value;
+///     assert!((a - b / 2.0).iter().all(|gap| gap.abs() < 1e-9));
+/// }
+/// # Ok::<(), keops_linalg::SolveError>(())
+/// ```
 pub struct LazySolve<T, P = Reference> {
     bound: BoundReduction<T, P>,
     solve: KernelSolve<P>,
@@ -80,6 +106,16 @@ impl<T, P: Place> std::fmt::Debug for LazySolve<T, P> {
 impl<T: Element, P: Place> LazySolve<T, P> {
     /// Names of the arguments of calls: the symbolic variables of the matrix by position, then the
     /// right-hand side.
+    ///
+    /// ```
+    /// use keops_core::{genred::Reference, graph::Category, lazy::LazyTensor};
+    /// use keops_linalg::Solve;
+    /// let x = ndarray::array![[0.0], [0.5], [1.0]];
+    /// let distances = LazyTensor::<f64, Reference>::vi(&x).sqdist(LazyTensor::vj(&x));
+    /// let gamma = LazyTensor::var(0, 1, Category::Param);
+    /// assert_eq!((-distances * gamma).exp().solver(2)?.arguments().len(), 2); // gamma, then b
+    /// # Ok::<(), keops_linalg::SolveError>(())
+    /// ```
     pub fn arguments(&self) -> Vec<&str> {
         self.bound.free()
     }
@@ -87,6 +123,19 @@ impl<T: Element, P: Place> LazySolve<T, P> {
     ///
     /// # Errors
     /// As [`KernelSolve::call`].
+    ///
+    /// ```
+    /// use keops_core::{genred::Reference, lazy::LazyTensor};
+    /// use keops_linalg::{Solve, SolveOptions};
+    /// # use ndarray::array;
+    /// let x = array![[1.0], [2.0]];
+    /// let k = LazyTensor::<f64, Reference>::vi(&x) * LazyTensor::vj(&x); // [1 2; 2 4]
+    /// let solver = k.solver(1)?;
+    /// let b = array![[3.0], [0.0]];
+    /// let a = solver.call((&b,), &SolveOptions::ridge(1.0))?.value; // [2 2; 2 5] a = b
+    /// assert!((a[[0, 0]] - 2.5).abs() < 1e-12);
+    /// # Ok::<(), keops_linalg::SolveError>(())
+    /// ```
     pub fn call<'a>(
         &'a self,
         arguments: impl OpenArgs<'a, T>,

@@ -13,20 +13,79 @@ use ndarray::{Array3, ArrayD, IxDyn};
 use std::sync::Arc;
 
 /// A linear map of block vectors, of shape `(batches, rows, components)`, as solvers see it.
+///
+/// ```
+/// use keops_core::{data::DType, error::Error};
+/// use keops_linalg::{LinearOperator, SolveOptions, conjugate_gradients};
+/// use ndarray::Array3;
+///
+/// /// Multiplies row k by k + 1.
+/// struct Diagonal(usize);
+/// impl LinearOperator for Diagonal {
+///     fn domain(&self) -> [usize; 2] {
+///         [self.0, 1]
+///     }
+///     fn range(&self) -> [usize; 2] {
+///         self.domain()
+///     }
+///     fn precision(&self) -> DType {
+///         DType::F64
+///     }
+///     fn columns_independent(&self) -> bool {
+///         true
+///     }
+///     fn apply(&self, v: &Array3<f64>) -> Result<Array3<f64>, Error> {
+///         Ok(Array3::from_shape_fn(v.dim(), |(b, k, c)| (k + 1) as f64 * v[[b, k, c]]))
+///     }
+/// }
+/// let b = Array3::ones((1, 4, 1));
+/// let (a, info) = conjugate_gradients(&Diagonal(4), &b, None, &SolveOptions::default())?;
+/// assert!((0..4).all(|k| (a[[0, k, 0]] - 1.0 / (k + 1) as f64).abs() < 1e-6));
+/// assert!(info.converged() && info.iterations <= 4); // as many as there are eigenvalues
+/// # Ok::<(), keops_linalg::SolveError>(())
+/// ```
 pub trait LinearOperator {
     /// Rows and components of arguments.
+    ///
+    /// ```
+    #[doc = include_str!("operator_example.txt")]
+    /// assert_eq!(Diagonal(4).domain(), [4, 1]); // as in the example of the trait
+    /// ```
     fn domain(&self) -> [usize; 2];
-    /// Rows and components of results.
+    /// Rows and components of results; of a system they are those of arguments.
+    ///
+    /// ```
+    #[doc = include_str!("operator_example.txt")]
+    /// assert_eq!(Diagonal(4).range(), Diagonal(4).domain());
+    /// ```
     fn range(&self) -> [usize; 2];
     /// Type in which products are computed: arguments are rounded to it.
+    ///
+    /// ```
+    #[doc = include_str!("operator_example.txt")]
+    /// assert_eq!(Diagonal(4).precision(), DType::F64);
+    /// ```
     fn precision(&self) -> DType;
     /// Does component c of a result depend on component c of the argument only? Then each column
     /// is a system of its own.
+    ///
+    /// ```
+    #[doc = include_str!("operator_example.txt")]
+    /// assert!(Diagonal(4).columns_independent());
+    /// ```
     fn columns_independent(&self) -> bool;
-    /// The product with a block vector.
+    /// The product with a block vector, of shape `(batches, rows, components)` as
+    /// [`LinearOperator::domain`] says; the result is as [`LinearOperator::range`] says.
     ///
     /// # Errors
     /// From the device.
+    ///
+    /// ```
+    #[doc = include_str!("operator_example.txt")]
+    /// let product = Diagonal(3).apply(&Array3::ones((1, 3, 1)))?; // diag(1, 2, 3) times ones
+    /// assert_eq!(product, Array3::from_shape_fn((1, 3, 1), |(_, k, _)| (k + 1) as f64));
+    /// # Ok::<(), Error>(())
+    /// ```
     fn apply(&self, v: &Array3<f64>) -> Result<Array3<f64>, Error>;
 }
 
@@ -116,6 +175,18 @@ impl<'a, P: Place> KernelOperator<'a, P> {
     /// [`OperatorError`] if the reduction is not a sum, if it is not linear in the variable (the
     /// message names the operation), if the variable is not indexed by the reduced index, or if
     /// an argument does not fit.
+    ///
+    /// ```
+    /// use keops_core::{genred::Genred, reduce::SUM, spec::Axis};
+    /// use keops_linalg::KernelOperator;
+    /// let aliases = ["x = Vi(2)", "y = Vj(2)", "b = Vj(1)"];
+    /// let sum: Genred = Genred::new("Exp(-SqDist(x, y)) * b", aliases, &SUM, Axis::J)?;
+    /// let x = ndarray::Array2::<f64>::zeros((4, 2));
+    /// assert_eq!(KernelOperator::new(&sum, "b", (&x, &x))?.rows(), 4);
+    /// let e = KernelOperator::new(&sum, "y", (&x, &x)).unwrap_err();
+    /// assert!(e.to_string().starts_with("the formula is not linear in `y`: "), "{e}");
+    /// # Ok::<(), keops_linalg::OperatorError>(())
+    /// ```
     pub fn new(
         sum: &Genred<P>,
         variable: &str,
@@ -187,31 +258,118 @@ impl<'a, P: Place> KernelOperator<'a, P> {
     }
 
     /// Rows of results.
+    ///
+    /// ```
+    /// # use keops_core::{genred::Genred, reduce::SUM, spec::Axis};
+    /// # use keops_linalg::KernelOperator;
+    /// # let aliases = ["x = Vi(1)", "y = Vj(1)", "v = Vj(3)"];
+    /// # let sum: Genred = Genred::new("(x | y) * v", aliases, &SUM, Axis::J)?;
+    /// # let x = ndarray::array![[1.0], [2.0]];
+    /// # let y = ndarray::array![[1.0], [3.0], [5.0], [7.0]];
+    /// let k = KernelOperator::new(&sum, "v", (&x, &y))?; // x yᵀ, 2 × 4, for v of shape (4, 3)
+    /// assert_eq!((k.rows(), k.transpose()?.rows()), (2, 4));
+    /// # Ok::<(), Box<dyn std::error::Error>>(())
+    /// ```
     pub fn rows(&self) -> usize {
         if self.adjoint.is_some() { self.columns } else { self.rows }
     }
     /// Rows of arguments.
+    ///
+    /// ```
+    /// # use keops_core::{genred::Genred, reduce::SUM, spec::Axis};
+    /// # use keops_linalg::KernelOperator;
+    /// # let aliases = ["x = Vi(1)", "y = Vj(1)", "v = Vj(3)"];
+    /// # let sum: Genred = Genred::new("(x | y) * v", aliases, &SUM, Axis::J)?;
+    /// # let x = ndarray::array![[1.0], [2.0]];
+    /// # let y = ndarray::array![[1.0], [3.0], [5.0], [7.0]];
+    /// let k = KernelOperator::new(&sum, "v", (&x, &y))?; // x yᵀ, 2 × 4, for v of shape (4, 3)
+    /// assert_eq!(k.columns(), 4);
+    /// # Ok::<(), Box<dyn std::error::Error>>(())
+    /// ```
     pub fn columns(&self) -> usize {
         if self.adjoint.is_some() { self.rows } else { self.columns }
     }
     /// Components of each row of results.
+    ///
+    /// ```
+    /// # use keops_core::{genred::Genred, reduce::SUM, spec::Axis};
+    /// # use keops_linalg::KernelOperator;
+    /// # let aliases = ["x = Vi(1)", "y = Vj(1)", "v = Vj(3)"];
+    /// # let sum: Genred = Genred::new("(x | y) * v", aliases, &SUM, Axis::J)?;
+    /// # let x = ndarray::array![[1.0], [2.0]];
+    /// # let y = ndarray::array![[1.0], [3.0], [5.0], [7.0]];
+    /// let k = KernelOperator::new(&sum, "v", (&x, &y))?; // x yᵀ, 2 × 4, for v of shape (4, 3)
+    /// assert_eq!(k.range_dim(), 3);
+    /// # Ok::<(), Box<dyn std::error::Error>>(())
+    /// ```
     pub fn range_dim(&self) -> usize {
         self.linear.dims[self.adjoint.is_none() as usize]
     }
     /// Components of each row of arguments.
+    ///
+    /// ```
+    /// # use keops_core::{genred::Genred, reduce::SUM, spec::Axis};
+    /// # use keops_linalg::KernelOperator;
+    /// # let aliases = ["x = Vi(1)", "y = Vj(1)", "v = Vj(3)"];
+    /// # let sum: Genred = Genred::new("(x | y) * v", aliases, &SUM, Axis::J)?;
+    /// # let x = ndarray::array![[1.0], [2.0]];
+    /// # let y = ndarray::array![[1.0], [3.0], [5.0], [7.0]];
+    /// let k = KernelOperator::new(&sum, "v", (&x, &y))?; // x yᵀ, 2 × 4, for v of shape (4, 3)
+    /// assert_eq!(k.domain_dim(), 3);
+    /// # Ok::<(), Box<dyn std::error::Error>>(())
+    /// ```
     pub fn domain_dim(&self) -> usize {
         self.linear.dims[self.adjoint.is_some() as usize]
     }
     /// Batch shape of the kernel: each batch element is a matrix.
+    ///
+    /// ```
+    /// # use keops_core::{genred::Genred, reduce::SUM, spec::Axis};
+    /// # use keops_linalg::KernelOperator;
+    /// # let aliases = ["x = Vi(1)", "y = Vj(1)", "v = Vj(3)"];
+    /// # let sum: Genred = Genred::new("(x | y) * v", aliases, &SUM, Axis::J)?;
+    /// # let x = ndarray::array![[1.0], [2.0]];
+    /// # let y = ndarray::array![[1.0], [3.0], [5.0], [7.0]];
+    /// let k = KernelOperator::new(&sum, "v", (&x, &y))?; // x yᵀ, 2 × 4, for v of shape (4, 3)
+    /// assert!(k.batch().is_empty()); // one matrix
+    /// let many = ndarray::Array3::from_elem((5, 2, 1), 1.0);
+    /// let five = KernelOperator::new(&sum, "v", (&many, &y))?; // y is one for all
+    /// assert_eq!(five.batch(), [5]);
+    /// # Ok::<(), Box<dyn std::error::Error>>(())
+    /// ```
     pub fn batch(&self) -> &[usize] {
         &self.batch
     }
     /// Type in which products are computed: f32 or f64.
+    ///
+    /// ```
+    /// # use keops_core::{genred::Genred, reduce::SUM, spec::Axis};
+    /// # use keops_linalg::KernelOperator;
+    /// # let aliases = ["x = Vi(1)", "y = Vj(1)", "v = Vj(3)"];
+    /// # let sum: Genred = Genred::new("(x | y) * v", aliases, &SUM, Axis::J)?;
+    /// # let x = ndarray::array![[1.0], [2.0]];
+    /// # let y = ndarray::array![[1.0], [3.0], [5.0], [7.0]];
+    /// let k = KernelOperator::new(&sum, "v", (&x, &y))?; // x yᵀ, 2 × 4, for v of shape (4, 3)
+    /// assert_eq!(k.precision(), keops_core::data::DType::F64);
+    /// # Ok::<(), Box<dyn std::error::Error>>(())
+    /// ```
     pub fn precision(&self) -> DType {
         self.dtype
     }
     /// Does component c of results depend on component c of arguments only (kernel times
     /// variable), so that each column is a system of its own?
+    ///
+    /// ```
+    /// # use keops_core::{genred::Genred, reduce::SUM, spec::Axis};
+    /// # use keops_linalg::KernelOperator;
+    /// # let aliases = ["x = Vi(1)", "y = Vj(1)", "v = Vj(3)"];
+    /// # let sum: Genred = Genred::new("(x | y) * v", aliases, &SUM, Axis::J)?;
+    /// # let x = ndarray::array![[1.0], [2.0]];
+    /// # let y = ndarray::array![[1.0], [3.0], [5.0], [7.0]];
+    /// let k = KernelOperator::new(&sum, "v", (&x, &y))?; // x yᵀ, 2 × 4, for v of shape (4, 3)
+    /// assert!(k.columns_independent());
+    /// # Ok::<(), Box<dyn std::error::Error>>(())
+    /// ```
     pub fn columns_independent(&self) -> bool {
         self.linear.independent
     }
@@ -220,6 +378,21 @@ impl<'a, P: Place> KernelOperator<'a, P> {
     ///
     /// # Errors
     /// [`GradError`] if an operation of the formula has no derivative in the variable.
+    ///
+    /// ```
+    /// # use keops_core::{genred::Genred, reduce::SUM, spec::Axis};
+    /// # use keops_linalg::KernelOperator;
+    /// # let aliases = ["x = Vi(1)", "y = Vj(1)", "v = Vj(3)"];
+    /// # let sum: Genred = Genred::new("(x | y) * v", aliases, &SUM, Axis::J)?;
+    /// # let x = ndarray::array![[1.0], [2.0]];
+    /// # let y = ndarray::array![[1.0], [3.0], [5.0], [7.0]];
+    /// let k = KernelOperator::new(&sum, "v", (&x, &y))?; // x yᵀ, 2 × 4, for v of shape (4, 3)
+    /// let t = k.transpose()?;
+    /// let product = t.apply(&ndarray::array![[1.0, 0.0, 0.0], [0.0, 1.0, 0.0]])?;
+    /// let last = product.select(ndarray::Axis(0), &[3]);
+    /// assert_eq!(last, ndarray::array![[7.0, 14.0, 0.0]].into_dyn());
+    /// # Ok::<(), Box<dyn std::error::Error>>(())
+    /// ```
     pub fn transpose(mut self) -> Result<KernelOperator<'a, P>, GradError> {
         self.adjoint = match self.adjoint {
             Some(_) => None,
@@ -234,6 +407,22 @@ impl<'a, P: Place> KernelOperator<'a, P> {
     ///
     /// # Errors
     /// [`Error::Input`] if the shape does not fit, else from the device.
+    ///
+    /// ```
+    /// # use keops_core::{genred::Genred, reduce::SUM, spec::Axis};
+    /// # use keops_linalg::KernelOperator;
+    /// # let aliases = ["x = Vi(1)", "y = Vj(1)", "v = Vj(3)"];
+    /// # let sum: Genred = Genred::new("(x | y) * v", aliases, &SUM, Axis::J)?;
+    /// # let x = ndarray::array![[1.0], [2.0]];
+    /// # let y = ndarray::array![[1.0], [3.0], [5.0], [7.0]];
+    /// let k = KernelOperator::new(&sum, "v", (&x, &y))?; // x yᵀ, 2 × 4, for v of shape (4, 3)
+    /// let v = ndarray::array![[1.0, 0.0, 0.0], [0.0, 1.0, 0.0], [0.0, 0.0, 1.0], [1.0, 1.0, 1.0]];
+    /// let product = k.apply(&v)?;
+    /// assert_eq!(product, ndarray::array![[8.0, 10.0, 12.0], [16.0, 20.0, 24.0]].into_dyn());
+    /// let e = k.apply(&x).unwrap_err();
+    /// assert!(e.to_string().contains("expected shape (4, 3)"));
+    /// # Ok::<(), Box<dyn std::error::Error>>(())
+    /// ```
     pub fn apply<V: AsArg + ?Sized>(&self, v: &V) -> Result<ArrayD<V::Elem>, Error> {
         let arg = v.as_arg();
         self.full_batch(arg.shape())?;
@@ -246,6 +435,21 @@ impl<'a, P: Place> KernelOperator<'a, P> {
     ///
     /// # Errors
     /// [`SolveError`], which tells what went wrong at which iteration, with the last iterate.
+    ///
+    /// ```
+    /// use keops_core::{genred::Genred, reduce::SUM, spec::Axis};
+    /// use keops_linalg::{KernelOperator, SolveOptions};
+    /// use ndarray::array;
+    /// let aliases = ["x = Vi(1)", "y = Vj(1)", "v = Vj(1)"];
+    /// let sum: Genred = Genred::new("x * y * v", aliases, &SUM, Axis::J)?;
+    /// let x = array![[1.0], [2.0]];
+    /// let k = KernelOperator::new(&sum, "v", (&x, &x))?; // [1 2; 2 4], of rank 1
+    /// let b = array![[3.0], [0.0]];
+    /// let a = k.solve(&b, &SolveOptions::ridge(1.0))?.value; // [2 2; 2 5] a = b
+    /// let gap = a - array![[2.5], [-1.0]];
+    /// assert!(gap.iter().all(|g: &f64| g.abs() < 1e-12));
+    /// # Ok::<(), Box<dyn std::error::Error>>(())
+    /// ```
     pub fn solve<B: AsArg + ?Sized>(
         &self,
         b: &B,
@@ -258,6 +462,20 @@ impl<'a, P: Place> KernelOperator<'a, P> {
     ///
     /// # Errors
     /// As [`KernelOperator::solve`].
+    ///
+    /// ```
+    /// use keops_core::{genred::Genred, reduce::SUM, spec::Axis};
+    /// use keops_linalg::{KernelOperator, SolveOptions};
+    /// use ndarray::array;
+    /// let aliases = ["x = Vi(1)", "y = Vj(1)", "v = Vj(1)"];
+    /// let sum: Genred = Genred::new("x * y * v", aliases, &SUM, Axis::J)?;
+    /// let x = array![[1.0], [2.0]];
+    /// let k = KernelOperator::new(&sum, "v", (&x, &x))?; // [1 2; 2 4], of rank 1
+    /// let guess = array![[2.5], [-1.0]]; // the solution itself
+    /// let solution = k.solve_from(&array![[3.0], [0.0]], &guess, &SolveOptions::ridge(1.0))?;
+    /// assert_eq!(solution.info.iterations, 0);
+    /// # Ok::<(), Box<dyn std::error::Error>>(())
+    /// ```
     pub fn solve_from<B: AsArg + ?Sized, G: AsArg + ?Sized>(
         &self,
         b: &B,

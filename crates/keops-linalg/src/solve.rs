@@ -14,6 +14,20 @@ use keops_core::spec::Axis;
 use ndarray::{Array3, ArrayD, Axis as NdAxis, IxDyn};
 
 /// The solution of linear systems.
+///
+/// ```
+/// use keops_core::spec::Axis;
+/// use keops_linalg::{KernelSolve, Solution, SolveOptions};
+/// use ndarray::array;
+/// let aliases = ["x = Vi(1)", "y = Vj(1)", "b = Vj(2)"];
+/// let solve: KernelSolve = KernelSolve::new("Exp(-SqDist(x, y)) * b", aliases, "b", Axis::J)?;
+/// let (x, b) = (array![[0.0], [9.0]], array![[1.0, 4.0], [2.0, 6.0]]);
+/// let Solution { value, info } = solve.call((&x, &x, &b), &SolveOptions::ridge(1.0))?;
+/// // The points are so far apart that K is the identity.
+/// assert!((value - &b / 2.0).iter().all(|gap: &f64| gap.abs() < 1e-12));
+/// assert_eq!(info.systems.len(), 2); // a column each
+/// # Ok::<(), Box<dyn std::error::Error>>(())
+/// ```
 #[derive(Clone, PartialEq, Debug)]
 pub struct Solution<T> {
     /// The solution, of the shape of the right-hand side, broadcast to the batch shape of the
@@ -24,6 +38,22 @@ pub struct Solution<T> {
 }
 
 /// The gradient of `<a, e>` for the solution `a` of a system and a cotangent `e`.
+/// See [`KernelSolve::vjp`].
+///
+/// ```
+/// use keops_core::spec::Axis;
+/// use keops_linalg::{KernelSolve, SolveGradient, SolveOptions};
+/// use ndarray::array;
+/// let aliases = ["x = Vi(1)", "y = Vj(1)", "b = Vj(1)"];
+/// let solve: KernelSolve = KernelSolve::new("x * y * b", aliases, "b", Axis::J)?;
+/// let (x, b, options) = (array![[1.0], [2.0]], array![[5.0], [0.0]], SolveOptions::ridge(5.0));
+/// let a = solve.call((&x, &x, &b), &options)?.value;
+/// let e = array![[1.0], [1.0]];
+/// let g: SolveGradient<f64> = solve.vjp((&x, &x, &b), &a, &e, &["y", "b"], &options)?;
+/// assert_eq!((g.arguments[0].shape(), g.arguments[1].shape()), (x.shape(), b.shape()));
+/// assert!(g.info.converged());
+/// # Ok::<(), Box<dyn std::error::Error>>(())
+/// ```
 #[derive(Clone, PartialEq, Debug)]
 pub struct SolveGradient<T> {
     /// For each argument asked for, of its shape; for the variable, with respect to the
@@ -71,6 +101,18 @@ impl<P: Place + Default> KernelSolve<P> {
     ///
     /// # Errors
     /// As [`KernelSolve::from_sum`]; [`OperatorError::Core`] if the text cannot be read.
+    ///
+    /// ```
+    /// use keops_core::spec::Axis;
+    /// use keops_linalg::KernelSolve;
+    /// let aliases = ["x = Vi(3)", "y = Vj(3)", "b = Vj(1)"];
+    /// let solve: KernelSolve = KernelSolve::new("b / (1 + SqDist(x, y))", aliases, "b", Axis::J)?;
+    /// assert_eq!(solve.sum().arguments().collect::<Vec<_>>(), ["x", "y", "b"]);
+    /// type Solve = KernelSolve; // on the reference interpreter
+    /// let e = Solve::new("Square(b)", aliases, "b", Axis::J).unwrap_err();
+    /// assert!(e.to_string().contains("not linear in `b`"));
+    /// # Ok::<(), keops_linalg::OperatorError>(())
+    /// ```
     pub fn new(
         formula: &str,
         aliases: impl IntoIterator<Item = impl AsRef<str>>,
@@ -83,6 +125,14 @@ impl<P: Place + Default> KernelSolve<P> {
     ///
     /// # Errors
     /// As [`KernelSolve::from_sum`]; [`OperatorError::Core`] if the formula is inconsistent.
+    ///
+    /// ```
+    /// use keops_core::{parse::parse_formula, spec::Axis};
+    /// use keops_linalg::KernelSolve;
+    /// let f = parse_formula("(x | y) * b", None, &["x = Vi(3)", "y = Vj(3)", "b = Vj(1)"])?;
+    /// let solve: KernelSolve = KernelSolve::from_formula(f, "b", Axis::J)?;
+    /// # Ok::<(), Box<dyn std::error::Error>>(())
+    /// ```
     pub fn from_formula(
         formula: Formula,
         variable: &str,
@@ -99,11 +149,33 @@ impl<P: Place> KernelSolve<P> {
     /// # Errors
     /// [`OperatorError`] if the reduction is not a sum that is linear in the variable, or if the
     /// variable is not indexed by the reduced index.
+    ///
+    /// ```
+    /// use keops_core::genred::Genred;
+    /// use keops_core::{interp::Interpreter, reduce::SUM, spec::{Axis, Device}};
+    /// use keops_linalg::KernelSolve;
+    /// let aliases = ["x = Vi(3)", "y = Vj(3)", "b = Vj(1)"];
+    /// let sum: Genred = Genred::new("b / (1 + SqDist(x, y))", aliases, &SUM, Axis::J)?;
+    /// let there = sum.at(Device::new(Interpreter::new())); // where its products are computed
+    /// let solve: KernelSolve<Device> = KernelSolve::from_sum(there, "b")?;
+    /// # Ok::<(), Box<dyn std::error::Error>>(())
+    /// ```
     pub fn from_sum(sum: Genred<P>, variable: &str) -> Result<KernelSolve<P>, OperatorError> {
         let linear = Linear::of(sum.computation(), variable)?;
         Ok(KernelSolve { sum, linear })
     }
-    /// The sum.
+    /// The sum whose matrix it solves with.
+    ///
+    /// ```
+    /// use keops_core::spec::Axis;
+    /// use keops_linalg::KernelSolve;
+    /// let aliases = ["x = Vi(3)", "y = Vj(3)", "b = Vj(1)"];
+    /// let solve: KernelSolve = KernelSolve::new("(x | y) * b", aliases, "b", Axis::J)?;
+    /// let x = ndarray::array![[1.0, 2.0, 2.0]];
+    /// let product = solve.sum().call((&x, &x, &ndarray::array![[2.0]]))?;
+    /// assert_eq!(product[[0, 0]], 18.0);
+    /// # Ok::<(), Box<dyn std::error::Error>>(())
+    /// ```
     pub fn sum(&self) -> &Genred<P> {
         &self.sum
     }
@@ -114,6 +186,22 @@ impl<P: Place> KernelSolve<P> {
     ///
     /// # Errors
     /// [`SolveError`], with the last iterate in it where there is one.
+    ///
+    /// ```
+    /// use keops_core::spec::Axis;
+    /// use keops_linalg::{KernelSolve, SolveError, SolveOptions};
+    /// use ndarray::array;
+    /// let aliases = ["x = Vi(1)", "y = Vj(1)", "b = Vj(1)"];
+    /// let solve: KernelSolve = KernelSolve::new("x * y * b", aliases, "b", Axis::J)?;
+    /// let (x, b) = (array![[1.0], [2.0]], array![[5.0], [0.0]]);
+    /// let solution = solve.call((&x, &x, &b), &SolveOptions::ridge(5.0))?; // [6 2; 2 9] a = b
+    /// let gap = solution.value - array![[0.9], [-0.2]];
+    /// assert!(gap.iter().all(|g: &f64| g.abs() < 1e-12));
+    /// // With -5 on the diagonal the matrix is not definite.
+    /// let e = solve.call((&x, &x, &b), &SolveOptions::ridge(-5.0)).unwrap_err();
+    /// assert!(matches!(e, SolveError::Indefinite { .. }), "{e}");
+    /// # Ok::<(), Box<dyn std::error::Error>>(())
+    /// ```
     pub fn call<'a, A: IntoArgs<'a>>(
         &self,
         args: A,
@@ -127,6 +215,22 @@ impl<P: Place> KernelSolve<P> {
     ///
     /// # Errors
     /// As [`KernelSolve::call`].
+    ///
+    /// ```
+    /// use keops_core::spec::Axis;
+    /// use keops_linalg::{KernelSolve, SolveOptions};
+    /// use ndarray::array;
+    /// let aliases = ["x = Vi(1)", "y = Vj(1)", "b = Vj(1)"];
+    /// let solve: KernelSolve = KernelSolve::new("Exp(-SqDist(x, y)) * b", aliases, "b", Axis::J)?;
+    /// let (x, b) = (array![[0.0], [0.5], [2.0]], array![[1.0], [0.0], [3.0]]);
+    /// let options = SolveOptions::ridge(0.1);
+    /// let first = solve.call((&x, &x, &b), &options)?;
+    /// // A step of an outer iteration has moved the points a little.
+    /// let moved = array![[0.0], [0.501], [2.0]];
+    /// let next = solve.call_from((&moved, &moved, &b), &first.value, &options)?;
+    /// assert!(next.info.iterations <= first.info.iterations);
+    /// # Ok::<(), Box<dyn std::error::Error>>(())
+    /// ```
     pub fn call_from<'a, A: IntoArgs<'a>, G: AsArg + ?Sized>(
         &self,
         args: A,
@@ -148,6 +252,25 @@ impl<P: Place> KernelSolve<P> {
     ///
     /// # Errors
     /// As [`KernelSolve::call`]; a [`keops_core::error::GradError`] for an unknown name.
+    ///
+    /// ```
+    /// use keops_core::spec::Axis;
+    /// use keops_linalg::{KernelSolve, SolveOptions};
+    /// use ndarray::array;
+    /// let aliases = ["x = Vi(1)", "y = Vj(1)", "b = Vj(1)"];
+    /// let solve: KernelSolve = KernelSolve::new("x * y * b", aliases, "b", Axis::J)?;
+    /// // One point: (x y + α) a = b, so that a = 8 / (3 · 5 + 1).
+    /// let (x, y, b) = (array![[3.0]], array![[5.0]], array![[8.0]]);
+    /// let options = SolveOptions::ridge(1.0);
+    /// let a = solve.call((&x, &y, &b), &options)?.value;
+    /// assert_eq!(a[[0, 0]], 0.5);
+    /// let g = solve.vjp((&x, &y, &b), &a, &array![[1.0]], &["x", "b"], &options)?;
+    /// let close = |got: f64, want: f64| (got - want).abs() < 1e-12;
+    /// assert!(close(g.arguments[0][[0, 0]], -0.5 * 5.0 / 16.0)); // da/dx = -a y / (x y + α)
+    /// assert!(close(g.arguments[1][[0, 0]], 1.0 / 16.0));
+    /// assert!(close(g.ridge, -0.5 / 16.0));
+    /// # Ok::<(), Box<dyn std::error::Error>>(())
+    /// ```
     pub fn vjp<'a, A: IntoArgs<'a>, S: AsArg + ?Sized, E: AsArg + ?Sized>(
         &self,
         args: A,

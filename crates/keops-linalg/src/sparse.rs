@@ -11,6 +11,17 @@ const WHAT: &str = "ranges";
 pub type SparseClusters = (Vec<[usize; 2]>, Vec<[usize; 2]>, CsMat<bool>);
 
 /// [`Ranges`] from sparse matrices, and back.
+///
+/// ```
+/// use keops_core::ranges::Ranges;
+/// use keops_linalg::SparseRanges;
+/// use sprs::CsMat;
+/// // Clusters that meet only themselves.
+/// let clusters = [[0, 10], [10, 25]];
+/// let own = Ranges::from_csmat(&clusters, &clusters, CsMat::<f64>::eye(2).view())?;
+/// assert_eq!(own.pairs(), 10 * 10 + 15 * 15);
+/// # Ok::<(), keops_core::error::InputError>(())
+/// ```
 pub trait SparseRanges: Sized {
     /// From clusters of rows `[start, end)` and a sparse matrix, in either storage, of the pairs
     /// of clusters that meet: all entries that are stored, whatever their values.
@@ -43,6 +54,15 @@ pub trait SparseRanges: Sized {
     /// Clusters of rows, clusters of columns, and the matrix of those that meet, by rows. Columns
     /// are cut where a range starts or ends; those that meet no row are left out.
     ///
+    /// ```
+    /// use keops_core::ranges::Ranges;
+    /// use keops_linalg::SparseRanges;
+    /// let alike = Ranges::same_labels(&[0, 0, 1], &[0, 1, 1])?;
+    /// let (rows, columns, near) = alike.to_csmat()?;
+    /// assert_eq!((rows, columns), (vec![[0, 2], [2, 3]], vec![[0, 1], [1, 3]]));
+    /// assert_eq!((near.nnz(), near.get(0, 0), near.get(1, 1)), (2, Some(&true), Some(&true)));
+    /// # Ok::<(), keops_core::error::InputError>(())
+    /// ```
     /// # Errors
     /// [`InputError::OutOfMemory`]
     fn to_csmat(&self) -> Result<SparseClusters, InputError>;

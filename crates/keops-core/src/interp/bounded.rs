@@ -61,12 +61,9 @@ pub struct Bounded {
 /// use keops_core::data::{DType, Element};
 /// use keops_core::interp::evaluate_with_bounds;
 /// use keops_core::spec::CheckedArgs;
-/// # use keops_core::outer::{Computation, OuterNode};
 /// # use keops_core::{parse::parse_formula, reduce::SUM, spec::Axis};
 /// let f = parse_formula("Exp(y)", None, &["y = Vj(1)"])?;
-/// let c = Computation::reduction(f, &SUM, 1, Axis::J)?;
-/// # let OuterNode::Reduce(r) = c.graph().node(c.outputs()[0].port.node) else { unreachable!() };
-/// let spec = r.spec(DType::F32, vec!["y".into()]);
+/// let spec = f.spec(&SUM, Axis::J, DType::F32);
 /// let y = ndarray::array![[0.0_f32], [1.0]].into_dyn();
 /// let args = CheckedArgs::new(&spec, vec![f32::erase(y.view())], None, None, None)?;
 /// let [sum] = &evaluate_with_bounds(&spec, &args)?[..] else { unreachable!() };

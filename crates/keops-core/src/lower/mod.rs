@@ -28,13 +28,10 @@ pub const MAX_VALUES: usize = 1 << 21;
 /// ```
 /// use keops_core::program::Op;
 /// use keops_core::program::SInst::Def;
-/// # use keops_core::outer::{Computation, OuterNode};
 /// # use keops_core::{data::DType, lower::*, parse::parse_formula, reduce::SUM, spec::Axis};
 /// let aliases = ["x = Vi(3)", "y = Vj(3)", "g = Pm(1)"];
 /// let f = parse_formula("g * Exp(-SqDist(x, y))", None, &aliases)?;
-/// let c = Computation::reduction(f, &SUM, 1, Axis::J)?;
-/// # let OuterNode::Reduce(r) = c.graph().node(c.outputs()[0].port.node) else { unreachable!() };
-/// # let spec = r.spec(DType::F32, ["x", "y", "g"].map(String::from).to_vec());
+/// let spec = f.spec(&SUM, Axis::J, DType::F32);
 /// let plain = lower(&spec, LowerOptions::default())?;
 /// let table = |i: &_| matches!(i, Def { op: Op::Table(_), .. });
 /// assert!(plain.add.insts.iter().any(table)); // Exp itself
@@ -64,12 +61,9 @@ pub struct LowerOptions {
 /// [`CompileError::Limit`] if the program would be larger than [`MAX_VALUES`].
 ///
 /// ```
-/// # use keops_core::outer::{Computation, OuterNode};
 /// # use keops_core::{data::DType, lower::*, parse::parse_formula, reduce::SUM, spec::Axis};
 /// let f = parse_formula("x * y", None, &["x = Vi(1)", "y = Vj(1)"])?;
-/// let c = Computation::reduction(f, &SUM, 1, Axis::J)?;
-/// let OuterNode::Reduce(r) = c.graph().node(c.outputs()[0].port.node) else { unreachable!() };
-/// let spec = r.spec(DType::F32, vec!["x".into(), "y".into()]);
+/// let spec = f.spec(&SUM, Axis::J, DType::F32);
 /// assert_eq!(
 ///     lower(&spec, LowerOptions::default())?.to_string(),
 ///     "program f32 sum, keys 0, sums 1, results 1

@@ -57,24 +57,11 @@ impl Level {
         levels
     }
 
-    /// The best level that this processor supports.
-    pub fn detect() -> Option<Level> {
-        Level::supported().first().copied()
-    }
-
     /// Bytes of a vector register.
     pub fn vector_bytes(self) -> usize {
         match self {
             Level::Avx2 => 32,
             Level::Avx512 => 64,
-        }
-    }
-
-    /// Number of vector registers.
-    pub fn vector_registers(self) -> usize {
-        match self {
-            Level::Avx2 => 16,
-            Level::Avx512 => 32,
         }
     }
 
@@ -133,9 +120,9 @@ pub struct NativeCode {
     mem: ExecMem,
     extents: Extents,
     code_bytes: usize,
-    lanes: usize,
     slots: usize,
     slot_bytes: usize,
+    #[cfg_attr(not(test), expect(dead_code, reason = "tests look at it"))]
     spills: usize,
 }
 
@@ -181,7 +168,6 @@ pub fn compile(code: &VCode, level: Level) -> Result<NativeCode, CompileError> {
         mem: ExecMem::new(&g.asm.code)?,
         extents,
         code_bytes,
-        lanes: level.lanes(code.ty),
         slots: slots as usize,
         slot_bytes: level.vector_bytes(),
         spills,
@@ -342,17 +328,13 @@ impl NativeCode {
         self.mem.bytes()
     }
 
-    /// Lanes of a vector.
-    pub fn lanes(&self) -> usize {
-        self.lanes
-    }
-
     /// What memory it touches.
     pub fn extents(&self) -> &Extents {
         &self.extents
     }
 
     /// Number of instructions that store a value for which there was no register.
+    #[cfg(test)]
     pub fn spills(&self) -> usize {
         self.spills
     }
