@@ -123,8 +123,8 @@ impl Routine {
                 } else {
                     crate::x86::Level::Avx2
                 };
+                assert_eq!(x.lanes(code.ty), lanes, "lanes of {x}");
                 let native = crate::x86::compile(code, x).map_err(|e| failed(e.to_string()))?;
-                assert_eq!(native.lanes(), lanes, "lanes of {x}");
                 Body::Native(native)
             }
             #[cfg(not(target_arch = "x86_64"))]
