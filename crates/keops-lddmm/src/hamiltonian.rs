@@ -19,6 +19,16 @@ use crate::sum::{Real, Sum, dot};
 pub const MAX_SPACE: usize = 64;
 
 /// Landmarks, their momenta and silent points; also cotangents of these.
+///
+/// ```
+/// use keops_lddmm::hamiltonian::State;
+/// use ndarray::array;
+/// let (q, p) = (array![[0.0, 0.0], [1.0, 0.0]], array![[0.0, 1.0], [0.0, -1.0]]);
+/// let carried = array![[0.5, 0.0], [0.5, 1.0], [0.5, 2.0]];
+/// let state = State::new(q.view(), p.view())?.with_silent(carried.view())?;
+/// assert_eq!((state.dim(), state.q().nrows(), state.x().nrows()), (2, 2, 3));
+/// # Ok::<(), keops_lddmm::LddmmError>(())
+/// ```
 #[derive(Clone, Debug, PartialEq)]
 pub struct State<F> {
     /// Rows (q_i, p_i), shape (n, 2d).
@@ -31,7 +41,19 @@ impl<F: Real> State<F> {
     /// Landmarks `q` and momenta `p`, both of shape (n, d), without silent points.
     ///
     /// # Errors
-    /// When the shapes differ or an array is empty.
+    /// [`LddmmError::Array`] when the shapes differ, an array is empty, or d is more than
+    /// [`MAX_SPACE`].
+    ///
+    /// ```
+    /// use keops_lddmm::hamiltonian::State;
+    /// use ndarray::array;
+    /// let q = array![[0.0, 0.0], [1.0, 0.0]];
+    /// let state = State::new(q.view(), q.view())?;
+    /// assert_eq!((state.q(), state.x().nrows()), (q.view(), 0));
+    /// let e = State::new(q.view(), array![[0.0, 1.0]].view()).unwrap_err();
+    /// assert_eq!(e.to_string(), "`p`: expected shape (2, 2), got shape [1, 2]");
+    /// # Ok::<(), keops_lddmm::LddmmError>(())
+    /// ```
     pub fn new(q: ArrayView2<'_, F>, p: ArrayView2<'_, F>) -> Result<State<F>, LddmmError> {
         let (n, d) = q.dim();
         if n == 0 || d == 0 || d > MAX_SPACE {
@@ -52,42 +74,117 @@ impl<F: Real> State<F> {
     ///
     /// # Errors
     /// When `x` has another number of columns than the landmarks.
+    ///
+    /// ```
+    /// use keops_lddmm::hamiltonian::State;
+    /// use ndarray::array;
+    /// let q = array![[0.0, 0.0]];
+    /// let state = State::new(q.view(), q.view())?;
+    /// assert_eq!(state.clone().with_silent(array![[1.0, 2.0]].view())?.x(), array![[1.0, 2.0]]);
+    /// assert!(state.with_silent(array![[1.0, 2.0, 3.0]].view()).is_err());
+    /// # Ok::<(), keops_lddmm::LddmmError>(())
+    /// ```
     pub fn with_silent(self, x: ArrayView2<'_, F>) -> Result<State<F>, LddmmError> {
         LddmmError::check_array("x", x, None, self.dim())?;
         Ok(State { silent: x.to_owned(), ..self })
     }
-    /// Zeros of the same shapes.
+    /// Zeros of the same shapes: where a cotangent is built.
+    ///
+    /// ```
+    /// use keops_lddmm::hamiltonian::State;
+    /// let q = ndarray::array![[3.0, 4.0]];
+    /// let zeros = State::new(q.view(), q.view())?.zeros_like();
+    /// assert_eq!((zeros.q().sum(), zeros.p().dim()), (0.0, (1, 2)));
+    /// # Ok::<(), keops_lddmm::LddmmError>(())
+    /// ```
     pub fn zeros_like(&self) -> State<F> {
         let zeros = |a: &Array2<F>| Array2::zeros(a.raw_dim());
         State { landmarks: zeros(&self.landmarks), silent: zeros(&self.silent) }
     }
     /// Dimension d of the space.
+    ///
+    /// ```
+    /// use keops_lddmm::hamiltonian::State;
+    /// let q = ndarray::Array2::<f32>::zeros((5, 3));
+    /// assert_eq!(State::new(q.view(), q.view())?.dim(), 3);
+    /// # Ok::<(), keops_lddmm::LddmmError>(())
+    /// ```
     pub fn dim(&self) -> usize {
         self.silent.ncols()
     }
     /// Positions of the landmarks, shape (n, d).
+    ///
+    /// ```
+    /// use keops_lddmm::hamiltonian::State;
+    /// use ndarray::array;
+    /// let state = State::new(array![[1.0, 2.0]].view(), array![[3.0, 4.0]].view())?;
+    /// assert_eq!(state.q(), array![[1.0, 2.0]]);
+    /// # Ok::<(), keops_lddmm::LddmmError>(())
+    /// ```
     pub fn q(&self) -> ArrayView2<'_, F> {
         self.landmarks.slice(s![.., ..self.dim()])
     }
     /// Momenta, shape (n, d).
+    ///
+    /// ```
+    /// use keops_lddmm::hamiltonian::State;
+    /// use ndarray::array;
+    /// let state = State::new(array![[1.0, 2.0]].view(), array![[3.0, 4.0]].view())?;
+    /// assert_eq!(state.p(), array![[3.0, 4.0]]);
+    /// # Ok::<(), keops_lddmm::LddmmError>(())
+    /// ```
     pub fn p(&self) -> ArrayView2<'_, F> {
         self.landmarks.slice(s![.., self.dim()..])
     }
     /// Silent points, shape (m, d).
+    ///
+    /// ```
+    /// use keops_lddmm::hamiltonian::State;
+    /// let q = ndarray::array![[1.0, 2.0]];
+    /// assert_eq!(State::new(q.view(), q.view())?.x().dim(), (0, 2)); // none
+    /// # Ok::<(), keops_lddmm::LddmmError>(())
+    /// ```
     pub fn x(&self) -> ArrayView2<'_, F> {
         self.silent.view()
     }
     /// Positions, to be changed.
+    ///
+    /// ```
+    /// use keops_lddmm::hamiltonian::State;
+    /// let q = ndarray::array![[1.0, 2.0]];
+    /// let mut state = State::new(q.view(), q.view())?;
+    /// state.q_mut().fill(0.0);
+    /// assert_eq!((state.q().sum(), state.p().sum()), (0.0, 3.0));
+    /// # Ok::<(), keops_lddmm::LddmmError>(())
+    /// ```
     pub fn q_mut(&mut self) -> ArrayViewMut2<'_, F> {
         let d = self.dim();
         self.landmarks.slice_mut(s![.., ..d])
     }
     /// Momenta, to be changed.
+    ///
+    /// ```
+    /// use keops_lddmm::hamiltonian::State;
+    /// let q = ndarray::array![[1.0, 2.0]];
+    /// let mut state = State::new(q.view(), q.view())?;
+    /// state.p_mut().mapv_inplace(|p| -p); // to shoot back
+    /// assert_eq!(state.p().sum(), -3.0);
+    /// # Ok::<(), keops_lddmm::LddmmError>(())
+    /// ```
     pub fn p_mut(&mut self) -> ArrayViewMut2<'_, F> {
         let d = self.dim();
         self.landmarks.slice_mut(s![.., d..])
     }
     /// Silent points, to be changed.
+    ///
+    /// ```
+    /// use keops_lddmm::hamiltonian::State;
+    /// let q = ndarray::array![[1.0, 2.0]];
+    /// let mut state = State::new(q.view(), q.view())?.with_silent(q.view())?;
+    /// state.x_mut()[[0, 1]] = 5.0;
+    /// assert_eq!(state.x(), ndarray::array![[1.0, 5.0]]);
+    /// # Ok::<(), keops_lddmm::LddmmError>(())
+    /// ```
     pub fn x_mut(&mut self) -> ArrayViewMut2<'_, F> {
         self.silent.view_mut()
     }
@@ -104,6 +201,25 @@ impl<F: Real> State<F> {
 
 /// The vector field of landmarks and silent points under one kernel, with its adjoint, on a
 /// device. Cheap to clone.
+///
+/// ```
+/// use keops_core::{interp::Interpreter, spec::Device};
+/// use keops_lddmm::hamiltonian::{Dynamics, State};
+/// use keops_lddmm::kernel::Kernel;
+/// use ndarray::array;
+///
+/// let device = Device::new(Interpreter::new());
+/// let dynamics = Dynamics::new(&Kernel::gaussian(1.0)?, 2, &device)?;
+/// // Two landmarks that are pulled upwards, one unit apart: each carries the other along.
+/// let (q, p) = (array![[0.0, 0.0], [1.0, 0.0]], array![[0.0, 1.0], [0.0, 1.0]]);
+/// let rates = dynamics.rates(&State::new(q.view(), p.view())?)?;
+/// let speed: f64 = 1.0 + (-1f64).exp();
+/// assert!(rates.q().iter().zip([0.0, speed, 0.0, speed]).all(|(a, b)| (a - b).abs() < 1e-15));
+/// // ṗ = -∂H/∂q: equal momenta drive landmarks apart, and no momentum is lost.
+/// assert!(rates.p()[[0, 0]] < 0.0 && rates.p()[[1, 0]] > 0.0);
+/// assert!(rates.p().sum().abs() < 1e-15);
+/// # Ok::<(), keops_lddmm::LddmmError>(())
+/// ```
 #[derive(Clone, Debug)]
 pub struct Dynamics<F> {
     dim: usize,
@@ -132,6 +248,16 @@ impl<F: Real> Dynamics<F> {
     ///
     /// # Errors
     /// When `dim` is not in 1..=64.
+    ///
+    /// ```
+    /// use keops_core::{interp::Interpreter, spec::Device};
+    /// use keops_lddmm::{hamiltonian::Dynamics, kernel::Kernel};
+    /// let (kernel, device) = (Kernel::cauchy(0.5)?, Device::new(Interpreter::new()));
+    /// assert_eq!(Dynamics::<f32>::new(&kernel, 3, &device)?.dim(), 3);
+    /// let e = Dynamics::<f32>::new(&kernel, 0, &device).unwrap_err();
+    /// assert_eq!(e.to_string(), "dim: expected 1..=64, got 0");
+    /// # Ok::<(), keops_lddmm::LddmmError>(())
+    /// ```
     pub fn new(kernel: &Kernel, dim: usize, device: &Device) -> Result<Dynamics<F>, LddmmError> {
         if dim == 0 || dim > MAX_SPACE {
             return Err(LddmmError::parameter("dim", format!("1..={MAX_SPACE}"), dim));
@@ -211,6 +337,14 @@ impl<F: Real> Dynamics<F> {
         })
     }
     /// Dimension d of the space.
+    ///
+    /// ```
+    /// use keops_core::{interp::Interpreter, spec::Device};
+    /// use keops_lddmm::{hamiltonian::Dynamics, kernel::Kernel};
+    /// let device = Device::new(Interpreter::new());
+    /// assert_eq!(Dynamics::<f64>::new(&Kernel::gaussian(1.0)?, 2, &device)?.dim(), 2);
+    /// # Ok::<(), keops_lddmm::LddmmError>(())
+    /// ```
     pub fn dim(&self) -> usize {
         self.dim
     }
@@ -222,6 +356,20 @@ impl<F: Real> Dynamics<F> {
     ///
     /// # Errors
     /// When the state has another dimension, or the device fails.
+    ///
+    /// ```
+    /// use keops_core::{interp::Interpreter, spec::Device};
+    /// use keops_lddmm::hamiltonian::{Dynamics, State};
+    /// use keops_lddmm::kernel::Kernel;
+    /// use ndarray::array;
+    /// let device = Device::new(Interpreter::new());
+    /// let dynamics = Dynamics::new(&Kernel::gaussian(1.0)?, 2, &device)?;
+    /// let (q, p) = (array![[0.0, 0.0], [1.0, 0.0]], array![[1.0, 0.0], [1.0, 0.0]]);
+    /// // ½ (1 + 1 + 2 exp(-1))
+    /// let energy = dynamics.energy(&State::new(q.view(), p.view())?)?;
+    /// assert!((energy - (1.0 + (-1f64).exp())).abs() < 1e-15);
+    /// # Ok::<(), keops_lddmm::LddmmError>(())
+    /// ```
     pub fn energy(&self, state: &State<F>) -> Result<f64, LddmmError> {
         Ok(0.5 * dot(state.p(), self.velocity(state, state.q())?.view()))
     }
@@ -229,6 +377,20 @@ impl<F: Real> Dynamics<F> {
     ///
     /// # Errors
     /// As [`Dynamics::energy`].
+    ///
+    /// ```
+    /// use keops_core::{interp::Interpreter, spec::Device};
+    /// use keops_lddmm::hamiltonian::{Dynamics, State};
+    /// use keops_lddmm::kernel::Kernel;
+    /// use ndarray::array;
+    /// let device = Device::new(Interpreter::new());
+    /// let dynamics = Dynamics::new(&Kernel::cauchy(1.0)?, 2, &device)?;
+    /// let state = State::new(array![[0.0, 0.0]].view(), array![[4.0, 8.0]].view())?;
+    /// // At the landmark, and at a distance of √3.
+    /// let v = dynamics.velocity(&state, array![[0.0, 0.0], [3f64.sqrt(), 0.0]].view())?;
+    /// assert!((v - array![[4.0, 8.0], [1.0, 2.0]]).iter().all(|gap| gap.abs() < 1e-14));
+    /// # Ok::<(), keops_lddmm::LddmmError>(())
+    /// ```
     pub fn velocity(
         &self,
         state: &State<F>,
@@ -244,6 +406,20 @@ impl<F: Real> Dynamics<F> {
     ///
     /// # Errors
     /// As [`Dynamics::energy`].
+    ///
+    /// ```
+    /// use keops_core::{interp::Interpreter, spec::Device};
+    /// use keops_lddmm::hamiltonian::{Dynamics, State};
+    /// use keops_lddmm::kernel::Kernel;
+    /// use ndarray::array;
+    /// let device = Device::new(Interpreter::new());
+    /// let dynamics = Dynamics::new(&Kernel::gaussian(1.0)?, 2, &device)?;
+    /// // One landmark alone: q̇ = p, ṗ = 0.
+    /// let state = State::new(array![[5.0, 6.0]].view(), array![[1.0, 2.0]].view())?;
+    /// let rates = dynamics.rates(&state)?;
+    /// assert_eq!((rates.q(), rates.p()), (state.p(), array![[0.0, 0.0]].view()));
+    /// # Ok::<(), keops_lddmm::LddmmError>(())
+    /// ```
     pub fn rates(&self, state: &State<F>) -> Result<State<F>, LddmmError> {
         self.check(state)?;
         let rows = state.landmarks.view();
@@ -255,6 +431,21 @@ impl<F: Real> Dynamics<F> {
     ///
     /// # Errors
     /// As [`Dynamics::energy`], and when the cotangent has another shape than the state.
+    ///
+    /// ```
+    /// use keops_core::{interp::Interpreter, spec::Device};
+    /// use keops_lddmm::hamiltonian::{Dynamics, State};
+    /// use keops_lddmm::kernel::Kernel;
+    /// use ndarray::array;
+    /// let device = Device::new(Interpreter::new());
+    /// let dynamics = Dynamics::new(&Kernel::gaussian(1.0)?, 2, &device)?;
+    /// // One landmark alone has the rates (p, 0): the cotangent of q̇ comes back as that of p.
+    /// let state = State::new(array![[5.0, 6.0]].view(), array![[1.0, 2.0]].view())?;
+    /// let cotangent = State::new(array![[3.0, 4.0]].view(), array![[7.0, 8.0]].view())?;
+    /// let pulled = dynamics.pull_back(&state, &cotangent)?;
+    /// assert_eq!((pulled.q(), pulled.p()), (array![[0.0, 0.0]].view(), cotangent.q()));
+    /// # Ok::<(), keops_lddmm::LddmmError>(())
+    /// ```
     pub fn pull_back(
         &self,
         state: &State<F>,

@@ -11,7 +11,15 @@ use keops_core::ops::{EXP, RSQRT};
 
 use crate::error::LddmmError;
 
-/// A radial kernel.
+/// A radial kernel k(D) of the squared distance D = |x − y|². Lengths are in units of the
+/// coordinates.
+///
+/// ```
+/// use keops_lddmm::kernel::Kernel;
+/// let kernel = Kernel::sum_of_gaussians(&[(1.0, 0.5), (0.25, 2.0)])?;
+/// assert_eq!(kernel.to_string(), "exp(-|x-y|²/0.5²) + 0.25 exp(-|x-y|²/2²)");
+/// # Ok::<(), keops_lddmm::LddmmError>(())
+/// ```
 #[derive(Clone)]
 pub struct Kernel(Profile);
 
@@ -40,6 +48,14 @@ impl Kernel {
     ///
     /// # Errors
     /// When σ is not in 1e-50..=1e50.
+    ///
+    /// ```
+    #[doc = include_str!("kernel_example.txt")]
+    /// assert_eq!(value(&Kernel::gaussian(3.0)?, 9.0), (-1f64).exp());
+    /// let e = Kernel::gaussian(-1.0).unwrap_err();
+    /// assert_eq!(e.to_string(), "sigma: expected a number between 1e-50 and 1e50, got -1");
+    /// # Ok::<(), keops_lddmm::LddmmError>(())
+    /// ```
     pub fn gaussian(sigma: f64) -> Result<Kernel, LddmmError> {
         Kernel::sum_of_gaussians(&[(1.0, sigma)])
     }
@@ -47,6 +63,13 @@ impl Kernel {
     ///
     /// # Errors
     /// As [`Kernel::gaussian`].
+    ///
+    /// ```
+    #[doc = include_str!("kernel_example.txt")]
+    /// let kernel = Kernel::gaussian_of_deviation(3.0)?;
+    /// assert!((value(&kernel, 9.0) - (-0.5f64).exp()).abs() < 1e-15);
+    /// # Ok::<(), keops_lddmm::LddmmError>(())
+    /// ```
     pub fn gaussian_of_deviation(sigma: f64) -> Result<Kernel, LddmmError> {
         Kernel::gaussian(scale("sigma", sigma)? * std::f64::consts::SQRT_2)
     }
@@ -54,6 +77,14 @@ impl Kernel {
     ///
     /// # Errors
     /// When there is no pair, a weight is not positive and finite, or a σ is not in 1e-50..=1e50.
+    ///
+    /// ```
+    #[doc = include_str!("kernel_example.txt")]
+    /// let kernel = Kernel::sum_of_gaussians(&[(2.0, 1.0), (3.0, 10.0)])?;
+    /// assert_eq!(value(&kernel, 0.0), 5.0);
+    /// assert!(Kernel::sum_of_gaussians(&[(-2.0, 1.0)]).is_err());
+    /// # Ok::<(), keops_lddmm::LddmmError>(())
+    /// ```
     pub fn sum_of_gaussians(terms: &[(f64, f64)]) -> Result<Kernel, LddmmError> {
         if terms.is_empty() {
             return Err(LddmmError::parameter("terms", "at least one (weight, sigma)", "none"));
@@ -70,6 +101,12 @@ impl Kernel {
     ///
     /// # Errors
     /// When σ is not in 1e-50..=1e50.
+    ///
+    /// ```
+    #[doc = include_str!("kernel_example.txt")]
+    /// assert_eq!(value(&Kernel::cauchy(2.0)?, 12.0), 0.25); // 1 / (1 + 3)
+    /// # Ok::<(), keops_lddmm::LddmmError>(())
+    /// ```
     pub fn cauchy(sigma: f64) -> Result<Kernel, LddmmError> {
         Ok(Kernel(Profile::Cauchy(scale("sigma", sigma)?)))
     }
@@ -77,6 +114,12 @@ impl Kernel {
     ///
     /// # Errors
     /// When σ is not in 1e-50..=1e50.
+    ///
+    /// ```
+    #[doc = include_str!("kernel_example.txt")]
+    /// assert_eq!(value(&Kernel::inverse_multiquadric(2.0)?, 12.0), 0.5);
+    /// # Ok::<(), keops_lddmm::LddmmError>(())
+    /// ```
     pub fn inverse_multiquadric(sigma: f64) -> Result<Kernel, LddmmError> {
         Ok(Kernel(Profile::InverseMultiquadric(scale("sigma", sigma)?)))
     }
@@ -85,6 +128,17 @@ impl Kernel {
     ///
     /// # Errors
     /// When the formula has not dimension 1.
+    ///
+    /// ```
+    #[doc = include_str!("kernel_example.txt")]
+    /// let square = Kernel::custom("1/(1 + |x-y|²)²", |d| {
+    ///     let cauchy = d.lit(1.0) / (d + 1.0);
+    ///     cauchy * cauchy
+    /// })?;
+    /// assert_eq!(value(&square, 3.0), 1.0 / 16.0);
+    /// assert!(Kernel::custom("a vector", |d| d.broadcast(2)).is_err());
+    /// # Ok::<(), keops_lddmm::LddmmError>(())
+    /// ```
     pub fn custom(
         name: &str,
         formula: impl for<'g> Fn(Ex<'g>) -> Ex<'g> + Send + Sync + 'static,
@@ -97,7 +151,18 @@ impl Kernel {
         Ok(Kernel(Profile::Custom(name.into(), Arc::new(formula))))
     }
 
-    /// The kernel as a formula of the squared distance.
+    /// The kernel as a formula of the squared distance, both of dimension 1.
+    ///
+    /// ```
+    /// use keops_core::graph::{Builder, Category, Var};
+    /// use keops_core::interp::evaluate_at;
+    /// use keops_lddmm::kernel::Kernel;
+    /// let b = Builder::default();
+    /// let d = b.var(Var { index: 0, dim: 1, category: Category::I });
+    /// let k = Kernel::cauchy(1.0)?.formula(d).id;
+    /// assert_eq!(evaluate_at(&b.into_graph(), k, |_| vec![4.0]), [0.2]);
+    /// # Ok::<(), keops_lddmm::LddmmError>(())
+    /// ```
     pub fn formula<'g>(&self, squared_distance: Ex<'g>) -> Ex<'g> {
         let d = squared_distance;
         match &self.0 {

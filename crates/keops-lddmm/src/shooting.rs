@@ -17,6 +17,13 @@ use crate::sum::{Real, narrow};
 pub const MAX_STEPS: usize = 1_000_000;
 
 /// An explicit Runge–Kutta scheme.
+///
+/// ```
+/// use keops_lddmm::shooting::Scheme;
+/// assert_eq!("RK4".parse(), Ok(Scheme::Rk4));
+/// let e = "rk5".parse::<Scheme>().unwrap_err();
+/// assert!(e.to_string().starts_with("scheme: expected one of euler, midpoint, "));
+/// ```
 #[derive(Clone, Copy, PartialEq, Eq, Hash, Debug, Serialize, Deserialize)]
 #[serde(rename_all = "lowercase")]
 pub enum Scheme {
@@ -36,7 +43,13 @@ impl Scheme {
     /// All schemes.
     pub const ALL: [Scheme; 5] =
         [Scheme::Euler, Scheme::Midpoint, Scheme::Heun, Scheme::Ralston, Scheme::Rk4];
-    /// Lower-case name.
+    /// Lower-case name, which parses.
+    ///
+    /// ```
+    /// use keops_lddmm::shooting::Scheme;
+    /// assert_eq!(Scheme::Ralston.name(), "ralston");
+    /// assert!(Scheme::ALL.into_iter().all(|s| s.name().parse() == Ok(s)));
+    /// ```
     pub fn name(self) -> &'static str {
         match self {
             Scheme::Euler => "euler",
@@ -91,6 +104,21 @@ struct Stages<F> {
 }
 
 /// The states at all steps of a shooting, from time 0 to time 1.
+///
+/// ```
+/// use keops_core::{interp::Interpreter, spec::Device};
+/// use keops_lddmm::{hamiltonian::State, kernel::Kernel};
+/// use keops_lddmm::shooting::{Scheme, Shooting, Trajectory};
+/// use ndarray::array;
+/// let device = Device::new(Interpreter::new());
+/// let shooting = Shooting::new(&Kernel::gaussian(1.0)?, 2, Scheme::Heun, 4, &device)?;
+/// let start = State::new(array![[0.0, 0.0]].view(), array![[4.0, 8.0]].view())?;
+/// let trajectory: Trajectory<f64> = shooting.shoot(start)?;
+/// // One landmark moves on a straight line.
+/// let heights: Vec<f64> = trajectory.states().iter().map(|s| s.q()[[0, 1]]).collect();
+/// assert_eq!(heights, [0.0, 2.0, 4.0, 6.0, 8.0]);
+/// # Ok::<(), keops_lddmm::LddmmError>(())
+/// ```
 #[derive(Clone, Debug, PartialEq)]
 pub struct Trajectory<F> {
     states: Vec<State<F>>,
@@ -98,10 +126,24 @@ pub struct Trajectory<F> {
 
 impl<F: Real> Trajectory<F> {
     /// The states, one more than there are steps.
+    ///
+    /// ```
+    #[doc = include_str!("shooting_example.txt")]
+    /// let trajectory = shooting.shoot(start.clone())?; // 4 steps
+    /// assert_eq!((trajectory.states().len(), &trajectory.states()[0]), (5, &start));
+    /// # Ok::<(), keops_lddmm::LddmmError>(())
+    /// ```
     pub fn states(&self) -> &[State<F>] {
         &self.states
     }
     /// The state at time 1.
+    ///
+    /// ```
+    #[doc = include_str!("shooting_example.txt")]
+    /// let trajectory = shooting.shoot(start)?; // one landmark, from (0, 0) with momentum (4, 8)
+    /// assert_eq!(trajectory.end().q(), array![[4.0, 8.0]]);
+    /// # Ok::<(), keops_lddmm::LddmmError>(())
+    /// ```
     pub fn end(&self) -> &State<F> {
         match self.states.last() {
             Some(s) => s,
@@ -111,6 +153,25 @@ impl<F: Real> Trajectory<F> {
 }
 
 /// Shooting over the time from 0 to 1 in equal steps.
+///
+/// ```
+/// use keops_core::{interp::Interpreter, spec::Device};
+/// use keops_lddmm::hamiltonian::State;
+/// use keops_lddmm::kernel::Kernel;
+/// use keops_lddmm::shooting::{Scheme, Shooting};
+/// use ndarray::array;
+///
+/// let device = Device::new(Interpreter::new());
+/// let shooting = Shooting::new(&Kernel::gaussian(1.0)?, 2, Scheme::Rk4, 20, &device)?;
+/// let (q, p) = (array![[-0.5, 0.0], [0.5, 0.0]], array![[1.0, 1.0], [-1.0, 1.0]]);
+/// let start = State::new(q.view(), p.view())?;
+/// let end = shooting.shoot(start.clone())?.end().clone();
+/// // Landmarks that run into each other never meet, and the energy is kept.
+/// assert!(end.q()[[0, 0]] < end.q()[[1, 0]] && end.q()[[0, 1]] > 0.5);
+/// let energy = |s: &State<f64>| shooting.dynamics().energy(s);
+/// assert!((energy(&start)? - energy(&end)?).abs() < 1e-5);
+/// # Ok::<(), keops_lddmm::LddmmError>(())
+/// ```
 #[derive(Clone, Debug)]
 pub struct Shooting<F> {
     dynamics: Dynamics<F>,
@@ -123,6 +184,16 @@ impl<F: Real> Shooting<F> {
     ///
     /// # Errors
     /// When `steps` is not in 1..=10⁶ or `dim` not in 1..=64.
+    ///
+    /// ```
+    /// use keops_core::{interp::Interpreter, spec::Device};
+    /// use keops_lddmm::{kernel::Kernel, shooting::{Scheme, Shooting}};
+    /// let (kernel, device) = (Kernel::gaussian(1.0)?, Device::new(Interpreter::new()));
+    /// assert_eq!(Shooting::<f64>::new(&kernel, 3, Scheme::Heun, 10, &device)?.steps(), 10);
+    /// let e = Shooting::<f64>::new(&kernel, 3, Scheme::Heun, 0, &device).unwrap_err();
+    /// assert_eq!(e.to_string(), "steps: expected 1..=1000000, got 0");
+    /// # Ok::<(), keops_lddmm::LddmmError>(())
+    /// ```
     pub fn new(
         kernel: &Kernel,
         dim: usize,
@@ -136,14 +207,32 @@ impl<F: Real> Shooting<F> {
         Ok(Shooting { dynamics: Dynamics::new(kernel, dim, device)?, scheme, steps })
     }
     /// The vector field.
+    ///
+    /// ```
+    #[doc = include_str!("shooting_example.txt")]
+    /// assert_eq!(shooting.dynamics().energy(&start)?, 40.0); // ½ (4² + 8²)
+    /// # Ok::<(), keops_lddmm::LddmmError>(())
+    /// ```
     pub fn dynamics(&self) -> &Dynamics<F> {
         &self.dynamics
     }
     /// The scheme.
+    ///
+    /// ```
+    #[doc = include_str!("shooting_example.txt")]
+    /// assert_eq!(shooting.scheme(), Scheme::Heun);
+    /// # Ok::<(), keops_lddmm::LddmmError>(())
+    /// ```
     pub fn scheme(&self) -> Scheme {
         self.scheme
     }
     /// Number of steps.
+    ///
+    /// ```
+    #[doc = include_str!("shooting_example.txt")]
+    /// assert_eq!(shooting.steps(), 4);
+    /// # Ok::<(), keops_lddmm::LddmmError>(())
+    /// ```
     pub fn steps(&self) -> usize {
         self.steps
     }
@@ -170,11 +259,23 @@ impl<F: Real> Shooting<F> {
         Ok(all)
     }
 
-    /// Shoots.
+    /// Shoots from a state at time 0 to time 1.
     ///
     /// # Errors
     /// [`LddmmError::Breakdown`] in the step in which numbers cease to be finite;
     /// [`LddmmError::Array`] for a state of another dimension; [`LddmmError::Device`].
+    ///
+    /// ```
+    #[doc = include_str!("shooting_example.txt")]
+    /// // One landmark, from (0, 0) with momentum (4, 8); a silent point lies on it.
+    /// let on_it = start.clone().with_silent(array![[0.0, 0.0]].view())?;
+    /// assert_eq!(shooting.shoot(on_it)?.end().x(), array![[4.0, 8.0]]);
+    /// let mut wild = start;
+    /// wild.p_mut().fill(f64::NAN);
+    /// let e = shooting.shoot(wild).unwrap_err();
+    /// assert!(e.to_string().starts_with("the flow broke down in step 1 of 4"));
+    /// # Ok::<(), keops_lddmm::LddmmError>(())
+    /// ```
     pub fn shoot(&self, start: State<F>) -> Result<Trajectory<F>, LddmmError> {
         let breakdown = |step| LddmmError::Breakdown { step, steps: self.steps };
         let tableau = self.scheme.tableau();
@@ -202,6 +303,18 @@ impl<F: Real> Shooting<F> {
     /// # Errors
     /// When the trajectory has another number of steps than this shooting, the cotangent has
     /// another shape than its states, or the device fails.
+    ///
+    /// ```
+    #[doc = include_str!("shooting_example.txt")]
+    /// // One landmark ends in q + p with momentum p: the cotangent of q is that of the end, and
+    /// // the one of p is the sum of both.
+    /// let trajectory = shooting.shoot(start)?;
+    /// let cotangent = State::new(array![[1.0, 0.0]].view(), array![[0.0, 5.0]].view())?;
+    /// let pulled = shooting.pull_back(&trajectory, cotangent)?;
+    /// assert_eq!(pulled.q(), array![[1.0, 0.0]]);
+    /// assert_eq!(pulled.p(), array![[1.0, 5.0]]);
+    /// # Ok::<(), keops_lddmm::LddmmError>(())
+    /// ```
     pub fn pull_back(
         &self,
         trajectory: &Trajectory<F>,
@@ -236,6 +349,15 @@ impl<F: Real> Shooting<F> {
     ///
     /// # Errors
     /// As [`Shooting::pull_back`], and [`LddmmError::Breakdown`].
+    ///
+    /// ```
+    #[doc = include_str!("shooting_example.txt")]
+    /// let trajectory = shooting.shoot(start)?; // one landmark, from (0, 0) with momentum (4, 8)
+    /// let places = shooting.carry(&trajectory, array![[0.0, 0.0], [-99.0, 0.0]].view())?;
+    /// assert_eq!(places.len(), 5);
+    /// assert_eq!(places[2], array![[2.0, 4.0], [-99.0, 0.0]]); // the second is out of reach
+    /// # Ok::<(), keops_lddmm::LddmmError>(())
+    /// ```
     pub fn carry(
         &self,
         trajectory: &Trajectory<F>,
@@ -258,6 +380,18 @@ impl<F: Real> Shooting<F> {
     ///
     /// # Errors
     /// As [`Shooting::carry`].
+    ///
+    /// ```
+    #[doc = include_str!("shooting_example.txt")]
+    /// let trajectory = shooting.shoot(start)?; // one landmark, from (0, 0) with momentum (4, 8)
+    /// let points = array![[0.0, 0.0], [1.0, 2.0], [-99.0, 0.0]];
+    /// let (places, determinants) = shooting.carry_with_jacobian(&trajectory, points.view())?;
+    /// assert_eq!((places.dim(), determinants.len()), ((3, 2), 3));
+    /// // Where the flow runs ahead it compresses; what is out of reach stays.
+    /// assert!(determinants[1] < 1.0);
+    /// assert_eq!((places.row(2), determinants[2]), (points.row(2), 1.0));
+    /// # Ok::<(), keops_lddmm::LddmmError>(())
+    /// ```
     pub fn carry_with_jacobian(
         &self,
         trajectory: &Trajectory<F>,
