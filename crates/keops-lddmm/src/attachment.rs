@@ -17,7 +17,27 @@ use crate::kernel::Kernel;
 use crate::shape::{CellGeometry, Cells, Shape, cell_geometry};
 use crate::sum::{Real, Sum, narrow, narrowed};
 
-/// A squared distance between shapes.
+/// A squared distance between shapes; its kernels are functions of the distance of centres, in
+/// units of the coordinates.
+///
+/// ```
+/// use keops_core::{interp::Interpreter, spec::Device};
+/// use keops_lddmm::attachment::{Attachment, Matching};
+/// use keops_lddmm::kernel::Kernel;
+/// use keops_lddmm::shape::{Cells, Shape};
+/// use ndarray::array;
+///
+/// // A segment and the same segment the other way round.
+/// let segment = |cell| Shape::new(array![[0.0, 0.0], [1.0, 0.0]], Cells::Segments(vec![cell]));
+/// let (there, back) = (segment([0, 1])?, segment([1, 0])?);
+/// let (kernel, device) = (Kernel::gaussian(1.0)?, Device::new(Interpreter::new()));
+/// let distance = |attachment| {
+///     Matching::<f64>::new(&attachment, &there, &back, &device)?.value(there.vertices())
+/// };
+/// assert_eq!(distance(Attachment::Current { kernel: kernel.clone() })?, 4.0); // 1 + 1 + 2
+/// assert_eq!(distance(Attachment::Varifold { kernel })?, 0.0);
+/// # Ok::<(), Box<dyn std::error::Error>>(())
+/// ```
 #[derive(Clone, Debug)]
 pub enum Attachment {
     /// Σ_i |x_i − y_i|² of vertices in correspondence.
@@ -161,6 +181,16 @@ impl Features {
 ///
 /// # Panics
 /// As [`cell_geometry`], and when there are fewer rows of cotangents than cells.
+///
+/// ```
+/// use keops_lddmm::{attachment::cell_geometry_adjoint, shape::Cells};
+/// use ndarray::array;
+/// let (ends, cells) = (array![[0.0, 0.0], [1.0, 0.0]], Cells::Segments(vec![[0, 1]]));
+/// // The centre is the mean of the ends, the tangent their difference.
+/// let (centre, tangent) = (array![[2.0, 0.0]], array![[0.0, 3.0]]);
+/// let bar = cell_geometry_adjoint(ends.view(), &cells, centre.view(), tangent.view());
+/// assert_eq!(bar, array![[1.0, -3.0], [1.0, 3.0]]);
+/// ```
 pub fn cell_geometry_adjoint<F: Real>(
     vertices: ArrayView2<'_, F>,
     cells: &Cells,
@@ -265,6 +295,22 @@ impl Product {
 }
 
 /// An attachment to a given target, for deformed shapes with given cells.
+///
+/// ```
+/// use keops_core::{interp::Interpreter, spec::Device};
+/// use keops_lddmm::attachment::{Attachment, Matching};
+/// use keops_lddmm::{builtin::curve_pair, kernel::Kernel};
+/// let (ellipse, bean) = curve_pair(30)?;
+/// let attachment = Attachment::Varifold { kernel: Kernel::gaussian(0.5)? };
+/// let device = Device::new(Interpreter::new());
+/// let matching = Matching::<f64>::new(&attachment, &ellipse, &bean, &device)?;
+/// // Of the target itself there is no distance, and nothing to gain.
+/// let (at_start, at_target) = (ellipse.vertices(), bean.vertices());
+/// assert!(matching.value(at_start)? > 0.1 && matching.value(at_target)?.abs() < 1e-12);
+/// let (_, gradient) = matching.value_and_gradient(at_target)?;
+/// assert!(gradient.iter().all(|g| g.abs() < 1e-12));
+/// # Ok::<(), Box<dyn std::error::Error>>(())
+/// ```
 pub struct Matching<F> {
     cells: Cells,
     vertices: (usize, usize),
@@ -283,6 +329,22 @@ impl<F: Real> Matching<F> {
     /// [`LddmmError::Mismatch`] when dimensions differ, landmarks are not in correspondence, or a
     /// point cloud meets an attachment that needs normals; [`LddmmError::Parameter`] for a bad
     /// σ_n; [`LddmmError::Device`].
+    ///
+    /// ```
+    /// use keops_core::{interp::Interpreter, spec::Device};
+    /// use keops_lddmm::attachment::{Attachment, Matching};
+    /// use keops_lddmm::{builtin::curve_pair, LddmmError};
+    /// let ((source, _), (target, _)) = (curve_pair(30)?, curve_pair(40)?);
+    /// let device = Device::new(Interpreter::new());
+    /// let Err(e) = Matching::<f64>::new(&Attachment::Landmarks, &source, &target, &device) else {
+    ///     unreachable!("30 vertices do not correspond to 40")
+    /// };
+    /// assert_eq!(
+    ///     e.to_string(),
+    ///     "landmarks: expected 30 vertices in the target, as in the source, got 40"
+    /// );
+    /// # Ok::<(), Box<dyn std::error::Error>>(())
+    /// ```
     pub fn new(
         attachment: &Attachment,
         source: &Shape,
@@ -344,6 +406,25 @@ impl<F: Real> Matching<F> {
     ///
     /// # Errors
     /// When there are not as many vertices as in the source, or the device fails.
+    ///
+    /// ```
+    /// use keops_core::{interp::Interpreter, spec::Device};
+    /// use keops_lddmm::attachment::{Attachment, Matching};
+    /// use keops_lddmm::kernel::Kernel;
+    /// use keops_lddmm::shape::{Cells, Shape};
+    /// use ndarray::array;
+    /// // Two points, one unit apart: 2 - 2 exp(-1), which falls where the first comes nearer.
+    /// let (x, y) = (array![[0.0, 0.0]], array![[1.0, 0.0]]);
+    /// let cloud = |points| Shape::new(points, Cells::Points);
+    /// let attachment = Attachment::Measure { kernel: Kernel::gaussian(1.0)? };
+    /// let device = Device::new(Interpreter::new());
+    /// let matching = Matching::new(&attachment, &cloud(x.clone())?, &cloud(y)?, &device)?;
+    /// let (value, gradient) = matching.value_and_gradient(x.view())?;
+    /// let k = (-1f64).exp();
+    /// assert!((value - (2.0 - 2.0 * k)).abs() < 1e-15);
+    /// assert!((gradient - array![[-4.0 * k, 0.0]]).iter().all(|gap| gap.abs() < 1e-15));
+    /// # Ok::<(), Box<dyn std::error::Error>>(())
+    /// ```
     pub fn value_and_gradient(
         &self,
         vertices: ArrayView2<'_, F>,
@@ -375,6 +456,20 @@ impl<F: Real> Matching<F> {
     ///
     /// # Errors
     /// As [`Matching::value_and_gradient`].
+    ///
+    /// ```
+    /// use keops_core::{interp::Interpreter, spec::Device};
+    /// use keops_lddmm::attachment::{Attachment, Matching};
+    /// use keops_lddmm::shape::{Cells, Shape};
+    /// use ndarray::array;
+    /// let cloud = |points| Shape::new(points, Cells::Points);
+    /// let (x, y) = (array![[0.0, 0.0], [1.0, 1.0]], array![[3.0, 4.0], [1.0, 2.0]]);
+    /// let device = Device::new(Interpreter::new());
+    /// let (source, target) = (cloud(x.clone())?, cloud(y)?);
+    /// let matching = Matching::new(&Attachment::Landmarks, &source, &target, &device)?;
+    /// assert_eq!(matching.value(x.view())?, 26.0); // 3² + 4² + 1²
+    /// # Ok::<(), Box<dyn std::error::Error>>(())
+    /// ```
     pub fn value(&self, vertices: ArrayView2<'_, F>) -> Result<f64, LddmmError> {
         Ok(self.value_and_gradient(vertices)?.0)
     }

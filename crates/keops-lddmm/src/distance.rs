@@ -6,6 +6,14 @@ use rstar::{AABB, PointDistance, RTree, RTreeObject};
 use crate::shape::{Cells, Shape, cross, dot, sub};
 
 /// Why distances were not computed.
+///
+/// ```
+/// use keops_lddmm::builtin::{curve_pair, icosphere};
+/// use keops_lddmm::distance::{DistanceError, distances};
+/// let e = distances(&curve_pair(10)?.0, &icosphere(0)?).unwrap_err();
+/// assert_eq!(e, DistanceError::Dimension { expected: 2, got: 3 });
+/// # Ok::<(), keops_lddmm::builtin::BuiltinError>(())
+/// ```
 #[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
 #[non_exhaustive]
 pub enum DistanceError {
@@ -82,13 +90,29 @@ fn triangle_distance_2(p: [f64; 3], a: [f64; 3], b: [f64; 3], c: [f64; 3]) -> f6
 }
 
 /// A shape prepared for nearest-point queries (an R-tree over its cells).
+///
+/// ```
+/// use keops_lddmm::{builtin::icosphere, distance::ShapeTree};
+/// let tree = ShapeTree::new(&icosphere(3)?); // within 0.01 of the unit sphere
+/// let far = tree.distances(ndarray::array![[0.0, 0.0, 5.0], [0.0, -3.0, 4.0]].view());
+/// assert!(far.unwrap().iter().all(|d| (d - 4.0).abs() < 0.01));
+/// # Ok::<(), keops_lddmm::builtin::BuiltinError>(())
+/// ```
 pub struct ShapeTree {
     tree: RTree<Simplex>,
     dim: usize,
 }
 
 impl ShapeTree {
-    /// Prepares a shape.
+    /// Prepares a shape: all its cells, or the points of a cloud.
+    ///
+    /// ```
+    /// use keops_lddmm::{builtin::curve_pair, distance::ShapeTree};
+    /// let (ellipse, _) = curve_pair(100)?;
+    /// let own = ShapeTree::new(&ellipse).distances(ellipse.vertices());
+    /// assert!(own.unwrap().iter().all(|&d| d == 0.0));
+    /// # Ok::<(), keops_lddmm::builtin::BuiltinError>(())
+    /// ```
     pub fn new(shape: &Shape) -> ShapeTree {
         let simplex = |corners: &[usize]| Simplex {
             corners: [0, 1, 2].map(|k| shape.point(corners[k.min(corners.len() - 1)])),
@@ -106,6 +130,19 @@ impl ShapeTree {
     ///
     /// # Errors
     /// When the points have another number of coordinates than the shape.
+    ///
+    /// ```
+    /// use keops_lddmm::distance::ShapeTree;
+    /// use keops_lddmm::shape::{Cells, Shape};
+    /// use ndarray::array;
+    /// let segment = Shape::new(array![[0.0, 0.0], [2.0, 0.0]], Cells::Segments(vec![[0, 1]]))?;
+    /// let tree = ShapeTree::new(&segment);
+    /// // Beside the segment, and beyond its end.
+    /// let found = tree.distances(array![[1.0, 3.0], [5.0, 4.0], [f64::NAN, 0.0]].view()).unwrap();
+    /// assert_eq!((found[0], found[1], found[2].is_nan()), (3.0, 5.0, true));
+    /// assert!(tree.distances(array![[1.0, 3.0, 0.0]].view()).is_err());
+    /// # Ok::<(), keops_lddmm::shape::ShapeError>(())
+    /// ```
     pub fn distances(&self, points: ArrayView2<'_, f64>) -> Result<Array1<f64>, DistanceError> {
         if points.ncols() != self.dim {
             return Err(DistanceError::Dimension { expected: self.dim, got: points.ncols() });
@@ -127,6 +164,18 @@ impl ShapeTree {
 }
 
 /// Distances of the vertices of one shape to another, in units of the coordinates.
+///
+/// ```
+/// use keops_lddmm::distance::distances;
+/// use keops_lddmm::shape::{Cells, Shape};
+/// use ndarray::array;
+/// let cloud = Shape::new(array![[0.0, 1.0], [2.0, 3.0]], Cells::Points)?;
+/// let segment = Shape::new(array![[0.0, 0.0], [2.0, 0.0]], Cells::Segments(vec![[0, 1]]))?;
+/// let from_cloud = distances(&cloud, &segment).unwrap().forward; // 1 and 3
+/// assert_eq!((from_cloud.mean, from_cloud.max, from_cloud.p95), (2.0, 3.0, 3.0));
+/// assert!((from_cloud.rms - 5f64.sqrt()).abs() < 1e-15);
+/// # Ok::<(), keops_lddmm::shape::ShapeError>(())
+/// ```
 #[derive(Clone, Copy, Debug, PartialEq, serde::Serialize, serde::Deserialize)]
 pub struct OneSided {
     /// Mean over the vertices.
@@ -154,6 +203,16 @@ impl OneSided {
 }
 
 /// Distances between two shapes, vertex to surface (or curve), both ways.
+///
+/// ```
+/// use keops_lddmm::distance::{Distances, OneSided};
+/// // They are part of the report of a registration, which is written as JSON.
+/// let text = r#"{"mean": 1.0, "rms": 1.5, "p95": 2.0, "max": 3.0}"#;
+/// let text = format!(r#"{{"forward": {text}, "backward": {text}}}"#);
+/// let both: Distances = serde_json::from_str(&text)?;
+/// assert_eq!(both.forward, OneSided { mean: 1.0, rms: 1.5, p95: 2.0, max: 3.0 });
+/// # Ok::<(), serde_json::Error>(())
+/// ```
 #[derive(Clone, Copy, Debug, PartialEq, serde::Serialize, serde::Deserialize)]
 pub struct Distances {
     /// From the vertices of the first shape to the second.
@@ -164,11 +223,25 @@ pub struct Distances {
 
 impl Distances {
     /// The larger of the two mean distances.
+    ///
+    /// ```
+    /// use keops_lddmm::distance::{Distances, OneSided};
+    /// let one = |mean, max| OneSided { mean, rms: mean, p95: max, max };
+    /// let both = Distances { forward: one(0.5, 4.0), backward: one(1.0, 2.0) };
+    /// assert_eq!(both.mean(), 1.0);
+    /// ```
     pub fn mean(&self) -> f64 {
         self.forward.mean.max(self.backward.mean)
     }
 
-    /// The larger of the two largest distances.
+    /// The larger of the two largest distances: the Hausdorff distance, measured from the vertices.
+    ///
+    /// ```
+    /// use keops_lddmm::distance::{Distances, OneSided};
+    /// let one = |mean, max| OneSided { mean, rms: mean, p95: max, max };
+    /// let both = Distances { forward: one(0.5, 4.0), backward: one(1.0, 2.0) };
+    /// assert_eq!(both.hausdorff(), 4.0);
+    /// ```
     pub fn hausdorff(&self) -> f64 {
         self.forward.max.max(self.backward.max)
     }
@@ -179,6 +252,14 @@ impl Distances {
 ///
 /// # Errors
 /// When one shape is planar and the other spatial.
+///
+/// ```
+/// use keops_lddmm::{builtin::closed_curve, distance::distances};
+/// let circle = |radius: f64| closed_curve(200, move |t| [radius * t.cos(), radius * t.sin()]);
+/// let gap = distances(&circle(1.0)?, &circle(1.5)?).unwrap();
+/// assert!((gap.mean() - 0.5).abs() < 1e-3 && (gap.hausdorff() - 0.5).abs() < 1e-3);
+/// # Ok::<(), keops_lddmm::builtin::BuiltinError>(())
+/// ```
 pub fn distances(first: &Shape, second: &Shape) -> Result<Distances, DistanceError> {
     Ok(distances_with_values(first, second)?.0)
 }

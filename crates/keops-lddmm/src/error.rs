@@ -1,6 +1,13 @@
 //! Errors of dynamics, attachments and registrations.
 
 /// Why something could not be set up or computed.
+///
+/// ```
+/// use keops_lddmm::{LddmmError, kernel::Kernel};
+/// let e = Kernel::gaussian(f64::NAN).unwrap_err();
+/// let LddmmError::Parameter { name, got, .. } = e else { unreachable!() };
+/// assert_eq!((&name[..], &got[..]), ("sigma", "NaN"));
+/// ```
 #[derive(Clone, Debug, PartialEq, thiserror::Error)]
 #[non_exhaustive]
 pub enum LddmmError {

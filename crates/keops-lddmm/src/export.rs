@@ -13,6 +13,18 @@ use crate::shape::{Cells, Shape};
 use crate::sum::{Real, narrowed, widened};
 
 /// Why files were not written.
+///
+/// ```
+#[doc = include_str!("registration_example.txt")]
+/// use keops_lddmm::export::{ExportError, export};
+/// let outcome = registration.run(None, &mut silent)?;
+/// let file = std::env::temp_dir().join(format!("keops-no-folder-{}", std::process::id()));
+/// std::fs::write(&file, "a file")?;
+/// let e = export(file.join("below"), "", &registration, &outcome).unwrap_err();
+/// assert!(matches!(&e, ExportError::Write(_)), "{e}");
+/// # std::fs::remove_file(&file)?;
+/// # Ok::<(), Box<dyn std::error::Error>>(())
+/// ```
 #[derive(Debug, thiserror::Error)]
 #[non_exhaustive]
 pub enum ExportError {
@@ -44,6 +56,19 @@ pub enum ExportError {
 ///
 /// # Errors
 /// [`ExportError`]; files written before it stay.
+///
+/// ```
+#[doc = include_str!("registration_example.txt")]
+/// use keops_lddmm::export::export;
+/// let outcome = registration.run(None, &mut silent)?;
+/// let folder = std::env::temp_dir().join(format!("keops-export-{}", std::process::id()));
+/// let names = export(&folder, "A circle grows", &registration, &outcome)?;
+/// assert!(names.iter().all(|name| folder.join(name).is_file()));
+/// let (result, _) = keops_lddmm::io::read_shape(folder.join("result.vtk"))?;
+/// assert_eq!(result.to_planar()?, outcome.result);
+/// # std::fs::remove_dir_all(&folder)?;
+/// # Ok::<(), Box<dyn std::error::Error>>(())
+/// ```
 pub fn export<F: Real>(
     folder: impl AsRef<Path>,
     title: &str,

@@ -10,6 +10,23 @@ use crate::shape::{Cells, Shape};
 use scene::{Camera, Colour, Visible, chains, distance_colour, hex, triangles};
 
 /// Why a picture was not drawn.
+///
+/// ```
+/// use keops_lddmm::builtin::{curve_pair, icosphere};
+/// use keops_lddmm::picture::{PictureError, RegistrationPicture};
+/// let ((source, _), target) = (curve_pair(20)?, icosphere(0)?);
+/// let picture = RegistrationPicture {
+///     title: "",
+///     source: &source,
+///     target: &target,
+///     result: &source,
+///     grid: None,
+///     figures: &[],
+/// };
+/// let e = picture.svg().unwrap_err();
+/// assert_eq!(e, PictureError::Dimension { what: "target", expected: 2, got: 3 });
+/// # Ok::<(), keops_lddmm::builtin::BuiltinError>(())
+/// ```
 #[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
 #[non_exhaustive]
 pub enum PictureError {
@@ -35,6 +52,23 @@ pub enum PictureError {
 /// distance to the target. Spatial shapes give four: source, target, result, and the result
 /// coloured by distance under the contours of the target, in an orthographic view along the
 /// target's principal axes.
+///
+/// ```
+/// use keops_lddmm::builtin::curve_pair;
+/// use keops_lddmm::picture::RegistrationPicture;
+/// let (source, target) = curve_pair(40)?;
+/// let middle = source.with_vertices(0.5 * &source.vertices() + 0.5 * &target.vertices())?;
+/// let picture = RegistrationPicture {
+///     title: "Half way",
+///     source: &source,
+///     target: &target,
+///     result: &middle,
+///     grid: None,
+///     figures: &[("way", "0.5".into())],
+/// };
+/// assert!(picture.svg().unwrap().contains("Half way"));
+/// # Ok::<(), keops_lddmm::builtin::BuiltinError>(())
+/// ```
 #[derive(Clone, Copy, Debug)]
 pub struct RegistrationPicture<'a> {
     /// Heading; may be empty.
@@ -65,6 +99,24 @@ impl RegistrationPicture<'_> {
     ///
     /// # Errors
     /// When the shapes are not all planar or all spatial.
+    ///
+    /// ```
+    /// use keops_lddmm::{builtin::surface_pair, picture::RegistrationPicture};
+    /// let (source, target) = surface_pair(1)?;
+    /// let picture = RegistrationPicture {
+    ///     title: "",
+    ///     source: &source,
+    ///     target: &target,
+    ///     result: &target,
+    ///     grid: None,
+    ///     figures: &[],
+    /// };
+    /// let svg = picture.svg().unwrap();
+    /// assert!(svg.starts_with("<svg ") && svg.trim_end().ends_with("</svg>"));
+    /// // In space there are four panels.
+    /// assert!(svg.contains("(d) Result by distance to the target"));
+    /// # Ok::<(), keops_lddmm::builtin::BuiltinError>(())
+    /// ```
     pub fn svg(&self) -> Result<String, PictureError> {
         let expected = self.source.dim();
         let others =

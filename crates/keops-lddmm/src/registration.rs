@@ -22,6 +22,27 @@ use crate::shooting::{Scheme, Shooting, Trajectory};
 use crate::sum::{Real, narrow, narrowed, widened};
 
 /// What to minimise, and how.
+///
+/// ```
+/// use keops_lddmm::attachment::Attachment;
+/// use keops_lddmm::kernel::Kernel;
+/// use keops_lddmm::registration::{Limits, Options};
+/// use keops_lddmm::shooting::Scheme;
+/// let options = Options {
+///     kernel: Kernel::gaussian(0.5)?, // deformations are smooth at half a unit
+///     attachment: Attachment::Varifold { kernel: Kernel::gaussian(0.2)? },
+///     gamma: 1e-3,
+///     scheme: Scheme::Ralston,
+///     steps: 10,
+///     control_points: None,
+///     limits: Limits::default(),
+/// };
+/// // The same on a coarse grid of control points, however many vertices the shapes have.
+/// let grid = ndarray::Array2::from_shape_fn((16, 2), |(i, k)| [i / 4, i % 4][k] as f64);
+/// let coarse = Options { control_points: Some(grid), ..options };
+/// # assert_eq!(coarse.control_points.map(|c| c.nrows()), Some(16));
+/// # Ok::<(), keops_lddmm::LddmmError>(())
+/// ```
 #[derive(Clone, Debug)]
 pub struct Options {
     /// Kernel of the deformations.
@@ -41,6 +62,19 @@ pub struct Options {
 }
 
 /// Where a registration is, after an iteration.
+///
+/// ```
+#[doc = include_str!("registration_example.txt")]
+/// let mut costs = vec![];
+/// registration.run(None, &mut |p: &Progress<'_>| {
+///     println!("{p}"); // iteration, cost in its parts, gradient, time
+///     costs.push(p.cost);
+///     assert_eq!(p.cost, p.energy + p.attachment);
+///     ControlFlow::Continue(())
+/// })?;
+/// assert!(costs.windows(2).all(|pair| pair[1] <= pair[0]));
+/// # Ok::<(), Box<dyn std::error::Error>>(())
+/// ```
 #[derive(Clone, Copy, Debug)]
 pub struct Progress<'a> {
     /// Iterations made.
@@ -85,10 +119,49 @@ impl std::fmt::Display for Progress<'_> {
 }
 
 /// Watches a registration and may stop it. Closures of [`Progress`] are observers.
+///
+/// ```
+/// use keops_lddmm::registration::{Observer, Progress};
+/// use std::ops::ControlFlow;
+/// /// Stops when the cost is low enough, or after too much work.
+/// struct Enough {
+///     cost: f64,
+///     evaluations: usize,
+/// }
+/// fn stop_if(yes: bool) -> ControlFlow<()> {
+///     if yes { ControlFlow::Break(()) } else { ControlFlow::Continue(()) }
+/// }
+/// impl Observer for Enough {
+///     fn iteration(&mut self, progress: &Progress<'_>) -> ControlFlow<()> {
+///         stop_if(progress.cost < self.cost)
+///     }
+///     fn evaluation(&mut self, made: usize) -> ControlFlow<()> {
+///         stop_if(made >= self.evaluations)
+///     }
+/// }
+/// let mut enough = Enough { cost: 0.1, evaluations: 50 };
+/// assert_eq!(enough.evaluation(50), ControlFlow::Break(()));
+/// ```
 pub trait Observer {
-    /// After each iteration.
+    /// After each iteration; a break ends the minimisation ([`Stop::Interrupted`]).
+    ///
+    /// ```
+    #[doc = include_str!("registration_example.txt")]
+    /// let mut first = |_: &Progress<'_>| ControlFlow::Break(());
+    /// let report = registration.run(None, &mut first)?.report;
+    /// assert_eq!((report.iterations, report.stop), (1, Stop::Interrupted));
+    /// # Ok::<(), Box<dyn std::error::Error>>(())
+    /// ```
     fn iteration(&mut self, progress: &Progress<'_>) -> ControlFlow<()>;
-    /// Before each evaluation, with the number of those made.
+    /// Before each evaluation but the first, with the number of those made; a break ends the
+    /// minimisation, which returns the best momenta so far. By default it goes on.
+    ///
+    /// ```
+    /// use keops_lddmm::registration::{Observer, Progress};
+    /// use std::ops::ControlFlow;
+    /// let mut silent = |_: &Progress<'_>| ControlFlow::<()>::Continue(());
+    /// assert!(silent.evaluation(1000).is_continue());
+    /// ```
     fn evaluation(&mut self, made: usize) -> ControlFlow<()> {
         let _ = made;
         ControlFlow::Continue(())
@@ -101,6 +174,15 @@ impl<T: FnMut(&Progress<'_>) -> ControlFlow<()>> Observer for T {
 }
 
 /// Cost and gradients at given momenta.
+///
+/// ```
+#[doc = include_str!("registration_example.txt")]
+/// let e = registration.evaluate(Array2::zeros((12, 2)).view())?; // no deformation
+/// assert_eq!((e.hamiltonian, e.vertices), (0.0, None));
+/// assert!((e.cost - 12.0 * 0.25).abs() < 1e-12); // twelve vertices half a unit away
+/// assert_eq!((e.momenta.dim(), e.positions.dim()), ((12, 2), (12, 2)));
+/// # Ok::<(), Box<dyn std::error::Error>>(())
+/// ```
 #[derive(Clone, Debug)]
 pub struct Evaluation {
     /// H(q0, p0).
@@ -119,6 +201,14 @@ pub struct Evaluation {
 }
 
 /// A registration that could not go on.
+///
+/// ```
+#[doc = include_str!("registration_example.txt")]
+/// let e = registration.run(Some(Array2::zeros((5, 2)).view()), &mut silent).unwrap_err();
+/// assert_eq!(e.to_string(), "`momenta`: expected shape (12, 2), got shape [5, 2]");
+/// assert!(e.reached.is_none()); // there was no start
+/// # Ok::<(), Box<dyn std::error::Error>>(())
+/// ```
 #[derive(Clone, Debug, thiserror::Error)]
 #[error("{error}")]
 pub struct RegistrationError {
@@ -136,6 +226,15 @@ impl From<LddmmError> for RegistrationError {
 }
 
 /// What a registration reached.
+///
+/// ```
+#[doc = include_str!("registration_example.txt")]
+/// let Outcome { momenta, trajectory, result, report } = registration.run(None, &mut silent)?;
+/// assert_eq!((momenta.dim(), trajectory.states().len()), ((12, 2), 5));
+/// assert_eq!(result.cells(), source.cells());
+/// assert!(report.distances_after.mean() < report.distances_before.mean());
+/// # Ok::<(), Box<dyn std::error::Error>>(())
+/// ```
 #[derive(Clone, Debug)]
 pub struct Outcome<F> {
     /// Momenta at time 0, shape (n, d).
@@ -150,6 +249,36 @@ pub struct Outcome<F> {
 
 /// A source and a target with everything that is needed to evaluate costs. `F` is the precision
 /// of the flow and of the attachment; the optimiser works in f64.
+///
+/// ```
+/// use keops_core::{interp::Interpreter, spec::Device};
+/// use keops_lddmm::attachment::Attachment;
+/// use keops_lddmm::builtin::closed_curve;
+/// use keops_lddmm::kernel::Kernel;
+/// use keops_lddmm::registration::{Limits, Options, Progress, Registration};
+/// use keops_lddmm::shooting::Scheme;
+/// use std::ops::ControlFlow;
+///
+/// // A circle is to grow by a half.
+/// let circle = |r: f64| closed_curve(12, move |t| [r * t.cos(), r * t.sin()]);
+/// let options = Options {
+///     kernel: Kernel::gaussian(1.0)?,
+///     attachment: Attachment::Landmarks,
+///     gamma: 0.01,
+///     scheme: Scheme::Rk4,
+///     steps: 4,
+///     control_points: None,
+///     limits: Limits { iterations: 20, ..Limits::default() },
+/// };
+/// let device = Device::new(Interpreter::new());
+/// let registration = Registration::<f64>::new(&circle(1.0)?, &circle(1.5)?, &options, &device)?;
+/// let outcome = registration.run(None, &mut |_: &Progress<'_>| ControlFlow::Continue(()))?;
+/// assert!(outcome.report.distances_after.hausdorff() < 0.05);
+/// // Outwards, each the same.
+/// let (q, p) = (registration.landmarks(), &outcome.momenta);
+/// assert!(q.outer_iter().zip(p.outer_iter()).all(|(q, p)| q.dot(&p) > 0.0));
+/// # Ok::<(), Box<dyn std::error::Error>>(())
+/// ```
 pub struct Registration<F> {
     pub(crate) source: Shape,
     pub(crate) target: Shape,
@@ -168,6 +297,16 @@ impl<F: Real> Registration<F> {
     /// # Errors
     /// [`LddmmError::Parameter`], [`LddmmError::Array`] or [`LddmmError::Mismatch`] for options or
     /// shapes that do not fit; [`LddmmError::Device`].
+    ///
+    /// ```
+    #[doc = include_str!("registration_example.txt")]
+    /// let negative = Options { gamma: -1.0, ..options };
+    /// let Err(e) = Registration::<f64>::new(&source, &target, &negative, &device) else {
+    ///     unreachable!("an energy is not to grow")
+    /// };
+    /// assert_eq!(e.to_string(), "gamma: expected a number that is not negative, got -1");
+    /// # Ok::<(), Box<dyn std::error::Error>>(())
+    /// ```
     pub fn new(
         source: &Shape,
         target: &Shape,
@@ -215,26 +354,64 @@ impl<F: Real> Registration<F> {
         })
     }
     /// The source.
+    ///
+    /// ```
+    #[doc = include_str!("registration_example.txt")]
+    /// assert_eq!(registration.source(), &source);
+    /// # Ok::<(), Box<dyn std::error::Error>>(())
+    /// ```
     pub fn source(&self) -> &Shape {
         &self.source
     }
     /// The target.
+    ///
+    /// ```
+    #[doc = include_str!("registration_example.txt")]
+    /// assert_eq!(registration.target(), &target);
+    /// # Ok::<(), Box<dyn std::error::Error>>(())
+    /// ```
     pub fn target(&self) -> &Shape {
         &self.target
     }
     /// The options.
+    ///
+    /// ```
+    #[doc = include_str!("registration_example.txt")]
+    /// assert_eq!(registration.options().steps, 4);
+    /// # Ok::<(), Box<dyn std::error::Error>>(())
+    /// ```
     pub fn options(&self) -> &Options {
         &self.options
     }
-    /// The point, of dimension d, that trajectories have their origin in.
+    /// The point, of dimension d, that trajectories have their origin in: the middle of the box
+    /// around the source.
+    ///
+    /// ```
+    #[doc = include_str!("registration_example.txt")]
+    /// assert!(registration.centre().iter().all(|c| c.abs() < 1e-15)); // of a circle about 0
+    /// # Ok::<(), Box<dyn std::error::Error>>(())
+    /// ```
     pub fn centre(&self) -> &Array1<f64> {
         &self.centre
     }
     /// The flow.
+    ///
+    /// ```
+    #[doc = include_str!("registration_example.txt")]
+    /// assert_eq!(registration.shooting().scheme(), Scheme::Rk4);
+    /// # Ok::<(), Box<dyn std::error::Error>>(())
+    /// ```
     pub fn shooting(&self) -> &Shooting<F> {
         &self.shooting
     }
     /// Positions of the landmarks at time 0, shape (n, d).
+    ///
+    /// ```
+    #[doc = include_str!("registration_example.txt")]
+    /// let gap = registration.landmarks() - &source.vertices(); // no control points
+    /// assert!(gap.iter().all(|g| g.abs() < 1e-15));
+    /// # Ok::<(), Box<dyn std::error::Error>>(())
+    /// ```
     pub fn landmarks(&self) -> Array2<f64> {
         widened(self.rest.q()) + &self.centre
     }
@@ -254,6 +431,13 @@ impl<F: Real> Registration<F> {
     ///
     /// # Errors
     /// [`LddmmError::Array`], [`LddmmError::Breakdown`] or [`LddmmError::Device`].
+    ///
+    /// ```
+    #[doc = include_str!("registration_example.txt")]
+    /// let still = registration.shoot(Array2::zeros((12, 2)).view())?;
+    /// assert_eq!(still.end().q(), still.states()[0].q());
+    /// # Ok::<(), Box<dyn std::error::Error>>(())
+    /// ```
     pub fn shoot(&self, momenta: ArrayView2<'_, f64>) -> Result<Trajectory<F>, LddmmError> {
         self.shooting.shoot(self.state(momenta)?)
     }
@@ -261,6 +445,15 @@ impl<F: Real> Registration<F> {
     ///
     /// # Errors
     /// [`LddmmError::Mismatch`] when coordinates became too large for a shape.
+    ///
+    /// ```
+    #[doc = include_str!("registration_example.txt")]
+    /// let outwards = 0.1 * &source.vertices();
+    /// let flow = registration.shoot(outwards.view())?;
+    /// let (_, high) = registration.deformed(flow.end())?.bounding_box();
+    /// assert!(high[0] > 1.0);
+    /// # Ok::<(), Box<dyn std::error::Error>>(())
+    /// ```
     pub fn deformed(&self, state: &State<F>) -> Result<Shape, LddmmError> {
         let vertices = widened(self.vertices(state)) + &self.centre;
         self.source
@@ -271,6 +464,17 @@ impl<F: Real> Registration<F> {
     ///
     /// # Errors
     /// As [`Registration::shoot`].
+    ///
+    /// ```
+    #[doc = include_str!("registration_example.txt")]
+    /// let outwards = 0.1 * &source.vertices();
+    /// let (start, step) = (Array2::zeros((12, 2)), 1e-6);
+    /// let gradient = registration.evaluate(start.view())?.momenta;
+    /// let cost = |h: f64| registration.evaluate((h * &outwards).view()).map(|e| e.cost);
+    /// let slope = (cost(step)? - cost(-step)?) / (2.0 * step);
+    /// assert!((slope - (gradient * &outwards).sum()).abs() < 1e-6);
+    /// # Ok::<(), Box<dyn std::error::Error>>(())
+    /// ```
     pub fn evaluate(&self, momenta: ArrayView2<'_, f64>) -> Result<Evaluation, LddmmError> {
         let start = self.state(momenta)?;
         let rates = self.shooting.dynamics().rates(&start)?;
@@ -305,6 +509,16 @@ impl<F: Real> Registration<F> {
     /// # Errors
     /// [`LddmmError::NotFinite`] or [`LddmmError::Breakdown`] at the start; what
     /// [`Registration::evaluate`] may return other than breakdowns, which only bound the steps.
+    ///
+    /// ```
+    #[doc = include_str!("registration_example.txt")]
+    /// let first = registration.run(None, &mut silent)?;
+    /// // On from where the limit of iterations stopped it.
+    /// let more = registration.run(Some(first.momenta.view()), &mut silent)?;
+    /// assert_eq!(more.report.before.cost, first.report.after.cost);
+    /// assert!(more.report.after.cost <= first.report.after.cost);
+    /// # Ok::<(), Box<dyn std::error::Error>>(())
+    /// ```
     pub fn run(
         &self,
         start: Option<ArrayView2<'_, f64>>,

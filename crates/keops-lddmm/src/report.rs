@@ -13,6 +13,13 @@ use crate::shooting::{Scheme, Trajectory};
 use crate::sum::{Real, narrowed, widened};
 
 /// A shape in figures.
+///
+/// ```
+#[doc = include_str!("registration_example.txt")]
+/// let report = registration.run(None, &mut silent)?.report;
+/// assert_eq!((report.source.vertices, &report.source.cell[..]), (12, "segment"));
+/// # Ok::<(), Box<dyn std::error::Error>>(())
+/// ```
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
 pub struct ShapeSummary {
     /// Number of vertices.
@@ -34,6 +41,14 @@ impl ShapeSummary {
 }
 
 /// What was asked for.
+///
+/// ```
+#[doc = include_str!("registration_example.txt")]
+/// let settings = registration.run(None, &mut silent)?.report.settings;
+/// assert_eq!((&settings.kernel[..], settings.landmarks), ("exp(-|x-y|²/1²)", 12));
+/// assert_eq!((&settings.precision[..], settings.control_points), ("f64", false));
+/// # Ok::<(), Box<dyn std::error::Error>>(())
+/// ```
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
 pub struct Settings {
     /// Kernel of the deformations, D = |x − y|².
@@ -59,6 +74,15 @@ pub struct Settings {
 }
 
 /// A cost in its parts.
+///
+/// ```
+#[doc = include_str!("registration_example.txt")]
+/// let report = registration.run(None, &mut silent)?.report;
+/// // At the start there is no energy; at the end it pays.
+/// assert!(report.before.energy == 0.0 && report.after.energy > 0.0);
+/// assert!((report.after.cost - report.after.energy - report.after.attachment).abs() < 1e-12);
+/// # Ok::<(), Box<dyn std::error::Error>>(())
+/// ```
 #[derive(Clone, Copy, Debug, PartialEq, Serialize, Deserialize)]
 pub struct CostSplit {
     /// γH + A.
@@ -83,6 +107,15 @@ impl CostSplit {
 }
 
 /// How well the discrete flow keeps what the exact flow conserves.
+///
+/// ```
+#[doc = include_str!("registration_example.txt")]
+/// let kept = registration.run(None, &mut silent)?.report.conservation;
+/// assert!(kept.linear_momentum_drift < 1e-12); // by rounding alone
+/// // By four steps of a scheme of order 4.
+/// assert!(kept.hamiltonian_drift < 1e-3 && kept.reversal_error < 1e-3);
+/// # Ok::<(), Box<dyn std::error::Error>>(())
+/// ```
 #[derive(Clone, Copy, Debug, PartialEq, Serialize, Deserialize)]
 pub struct Conservation {
     /// H(q0, p0).
@@ -99,6 +132,14 @@ pub struct Conservation {
 }
 
 /// Determinants of the Jacobian of the deformation over a grid.
+///
+/// ```
+#[doc = include_str!("registration_example.txt")]
+/// let jacobian = registration.run(None, &mut silent)?.report.jacobian;
+/// assert_eq!(jacobian.points, 1600); // 40 × 40 in the plane, 12³ in space
+/// assert!(jacobian.min > 0.0 && jacobian.max > 1.0); // it grows, without a fold
+/// # Ok::<(), Box<dyn std::error::Error>>(())
+/// ```
 #[derive(Clone, Copy, Debug, PartialEq, Serialize, Deserialize)]
 pub struct Jacobians {
     /// Number of grid points: a box a tenth larger than the source on each side.
@@ -109,7 +150,17 @@ pub struct Jacobians {
     pub max: f64,
 }
 
-/// Everything about a registration but its shapes.
+/// Everything about a registration but its shapes; it prints as a table, and is written as JSON.
+///
+/// ```
+#[doc = include_str!("registration_example.txt")]
+/// use keops_lddmm::report::Report;
+/// let report = registration.run(None, &mut silent)?.report;
+/// assert!(report.to_string().starts_with("source             12 vertices, 12 segments\n"));
+/// let json = serde_json::to_string(&report)?;
+/// assert_eq!(serde_json::from_str::<Report>(&json)?, report);
+/// # Ok::<(), Box<dyn std::error::Error>>(())
+/// ```
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
 pub struct Report {
     /// The source.

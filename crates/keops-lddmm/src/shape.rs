@@ -11,6 +11,15 @@ use ndarray::{Array1, Array2, ArrayView2, Axis, NdFloat};
 pub const MAX_COORDINATE: f64 = 1e50;
 
 /// Why vertices and cells do not make a [`Shape`].
+///
+/// ```
+/// use keops_lddmm::shape::{Cells, Shape, ShapeError};
+/// use ndarray::array;
+/// let e = Shape::new(array![[0.0, 0.0], [1.0, 0.0]], Cells::Segments(vec![[0, 2]])).unwrap_err();
+/// assert_eq!(e, ShapeError::Index { cell: 0, index: 2, vertices: 2 });
+/// let e = Shape::new(array![[0.0, f64::NAN]], Cells::Points).unwrap_err();
+/// assert!(e.to_string().starts_with("vertex 0 has coordinate 1 = NaN"));
+/// ```
 #[derive(Clone, Debug, PartialEq, thiserror::Error)]
 #[non_exhaustive]
 pub enum ShapeError {
@@ -73,6 +82,15 @@ pub enum ShapeError {
 }
 
 /// How the vertices of a [`Shape`] are joined. Indices count from 0.
+///
+/// ```
+/// use keops_lddmm::shape::{Cells, Shape};
+/// let corners = ndarray::array![[0.0, 0.0], [1.0, 0.0], [0.0, 1.0]];
+/// let cloud = Shape::new(corners.clone(), Cells::Points)?;
+/// let outline = Shape::new(corners, Cells::Segments(vec![[0, 1], [1, 2], [2, 0]]))?;
+/// assert_eq!((cloud.cell_count(), outline.cell_count()), (3, 3));
+/// # Ok::<(), keops_lddmm::shape::ShapeError>(())
+/// ```
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub enum Cells {
     /// Every vertex is a cell of its own (a point cloud).
@@ -85,6 +103,11 @@ pub enum Cells {
 
 impl Cells {
     /// The name of one cell: `"point"`, `"segment"` or `"triangle"`.
+    ///
+    /// ```
+    /// use keops_lddmm::shape::Cells;
+    /// assert_eq!(Cells::Triangles(vec![[0, 1, 2]]).name(), "triangle");
+    /// ```
     pub fn name(&self) -> &'static str {
         match self {
             Cells::Points => "point",
@@ -94,6 +117,13 @@ impl Cells {
     }
 
     /// The corners of all cells, one slice per cell; empty for [`Cells::Points`].
+    ///
+    /// ```
+    /// use keops_lddmm::shape::Cells;
+    /// let cells = Cells::Segments(vec![[0, 1], [1, 2]]);
+    /// assert_eq!(cells.corners().collect::<Vec<_>>(), [[0, 1], [1, 2]]);
+    /// assert_eq!(Cells::Points.corners().count(), 0);
+    /// ```
     pub fn corners(&self) -> impl Iterator<Item = &[usize]> {
         let (segments, triangles): (&[[usize; 2]], &[[usize; 3]]) = match self {
             Cells::Points => (&[], &[]),
@@ -106,6 +136,17 @@ impl Cells {
 
 /// Centres, normals (or tangents) and sizes of the cells of a shape, as currents and varifolds
 /// use them (Vaillant & Glaunès 2005; Charon & Trouvé 2013).
+///
+/// ```
+/// use keops_lddmm::shape::{Cells, Shape};
+/// use ndarray::array;
+/// let segment = Shape::new(array![[0.0, 0.0], [3.0, 4.0]], Cells::Segments(vec![[0, 1]]))?;
+/// let geometry = segment.geometry();
+/// assert_eq!(geometry.centres, array![[1.5, 2.0]]);
+/// assert_eq!(geometry.normals, Some(array![[3.0, 4.0]])); // the tangent
+/// assert_eq!(geometry.measures, array![5.0]);
+/// # Ok::<(), keops_lddmm::shape::ShapeError>(())
+/// ```
 #[derive(Clone, Debug, PartialEq)]
 pub struct CellGeometry<F> {
     /// Cell centres, shape (cells, d): (a+b+c)/3, (a+b)/2, or the point itself.
@@ -121,6 +162,16 @@ pub struct CellGeometry<F> {
 /// # Panics
 /// When a cell refers to a row that `vertices` lacks, or triangles are given planar vertices:
 /// a validated [`Shape`] with vertices of its own shape never does.
+///
+/// ```
+/// use keops_lddmm::shape::{Cells, cell_geometry};
+/// use ndarray::array;
+/// let corners = array![[0.0_f32, 0.0, 0.0], [3.0, 0.0, 0.0], [0.0, 6.0, 0.0]];
+/// let geometry = cell_geometry(corners.view(), &Cells::Triangles(vec![[0, 1, 2]]));
+/// assert_eq!(geometry.centres, array![[1.0, 2.0, 0.0]]);
+/// assert_eq!(geometry.normals.unwrap(), array![[0.0, 0.0, 9.0]]);
+/// assert_eq!(geometry.measures, array![9.0]);
+/// ```
 pub fn cell_geometry<F: NdFloat>(vertices: ArrayView2<'_, F>, cells: &Cells) -> CellGeometry<F> {
     let d = vertices.ncols();
     let two = F::one() + F::one();
@@ -181,6 +232,15 @@ pub(crate) fn cross<F: NdFloat>(a: [F; 3], b: [F; 3]) -> [F; 3] {
 }
 
 /// What [`Shape::cleaned`] took out. Indices are those of the shape before cleaning.
+///
+/// ```
+/// use keops_lddmm::shape::{Cells, Shape};
+/// let cells = Cells::Segments(vec![[0, 0], [0, 2]]);
+/// let shape = Shape::new(ndarray::array![[0.0, 0.0], [1.0, 0.0], [2.0, 0.0]], cells)?;
+/// let (_, report) = shape.cleaned()?;
+/// assert_eq!((report.degenerate_cells, report.unreferenced_vertices), (vec![0], vec![1]));
+/// # Ok::<(), keops_lddmm::shape::ShapeError>(())
+/// ```
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub struct CleanReport {
     /// Cells with a repeated corner or without extent, ascending.
@@ -191,6 +251,13 @@ pub struct CleanReport {
 
 impl CleanReport {
     /// True when nothing was taken out.
+    ///
+    /// ```
+    /// use keops_lddmm::{builtin::icosphere, shape::CleanReport};
+    /// assert!(icosphere(1)?.cleaned()?.1.is_empty());
+    /// assert!(!CleanReport { degenerate_cells: vec![4], ..CleanReport::default() }.is_empty());
+    /// # Ok::<(), keops_lddmm::builtin::BuiltinError>(())
+    /// ```
     pub fn is_empty(&self) -> bool {
         self.degenerate_cells.is_empty() && self.unreferenced_vertices.is_empty()
     }
@@ -221,6 +288,14 @@ impl std::fmt::Display for CleanReport {
 }
 
 /// Sizes and topology of a shape.
+///
+/// ```
+/// use keops_lddmm::builtin::icosphere;
+/// let counts = icosphere(0)?.counts(); // an icosahedron
+/// assert_eq!((counts.vertices, counts.edges, counts.cells), (12, 30, 20));
+/// assert_eq!((counts.boundary, counts.non_manifold, counts.euler), (0, 0, 2));
+/// # Ok::<(), keops_lddmm::builtin::BuiltinError>(())
+/// ```
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct Counts {
     /// Number of vertices.
@@ -243,6 +318,17 @@ pub struct Counts {
 /// Guaranteed: at least one vertex and one cell, 2 or 3 finite coordinates per vertex (3 for
 /// triangles), every index in range. Allowed: unreferenced vertices and degenerate cells, which
 /// [`Shape::cleaned`] removes.
+///
+/// ```
+/// use keops_lddmm::shape::{Cells, Shape};
+/// use ndarray::array;
+/// // A unit square of two triangles.
+/// let corners = array![[0.0, 0.0, 0.0], [1.0, 0.0, 0.0], [1.0, 1.0, 0.0], [0.0, 1.0, 0.0]];
+/// let square = Shape::new(corners, Cells::Triangles(vec![[0, 1, 2], [0, 2, 3]]))?;
+/// assert_eq!(square.geometry().measures.sum(), 1.0);
+/// assert_eq!(square.counts().boundary, 4); // edges of one triangle
+/// # Ok::<(), keops_lddmm::shape::ShapeError>(())
+/// ```
 #[derive(Clone, Debug, PartialEq)]
 pub struct Shape {
     vertices: Array2<f64>,
@@ -254,6 +340,15 @@ impl Shape {
     ///
     /// # Errors
     /// [`ShapeError`] names the first vertex or cell that is wrong.
+    ///
+    /// ```
+    /// use keops_lddmm::shape::{Cells, Shape, ShapeError};
+    /// use ndarray::array;
+    /// let flat = array![[0.0, 0.0], [1.0, 0.0], [0.0, 1.0]];
+    /// assert!(Shape::new(flat.clone(), Cells::Points).is_ok());
+    /// let triangle = Cells::Triangles(vec![[0, 1, 2]]);
+    /// assert_eq!(Shape::new(flat, triangle), Err(ShapeError::PlanarTriangles { got: 2 }));
+    /// ```
     pub fn new(vertices: Array2<f64>, cells: Cells) -> Result<Shape, ShapeError> {
         let (n, d) = vertices.dim();
         if d != 2 && d != 3 {
@@ -286,6 +381,16 @@ impl Shape {
     /// # Errors
     /// When the array has another shape than the present vertices, or a coordinate is not
     /// acceptable.
+    ///
+    /// ```
+    /// use keops_lddmm::builtin::icosphere;
+    /// let sphere = icosphere(2)?;
+    /// let larger = sphere.with_vertices(2.0 * &sphere.vertices())?;
+    /// assert_eq!(larger.cells(), sphere.cells());
+    /// let fewer = sphere.vertices().slice(ndarray::s![..5, ..]).to_owned();
+    /// assert!(sphere.with_vertices(fewer).is_err());
+    /// # Ok::<(), keops_lddmm::builtin::BuiltinError>(())
+    /// ```
     pub fn with_vertices(&self, vertices: Array2<f64>) -> Result<Shape, ShapeError> {
         if vertices.dim() != self.vertices.dim() {
             return Err(ShapeError::VertexShape {
@@ -297,31 +402,70 @@ impl Shape {
     }
 
     /// Vertices, shape (n, d).
+    ///
+    /// ```
+    /// use keops_lddmm::builtin::icosphere;
+    /// assert_eq!(icosphere(0)?.vertices().dim(), (12, 3));
+    /// # Ok::<(), keops_lddmm::builtin::BuiltinError>(())
+    /// ```
     pub fn vertices(&self) -> ArrayView2<'_, f64> {
         self.vertices.view()
     }
 
     /// The cells.
+    ///
+    /// ```
+    /// use keops_lddmm::{builtin::curve_pair, shape::Cells};
+    /// let (ellipse, _) = curve_pair(50)?;
+    /// assert!(matches!(ellipse.cells(), Cells::Segments(s) if s[49] == [49, 0]));
+    /// # Ok::<(), keops_lddmm::builtin::BuiltinError>(())
+    /// ```
     pub fn cells(&self) -> &Cells {
         &self.cells
     }
 
     /// Vertices and cells, by value.
+    ///
+    /// ```
+    /// use keops_lddmm::{builtin::icosphere, shape::Shape};
+    /// let (mut vertices, cells) = icosphere(0)?.into_parts();
+    /// vertices *= 3.0;
+    /// assert_eq!(Shape::new(vertices, cells)?.cell_count(), 20);
+    /// # Ok::<(), keops_lddmm::builtin::BuiltinError>(())
+    /// ```
     pub fn into_parts(self) -> (Array2<f64>, Cells) {
         (self.vertices, self.cells)
     }
 
     /// Dimension d of the space, 2 or 3.
+    ///
+    /// ```
+    /// use keops_lddmm::builtin::{curve_pair, icosphere};
+    /// assert_eq!((curve_pair(10)?.0.dim(), icosphere(0)?.dim()), (2, 3));
+    /// # Ok::<(), keops_lddmm::builtin::BuiltinError>(())
+    /// ```
     pub fn dim(&self) -> usize {
         self.vertices.ncols()
     }
 
     /// Number of vertices.
+    ///
+    /// ```
+    /// use keops_lddmm::builtin::icosphere;
+    /// assert_eq!(icosphere(1)?.vertex_count(), 42); // 12, and the middles of 30 edges
+    /// # Ok::<(), keops_lddmm::builtin::BuiltinError>(())
+    /// ```
     pub fn vertex_count(&self) -> usize {
         self.vertices.nrows()
     }
 
     /// Number of cells; for point clouds the number of vertices.
+    ///
+    /// ```
+    /// use keops_lddmm::builtin::icosphere;
+    /// assert_eq!(icosphere(1)?.cell_count(), 80);
+    /// # Ok::<(), keops_lddmm::builtin::BuiltinError>(())
+    /// ```
     pub fn cell_count(&self) -> usize {
         match &self.cells {
             Cells::Points => self.vertices.nrows(),
@@ -337,11 +481,26 @@ impl Shape {
     }
 
     /// Centres, normals (or tangents) and sizes of the cells.
+    ///
+    /// ```
+    /// use keops_lddmm::builtin::icosphere;
+    /// let area = icosphere(3)?.geometry().measures.sum();
+    /// assert!((area / (4.0 * std::f64::consts::PI) - 1.0).abs() < 0.01); // of the unit sphere
+    /// # Ok::<(), keops_lddmm::builtin::BuiltinError>(())
+    /// ```
     pub fn geometry(&self) -> CellGeometry<f64> {
         cell_geometry(self.vertices.view(), &self.cells)
     }
 
     /// Smallest and largest coordinates over all vertices, each of length d.
+    ///
+    /// ```
+    /// use keops_lddmm::shape::{Cells, Shape};
+    /// use ndarray::array;
+    /// let cloud = Shape::new(array![[0.0, 7.0], [-2.0, 5.0], [1.0, 6.0]], Cells::Points)?;
+    /// assert_eq!(cloud.bounding_box(), (array![-2.0, 5.0], array![1.0, 7.0]));
+    /// # Ok::<(), keops_lddmm::shape::ShapeError>(())
+    /// ```
     pub fn bounding_box(&self) -> (Array1<f64>, Array1<f64>) {
         let fold = |init, op: fn(f64, f64) -> f64| {
             self.vertices.map_axis(Axis(0), |column| column.iter().copied().fold(init, op))
@@ -350,6 +509,14 @@ impl Shape {
     }
 
     /// For each vertex, whether a cell uses it; all true for point clouds.
+    ///
+    /// ```
+    /// use keops_lddmm::shape::{Cells, Shape};
+    /// let vertices = ndarray::array![[0.0, 0.0], [1.0, 0.0], [2.0, 0.0]];
+    /// let shape = Shape::new(vertices, Cells::Segments(vec![[0, 2]]))?;
+    /// assert_eq!(shape.referenced(), [true, false, true]);
+    /// # Ok::<(), keops_lddmm::shape::ShapeError>(())
+    /// ```
     pub fn referenced(&self) -> Vec<bool> {
         let mut used = vec![matches!(self.cells, Cells::Points); self.vertex_count()];
         for &i in self.cells.corners().flatten() {
@@ -365,6 +532,21 @@ impl Shape {
     ///
     /// # Errors
     /// [`ShapeError::Empty`] when every cell is degenerate.
+    ///
+    /// ```
+    /// use keops_lddmm::shape::{Cells, Shape, ShapeError};
+    /// use ndarray::array;
+    /// let vertices = array![[0.0, 0.0], [5.0, 5.0], [1.0, 0.0], [1.0, 0.0]];
+    /// let shape = Shape::new(vertices.clone(), Cells::Segments(vec![[2, 3], [0, 2]]))?;
+    /// let (clean, report) = shape.cleaned()?;
+    /// assert_eq!(clean.vertices(), array![[0.0, 0.0], [1.0, 0.0]]);
+    /// assert_eq!(clean.cells(), &Cells::Segments(vec![[0, 1]]));
+    /// let text = "left out: 1 degenerate cells (0), 2 unreferenced vertices (1, 3)";
+    /// assert_eq!(report.to_string(), text);
+    /// let nothing = Shape::new(vertices, Cells::Segments(vec![[2, 3]]))?.cleaned();
+    /// assert_eq!(nothing, Err(ShapeError::Empty { what: "cells" }));
+    /// # Ok::<(), keops_lddmm::shape::ShapeError>(())
+    /// ```
     pub fn cleaned(&self) -> Result<(Shape, CleanReport), ShapeError> {
         let degenerate = |corners: &[usize]| match *corners {
             [a, b] => a == b || self.point(a) == self.point(b),
@@ -419,6 +601,16 @@ impl Shape {
     ///
     /// # Errors
     /// When a vertex is off the plane, or the cells are triangles.
+    ///
+    /// ```
+    /// use keops_lddmm::shape::{Cells, Shape, ShapeError};
+    /// use ndarray::array;
+    /// let flat = Shape::new(array![[1.0, 2.0, 0.0]], Cells::Points)?;
+    /// assert_eq!(flat.to_planar()?.vertices(), array![[1.0, 2.0]]);
+    /// let above = Shape::new(array![[1.0, 2.0, 3.0]], Cells::Points)?;
+    /// assert_eq!(above.to_planar(), Err(ShapeError::NotPlanar { vertex: 0, z: 3.0 }));
+    /// # Ok::<(), keops_lddmm::shape::ShapeError>(())
+    /// ```
     pub fn to_planar(&self) -> Result<Shape, ShapeError> {
         if self.dim() == 2 {
             return Ok(self.clone());
@@ -430,12 +622,28 @@ impl Shape {
     }
 
     /// The shape in space (d = 3), a planar one in the plane z = 0.
+    ///
+    /// ```
+    /// use keops_lddmm::shape::{Cells, Shape};
+    /// use ndarray::array;
+    /// let planar = Shape::new(array![[1.0, 2.0]], Cells::Points)?;
+    /// assert_eq!(planar.to_spatial().vertices(), array![[1.0, 2.0, 0.0]]);
+    /// # Ok::<(), keops_lddmm::shape::ShapeError>(())
+    /// ```
     pub fn to_spatial(&self) -> Shape {
         let vertices = Array2::from_shape_fn((self.vertex_count(), 3), |(i, k)| self.point(i)[k]);
         Shape { vertices, cells: self.cells.clone() }
     }
 
     /// Sizes and topology.
+    ///
+    /// ```
+    /// use keops_lddmm::shape::{Cells, Shape};
+    /// let vertices = ndarray::array![[0.0, 0.0], [1.0, 0.0], [2.0, 0.0]];
+    /// let path = Shape::new(vertices, Cells::Segments(vec![[0, 1], [1, 2]]))?;
+    /// assert_eq!((path.counts().boundary, path.counts().euler), (2, 1)); // two ends, one piece
+    /// # Ok::<(), keops_lddmm::shape::ShapeError>(())
+    /// ```
     pub fn counts(&self) -> Counts {
         let mut counts = Counts {
             vertices: self.vertex_count(),

@@ -10,6 +10,18 @@ use keops_core::spec::{Axis, CheckedArgs, Device, Executable, ReduceOptions, Red
 use ndarray::{Array2, ArrayView2, Ix2, NdFloat};
 
 /// The precisions of this crate: f32 and f64.
+///
+/// ```
+/// use keops_lddmm::{Real, builtin::icosphere, shape::cell_geometry};
+/// /// The area of a surface in either precision.
+/// fn area<F: Real>(surface: &keops_lddmm::shape::Shape) -> F {
+///     let vertices = surface.vertices().mapv(F::of_f64);
+///     cell_geometry(vertices.view(), surface.cells()).measures.sum()
+/// }
+/// let sphere = icosphere(2)?;
+/// assert!((area::<f32>(&sphere) as f64 - area::<f64>(&sphere)).abs() < 1e-5);
+/// # Ok::<(), keops_lddmm::builtin::BuiltinError>(())
+/// ```
 pub trait Real: Element + NdFloat {}
 impl Real for f32 {}
 impl Real for f64 {}

@@ -33,6 +33,20 @@ pub use write::{PointData, VtkEncoding, WriteError, write_file, write_pvd, write
 pub const MAX_FILE_BYTES: u64 = 1 << 32;
 
 /// A file format that can be read.
+///
+/// ```
+/// use keops_lddmm::io::{Format, read_shape_from_bytes};
+/// // The first bytes decide, whatever the name says.
+/// let text = "# vtk DataFile Version 3.0
+/// cloud
+/// ASCII
+/// DATASET POLYDATA
+/// POINTS 1 float
+/// 1 2 3
+/// ";
+/// let (_, report) = read_shape_from_bytes("cloud.obj", text.as_bytes()).unwrap();
+/// assert_eq!((report.format, report.misnamed), (Format::Vtk, true));
+/// ```
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 #[non_exhaustive]
 pub enum Format {
@@ -61,6 +75,12 @@ impl std::fmt::Display for Format {
 }
 
 /// Where in a file something was found.
+///
+/// ```
+/// use keops_lddmm::io::{Place, read_shape_from_bytes};
+/// let e = read_shape_from_bytes("bad.obj", b"v 0 0 0\nv 1 0 zero\n").unwrap_err();
+/// assert_eq!(e.place, Place::Line(2));
+/// ```
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Place {
     /// The file as a whole.
@@ -82,6 +102,15 @@ impl std::fmt::Display for Place {
 }
 
 /// Why a file could not be read as a shape.
+///
+/// ```
+/// use keops_lddmm::io::read_shape_from_bytes;
+/// let e = read_shape_from_bytes("bad.obj", b"v 0 0 0\nv 1 0 0\nf 1 2 3\n").unwrap_err();
+/// assert_eq!(
+///     e.to_string(),
+///     "bad.obj, line 3: cell 0 refers to vertex 3, but there are 2 vertices (from 1)"
+/// );
+/// ```
 #[derive(Debug, thiserror::Error)]
 #[error("{}{place}: {reason}", path.display())]
 pub struct ReadError {
@@ -94,6 +123,13 @@ pub struct ReadError {
 }
 
 /// What is wrong with a file.
+///
+/// ```
+/// use keops_lddmm::io::{ReadReason, read_shape_from_bytes};
+/// let reason = |name, content| read_shape_from_bytes(name, content).unwrap_err().reason;
+/// assert!(matches!(reason("nothing.ply", b"".as_slice()), ReadReason::Empty("file")));
+/// assert!(matches!(reason("notes.txt", b"Dear diary"), ReadReason::UnknownFormat));
+/// ```
 #[derive(Debug, thiserror::Error)]
 #[non_exhaustive]
 pub enum ReadReason {
@@ -197,6 +233,15 @@ impl Failure {
 }
 
 /// What was read, and what was changed or left out on the way.
+///
+/// ```
+/// use keops_lddmm::io::read_shape_from_bytes;
+/// let square = b"v 0 0 0\nv 1 0 0\nv 1 1 0\nv 0 1 0\nf 1 2 3 4\n";
+/// let (shape, report) = read_shape_from_bytes("square.obj", square).unwrap();
+/// assert_eq!((shape.cell_count(), report.polygons_fanned), (2, 1));
+/// let text = "OBJ (ASCII); 1 polygons cut into triangles; lies in the plane z = 0";
+/// assert_eq!(report.to_string(), text);
+/// ```
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct ReadReport {
     /// The format the file was read as.
@@ -264,6 +309,19 @@ impl std::fmt::Display for ReadReport {
 ///
 /// # Errors
 /// [`ReadError`] with path, line or byte, and reason. No input makes this function panic.
+///
+/// ```
+/// use keops_lddmm::builtin::icosphere;
+/// use keops_lddmm::io::{VtkEncoding, read_shape, write_vtk};
+/// let path = std::env::temp_dir().join(format!("keops-read-{}.vtk", std::process::id()));
+/// let sphere = icosphere(2)?;
+/// write_vtk(&path, &sphere, &[], VtkEncoding::Binary)?;
+/// let (shape, report) = read_shape(&path)?;
+/// assert!(shape == sphere && report.binary);
+/// std::fs::remove_file(&path)?;
+/// assert!(read_shape(&path).is_err());
+/// # Ok::<(), Box<dyn std::error::Error>>(())
+/// ```
 pub fn read_shape(path: impl AsRef<Path>) -> Result<(Shape, ReadReport), ReadError> {
     let path = path.as_ref();
     let load = || -> Result<Vec<u8>, ReadReason> {
@@ -286,6 +344,15 @@ pub fn read_shape(path: impl AsRef<Path>) -> Result<(Shape, ReadReport), ReadErr
 ///
 /// # Errors
 /// See [`read_shape`].
+///
+/// ```
+/// use keops_lddmm::io::read_shape_from_bytes;
+/// let text = b"v 0 0 0\nv 1 0 0\nv 0 1 5\nf 1 2 3\n";
+/// let (triangle, _) = read_shape_from_bytes("triangle.obj", text)?;
+/// assert_eq!((triangle.vertex_count(), triangle.cells().name()), (3, "triangle"));
+/// assert_eq!(triangle.vertices()[[2, 2]], 5.0);
+/// # Ok::<(), keops_lddmm::io::ReadError>(())
+/// ```
 pub fn read_shape_from_bytes(
     name: impl AsRef<Path>,
     bytes: &[u8],

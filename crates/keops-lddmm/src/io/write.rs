@@ -8,6 +8,16 @@ use ndarray::ArrayView2;
 use crate::shape::{Cells, Shape};
 
 /// Why a file was not written.
+///
+/// ```
+/// use keops_lddmm::builtin::icosphere;
+/// use keops_lddmm::io::{PointData, VtkEncoding, WriteError, write_vtk};
+/// let (sphere, few) = (icosphere(0)?, ndarray::Array2::zeros((3, 1)));
+/// let data = [PointData { name: "height", values: few.view() }];
+/// let e = write_vtk("never.vtk", &sphere, &data, VtkEncoding::Ascii).unwrap_err();
+/// assert!(matches!(e, WriteError::Data { vertices: 12, got: (3, 1), .. }));
+/// # Ok::<(), keops_lddmm::builtin::BuiltinError>(())
+/// ```
 #[derive(Debug, thiserror::Error)]
 #[non_exhaustive]
 pub enum WriteError {
@@ -37,6 +47,19 @@ pub enum WriteError {
 }
 
 /// Encoding of a legacy VTK file.
+///
+/// ```
+/// use keops_lddmm::builtin::icosphere;
+/// use keops_lddmm::io::{VtkEncoding, read_shape, write_vtk};
+/// let (sphere, folder) = (icosphere(1)?, std::env::temp_dir());
+/// for encoding in [VtkEncoding::Ascii, VtkEncoding::Binary] {
+///     let path = folder.join(format!("keops-{encoding:?}-{}.vtk", std::process::id()));
+///     write_vtk(&path, &sphere, &[], encoding)?;
+///     assert_eq!(read_shape(&path)?.0, sphere); // both are exact
+///     std::fs::remove_file(&path)?;
+/// }
+/// # Ok::<(), Box<dyn std::error::Error>>(())
+/// ```
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum VtkEncoding {
     /// Text: readable, exact (shortest digits that give the number back).
@@ -46,6 +69,17 @@ pub enum VtkEncoding {
 }
 
 /// Numbers attached to the vertices of a shape.
+///
+/// ```
+/// use keops_lddmm::io::PointData;
+/// let (height, wind) = (ndarray::Array2::zeros((42, 1)), ndarray::Array2::zeros((42, 3)));
+/// // A scalar and a vector at each of 42 vertices.
+/// let data = [
+///     PointData { name: "height", values: height.view() },
+///     PointData { name: "wind", values: wind.view() },
+/// ];
+/// assert_eq!(data.map(|d| d.values.ncols()), [1, 3]);
+/// ```
 #[derive(Clone, Copy, Debug)]
 pub struct PointData<'a> {
     /// Name shown in viewers; white space is percent-encoded as VTK does.
@@ -59,6 +93,18 @@ pub struct PointData<'a> {
 ///
 /// # Errors
 /// [`WriteError::Io`].
+///
+/// ```
+/// use keops_lddmm::io::write_file;
+/// let path = std::env::temp_dir().join(format!("keops-write-{}.txt", std::process::id()));
+/// write_file(&path, b"first")?;
+/// write_file(&path, b"second")?; // in its place
+/// assert_eq!(std::fs::read(&path)?, b"second");
+/// # std::fs::remove_file(&path)?;
+/// let e = write_file("no/such/folder/x.txt", b"").unwrap_err();
+/// assert!(e.to_string().starts_with("no/such/folder/x.txt: "));
+/// # Ok::<(), Box<dyn std::error::Error>>(())
+/// ```
 pub fn write_file(path: impl AsRef<Path>, bytes: &[u8]) -> Result<(), WriteError> {
     let path = path.as_ref();
     let mut temporary = path.as_os_str().to_owned();
@@ -113,6 +159,22 @@ fn padded<'a>(rows: ArrayView2<'a, f64>) -> impl Iterator<Item = f64> + 'a {
 ///
 /// # Errors
 /// When a data array does not fit the shape, or the file cannot be written.
+///
+/// ```
+/// use keops_lddmm::io::{PointData, VtkEncoding, write_vtk};
+/// use keops_lddmm::shape::{Cells, Shape};
+/// use ndarray::array;
+/// let path = std::env::temp_dir().join(format!("keops-segment-{}.vtk", std::process::id()));
+/// let segment = Shape::new(array![[0.0, 0.0], [1.0, 0.5]], Cells::Segments(vec![[0, 1]]))?;
+/// let weight = array![[1.0], [2.0]];
+/// let data = [PointData { name: "weight", values: weight.view() }];
+/// write_vtk(&path, &segment, &data, VtkEncoding::Ascii)?;
+/// let text = std::fs::read_to_string(&path)?;
+/// assert!(text.contains("POINTS 2 double\n0.0 0.0 0.0\n1.0 0.5 0.0\nLINES 1 3\n2 0 1\n"));
+/// assert!(text.ends_with("SCALARS weight double 1\nLOOKUP_TABLE default\n1.0\n2.0\n"));
+/// # std::fs::remove_file(&path)?;
+/// # Ok::<(), Box<dyn std::error::Error>>(())
+/// ```
 pub fn write_vtk(
     path: impl AsRef<Path>,
     shape: &Shape,
@@ -206,6 +268,16 @@ impl Legacy {
 ///
 /// # Errors
 /// When a data array does not fit the shape, or the file cannot be written.
+///
+/// ```
+/// use keops_lddmm::{builtin::icosphere, io::write_vtp};
+/// let path = std::env::temp_dir().join(format!("keops-sphere-{}.vtp", std::process::id()));
+/// write_vtp(&path, &icosphere(1)?, &[])?;
+/// let text = std::fs::read_to_string(&path)?;
+/// assert!(text.contains("NumberOfPoints=\"42\""));
+/// # std::fs::remove_file(&path)?;
+/// # Ok::<(), Box<dyn std::error::Error>>(())
+/// ```
 pub fn write_vtp(
     path: impl AsRef<Path>,
     shape: &Shape,
@@ -308,6 +380,16 @@ pub(crate) fn escaped(text: &str) -> String {
 ///
 /// # Errors
 /// When the file cannot be written.
+///
+/// ```
+/// use keops_lddmm::io::write_pvd;
+/// let path = std::env::temp_dir().join(format!("keops-series-{}.pvd", std::process::id()));
+/// write_pvd(&path, &[(0.0, "step_0.vtp"), (0.5, "step_1.vtp")])?;
+/// let text = std::fs::read_to_string(&path)?;
+/// assert!(text.contains("timestep=\"0.5\" part=\"0\" file=\"step_1.vtp\""));
+/// # std::fs::remove_file(&path)?;
+/// # Ok::<(), Box<dyn std::error::Error>>(())
+/// ```
 pub fn write_pvd(
     path: impl AsRef<Path>,
     steps: &[(f64, impl AsRef<Path>)],

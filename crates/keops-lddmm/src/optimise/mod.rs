@@ -17,7 +17,20 @@ use crate::error::LddmmError;
 use line_search::StrongWolfe;
 use param::Param;
 
-/// When to stop.
+/// When to stop. By default 300 iterations, 1000 evaluations, tolerances of 1e-8 and 1e-9, and a
+/// memory of 10.
+///
+/// ```
+#[doc = include_str!("../registration_example.txt")]
+/// let limits = Limits { evaluations: 3, ..Limits::default() };
+/// let options = Options { limits, ..options };
+/// let registration = Registration::<f64>::new(&source, &target, &options, &device)?;
+/// let report = registration.run(None, &mut silent)?.report;
+/// assert_eq!((report.evaluations, report.stop), (3, Stop::EvaluationLimit));
+/// let none = Options { limits: Limits { memory: 0, ..limits }, ..options };
+/// assert!(Registration::<f64>::new(&source, &target, &none, &device).is_err());
+/// # Ok::<(), Box<dyn std::error::Error>>(())
+/// ```
 #[derive(Clone, Copy, Debug, PartialEq, Serialize, Deserialize)]
 pub struct Limits {
     /// Most iterations.
@@ -65,6 +78,16 @@ impl Limits {
 }
 
 /// Why a minimisation ended.
+///
+/// ```
+#[doc = include_str!("../registration_example.txt")]
+/// let start = registration.run(None, &mut |_: &Progress<'_>| ControlFlow::Break(()))?;
+/// assert_eq!(start.report.stop.to_string(), "interrupted");
+/// // It goes on as far as its limit of 4 iterations.
+/// let report = registration.run(Some(start.momenta.view()), &mut silent)?.report;
+/// assert_eq!((report.iterations, report.stop), (4, Stop::IterationLimit));
+/// # Ok::<(), Box<dyn std::error::Error>>(())
+/// ```
 #[derive(Clone, Copy, PartialEq, Eq, Debug, Serialize, Deserialize)]
 #[serde(rename_all = "snake_case")]
 pub enum Stop {
