@@ -21,6 +21,30 @@ use nvrtc::Nvrtc;
 use std::sync::{Arc, OnceLock};
 
 /// The CUDA backend: one device.
+///
+/// ```
+/// use keops_core::genred::Genred;
+/// use keops_core::spec::{Axis, Backend, Device};
+/// use keops_core::reduce::SUM;
+/// use keops_cuda::Cuda;
+/// use ndarray::array;
+///
+/// let g: Genred = Genred::new("x * y", &["x = Vi(1)", "y = Vj(1)"], &SUM, Axis::J)?;
+/// let (x, y) = (array![[1.0_f32], [2.0]], array![[3.0_f32], [4.0]]);
+/// let cuda = Cuda::new();
+/// match cuda.check() {
+///     Ok(()) => {
+///         let out = g.at(Device::new(cuda)).call((&x, &y))?;
+///         assert_eq!(out, array![[7.0], [14.0]].into_dyn());
+///     }
+///     // Without a GPU it says why, and what runs on it is an error.
+///     Err(e) => {
+///         println!("{e}");
+///         assert!(g.at(Device::new(cuda)).call((&x, &y)).is_err());
+///     }
+/// }
+/// # Ok::<(), keops_core::error::Error>(())
+/// ```
 #[derive(Clone, Debug, Default)]
 pub struct Cuda {
     ordinal: usize,
@@ -35,15 +59,37 @@ struct Opened {
 }
 
 impl Cuda {
-    /// The first device.
+    /// The first device. It is opened when it is first needed.
+    ///
+    /// ```
+    /// use keops_core::spec::Backend;
+    /// assert_eq!(keops_cuda::Cuda::new().name(), "cuda");
+    /// ```
     pub fn new() -> Cuda {
         Cuda::default()
     }
     /// The device of this number, counted from 0. It is opened when it is first needed.
+    ///
+    /// ```
+    /// use keops_core::spec::Backend;
+    /// use keops_cuda::Cuda;
+    /// // No machine has so many.
+    /// let e = Cuda::with_device(1000).check().unwrap_err();
+    /// assert_eq!(e.backend, "cuda");
+    /// ```
     pub fn with_device(ordinal: usize) -> Cuda {
         Cuda { ordinal, ..Cuda::default() }
     }
     /// The same device, with some choices of the code generator forced.
+    ///
+    /// ```
+    /// use keops_core::spec::Backend;
+    /// use keops_cuda::{Cuda, Tuning};
+    /// let cuda = Cuda::new();
+    /// let staged = cuda.with_tuning(Tuning { staged: Some(true), ..Tuning::default() });
+    /// // Where there is a device, it is another target: code is kept apart.
+    /// assert_eq!(cuda.check().is_ok(), staged.target() != cuda.target());
+    /// ```
     pub fn with_tuning(&self, tuning: Tuning) -> Cuda {
         Cuda { tuning, ..self.clone() }
     }

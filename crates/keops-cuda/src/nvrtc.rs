@@ -25,7 +25,15 @@ type Program = *mut c_void;
 /// `nvrtcResult`: 0 is success.
 type Status = c_int;
 
-/// A loaded NVRTC.
+/// A loaded NVRTC. It compiles on machines without a GPU.
+///
+/// ```
+/// use keops_cuda::nvrtc::Nvrtc;
+/// match Nvrtc::load() {
+///     Ok(nvrtc) => println!("{nvrtc:?}"),
+///     Err(e) => assert!(e.to_string().starts_with("cuda is not available: ")),
+/// }
+/// ```
 pub struct Nvrtc {
     create: unsafe extern "C" fn(
         *mut Program,
@@ -55,6 +63,17 @@ impl std::fmt::Debug for Nvrtc {
 }
 
 /// What a kernel needs of a multiprocessor, as the assembler reports it.
+///
+/// ```
+/// use keops_cuda::nvrtc::{Nvrtc, Usage};
+/// if let Ok(nvrtc) = Nvrtc::load() {
+///     let source = r#"extern "C" __global__ void twice(float *x) { x[threadIdx.x] *= 2.0f; }"#;
+///     let made = nvrtc.compile(source, "sm_90")?;
+///     let [Usage { kernel, spills, .. }] = &made.usage[..] else { unreachable!("one kernel") };
+///     assert_eq!((&kernel[..], *spills), ("twice", (0, 0)));
+/// }
+/// # Ok::<(), keops_core::error::CompileError>(())
+/// ```
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Usage {
     /// Name of the kernel.
@@ -70,6 +89,15 @@ pub struct Usage {
 }
 
 /// A compiled translation unit.
+///
+/// ```
+/// use keops_cuda::nvrtc::Nvrtc;
+/// if let Ok(nvrtc) = Nvrtc::load() {
+///     let made = nvrtc.compile("__global__ void nothing() {}", "sm_80")?;
+///     assert!(made.cubin.starts_with(b"\x7fELF"));
+/// }
+/// # Ok::<(), keops_core::error::CompileError>(())
+/// ```
 #[derive(Clone, Debug)]
 pub struct Binary {
     /// Machine code for one architecture.
@@ -85,6 +113,13 @@ impl Nvrtc {
     ///
     /// # Errors
     /// [`Unavailable`] with what was tried and what to do.
+    ///
+    /// ```
+    /// use keops_cuda::nvrtc::{Nvrtc, PATH_VARIABLE};
+    /// if let Err(e) = Nvrtc::load() {
+    ///     assert!(e.reason.contains(PATH_VARIABLE)); // what to do
+    /// }
+    /// ```
     pub fn load() -> Result<Nvrtc, Unavailable> {
         let given = std::env::var_os(PATH_VARIABLE).map(PathBuf::from);
         Self::load_from(given.as_deref())
@@ -93,6 +128,12 @@ impl Nvrtc {
     ///
     /// # Errors
     /// As [`Nvrtc::load`].
+    ///
+    /// ```
+    /// use keops_cuda::nvrtc::Nvrtc;
+    /// let e = Nvrtc::load_from(Some("/no/such/libnvrtc.so".as_ref())).unwrap_err();
+    /// assert!(e.to_string().contains("/no/such/libnvrtc.so"));
+    /// ```
     pub fn load_from(given: Option<&Path>) -> Result<Nvrtc, Unavailable> {
         let candidates: Vec<PathBuf> = match given {
             Some(p) if p.is_dir() => NAMES.iter().map(|n| p.join(n)).collect(),
@@ -154,6 +195,13 @@ impl Nvrtc {
         }
     }
     /// Version, as `(13, 0)`.
+    ///
+    /// ```
+    /// use keops_cuda::nvrtc::Nvrtc;
+    /// if let Ok(nvrtc) = Nvrtc::load() {
+    ///     assert!(nvrtc.version() >= (11, 1)); // the first that makes machine code
+    /// }
+    /// ```
     pub fn version(&self) -> (i32, i32) {
         self.version
     }
@@ -161,6 +209,15 @@ impl Nvrtc {
     ///
     /// # Errors
     /// [`CompileError::Failed`] with the compiler's log.
+    ///
+    /// ```
+    /// use keops_core::error::CompileError;
+    /// use keops_cuda::nvrtc::Nvrtc;
+    /// if let Ok(nvrtc) = Nvrtc::load() {
+    ///     let e = nvrtc.compile("__global__ void f() { undeclared(); }", "sm_90").unwrap_err();
+    ///     assert!(matches!(e, CompileError::Failed { log, .. } if log.contains("undeclared")));
+    /// }
+    /// ```
     pub fn compile(&self, source: &str, architecture: &str) -> Result<Binary, CompileError> {
         let failed = |log: String| CompileError::Failed { backend: "cuda".into(), log };
         let options = [

@@ -18,7 +18,8 @@ mod reduce;
 mod stream;
 mod text;
 
-pub use plan::{Plan, THREADS, Tuning};
+pub use plan::Tuning;
+pub(crate) use plan::{Plan, THREADS};
 
 use keops_core::data::DType;
 use keops_core::error::CompileError;
@@ -30,7 +31,7 @@ use stream::{Scope, translate};
 use text::{Text, index};
 
 /// Code that needs the CUDA compiler; a host compiler needs other definitions of the same names.
-pub const INTRINSICS: &str = include_str!("../cuda/intrinsics.cuh");
+pub(crate) const INTRINSICS: &str = include_str!("../cuda/intrinsics.cuh");
 const PRELUDE: &str = include_str!("../cuda/prelude.cuh");
 
 /// Arguments that a reduction may have: pointers to them are passed one by one.
@@ -38,21 +39,41 @@ const MAX_ARGUMENTS: usize = 256;
 /// Bytes of local memory that a row section may take for its vector intermediates.
 const MAX_BUFFER_BYTES: usize = 256 << 10;
 
-/// Generated code.
+/// Generated code, made by [`generate`].
+///
+/// ```
+/// use keops_core::{data::DType, parse::parse_formula, reduce::SUM, spec::Axis};
+/// use keops_cuda::{Tuning, codegen::generate};
+/// let spec = parse_formula("x * y", None, &["x = Vi(1)", "y = Vj(1)"])?
+///     .spec(&SUM, Axis::J, DType::F64);
+/// let code = generate(&spec, Tuning::default())?;
+/// assert_eq!((code.program.sums, code.program.kept.len), (1, 1));
+/// # Ok::<(), keops_core::error::Error>(())
+/// ```
 #[derive(Clone, Debug)]
 pub struct Code {
     /// The program it was made from.
     pub program: Program,
     /// The choices that were made.
-    pub plan: Plan,
-    /// The code, without [`INTRINSICS`] and types.
-    pub kernels: String,
+    pub(crate) plan: Plan,
+    /// The code, without intrinsics and types.
+    pub(crate) kernels: String,
     /// Type definitions.
-    pub types: String,
+    pub(crate) types: String,
 }
 
 impl Code {
-    /// The whole translation unit.
+    /// The whole translation unit, as NVRTC compiles it.
+    ///
+    /// ```
+    /// use keops_core::{data::DType, parse::parse_formula, reduce::LOG_SUM_EXP, spec::Axis};
+    /// use keops_cuda::{Tuning, codegen::generate};
+    /// let spec = parse_formula("-SqDist(x, y)", None, &["x = Vi(3)", "y = Vj(3)"])?
+    ///     .spec(&LOG_SUM_EXP, Axis::J, DType::F32);
+    /// let text = generate(&spec, Tuning::default())?.text();
+    /// assert!(text.contains("keops_kept(") && text.contains("keops_reduce("));
+    /// # Ok::<(), keops_core::error::Error>(())
+    /// ```
     pub fn text(&self) -> String {
         format!("{}{INTRINSICS}{PRELUDE}{}", self.types, self.kernels)
     }
@@ -63,10 +84,24 @@ impl Code {
     }
 }
 
-/// Generates the code of a reduction.
+/// Generates the code of a reduction. It needs neither a GPU nor a compiler.
 ///
 /// # Errors
 /// [`CompileError`] if a limit is exceeded or the formula calls what exists on CPUs only.
+///
+/// ```
+/// use keops_core::{data::DType, parse::parse_formula, reduce::SUM, spec::Axis};
+/// use keops_cuda::{Tuning, codegen::generate};
+/// let aliases = ["x = Vi(3)", "y = Vj(3)", "b = Vj(1)"];
+/// let spec = parse_formula("Exp(-SqDist(x, y)) * b", None, &aliases)?
+///     .spec(&SUM, Axis::J, DType::F32);
+/// let text = generate(&spec, Tuning::default())?.text();
+/// assert!(text.contains("__global__"));
+/// // Other choices are other code.
+/// let tuning = Tuning { rows: Some(1), ..Tuning::default() };
+/// assert_ne!(generate(&spec, tuning)?.text(), text);
+/// # Ok::<(), keops_core::error::Error>(())
+/// ```
 pub fn generate(spec: &ReduceSpec, tuning: Tuning) -> Result<Code, CompileError> {
     if spec.vars.len() > MAX_ARGUMENTS {
         return Err(CompileError::Limit {

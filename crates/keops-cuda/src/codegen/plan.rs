@@ -19,7 +19,15 @@ const HELD: usize = 64;
 /// is that of the rows at hand and not of all threads that the device could hold.
 const LOCAL_BYTES: usize = 4096;
 
-/// Forces choices that are otherwise made from the formula, to compare them.
+/// Forces choices that are otherwise made from the formula, to compare them; see
+/// [`Cuda::with_tuning`](crate::Cuda::with_tuning).
+///
+/// ```
+/// use keops_cuda::Tuning;
+/// let free = Tuning::default();
+/// let narrow = Tuning { rows: Some(1), staged: Some(false), ..free };
+/// assert_eq!((free.rows, narrow.columns), (None, None));
+/// ```
 #[derive(Clone, Copy, PartialEq, Eq, Debug, Default, Hash)]
 pub struct Tuning {
     /// Rows of a thread.
