@@ -1,7 +1,7 @@
 #!/bin/sh
 # Fails where a public function, method, type, trait or macro has no code example in its documentation.
 #
-#   scripts/examples.sh               the crates that have them all
+#   scripts/examples.sh               all crates
 #   scripts/examples.sh keops-core    one crate
 #
 # Rustdoc's lint missing_doc_code_examples does not look at what a private module re-exports, and asks
@@ -12,7 +12,7 @@ if [ -n "${KEOPS_RUSTDOC:-}" ]; then RUSTC_BOOTSTRAP=1 exec "$KEOPS_RUSTDOC" "$@
 set -eu
 script="$(cd "$(dirname "$0")" && pwd)/$(basename "$0")"
 cd "$(dirname "$0")/.."
-[ $# -gt 0 ] || set -- keops-core keops-cpu keops-linalg keops
+[ $# -gt 0 ] || set -- keops-core keops-cpu keops-cuda keops-linalg keops-lddmm keops
 folder="${CARGO_TARGET_DIR:-$PWD/target}"
 for crate in "$@"; do
   KEOPS_RUSTDOC="${RUSTDOC:-rustdoc}" RUSTDOC="$script" \
