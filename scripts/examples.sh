@@ -16,7 +16,7 @@ cd "$(dirname "$0")/.."
 folder="${CARGO_TARGET_DIR:-$PWD/target}"
 for crate in "$@"; do
   KEOPS_RUSTDOC="${RUSTDOC:-rustdoc}" RUSTDOC="$script" \
-    cargo rustdoc --quiet --locked -p "$crate" --lib -- -Zunstable-options --output-format json
+    cargo rustdoc --quiet --locked --all-features -p "$crate" --lib -- -Zunstable-options --output-format json
   python3 - "$folder/doc/$(echo "$crate" | tr - _).json" <<'PYTHON'
 import json, sys
 
@@ -27,7 +27,8 @@ seen, shown, missing = set(), [], []
 def shows_code(docs):
     """Is there a block of Rust in it that is compiled?"""
     fences = [line.strip()[3:] for line in docs.split("\n") if line.strip().startswith("```")]
-    return any("ignore" not in info and "text" not in info for info in fences[::2])
+    compiled = {"", "rust", "should_panic"}
+    return any(compiled.issuperset(info.split(",")) for info in fences[::2])
 
 def walk(ids, path):
     for id in map(str, ids):

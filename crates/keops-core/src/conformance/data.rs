@@ -155,10 +155,29 @@ impl Argument {
         Some(a)
     }
     /// Its layout.
+    ///
+    /// ```
+    /// use keops_core::conformance::{Case, all_features};
+    /// let problem = Case { header: (3..19).collect(), instructions: vec![[5, 6, 7]] }.build()?;
+    /// for argument in &problem.arguments {
+    ///     let feature = format!("{:?} layout", argument.layout()).to_lowercase();
+    ///     assert!(problem.features.contains(&feature) && all_features().contains(&feature));
+    /// }
+    /// # Ok::<(), keops_core::error::InputError>(())
+    /// ```
     pub fn layout(&self) -> Layout {
         self.layout
     }
-    /// In its layout.
+    /// In its layout: the values of `plain`.
+    ///
+    /// ```
+    /// use keops_core::conformance::Case;
+    /// let problem = Case { header: (0..16).collect(), instructions: vec![[1, 2, 3]] }.build()?;
+    /// let argument = &problem.arguments[0];
+    /// assert_eq!(argument.view().unwrap().shape(), argument.plain.shape());
+    /// assert_eq!(argument.view().unwrap().dtype(), problem.spec.dtype);
+    /// # Ok::<(), keops_core::error::InputError>(())
+    /// ```
     pub fn view(&self) -> Option<ArgView<'_>> {
         Some(match &self.stored {
             Buffer::F16(a) => ArgView::F16(arrange(a, self.layout, &self.shape)),

@@ -33,7 +33,7 @@ mod tests;
 
 pub use case::{Case, Problem, all_features};
 pub use data::{Argument, Layout};
-pub use formula::Kind;
+
 pub use judge::{Judgement, RATIOS, judge};
 pub(crate) use planted::planted_composite;
 pub use planted::{Fault, Planted, ReductionFault, plant, plant_reduction, with_faulty_composite};
