@@ -162,24 +162,6 @@ fn for_reads(inst: &Inst, mut f: impl FnMut(VReg, bool)) {
     }
 }
 
-/// The register that an instruction assigns.
-fn assigned(inst: &Inst) -> Option<VReg> {
-    match inst {
-        Inst::Op { dst, .. }
-        | Inst::Const { dst, .. }
-        | Inst::ConstInt { dst, .. }
-        | Inst::Load { dst, .. }
-        | Inst::Gather { dst, .. }
-        | Inst::ColumnIndex { dst } => Some(*dst),
-        Inst::Store { .. }
-        | Inst::StoreMask { .. }
-        | Inst::WideAdd { .. }
-        | Inst::WideStore { .. }
-        | Inst::Begin { .. }
-        | Inst::End { .. } => None,
-    }
-}
-
 /// Bits of a constant of the compute type.
 fn real_bits(ty: Ty, value: f64) -> u64 {
     match ty {
@@ -199,7 +181,7 @@ fn int_bits(ty: Ty, value: i64) -> u64 {
 fn roles(code: &VCode, whole_chunks: bool) -> Vec<Role> {
     let mut roles = vec![Role::Unused; code.kinds.len()];
     for inst in &code.insts {
-        let Some(dst) = assigned(inst) else { continue };
+        let Some(dst) = inst.dst() else { continue };
         let role = match inst {
             Inst::Const { value, .. } => Role::Constant(real_bits(code.ty, *value)),
             Inst::ConstInt { value, .. } => Role::Constant(int_bits(code.ty, *value)),
@@ -264,7 +246,7 @@ fn lives(code: &VCode) -> Vec<Option<Life>> {
             life.end = life.end.max(end);
         };
         for_reads(inst, |reg, _| touch(reg));
-        if let Some(dst) = assigned(inst) {
+        if let Some(dst) = inst.dst() {
             touch(dst);
         }
         match inst {
