@@ -46,6 +46,7 @@
 mod bound;
 mod complex;
 mod construct;
+mod kept;
 mod methods;
 mod operators;
 mod reductions;
@@ -55,7 +56,7 @@ mod tests;
 
 pub use bound::{BoundArgs, BoundReduction, OpenArgs};
 pub use complex::{ComplexLazyTensor, ComplexOperand, IntoComplexArray};
-pub use construct::{IntoArray, Kept};
+pub use kept::{IntoArray, Kept};
 pub use operators::{LazyOperand, RealOperand};
 pub use reductions::Factor;
 

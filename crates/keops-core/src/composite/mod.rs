@@ -14,6 +14,8 @@ mod vector;
 use crate::error::DimError;
 use crate::graph::Ex;
 use hashbrown::HashMap;
+#[cfg(feature = "conformance")]
+use std::cell::Cell;
 use std::sync::LazyLock;
 
 /// A literal parameter of a composite.
@@ -131,6 +133,16 @@ pub static ALL: LazyLock<Vec<&'static CompositeDef>> = LazyLock::new(|| {
     families.iter().copied().flatten().collect()
 });
 
+/// From a name to a composite.
+#[cfg(feature = "conformance")]
+type LookUp = fn(&str) -> Option<&'static CompositeDef>;
+
+#[cfg(feature = "conformance")]
+thread_local! {
+    /// Looks up composites before the table does, on this thread: where a fault is planted.
+    pub(crate) static STAND_IN: Cell<Option<LookUp>> = const { Cell::new(None) };
+}
+
 /// The composite of that name.
 ///
 /// ```
@@ -140,8 +152,8 @@ pub static ALL: LazyLock<Vec<&'static CompositeDef>> = LazyLock::new(|| {
 /// ```
 pub fn by_name(name: &str) -> Option<&'static CompositeDef> {
     #[cfg(feature = "conformance")]
-    if let Some(faulty) = crate::conformance::planted_composite(name) {
-        return Some(faulty);
+    if let Some(stand_in) = STAND_IN.get().and_then(|look_up| look_up(name)) {
+        return Some(stand_in);
     }
     static BY_NAME: LazyLock<HashMap<&str, &CompositeDef>> =
         LazyLock::new(|| ALL.iter().map(|c| (c.name, *c)).collect());

@@ -4,8 +4,8 @@
 use super::case::Case;
 use super::cases;
 use super::formula::Pool;
-use super::properties::{bounded, data, duals};
 use super::strategies::formulas;
+use super::support::{bounded, data, duals, holds, rows};
 use crate::autodiff;
 use crate::data::Buffer;
 use crate::graph::{Builder, Category, Ex, Node, NodeId, Var};
@@ -15,30 +15,10 @@ use crate::print;
 use crate::ranges::{Pattern, Ranges};
 use crate::reduce::{Family, Order};
 use crate::spec::{Backend, CheckedArgs, ReduceSpec};
-use ndarray::{ArrayD, Axis as NdAxis};
+use ndarray::ArrayD;
 use proptest::prelude::*;
-use proptest::test_runner::FileFailurePersistence;
 use std::cell::Cell;
 use std::sync::Arc;
-
-/// Runs a law on random values.
-pub(super) fn holds<S: Strategy>(
-    count: u32,
-    strategy: S,
-    law: impl Fn(S::Value) -> Result<(), TestCaseError>,
-) {
-    let persistence = FileFailurePersistence::SourceParallel("proptest-regressions");
-    let config = ProptestConfig {
-        cases: count,
-        source_file: Some(file!()),
-        failure_persistence: Some(Box::new(persistence)),
-        ..ProptestConfig::default()
-    };
-    let mut runner = proptest::test_runner::TestRunner::new(config);
-    if let Err(e) = runner.run(&strategy, law) {
-        panic!("{e}");
-    }
-}
 
 /// The formula of a case, of at most `most` operations.
 fn formula<'g>(b: &'g Builder, case: &Case, most: usize) -> Ex<'g> {
@@ -206,19 +186,6 @@ fn interpreted(spec: &ReduceSpec, args: &CheckedArgs<'_>) -> Vec<Buffer> {
     let mut out = args.allocate(spec).unwrap();
     Interpreter::new().compile(spec).unwrap().run(args, &mut out).unwrap();
     out
-}
-/// Rows `order` of an array.
-pub(super) fn rows(buffer: &Buffer, order: &[usize]) -> Buffer {
-    fn select<T: Clone>(a: &ArrayD<T>, order: &[usize]) -> ArrayD<T> {
-        a.select(NdAxis(a.ndim() - 2), order)
-    }
-    match buffer {
-        Buffer::F16(a) => Buffer::F16(select(a, order)),
-        Buffer::BF16(a) => Buffer::BF16(select(a, order)),
-        Buffer::F32(a) => Buffer::F32(select(a, order)),
-        Buffer::F64(a) => Buffer::F64(select(a, order)),
-        Buffer::I64(a) => Buffer::I64(select(a, order)),
-    }
 }
 /// Does the formula of a case read the number of a row?
 fn numbered(spec: &ReduceSpec) -> bool {

@@ -27,6 +27,8 @@ mod planted;
 mod properties;
 mod random;
 pub mod strategies;
+#[cfg(test)]
+mod support;
 mod table;
 #[cfg(test)]
 mod tests;
@@ -35,7 +37,6 @@ pub use case::{Case, Problem, all_features};
 pub use data::{Argument, Layout};
 
 pub use judge::{Judgement, RATIOS, judge};
-pub(crate) use planted::planted_composite;
 pub use planted::{Fault, Planted, ReductionFault, plant, plant_reduction, with_faulty_composite};
 pub use random::Random;
 pub use table::{check_reductions, check_table};

@@ -2,7 +2,7 @@
 //! Everything here runs over the tables, so that a new entry is covered without a word.
 
 use super::random::Random;
-use crate::composite::{self, CompositeDef};
+use crate::composite::{self, CompositeDef, STAND_IN};
 use crate::error::CompileError;
 use crate::graph::{Ex, Graph, Node, NodeId};
 use crate::ops::{self, Code, OpDef, Value};
@@ -340,14 +340,16 @@ pub fn with_faulty_composite<R>(c: &'static CompositeDef, f: impl FnOnce() -> R)
     impl Drop for Restore {
         fn drop(&mut self) {
             COMPOSITE.set(None);
+            STAND_IN.set(None);
         }
     }
     let _restore = Restore;
     COMPOSITE.set(Some(c));
+    STAND_IN.set(Some(planted_composite));
     f()
 }
 /// The faulty copy of that name, if one is planted on this thread.
-pub(crate) fn planted_composite(name: &str) -> Option<&'static CompositeDef> {
+fn planted_composite(name: &str) -> Option<&'static CompositeDef> {
     let original = COMPOSITE.get().filter(|c| c.name == name)?;
     let build: composite::Build = |x, l| match COMPOSITE.take() {
         Some(c) => {

@@ -1,6 +1,6 @@
 //! Reductions with their arrays, not yet called; functions of symbolic variables.
 
-use super::construct::Stored;
+use super::kept::Stored;
 use super::term::{Bound, Location, Source, Walk};
 use super::{LazyTensor, located};
 use crate::data::{ArgView, Buffer, DType, Element};

@@ -1,6 +1,6 @@
 //! Complex symbolic matrices.
 
-use super::construct::Kept;
+use super::kept::Kept;
 use super::operators::{in_place, operator};
 use super::reductions::without_axis;
 use super::term::{Location, Rule};

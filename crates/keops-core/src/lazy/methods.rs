@@ -3,9 +3,9 @@
 use super::term::{Bound, Rule, Source, Term};
 use super::{LazyOperand, LazyTensor};
 use crate::composite::Literal;
-use crate::error::{DimError, InputError};
+use crate::error::InputError;
 use crate::genred::Place;
-use crate::graph::{Ex, Node};
+use crate::graph::Node;
 use ndarray::Slice;
 use std::panic::Location as Caller;
 
@@ -283,41 +283,6 @@ methods! {
     adjoint_operator(this, variable, u;) = "AdjointOperator"(this, variable, u)
         where x = [0.0, 0.0],
         Lazy::list(&[1.0, 2.0, 3.0, 4.0]).matvecmult(&x).adjoint_operator(&x, [1.0, 10.0]) => [31.0, 42.0];
-}
-
-/// Largest number of components that are taken one by one: in reverse order, or some of a complex
-/// entry.
-const APART: usize = 1 << 12;
-
-/// A range, as [`ndarray::s`] takes it, of groups of so many components.
-pub(super) fn slice<'b>(x: Ex<'b>, group: usize, range: Slice) -> Result<Ex<'b>, DimError> {
-    let d = x.dim() / group;
-    let from_end = |k: isize| if k < 0 { k.checked_add_unsigned(d) } else { Some(k) };
-    let within = |k: Option<isize>| k.and_then(|k| usize::try_from(k).ok()).filter(|k| *k <= d);
-    let (start, end) =
-        (within(from_end(range.start)), range.end.map_or(Some(d), |e| within(from_end(e))));
-    let step = range.step.unsigned_abs();
-    let (a, b) = match (start, end) {
-        (Some(a), Some(b)) if a < b && step > 0 => (a, b),
-        _ => {
-            let expected = format!("a range of at least one of the {d} components, with a step");
-            return Err(DimError::new("components", expected, format!("{range:?}")));
-        }
-    };
-    let len = (b - a).div_ceil(step);
-    if range.step == 1 || range.step > 0 && group == 1 {
-        return Ok(x.pick(group * a, step, group * len));
-    }
-    if len > APART {
-        let got = format!("{len} of {range:?}");
-        return Err(DimError::new("components", format!("at most {APART} in this order"), got));
-    }
-    let one = |k: usize| x.pick(group * k, 1, group);
-    let parts: Vec<_> = match range.step > 0 {
-        true => (a..b).step_by(step).map(one).collect(),
-        false => (a..b).rev().step_by(step).map(one).collect(),
-    };
-    Ok(Ex::concat(&parts))
 }
 
 impl<T, P: Place> LazyTensor<T, P> {

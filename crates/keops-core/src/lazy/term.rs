@@ -1,9 +1,8 @@
 //! What operators leave behind: a tree of operations, which becomes a graph where one is needed.
 //! Equal trees make equal formulas, so that a call whose tree was met before needs no graph.
 
-use super::construct::Stored;
+use super::kept::Stored;
 use super::located;
-use super::methods::slice;
 use crate::composite::{self, CompositeDef, Literal};
 use crate::error::{DimError, Error, InputError};
 use crate::graph::{Builder, Category, Ex, Graph, MAX_NODES, Node, NodeId, Var};
@@ -475,4 +474,39 @@ impl<'t> Walk<'t> {
         self.roots.hash(state);
         all
     }
+}
+
+/// Largest number of components that are taken one by one: in reverse order, or some of a complex
+/// entry.
+const APART: usize = 1 << 12;
+
+/// A range, as [`ndarray::s`] takes it, of groups of so many components.
+fn slice<'b>(x: Ex<'b>, group: usize, range: Slice) -> Result<Ex<'b>, DimError> {
+    let d = x.dim() / group;
+    let from_end = |k: isize| if k < 0 { k.checked_add_unsigned(d) } else { Some(k) };
+    let within = |k: Option<isize>| k.and_then(|k| usize::try_from(k).ok()).filter(|k| *k <= d);
+    let (start, end) =
+        (within(from_end(range.start)), range.end.map_or(Some(d), |e| within(from_end(e))));
+    let step = range.step.unsigned_abs();
+    let (a, b) = match (start, end) {
+        (Some(a), Some(b)) if a < b && step > 0 => (a, b),
+        _ => {
+            let expected = format!("a range of at least one of the {d} components, with a step");
+            return Err(DimError::new("components", expected, format!("{range:?}")));
+        }
+    };
+    let len = (b - a).div_ceil(step);
+    if range.step == 1 || range.step > 0 && group == 1 {
+        return Ok(x.pick(group * a, step, group * len));
+    }
+    if len > APART {
+        let got = format!("{len} of {range:?}");
+        return Err(DimError::new("components", format!("at most {APART} in this order"), got));
+    }
+    let one = |k: usize| x.pick(group * k, 1, group);
+    let parts: Vec<_> = match range.step > 0 {
+        true => (a..b).step_by(step).map(one).collect(),
+        false => (a..b).rev().step_by(step).map(one).collect(),
+    };
+    Ok(Ex::concat(&parts))
 }

@@ -40,7 +40,8 @@ mod trig;
 mod trig_large;
 
 pub use exp::{cosh, exp, exp_cheap, exp2, exp2_cheap, exp2_watched, expm1, sinh, tanh};
-pub use log::{log, log1p, log2, pow, powi, rsqrt};
+pub use log::{log, log1p, log2};
+pub use power::{pow, powi, rsqrt};
 pub use trig::{acos, asin, atan, atan2, cos, sin, tan};
 
 use crate::prim::Prim;
