@@ -327,6 +327,10 @@ fn samples(op: &OpDef, a: Approx) -> Vec<f64> {
         s.extend([f64::NEG_INFINITY, f64::INFINITY, f64::NAN]);
     } else {
         s.extend([a.low(), a.high()]);
+        // A power of a negative number is a number where the exponent is an integer, of a sign
+        // that depends on its parity.
+        let first = a.low().ceil();
+        s.extend([first, first + 1.0].iter().filter(|&&p| p < a.high()));
         if a.e > WIDE {
             // The extremum of a wide interval may be inside. The fractions have no common measure:
             // no period of an oscillating operation divides all of the steps.
