@@ -200,7 +200,11 @@ fn labels_and_bands() {
             assert_eq!(pairs(&Ranges::band(m, n, below, above).unwrap(), m, n), mask);
         }
     }
+    // What is too large is found before rows are walked through.
     assert!(Ranges::band(usize::MAX, usize::MAX, 1, 1).is_err());
+    let all = Ranges::band(usize::MAX, usize::MAX - 1, usize::MAX, usize::MAX).unwrap();
+    assert_eq!(all.pattern(Axis::J).blocks, [[0, usize::MAX]]);
+    assert_eq!(all.pattern(Axis::I).reduced, [[0, usize::MAX]]);
     assert_eq!(Ranges::band(9, 9, 9, 9).unwrap().pattern(Axis::J).blocks, [[0, 9]]);
 }
 

@@ -271,21 +271,23 @@ impl Ranges {
         above: usize,
     ) -> Result<Ranges, InputError> {
         let band = |kept: usize, reduced: usize, below: usize, above: usize| {
-            let mut p = Pattern::default();
-            for k in 0..kept.min(reduced.saturating_add(below)) {
-                let end = k.saturating_add(above).saturating_add(1).min(reduced);
-                let range = [k.saturating_sub(below), end];
-                // Rows that meet the same columns are one block.
-                if p.reduced.last() == Some(&range) {
-                    if let Some(block) = p.blocks.last_mut() {
-                        block[1] = k + 1;
-                    }
-                } else if p.blocks.len() == MAX_CLUSTERS {
-                    return fail(format!("a band of {kept} x {reduced} rows has too many blocks"));
-                } else {
-                    p.push([k, k + 1], [range])?;
-                }
+            let rows = kept.min(reduced.saturating_add(below));
+            // Rows that meet all columns are one block, any other row is one of its own.
+            let first = reduced.saturating_sub(above.saturating_add(1)).min(rows);
+            let whole = first..below.saturating_add(1).min(rows).max(first);
+            if rows - whole.len().saturating_sub(1) > MAX_CLUSTERS {
+                return fail(format!("a band of {kept} x {reduced} rows has too many blocks"));
             }
+            let mut p = Pattern::default();
+            let mut push = |rows: [usize; 2]| {
+                let end = rows[0].saturating_add(above).saturating_add(1).min(reduced);
+                p.push(rows, [[rows[0].saturating_sub(below), end]])
+            };
+            (0..whole.start).try_for_each(|k| push([k, k + 1]))?;
+            if !whole.is_empty() {
+                push([whole.start, whole.end])?;
+            }
+            (whole.end..rows).try_for_each(|k| push([k, k + 1]))?;
             Ok(p)
         };
         let over_j = band(rows_i, rows_j, below, above)?;
