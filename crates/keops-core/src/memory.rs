@@ -69,8 +69,16 @@ pub fn collected<T>(
 /// Appends one element, with room for twice as many where there is none left.
 ///
 /// # Errors
-/// [`OutOfMemory`]
-pub(crate) fn push<T>(v: &mut Vec<T>, item: T, what: &str) -> Result<(), OutOfMemory> {
+/// [`OutOfMemory`], with `what` in its text.
+///
+/// ```
+/// use keops_core::memory::push;
+/// let mut tiles = vec![];
+/// (0..100).try_for_each(|k| push(&mut tiles, k, "tiles"))?;
+/// assert_eq!(tiles.len(), 100);
+/// # Ok::<(), keops_core::error::OutOfMemory>(())
+/// ```
+pub fn push<T>(v: &mut Vec<T>, item: T, what: &str) -> Result<(), OutOfMemory> {
     if v.len() == v.capacity() {
         v.try_reserve(1).map_err(|_| refused::<T>(v.len().saturating_mul(2), what))?;
     }
@@ -81,8 +89,18 @@ pub(crate) fn push<T>(v: &mut Vec<T>, item: T, what: &str) -> Result<(), OutOfMe
 /// A row-major array of the same shape, entry by entry.
 ///
 /// # Errors
-/// [`OutOfMemory`]
-pub(crate) fn mapped<A: Copy, B>(
+/// [`OutOfMemory`], with `what` in its text.
+///
+/// ```
+/// use keops_core::memory::mapped;
+/// use ndarray::array;
+/// let half = array![[1.0f32, 2.0], [3.0, 4.0]].into_dyn();
+/// let wide = mapped(&half.t(), f64::from, "a copy in f64")?;
+/// assert_eq!(wide, array![[1.0, 3.0], [2.0, 4.0]].into_dyn());
+/// assert!(wide.is_standard_layout()); // whatever the layout was
+/// # Ok::<(), keops_core::error::OutOfMemory>(())
+/// ```
+pub fn mapped<A: Copy, B>(
     array: &ArrayViewD<'_, A>,
     f: impl FnMut(A) -> B,
     what: &str,

@@ -294,9 +294,9 @@ fn derivatives_of_overflowing_batches() {
         let g = Genred::<Reference>::new("x * y", XY, &SUM, Axis::J).expect("a formula");
         let g = g.at(device);
         for made in [
-            g.jvp("x").and_then(|g| Ok(g.run(&[&x, &y, &x].map(|a| f64::erase(a.view()))))),
-            g.vjp("x").and_then(|g| Ok(g.run(&[&x, &y, &e].map(|a| f64::erase(a.view()))))),
-            g.vjp("y").and_then(|g| Ok(g.run(&[&y, &y, &y].map(|a| f64::erase(a.view()))))),
+            g.jvp("x").map(|g| g.run(&[&x, &y, &x].map(|a| f64::erase(a.view())))),
+            g.vjp("x").map(|g| g.run(&[&x, &y, &e].map(|a| f64::erase(a.view())))),
+            g.vjp("y").map(|g| g.run(&[&y, &y, &y].map(|a| f64::erase(a.view())))),
         ] {
             let made = made.expect("differentiable");
             assert!(made.is_err(), "{name}: {made:?}");

@@ -12,9 +12,10 @@
 use crate::error::{Partial, SolveError};
 use crate::info::{Reason, SolveInfo, SolveOptions, SystemId, SystemInfo};
 use crate::lanczos::Lanczos;
-use crate::operator::LinearOperator;
+use crate::operator::{LinearOperator, VECTOR};
 use keops_core::data::DType;
-use keops_core::error::{Error, InputError};
+use keops_core::error::{Error, InputError, OutOfMemory};
+use keops_core::memory;
 use ndarray::Array3;
 
 /// The recurrence claims convergence a little below the tolerance: the residual that decides is
@@ -84,6 +85,9 @@ pub fn conjugate_gradients(
     Run::new(operator, b, guess, options)?.solve()
 }
 
+/// What is called so in errors where there is no memory for it.
+const SYSTEMS: &str = "the state of each system";
+
 /// Which system an element of a block vector belongs to.
 #[derive(Clone, Copy)]
 struct Layout {
@@ -116,11 +120,20 @@ impl Layout {
             }
         }
     }
-    fn dots(self, x: &[f64], y: &[f64]) -> Vec<f64> {
-        let mut sums = vec![0.0; self.systems()];
+    /// The dot products of each system.
+    fn dots(self, x: &[f64], y: &[f64]) -> Result<Vec<f64>, OutOfMemory> {
+        let mut sums = self.each_system(0.0)?;
         self.each(|s, k| sums[s] += x[k] * y[k]);
-        sums
+        Ok(sums)
     }
+    /// A value for each system.
+    fn each_system<T: Clone>(self, value: T) -> Result<Vec<T>, OutOfMemory> {
+        memory::filled(self.systems(), value, SYSTEMS)
+    }
+}
+
+fn copy(v: &[f64]) -> Result<Vec<f64>, OutOfMemory> {
+    memory::collected(v.iter().copied(), VECTOR)
 }
 
 #[derive(Clone, Copy, PartialEq)]
@@ -175,22 +188,22 @@ impl<'r> Run<'r> {
     ) -> Result<Run<'r>, Error> {
         let (batches, rows, dim) = b.dim();
         let layout = Layout { batches, rows, dim, independent: operator.columns_independent() };
-        let mut b: Vec<f64> = b.iter().copied().collect();
-        let mut x: Vec<f64> = guess.map_or(vec![0.0; b.len()], |g| g.iter().copied().collect());
-        let mut largest = vec![0.0f64; layout.systems()];
-        let mut finite = vec![true; layout.systems()];
+        let mut b = memory::collected(b.iter().copied(), VECTOR)?;
+        let mut x = match guess {
+            Some(g) => memory::collected(g.iter().copied(), VECTOR)?,
+            None => memory::filled(b.len(), 0.0, VECTOR)?,
+        };
+        let mut largest = layout.each_system(0.0f64)?;
+        let mut finite = layout.each_system(true)?;
         layout.each(|s, k| {
             largest[s] = largest[s].max(b[k].abs());
             finite[s] &= b[k].is_finite() && x[k].is_finite();
         });
-        let scale: Vec<f64> = largest
-            .iter()
-            .zip(&finite)
-            .map(|(&m, &finite)| match finite && m > 0.0 {
-                true => 2f64.powi((m.log2().floor() as i32).max(-1000)),
-                false => 1.0,
-            })
-            .collect();
+        let power = |(&m, &finite): (&f64, &bool)| match finite && m > 0.0 {
+            true => 2f64.powi((m.log2().floor() as i32).max(-1000)),
+            false => 1.0,
+        };
+        let scale = memory::collected(largest.iter().zip(&finite).map(power), SYSTEMS)?;
         // Systems that are not finite or zero take no part: their elements are zeros.
         layout.each(|s, k| {
             if finite[s] && largest[s] > 0.0 {
@@ -200,7 +213,7 @@ impl<'r> Run<'r> {
                 (b[k], x[k]) = (0.0, 0.0);
             }
         });
-        let norms = layout.dots(&b, &b);
+        let norms = layout.dots(&b, &b)?;
         let system = |s: usize| System {
             phase: match (finite[s], largest[s] > 0.0) {
                 (false, _) => Phase::Ended(Reason::NotFinite),
@@ -222,8 +235,8 @@ impl<'r> Run<'r> {
             layout,
             limit: options.max_iterations.unwrap_or(unknowns.saturating_mul(10)),
             products: 0,
-            systems: (0..layout.systems()).map(system).collect(),
-            r: b.clone(),
+            systems: memory::collected((0..layout.systems()).map(system), SYSTEMS)?,
+            r: copy(&b)?,
             p: vec![],
             kept: vec![],
             b,
@@ -231,13 +244,13 @@ impl<'r> Run<'r> {
         };
         if guess.is_some() && run.any(Phase::Active) {
             run.r = run.true_residual()?;
-            let rr = layout.dots(&run.r, &run.r);
+            let rr = layout.dots(&run.r, &run.r)?;
             for (system, rr) in run.systems.iter_mut().zip(rr) {
                 system.rr = rr;
             }
             run.judge(0);
         }
-        run.p = run.r.iter().map(|&v| run.rounded(v)).collect();
+        run.p = memory::collected(run.r.iter().map(|&v| run.rounded(v)), VECTOR)?;
         run.silence();
         Ok(run)
     }
@@ -255,22 +268,34 @@ impl<'r> Run<'r> {
     fn epsilon(&self) -> f64 {
         if self.operator.precision() == DType::F64 { f64::EPSILON } else { f64::from(f32::EPSILON) }
     }
-    /// `(K + αI) v`
-    fn product(&mut self, v: &[f64]) -> Result<Vec<f64>, Error> {
+    /// `(K + αI) v`, without a copy of `v`.
+    fn product(&mut self, v: &mut Vec<f64>) -> Result<Vec<f64>, Error> {
         self.products += 1;
         let Layout { batches, rows, dim, .. } = self.layout;
-        let v = match Array3::from_shape_vec((batches, rows, dim), v.to_vec()) {
-            Ok(v) => v,
+        let shape = (batches, rows, dim);
+        let block = match Array3::from_shape_vec(shape, std::mem::take(v)) {
+            Ok(block) => block,
             Err(_) => unreachable!("block vectors have the size of the right-hand side"),
         };
-        let product = self.operator.apply(&v)?;
-        Ok(product.iter().zip(&v).map(|(q, v)| q + self.options.ridge * v).collect())
+        let product = self.operator.apply(&block);
+        *v = block.into_raw_vec_and_offset().0;
+        let product = product?;
+        if product.dim() != shape {
+            let (name, expected) = ("product of the operator".into(), format!("shape {shape:?}"));
+            let got = product.shape().to_vec();
+            return Err(InputError::Shape { name, expected, got }.into());
+        }
+        let ridge = self.options.ridge;
+        let sums = product.iter().zip(&*v).map(|(q, v)| q + ridge * v);
+        Ok(memory::collected(sums, VECTOR)?)
     }
     fn true_residual(&mut self) -> Result<Vec<f64>, Error> {
-        let x = std::mem::take(&mut self.x);
-        let product = self.product(&x);
+        let mut x = std::mem::take(&mut self.x);
+        let product = self.product(&mut x);
         self.x = x;
-        Ok(self.b.iter().zip(product?).map(|(b, q)| b - q).collect())
+        let mut q = product?;
+        q.iter_mut().zip(&self.b).for_each(|(q, b)| *q = b - *q);
+        Ok(q)
     }
     /// After a change of residuals: ends or claims active systems.
     fn judge(&mut self, iteration: usize) {
@@ -312,27 +337,27 @@ impl<'r> Run<'r> {
                 self.verify()?;
                 break;
             }
-            let p = std::mem::take(&mut self.p);
-            let q = self.product(&p)?;
-            let steps = self.steps(&p, &q);
+            let mut p = std::mem::take(&mut self.p);
+            let q = self.product(&mut p)?;
+            let steps = self.steps(&p, &q)?;
             if iteration == 0 && self.options.check_symmetry {
-                first = Some(p.clone());
+                first = Some(copy(&p)?);
             } else if let Some(before) = first.take()
-                && self.alarm(&before, &p, &q)
+                && self.alarm(&before, &p, &q)?
             {
                 self.end_asymmetric(|phase| phase == Phase::Active)?;
             }
-            self.advance(iteration + 1, p, &q, &steps);
+            self.advance(iteration + 1, p, &q, &steps)?;
         }
         self.finish()
     }
 
     /// Step lengths; 0 for systems that end here or are not active.
-    fn steps(&mut self, p: &[f64], q: &[f64]) -> Vec<f64> {
+    fn steps(&mut self, p: &[f64], q: &[f64]) -> Result<Vec<f64>, OutOfMemory> {
         let layout = self.layout;
-        let (pp, pq, qq) = (layout.dots(p, p), layout.dots(p, q), layout.dots(q, q));
+        let (pp, pq, qq) = (layout.dots(p, p)?, layout.dots(p, q)?, layout.dots(q, q)?);
         let noise = NOISE * self.epsilon();
-        let mut steps = vec![0.0; self.systems.len()];
+        let mut steps = layout.each_system(0.0)?;
         for (k, s) in self.systems.iter_mut().enumerate() {
             if s.phase != Phase::Active {
                 continue;
@@ -354,11 +379,17 @@ impl<'r> Run<'r> {
                 s.phase = Phase::Claimed { otherwise: Some(Reason::Stagnated) };
             }
         }
-        steps
+        Ok(steps)
     }
 
     /// Moves along the directions and finds the next ones.
-    fn advance(&mut self, iteration: usize, mut p: Vec<f64>, q: &[f64], steps: &[f64]) {
+    fn advance(
+        &mut self,
+        iteration: usize,
+        mut p: Vec<f64>,
+        q: &[f64],
+        steps: &[f64],
+    ) -> Result<(), OutOfMemory> {
         let layout = self.layout;
         let (x, r) = (&mut self.x, &mut self.r);
         layout.each(|s, k| {
@@ -367,8 +398,8 @@ impl<'r> Run<'r> {
                 r[k] -= steps[s] * q[k];
             }
         });
-        let rr = layout.dots(&self.r, &self.r);
-        let mut ratio = vec![0.0; self.systems.len()];
+        let rr = layout.dots(&self.r, &self.r)?;
+        let mut ratio = layout.each_system(0.0)?;
         for (k, s) in self.systems.iter_mut().enumerate() {
             if s.phase == Phase::Active {
                 ratio[k] = rr[k] / s.rr;
@@ -380,6 +411,7 @@ impl<'r> Run<'r> {
         layout.each(|s, k| p[k] = self.rounded(self.r[k] + ratio[s] * p[k]));
         self.p = p;
         self.silence();
+        Ok(())
     }
 
     /// Recomputes the residuals of systems that claim convergence.
@@ -393,9 +425,8 @@ impl<'r> Run<'r> {
         });
         self.x = x;
         let r = self.true_residual()?;
-        let rr = layout.dots(&r, &r);
-        let mut restart = vec![false; self.systems.len()];
-        let mut restore = restart.clone();
+        let rr = layout.dots(&r, &r)?;
+        let (mut restart, mut restore) = (layout.each_system(false)?, layout.each_system(false)?);
         for (k, s) in self.systems.iter_mut().enumerate() {
             let Phase::Claimed { otherwise } = s.phase else { continue };
             let residual = rr[k].sqrt() / s.norm;
@@ -423,7 +454,7 @@ impl<'r> Run<'r> {
             };
         }
         if restart.contains(&true) && self.kept.is_empty() {
-            self.kept = self.x.clone();
+            self.kept = copy(&self.x)?;
         }
         let Run { x, r: residual, kept, p, .. } = self;
         layout.each(|s, k| {
@@ -433,37 +464,42 @@ impl<'r> Run<'r> {
                 x[k] = kept[k];
             }
         });
-        let p = std::mem::take(&mut self.p);
-        self.p = p.into_iter().map(|v| self.rounded(v)).collect();
+        let mut p = std::mem::take(&mut self.p);
+        p.iter_mut().for_each(|v| *v = self.rounded(*v));
+        self.p = p;
         self.silence();
         Ok(())
     }
     /// In exact arithmetic directions are conjugate to the one before, `<p_0, K p_1> = 0`,
     /// whatever the operator is, as long as it is symmetric. Costs no product.
-    fn alarm(&self, before: &[f64], p: &[f64], q: &[f64]) -> bool {
+    fn alarm(&self, before: &[f64], p: &[f64], q: &[f64]) -> Result<bool, OutOfMemory> {
         let layout = self.layout;
         let (cross, pp, qq) =
-            (layout.dots(before, q), layout.dots(before, before), layout.dots(q, q));
+            (layout.dots(before, q)?, layout.dots(before, before)?, layout.dots(q, q)?);
         let bound = self.epsilon().sqrt();
-        let active = layout.dots(p, p);
-        (0..self.systems.len())
-            .any(|s| active[s] > 0.0 && cross[s].abs() > bound * (pp[s] * qq[s]).sqrt())
+        let active = layout.dots(p, p)?;
+        Ok((0..self.systems.len())
+            .any(|s| active[s] > 0.0 && cross[s].abs() > bound * (pp[s] * qq[s]).sqrt()))
     }
     /// Compares `<u, Kv>` with `<Ku, v>` for random u, v; systems that differ by more than
     /// rounding end, if their phase is among those meant.
     fn end_asymmetric(&mut self, meant: impl Fn(Phase) -> bool) -> Result<(), Error> {
         let layout = self.layout;
         let mut random = SplitMix(0);
-        let mut draw = || (0..self.b.len()).map(|_| self.rounded(0.5 + random.next())).collect();
-        let (u, v): (Vec<f64>, Vec<f64>) = (draw(), draw());
-        let (ku, kv) = (self.product(&u)?, self.product(&v)?);
-        let (left, right) = (layout.dots(&u, &kv), layout.dots(&ku, &v));
-        let norm = |x: &[f64]| layout.dots(x, x).into_iter().map(f64::sqrt).collect::<Vec<_>>();
-        let (u, v, ku, kv) = (norm(&u), norm(&v), norm(&ku), norm(&kv));
+        let mut draw = || {
+            let all = (0..self.b.len()).map(|_| self.rounded(0.5 + random.next()));
+            memory::collected(all, VECTOR)
+        };
+        let (mut u, mut v) = (draw()?, draw()?);
+        let (ku, kv) = (self.product(&mut u)?, self.product(&mut v)?);
+        let (left, right) = (layout.dots(&u, &kv)?, layout.dots(&ku, &v)?);
+        let squares = |x: &[f64]| layout.dots(x, x);
+        let (u, v, ku, kv) = (squares(&u)?, squares(&v)?, squares(&ku)?, squares(&kv)?);
         // Between the rounding of long sums and any asymmetry that would disturb the iteration.
         let bound = self.epsilon().powf(2.0 / 3.0);
         for (k, s) in self.systems.iter_mut().enumerate() {
-            let asymmetry = (left[k] - right[k]).abs() / (u[k] * kv[k] + ku[k] * v[k]);
+            let scale = u[k].sqrt() * kv[k].sqrt() + ku[k].sqrt() * v[k].sqrt();
+            let asymmetry = (left[k] - right[k]).abs() / scale;
             if meant(s.phase) && asymmetry > bound {
                 s.phase = Phase::Ended(Reason::NotSymmetric { asymmetry });
             }
@@ -480,7 +516,7 @@ impl<'r> Run<'r> {
         let open = |s: &System| s.residual.is_none() && s.phase != Phase::Ended(Reason::NotFinite);
         if self.systems.iter().any(open) {
             let r = self.true_residual()?;
-            let rr = self.layout.dots(&r, &r);
+            let rr = self.layout.dots(&r, &r)?;
             for (s, rr) in self.systems.iter_mut().zip(rr).filter(|(s, _)| open(s)) {
                 s.residual = Some(rr.sqrt() / s.norm);
             }
@@ -496,7 +532,8 @@ impl<'r> Run<'r> {
                 _ => unreachable!("all systems have ended"),
             },
         };
-        let systems: Vec<_> = self.systems.iter().enumerate().map(report).collect();
+        let systems = memory::collected(self.systems.iter().enumerate().map(report), SYSTEMS);
+        let systems = systems.map_err(Error::from)?;
         let iterations = systems.iter().map(|s| s.iterations).max().unwrap_or(0);
         let info = SolveInfo { iterations, products: self.products, systems };
         let mut x = self.x;

@@ -1,7 +1,7 @@
 //! Errors of operators and solvers.
 
 use crate::info::{SolveInfo, SystemId};
-use keops_core::error::{Error, GradError, InputError};
+use keops_core::error::{Error, GradError, InputError, OutOfMemory};
 use ndarray::ArrayD;
 
 /// A reduction cannot be seen as a matrix.
@@ -251,6 +251,11 @@ impl SolveError {
     }
 }
 
+impl From<OutOfMemory> for SolveError {
+    fn from(e: OutOfMemory) -> SolveError {
+        SolveError::Core(e.into())
+    }
+}
 impl From<InputError> for SolveError {
     fn from(e: InputError) -> SolveError {
         SolveError::Core(e.into())

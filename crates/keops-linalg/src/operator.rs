@@ -5,11 +5,11 @@ use crate::info::SolveOptions;
 use crate::linear::Linear;
 use crate::solve::{self, Solution};
 use keops_core::data::{ArgView, Buffer, DType, Element};
-use keops_core::error::{Error, GradError, InputError, RunError};
+use keops_core::error::{Error, GradError, InputError, OutOfMemory, RunError};
 use keops_core::genred::{AsArg, Genred, IntoArgs, Place, Reference};
 use keops_core::graph::Category;
-use keops_core::with_view;
-use ndarray::{Array3, ArrayD, IxDyn};
+use keops_core::{memory, with_view};
+use ndarray::{Array3, ArrayD, ArrayView0, ArrayViewD, IxDyn, aview0};
 use std::sync::Arc;
 
 /// A linear map of block vectors, of shape `(batches, rows, components)`, as solvers see it.
@@ -98,12 +98,14 @@ enum Held<'a> {
 
 impl<'a> Held<'a> {
     /// f16 and bf16 are widened, so that vectors keep the precision of the arithmetic.
-    fn new(arg: ArgView<'a>) -> Held<'a> {
-        match &arg {
-            ArgView::F16(v) => Held::Wide(Arc::new(Buffer::F32(v.mapv(|e| e.to_f32())))),
-            ArgView::BF16(v) => Held::Wide(Arc::new(Buffer::F32(v.mapv(|e| e.to_f32())))),
-            _ => Held::Given(arg),
-        }
+    fn new(arg: ArgView<'a>) -> Result<Held<'a>, OutOfMemory> {
+        let what = "an argument in the compute type";
+        let wide = match &arg {
+            ArgView::F16(v) => memory::mapped(v, |e| e.to_f32(), what)?,
+            ArgView::BF16(v) => memory::mapped(v, |e| e.to_f32(), what)?,
+            _ => return Ok(Held::Given(arg)),
+        };
+        Ok(Held::Wide(Arc::new(Buffer::F32(wide))))
     }
     fn view(&self) -> ArgView<'_> {
         match self {
@@ -113,10 +115,21 @@ impl<'a> Held<'a> {
     }
 }
 
-/// The values of an argument, in f64.
-pub(crate) fn to_f64(arg: &ArgView<'_>) -> ArrayD<f64> {
-    with_view!(arg, v => v.mapv(|e| e.to_f64()))
+/// The values of an argument in f64, row-major and broadcast to `shape`; `None` if they do not fit
+/// it.
+pub(crate) fn wide(
+    arg: &ArgView<'_>,
+    shape: &[usize],
+    what: &str,
+) -> Result<Option<ArrayD<f64>>, OutOfMemory> {
+    with_view!(arg, v => {
+        let all = v.broadcast(IxDyn(shape));
+        all.map(|all| memory::mapped(&all, |e| e.to_f64(), what)).transpose()
+    })
 }
+
+/// Zeros of both compute types: an array of zeros is one of them, broadcast.
+const ZEROS: (ArrayView0<'static, f32>, ArrayView0<'static, f64>) = (aview0(&0.0), aview0(&0.0));
 
 /// Batch shapes broadcast from the right; `None` where they disagree.
 pub(crate) fn broadcast(a: &[usize], b: &[usize]) -> Option<Vec<usize>> {
@@ -235,7 +248,8 @@ impl<'a, P: Place> KernelOperator<'a, P> {
             }
             .into());
         };
-        let args: Vec<_> = args.into_iter().map(Held::new).collect();
+        let args =
+            args.into_iter().map(Held::new).collect::<Result<_, _>>().map_err(Error::from)?;
         let dtype = dtype.compute();
         let mut operator = KernelOperator {
             sum: sum.clone(),
@@ -247,8 +261,9 @@ impl<'a, P: Place> KernelOperator<'a, P> {
             columns,
             batch: vec![],
         };
-        let vector = operator.zeros(&[columns, operator.linear.dims[0]])?;
-        let sizes = sum.computation().sizes(&operator.arguments(&vector))?;
+        let (zeros, shape) = (ZEROS, [columns, operator.linear.dims[0]]);
+        let sizes =
+            sum.computation().sizes(&operator.arguments(operator.zeros(&zeros, &shape)?))?;
         operator.rows = match operator.linear.category {
             Category::I => sizes.rows_j,
             _ => sizes.rows_i,
@@ -426,7 +441,8 @@ impl<'a, P: Place> KernelOperator<'a, P> {
     pub fn apply<V: AsArg + ?Sized>(&self, v: &V) -> Result<ArrayD<V::Elem>, Error> {
         let arg = v.as_arg();
         self.full_batch(arg.shape())?;
-        Ok(V::Elem::take(self.product(&self.vector(&to_f64(&arg)))?)?)
+        let vector = with_view!(&arg, v => self.vector(v))?;
+        Ok(V::Elem::take(self.product(&vector)?)?)
     }
 
     /// Solves `(K + αI) a = b` by conjugate gradients, for a symmetric positive definite `K + αI`
@@ -504,20 +520,29 @@ impl<'a, P: Place> KernelOperator<'a, P> {
         Over { operator: self, batch }
     }
     /// Arguments of the sum, with a value of the variable.
-    pub(crate) fn arguments<'s>(&'s self, vector: &'s Buffer) -> Vec<ArgView<'s>> {
+    pub(crate) fn arguments<'s>(&'s self, vector: ArgView<'s>) -> Vec<ArgView<'s>> {
         let mut all: Vec<_> = self.args.iter().map(Held::view).collect();
-        all.insert(self.linear.slot, values(vector));
+        all.insert(self.linear.slot, vector);
         all
     }
     /// A vector in the type of the operator.
-    pub(crate) fn vector(&self, v: &ArrayD<f64>) -> Buffer {
-        match self.dtype {
-            DType::F64 => Buffer::F64(v.as_standard_layout().into_owned()),
-            _ => Buffer::F32(v.as_standard_layout().mapv(|e| e as f32)),
-        }
+    pub(crate) fn vector<T: Element>(&self, v: &ArrayViewD<'_, T>) -> Result<Buffer, OutOfMemory> {
+        Ok(match self.dtype {
+            DType::F64 => Buffer::F64(memory::mapped(v, |e| e.to_f64(), VECTOR)?),
+            _ => Buffer::F32(memory::mapped(v, |e| e.to_f64() as f32, VECTOR)?),
+        })
     }
-    fn zeros(&self, shape: &[usize]) -> Result<Buffer, InputError> {
-        Buffer::zeros(Some(self.dtype), shape).ok_or_else(|| InputError::TooLarge {
+    /// A value of the variable, all zeros.
+    fn zeros<'z>(
+        &self,
+        (single, double): &'z (ArrayView0<'_, f32>, ArrayView0<'_, f64>),
+        shape: &[usize],
+    ) -> Result<ArgView<'z>, InputError> {
+        let zeros = match self.dtype {
+            DType::F64 => double.broadcast(IxDyn(shape)).map(ArgView::F64),
+            _ => single.broadcast(IxDyn(shape)).map(ArgView::F32),
+        };
+        zeros.ok_or_else(|| InputError::TooLarge {
             what: format!("`{}`", self.linear.variable),
             detail: format!("{shape:?}"),
         })
@@ -525,17 +550,20 @@ impl<'a, P: Place> KernelOperator<'a, P> {
     /// The product with a vector that fits.
     fn product(&self, v: &Buffer) -> Result<Buffer, Error> {
         let made = match &self.adjoint {
-            None => self.sum.run(&self.arguments(v))?,
+            None => self.sum.run(&self.arguments(values(v)))?,
             Some(adjoint) => {
                 // The gradient has the batch shape of the variable, the cotangent that of the sum.
-                let own = v.shape().len() - 2;
+                let (own, zeros) = (v.shape().len() - 2, ZEROS);
                 let full = broadcast(&self.batch, &v.shape()[..own]).unwrap_or_default();
-                let zero =
-                    self.zeros(&[&full[..], &[self.columns, self.linear.dims[0]]].concat())?;
-                let wide = [&full[..], &v.shape()[own..]].concat();
-                let cotangent = spread(v, &wide);
-                let mut args = self.arguments(&zero);
-                args.push(values(&cotangent));
+                let shape = [&full[..], &[self.columns, self.linear.dims[0]]].concat();
+                let wide = IxDyn(&[&full[..], &v.shape()[own..]].concat());
+                let cotangent = match v {
+                    Buffer::F32(v) => v.broadcast(wide).map(ArgView::F32),
+                    Buffer::F64(v) => v.broadcast(wide).map(ArgView::F64),
+                    _ => unreachable!("compute types are f32 and f64"),
+                };
+                let mut args = self.arguments(self.zeros(&zeros, &shape)?);
+                args.extend(cotangent); // batch shapes are checked: there is one
                 adjoint.run(&args)?
             }
         };
@@ -546,24 +574,13 @@ impl<'a, P: Place> KernelOperator<'a, P> {
     }
 }
 
-fn values(buffer: &Buffer) -> ArgView<'_> {
+/// What vectors are called where there is no memory for them.
+pub(crate) const VECTOR: &str = "a vector";
+
+pub(crate) fn values(buffer: &Buffer) -> ArgView<'_> {
     match buffer.view() {
         Some(v) => v,
         None => unreachable!("vectors are values"),
-    }
-}
-/// A row-major copy, broadcast to `shape`.
-fn spread(v: &Buffer, shape: &[usize]) -> Buffer {
-    fn wide<T: Clone>(v: &ArrayD<T>, shape: &[usize]) -> ArrayD<T> {
-        match v.broadcast(IxDyn(shape)) {
-            Some(w) => w.as_standard_layout().into_owned(),
-            None => unreachable!("batch shapes are checked"),
-        }
-    }
-    match v {
-        Buffer::F32(v) => Buffer::F32(wide(v, shape)),
-        Buffer::F64(v) => Buffer::F64(wide(v, shape)),
-        _ => unreachable!("compute types are f32 and f64"),
     }
 }
 
@@ -590,7 +607,7 @@ impl<P: Place> LinearOperator for Over<'_, '_, P> {
         let shape = [&self.batch[..], &self.domain()].concat();
         let mut vector = Buffer::zeros(Some(self.operator.dtype), &shape).ok_or_else(|| {
             let bytes = shape.iter().fold(8usize, |a, &b| a.saturating_mul(b));
-            RunError::OutOfMemory { what: "a vector".into(), bytes }
+            RunError::OutOfMemory { what: VECTOR.into(), bytes }
         })?;
         match &mut vector {
             Buffer::F32(a) => a.iter_mut().zip(v).for_each(|(o, e)| *o = *e as f32),

@@ -4,14 +4,15 @@ use crate::cg::conjugate_gradients;
 use crate::error::{OperatorError, SolveError};
 use crate::info::{SolveInfo, SolveOptions};
 use crate::linear::Linear;
-use crate::operator::{KernelOperator, to_f64};
-use keops_core::data::{ArgView, Buffer, Element};
-use keops_core::error::{Error, InputError};
+use crate::operator::{KernelOperator, VECTOR, values, wide};
+use keops_core::data::{ArgView, Buffer, DType, Element};
+use keops_core::error::{Error, InputError, OutOfMemory};
 use keops_core::genred::{AsArg, Genred, IntoArgs, Place, Reference};
 use keops_core::outer::Formula;
 use keops_core::reduce::SUM;
 use keops_core::spec::Axis;
-use ndarray::{Array3, ArrayD, Axis as NdAxis, IxDyn};
+use keops_core::{memory, with_view};
+use ndarray::{Array3, ArrayD, Axis as NdAxis, Dimension, IxDyn};
 
 /// The solution of linear systems.
 ///
@@ -294,23 +295,27 @@ impl<P: Place> KernelSolve<P> {
         // Unknown names are found before the work begins.
         let gradient = self.sum.vjp_of(&others)?;
         let (lambda, info) = block(&operator, &cotangent, None, options)?;
-        let a = to_f64(&solution);
-        let ridge = -lambda.iter().zip(&a).map(|(l, a)| l * a).sum::<f64>();
+        let products = |l: &ArrayD<f64>| -> f64 {
+            with_view!(&solution, a => l.iter().zip(a).map(|(l, a)| l * a.to_f64()).sum())
+        };
+        let ridge = -products(&lambda);
         let mut made = vec![];
         if !others.is_empty() {
-            let (a, weight) = (operator.vector(&a), operator.vector(&-&lambda));
-            let mut args = operator.arguments(&a);
-            args.extend(weight.view());
+            let a = with_view!(&solution, a => operator.vector(a)).map_err(Error::from)?;
+            let minus = memory::mapped(&lambda.view(), |l| -l, VECTOR).map_err(Error::from)?;
+            let weight = operator.vector(&minus.view()).map_err(Error::from)?;
+            let mut args = operator.arguments(values(&a));
+            args.push(values(&weight));
             made = gradient.run(&args).map_err(SolveError::Core)?;
         }
         let mut made = made.into_iter();
-        let rhs = |lambda: &ArrayD<f64>| Buffer::F64(sum_to(lambda.clone(), b.shape()));
+        let rhs = || sum_to(&lambda, b.shape()).map(Buffer::F64);
         let arguments = wrt
             .iter()
             .filter_map(
-                |&n| if n == self.linear.variable { Some(rhs(&lambda)) } else { made.next() },
+                |&n| if n == self.linear.variable { Some(rhs()) } else { made.next().map(Ok) },
             )
-            .map(A::Elem::take)
+            .map(|made| A::Elem::take(made?))
             .collect::<Result<_, _>>()
             .map_err(Error::from)?;
         Ok(SolveGradient { arguments, ridge, info })
@@ -356,18 +361,17 @@ pub(crate) fn block<P: Place>(
         let (what, detail) = ("the solution".into(), format!("{full:?}"));
         return Err(InputError::TooLarge { what, detail }.into());
     };
-    let wide = |name: &str, arg: &ArgView<'_>| {
-        let values = to_f64(arg);
-        let spread = values.broadcast(IxDyn(&full)).map(|v| v.as_standard_layout().into_owned());
-        let block = spread.and_then(|v| v.into_shape_with_order((count, rows, row_dim)).ok());
-        block.ok_or_else(|| InputError::Shape {
+    let copy = |name: &str, arg: &ArgView<'_>| -> Result<Array3<f64>, Error> {
+        let block = wide(arg, &full, name)?;
+        let block = block.and_then(|v| v.into_shape_with_order((count, rows, row_dim)).ok());
+        Ok(block.ok_or_else(|| InputError::Shape {
             name: name.into(),
             expected: format!("shape {full:?} of the solution"),
             got: arg.shape().to_vec(),
-        })
+        })?)
     };
-    let b = wide("the right-hand side", b)?;
-    let guess = guess.map(|g| wide("the first guess", g)).transpose()?;
+    let b = copy("the right-hand side", b)?;
+    let guess = guess.map(|g| copy("the first guess", g)).transpose()?;
     let back = |x: ArrayD<f64>| match x.into_shape_with_order(IxDyn(&full)) {
         Ok(x) => x,
         Err(_) => unreachable!("the solution has the size of the right-hand side"),
@@ -385,14 +389,23 @@ pub(crate) fn block<P: Place>(
 }
 
 /// Sums over the batch axes along which `shape` was broadcast.
-fn sum_to(mut v: ArrayD<f64>, shape: &[usize]) -> ArrayD<f64> {
-    while v.ndim() > shape.len() {
-        v = v.sum_axis(NdAxis(0));
-    }
-    for (k, &extent) in shape.iter().enumerate() {
-        if extent != v.shape()[k] {
-            v = v.sum_axis(NdAxis(k)).insert_axis(NdAxis(k));
+fn sum_to(v: &ArrayD<f64>, shape: &[usize]) -> Result<ArrayD<f64>, OutOfMemory> {
+    let mut sums = match Buffer::zeros(Some(DType::F64), shape) {
+        Some(Buffer::F64(sums)) => sums,
+        _ => return Err(memory::refused::<f64>(v.len(), VECTOR)),
+    };
+    let batch = v.shape().len() - 2;
+    let more = v.ndim() - shape.len();
+    for index in ndarray::indices(&v.shape()[..batch]) {
+        let (mut from, mut to) = (v.view(), sums.view_mut());
+        for (k, &at) in index.slice().iter().enumerate() {
+            from.index_axis_inplace(NdAxis(0), at);
+            if k >= more {
+                let shared = to.shape()[0] == 1;
+                to.index_axis_inplace(NdAxis(0), if shared { 0 } else { at });
+            }
         }
+        to += &from;
     }
-    v
+    Ok(sums)
 }

@@ -1,0 +1,151 @@
+//! Memory that operators and solvers cannot have is an error, wherever the amount grows with the
+//! data: see the test of that name of keops-cpu.
+
+#[path = "../../../tests/support/refusing.rs"]
+mod refusing;
+
+use keops_core::data::{DType, Element};
+use keops_core::error::Error;
+use keops_core::genred::{Genred, Place};
+use keops_core::ranges::Ranges;
+use keops_core::reduce::SUM;
+use keops_core::spec::{Axis, Device};
+use keops_cpu::Cpu;
+use keops_linalg::{
+    KernelOperator, KernelSolve, LinearOperator, OperatorError, SolveError, SolveOptions,
+    conjugate_gradients,
+};
+use ndarray::{Array2, Array3};
+use refusing::refuse_each;
+
+/// A place to run at.
+#[derive(Clone)]
+struct At(Device);
+impl Place for At {
+    fn device(&self, _: u64) -> Device {
+        self.0.clone()
+    }
+}
+impl Default for At {
+    fn default() -> At {
+        At(Device::new(Cpu::new()))
+    }
+}
+
+/// Rows: vectors of f32 and of f64 are large.
+const ROWS: usize = 300_000;
+
+/// Pairs of points at distance 1: iterations end soon.
+fn points<T: Element>(n: usize) -> Array2<T> {
+    Array2::from_shape_fn((n, 1), |(k, _)| T::of_f64((k % 2) as f64))
+}
+/// Ones and twos.
+fn numbers<T: Element>(n: usize) -> Array2<T> {
+    Array2::from_shape_fn((n, 1), |(k, _)| T::of_f64((1 + k % 2) as f64))
+}
+
+/// A Gaussian kernel of pairs of rows.
+fn pairs() -> Genred<At> {
+    let aliases = ["x = Vi(1)", "y = Vj(1)", "b = Vj(1)"];
+    let labels: Vec<usize> = (0..ROWS).map(|k| k / 2).collect();
+    let ranges = Ranges::same_labels(&labels, &labels).expect("sorted");
+    let sum = Genred::new("Exp(-SqDist(x, y)) * b", aliases, &SUM, Axis::J).expect("a formula");
+    sum.ranges(ranges)
+}
+
+fn core<R>(made: Result<R, SolveError>) -> Result<R, Error> {
+    made.map_err(|e| match e {
+        SolveError::Core(e) => e,
+        other => panic!("{other}"),
+    })
+}
+fn bound<R>(made: Result<R, OperatorError>) -> Result<R, Error> {
+    made.map_err(|e| match e {
+        OperatorError::Core(e) => e,
+        other => panic!("{other}"),
+    })
+}
+
+fn solves<T: Element>(name: &str, x: &Array2<T>, b: &Array2<T>) {
+    let solve = KernelSolve::from_sum(pairs(), "b").expect("linear");
+    let options = SolveOptions { tolerance: 1e-3, ..SolveOptions::ridge(1.0) };
+    refuse_each(&format!("{name}, solve"), 8, || core(solve.call((x, x, b), &options)));
+    refuse_each(&format!("{name}, from a guess"), 8, || {
+        core(solve.call_from((x, x, b), b, &options))
+    });
+    let a = solve.call((x, x, b), &options).expect("memory").value;
+    refuse_each(&format!("{name}, gradient"), 8, || {
+        core(solve.vjp((x, x, b), &a, b, &["x", "b"], &options))
+    });
+    let operator = || bound(KernelOperator::new(&pairs(), "b", (x, x)));
+    let k = operator().expect("memory");
+    refuse_each(&format!("{name}, product"), 2, || k.apply(b));
+    let t = k.transpose().expect("linear");
+    refuse_each(&format!("{name}, transposed"), 2, || t.apply(b));
+}
+
+/// Multiplies by two.
+struct Twice([usize; 2]);
+impl LinearOperator for Twice {
+    fn domain(&self) -> [usize; 2] {
+        self.0
+    }
+    fn range(&self) -> [usize; 2] {
+        self.0
+    }
+    fn precision(&self) -> DType {
+        DType::F64
+    }
+    fn columns_independent(&self) -> bool {
+        true
+    }
+    fn apply(&self, v: &Array3<f64>) -> Result<Array3<f64>, Error> {
+        let twice = keops_core::memory::mapped(&v.view().into_dyn(), |v| 2.0 * v, "twice")?;
+        Ok(twice.into_shape_with_order(v.dim()).expect("the same shape"))
+    }
+}
+
+// One test: the allocator is one for all threads of the process.
+#[test]
+fn refused_memory_is_an_error() {
+    solves::<f64>("f64", &points(ROWS), &numbers(ROWS));
+    solves::<f32>("f32", &points(ROWS), &numbers(ROWS));
+    let (x, b) = (points::<half::f16>(600_000), numbers::<half::f16>(600_000));
+    let labels: Vec<usize> = (0..600_000).map(|k| k / 2).collect();
+    let ranges = Ranges::same_labels(&labels, &labels).expect("sorted");
+    let sum = pairs().ranges(ranges);
+    refuse_each("f16, operator", 1, || bound(KernelOperator::new(&sum, "b", (&x, &x))));
+    let k = KernelOperator::new(&sum, "b", (&x, &x)).expect("memory");
+    refuse_each("f16, product", 2, || k.apply(&b));
+    // One kernel, many right-hand sides: a system each, summed up in the gradient.
+    let sum: Genred<At> = Genred::new(
+        "Exp(-SqDist(x, y)) * b",
+        ["x = Vi(1)", "y = Vj(1)", "b = Vj(1)"],
+        &SUM,
+        Axis::J,
+    )
+    .expect("a formula");
+    let solve = KernelSolve::from_sum(sum, "b").expect("linear");
+    let (x, y) = (Array2::<f64>::zeros((1, 1)), Array2::<f64>::zeros((1, 1)));
+    let b = Array3::<f64>::ones((150_000, 1, 1));
+    let options = SolveOptions::ridge(1.0);
+    refuse_each("many systems", 8, || core(solve.call((&x, &y, &b), &options)));
+    let many = Array3::<f64>::zeros((150_000, 1, 1));
+    let a = solve.call((&many, &y, &x), &options).expect("memory").value;
+    refuse_each("one right-hand side for all", 8, || {
+        core(solve.vjp((&many, &y, &x), &a, &b, &["b", "x"], &options))
+    });
+    // Symmetry is checked where an operator is not definite.
+    let b = Array3::<f64>::ones((1, 150_000, 1));
+    let twice = Twice([150_000, 1]);
+    refuse_each("an operator of one's own", 6, || {
+        core(conjugate_gradients(&twice, &b, Some(&b), &options))
+    });
+    refuse_each("not definite", 8, || {
+        let options = SolveOptions { check_symmetry: true, ..SolveOptions::ridge(-5.0) };
+        match conjugate_gradients(&twice, &b, None, &options) {
+            Err(SolveError::Indefinite { .. }) => Ok(()),
+            other => core(other).map(|_| panic!("the operator is not definite")),
+        }
+    });
+}
