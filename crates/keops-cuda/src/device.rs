@@ -8,7 +8,7 @@ use cudarc::driver::{
 use keops_core::data::{ArgView, Buffer};
 use keops_core::error::{CompileError, RunError};
 use keops_core::spec::{CheckedArgs, Executable, ReduceSpec, Unavailable};
-use keops_core::with_view;
+use keops_core::{memory, with_view};
 use ndarray::ArrayViewD;
 use std::sync::Arc;
 
@@ -106,17 +106,48 @@ pub struct GpuExecutable {
     reduce: CudaFunction,
 }
 
+/// Numbers, and arrays of them.
+///
+/// # Safety
+/// There is no padding, and every pattern of bytes is a value.
+unsafe trait Plain: Copy {}
+// SAFETY: a number takes all of its bytes, any bits are one.
+unsafe impl Plain for half::f16 {}
+// SAFETY: as above.
+unsafe impl Plain for half::bf16 {}
+// SAFETY: as above.
+unsafe impl Plain for f32 {}
+// SAFETY: as above.
+unsafe impl Plain for f64 {}
+// SAFETY: as above.
+unsafe impl Plain for i32 {}
+// SAFETY: as above.
+unsafe impl Plain for i64 {}
+// SAFETY: elements of an array follow each other without gaps.
+unsafe impl<T: Plain, const N: usize> Plain for [T; N] {}
+
 /// The bytes of numbers.
-fn bytes<T: Copy>(values: &[T]) -> &[u8] {
-    // SAFETY: it is only called with arrays of numbers, which have no padding; a byte may have any
-    // address.
+fn bytes<T: Plain>(values: &[T]) -> &[u8] {
+    // SAFETY: they have no padding; a byte may have any address.
     unsafe { std::slice::from_raw_parts(values.as_ptr().cast(), size_of_val(values)) }
 }
 
 /// The bytes of numbers, to be written.
-fn bytes_mut<T: Copy>(values: &mut [T]) -> &mut [u8] {
+fn bytes_mut<T: Plain>(values: &mut [T]) -> &mut [u8] {
     // SAFETY: as in `bytes`; and every pattern of bytes is a number.
     unsafe { std::slice::from_raw_parts_mut(values.as_mut_ptr().cast(), size_of_val(values)) }
+}
+
+/// Waits at the end of a scope until the stream has done everything, also after an error: copies
+/// may still read memory of the host, or write to it (memory that is pinned, or that the device
+/// reaches by itself, is not copied aside first). What they use has to be declared before this.
+struct Finished<'s>(&'s CudaStream);
+
+impl Drop for Finished<'_> {
+    fn drop(&mut self) {
+        // Where the device has failed, nothing runs any more; the failure is reported already.
+        let _ = self.0.synchronize();
+    }
 }
 
 impl GpuExecutable {
@@ -137,7 +168,8 @@ impl GpuExecutable {
         // SAFETY: every buffer is written by a copy or a kernel before it is read.
         unsafe { self.stream.alloc::<u8>(total) }.map_err(|e| self.error(e, what, total))
     }
-    fn upload<T: Copy>(&self, values: &[T], what: &str) -> Result<CudaSlice<u8>, RunError> {
+    /// A copy on the device. The copy may be under way afterwards: see [`Finished`].
+    fn upload<T: Plain>(&self, values: &[T], what: &str) -> Result<CudaSlice<u8>, RunError> {
         let mut memory = self.alloc(values.len(), size_of::<T>(), what)?;
         let from = bytes(values);
         if !from.is_empty() {
@@ -148,14 +180,18 @@ impl GpuExecutable {
         Ok(memory)
     }
     fn upload_argument(&self, arg: &ArgView<'_>, name: &str) -> Result<CudaSlice<u8>, RunError> {
-        fn contiguous<T: Copy>(
+        fn contiguous<T: Plain>(
             exe: &GpuExecutable,
             v: &ArrayViewD<'_, T>,
             name: &str,
         ) -> Result<CudaSlice<u8>, RunError> {
             match v.as_slice() {
                 Some(s) => exe.upload(s, name),
-                None => exe.upload(&v.iter().copied().collect::<Vec<T>>(), name),
+                None => {
+                    let copy = memory::collected(v.iter().copied(), name)?;
+                    let _finished = Finished(&exe.stream);
+                    exe.upload(&copy, name)
+                }
             }
         }
         with_view!(arg, v => contiguous(self, v, &format!("argument `{name}`")))
@@ -207,6 +243,8 @@ impl Executable for GpuExecutable {
             return Err(wrong());
         }
         let tables = Tables::new(&self.spec, plan, args)?;
+        // Arguments, results and tables are in use until all work is done.
+        let _finished = Finished(&self.stream);
         let (rows, columns, batches) = (args.rows(), args.columns(), args.batches());
         let blocks = tables.tiles.len() * batches;
         if blocks == 0 {

@@ -279,7 +279,8 @@ impl Unit<'_> {
         let mut n = 0;
         // SAFETY: the program exists as long as `self`.
         self.nvrtc.check(unsafe { size(self.program, &mut n) })?;
-        let mut bytes = vec![0u8; n];
+        // A log has at least the zero at its end, which is written also if the size does not say so.
+        let mut bytes = vec![0u8; n.max(1)];
         // SAFETY: as above; the vector has the size that was asked for.
         self.nvrtc.check(unsafe { get(self.program, bytes.as_mut_ptr().cast()) })?;
         Ok(bytes)
