@@ -1,6 +1,23 @@
-//! One error for programs that use several parts.
+//! One error for programs that use several parts, and the narrower errors of formulas.
+//!
+//! ```
+//! use keops::error::{FormulaError, InputError};
+//! use keops::{Error, prelude::*};
+//! let sum = Genred::new("x", ["x = Vj(1)"], Sum, Axis::J)?;
+//! match sum.call((&ndarray::array![[1.0, 2.0]],)).map_err(Error::from) {
+//!     Err(Error::Formula(FormulaError::Input(InputError::Shape { name, got, .. }))) => {
+//!         assert_eq!((&name[..], &got[..]), ("x", &[1, 2][..]));
+//!     }
+//!     other => panic!("{other:?}"),
+//! }
+//! # Ok::<(), keops::Error>(())
+//! ```
 
 use keops_core::error as core;
+pub use keops_core::error::{
+    CompileError, DimError, Error as FormulaError, GradError, InputError, OutOfMemory, ParseError,
+    RunError,
+};
 
 /// Any error of this crate: what `?` turns the errors of its parts into.
 ///

@@ -38,6 +38,8 @@
 //! | [`LazyTensor`], [`ComplexLazyTensor`], [`vi`], [`vj`], [`pm`] | formulas with operators, over arrays |
 //! | [`Genred`] | formulas as text ([`parse`]), as functions of arrays, with [`Genred::vjp`](keops_core::genred::Genred::vjp) and [`jvp`](keops_core::genred::Genred::jvp) |
 //! | [`reduction`] | every reduction |
+//! | [`genred`], [`lazy`] | the types and traits behind these |
+//! | [`error`] | what can go wrong |
 //! | [`ops`], [`composite`] | every operation |
 //! | [`ranges`] | block-sparse reductions |
 //! | [`linalg`] | kernel matrices as linear operators, and solvers |
@@ -49,11 +51,11 @@
 //! Without `cpu`, reductions run in the (slow) reference interpreter.
 #![forbid(unsafe_code)]
 
-mod error;
+pub mod error;
 mod place;
 
 pub use error::Error;
-pub use keops_core::{composite, data, graph, ops, parse, ranges, reduce, spec};
+pub use keops_core::{composite, data, genred, graph, lazy, ops, parse, ranges, reduce, spec};
 #[cfg(feature = "cpu")]
 pub use keops_cpu as cpu;
 #[cfg(feature = "cuda")]

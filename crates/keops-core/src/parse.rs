@@ -565,7 +565,11 @@ impl<'b, 't> Parser<'b, 't> {
             format!("{text} has dimension {} ({of})", x.dim())
         };
         let operands: Vec<_> = x.iter().zip(args).take(6).map(describe).collect();
-        let message = format!("{e}\nwhere {}", operands.join(", "));
+        let operands = match &operands[..] {
+            [] => String::new(),
+            some => format!("\nwhere {}", some.join(", ")),
+        };
+        let message = format!("{e}{operands}");
         self.error(Span { start, end: self.last_end() }, &message)
     }
 

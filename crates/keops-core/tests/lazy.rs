@@ -206,6 +206,14 @@ fn the_first_error_is_carried_with_its_place() {
     assert!(LazyTensor::<f64>::var(0, 0, Category::I).check().is_err());
     assert!(x.elem(3).check().is_err() && x.one_hot(2).check().is_err());
     assert!(x.elem(usize::MAX).check().is_err());
+    for (range, got) in [
+        (x.components(1..9), "got 1..9"),
+        (x.components(ndarray::Slice::new(2, Some(1), 1)), "got 2..1"),
+        (x.components(ndarray::Slice::new(5, None, 2)), "got 5.. by 2"),
+    ] {
+        let e = range.check().unwrap_err().to_string();
+        assert!(e.contains("one of the 3 components") && e.contains(got), "{e}");
+    }
     assert!(x.call("Nothing", &[], &[]).check().is_err());
     assert!(x.call("Exp", &[&x], &[]).check().is_err());
     assert!(x.call("Pow", &[], &[]).check().is_err());

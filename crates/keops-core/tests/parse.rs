@@ -104,6 +104,7 @@ fn errors_show_the_place() {
         ("[]*x", "nothing to concatenate"),
         ("Pow(x, 0.5)", "expected 1 operands and then 1 integers or lists"),
         ("Square(x, y)", "got 2 arguments"),
+        ("Exp()", "expected 1 operands, got 0\n  |"),
         ("RatCst(1,0)", "not 0"),
         ("Zero(0)", "Zero(dim)"),
         ("Vi(3, 0)", "dimension in 1..="),

@@ -24,6 +24,9 @@ use std::sync::atomic::{AtomicUsize, Ordering};
 /// Pairs times operations below which one thread does all.
 const SERIAL_WORK: usize = 200_000;
 
+/// Elements of the packed columns of several batch elements at once.
+const PACKED: usize = 1 << 20;
+
 /// Routines for one height of tiles.
 struct Routines {
     plan: Plan,
@@ -287,22 +290,34 @@ impl CpuExecutable {
             }
             return Ok(());
         }
-        let mut inputs: Vec<Inputs<T>> = memory::room(batches, "the batch elements")?;
-        let mut list: Vec<(usize, Job<'_, T>)> = memory::room(jobs, "the list of tiles")?;
-        for batch in 0..batches {
-            inputs.push(self.inputs(args, batch, columns, &mut own)?);
-            list.extend(tiles().map(|tile| (batch, job(tile))));
+        // Batch elements in groups, which bound the memory of packed columns (arguments may be
+        // broadcast), with work for every thread in each.
+        let packed = columns.saturating_mul(self.program.reduced.len).max(1);
+        let busy = (2 * rayon::current_num_threads()).div_ceil(count.max(1));
+        let group = (PACKED / packed).max(busy).min(batches);
+        let mut inputs: Vec<Inputs<T>> = memory::room(group, "the batch elements")?;
+        let mut list: Vec<(usize, Job<'_, T>)> =
+            memory::room(group.saturating_mul(count), "the list of tiles")?;
+        for start in (0..batches).step_by(group) {
+            inputs.clear();
+            for batch in start..batches.min(start + group) {
+                inputs.push(self.inputs(args, batch, columns, &mut own)?);
+                list.extend(tiles().map(|tile| (batch - start, job(tile))));
+            }
+            list.par_drain(..)
+                .map_init(
+                    || None,
+                    |w: &mut Option<Worker<T>>, (batch, job)| {
+                        let w = match w {
+                            Some(w) => w,
+                            None => w.insert(self.worker(single)?),
+                        };
+                        run(&inputs[batch], job, w)
+                    },
+                )
+                .collect::<Result<(), RunError>>()?;
         }
-        let start = || None;
-        list.into_par_iter()
-            .map_init(start, |w: &mut Option<Worker<T>>, (batch, job)| {
-                let w = match w {
-                    Some(w) => w,
-                    None => w.insert(self.worker(single)?),
-                };
-                run(&inputs[batch], job, w)
-            })
-            .collect()
+        Ok(())
     }
     /// Packed parameters and columns of one batch element.
     fn inputs<T: Lane>(

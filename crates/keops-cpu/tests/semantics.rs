@@ -321,6 +321,18 @@ fn log_sum_exp() {
     for got in weighted(&SUM_SOFT_MAX_WEIGHT, &[]) {
         assert_eq!(got, [0.0]);
     }
+    // A weight of 0 does not mask.
+    let aliases = ["y = Vj(1)", "w = Vj(1)"];
+    let g = Genred::weighted("y", "w", aliases, &LOG_SUM_EXP, Axis::J).unwrap();
+    for got in everywhere(&g, &[&rows(&[10.0, 0.0]), &rows(&[0.0, 2.0])]) {
+        assert!((got[0] - log2).abs() < 1e-11, "{got:?}");
+    }
+    for got in everywhere(&g, &[&rows(&[1000.0, 0.0]), &rows(&[0.0, 2.0])]) {
+        assert_eq!(got, [-INF]);
+    }
+    for got in everywhere(&g, &[&rows(&[-INF, 0.0]), &rows(&[1.0, 2.0])]) {
+        assert!(same(&got, &[log2]), "{got:?}");
+    }
 }
 
 #[test]

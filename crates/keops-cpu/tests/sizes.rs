@@ -45,3 +45,29 @@ fn sizes_that_overflow_are_errors() {
         assert_eq!(sum.call((&small, &small, &small)).expect("three rows").len(), 3);
     }
 }
+
+/// `i == j` is not true of neighbours, however many rows there are.
+#[test]
+fn numbers_of_rows_are_exact_or_refused() {
+    let last = 1u32 << 24;
+    let text = format!("y * (j == {last}) + y * (j == {}) * 10", last - 1);
+    for level in levels() {
+        let device = Device::new(Cpu::with_level(level).expect("available"));
+        let g: Genred = Genred::new(&text, ["y = Vj(1)"], &SUM, Axis::J).expect("a formula");
+        let g = g.at(device);
+        // All rows are one, with stride 0.
+        let (one, single) = (ndarray::arr0(1.0f64), ndarray::arr0(1.0f32));
+        let rows = |n: u32| one.broadcast((n as usize, 1)).expect("a view");
+        let singles = |n: u32| single.broadcast((n as usize, 1)).expect("a view");
+        assert_eq!(g.call((&rows(last + 1),)).expect("exact")[[0, 0]], 11.0);
+        assert_eq!(g.call((&singles(last),)).expect("exact")[[0, 0]], 10.0);
+        let e = g.call((&singles(last + 1),)).expect_err("not exact").to_string();
+        assert!(e.contains("rows that `j` numbers in f32: the size 16777217"), "{e}");
+    }
+    // Rows that no number counts are as many as they like.
+    let plain: Genred = Genred::new("y", ["y = Vj(1)"], &SUM, Axis::J).expect("a formula");
+    let one = ndarray::arr0(1.0f32);
+    let plain = plain.at(Device::new(Cpu::new()));
+    let sum = plain.call((&one.broadcast((last as usize + 2, 1)).expect("a view"),));
+    assert_eq!(sum.expect("a sum")[[0, 0]], last as f32 + 2.0);
+}

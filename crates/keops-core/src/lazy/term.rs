@@ -492,7 +492,10 @@ fn slice<'b>(x: Ex<'b>, group: usize, range: Slice) -> Result<Ex<'b>, DimError> 
         (Some(a), Some(b)) if a < b && step > 0 => (a, b),
         _ => {
             let expected = format!("a range of at least one of the {d} components, with a step");
-            return Err(DimError::new("components", expected, format!("{range:?}")));
+            let end = range.end.map_or(String::new(), |e| e.to_string());
+            let by = if range.step == 1 { String::new() } else { format!(" by {}", range.step) };
+            let got = format!("{}..{end}{by}", range.start);
+            return Err(DimError::new("components", expected, got));
         }
     };
     let len = (b - a).div_ceil(step);

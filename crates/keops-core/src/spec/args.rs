@@ -1,12 +1,15 @@
 //! Arguments of a reduction, checked.
 
 use super::{OutputSpec, ReduceSpec};
-use crate::data::{ArgView, Buffer};
+use crate::data::{ArgView, Buffer, DType};
 use crate::error::{InputError, RunError};
-use crate::graph::Category;
+use crate::graph::{Category, Node};
 use crate::ranges::Ranges;
 use crate::spec::Axis;
 use ndarray::{Dimension, IxDyn};
+
+/// Row numbers below this are exact in f32, in which f16 and bf16 data are computed too.
+const EXACT: usize = 1 << 24;
 
 /// Arguments that fit a [`ReduceSpec`]: types, shapes, batches and ranges are checked.
 ///
@@ -136,6 +139,22 @@ impl<'a> CheckedArgs<'a> {
                 what: "rows".into(),
                 detail: format!("{rows} x {columns} (limit 2^32 - 1 each)"),
             });
+        }
+        if spec.dtype != DType::F64 && i.max(j) > EXACT {
+            // Numbers of rows would be rounded, and `i == j` be true of neighbours.
+            let roots: Vec<_> = std::iter::once(spec.formula).chain(spec.weight).collect();
+            for id in spec.graph.live(&roots) {
+                let (name, count) = match spec.graph.node(id) {
+                    Node::Index(Category::I) => ("i", i),
+                    Node::Index(Category::J) => ("j", j),
+                    _ => continue,
+                };
+                if count > EXACT {
+                    let detail = format!("{count} (limit 2^24; f64 data have more)");
+                    let what = format!("rows that `{name}` numbers in f32");
+                    return Err(InputError::TooLarge { what, detail });
+                }
+            }
         }
         let per_row: usize = spec.outputs().iter().map(|o| o.dim).sum();
         // Empty results have batches too, which are counted.

@@ -1,0 +1,107 @@
+//! Memory beyond arguments and results is O(M + N): the most that a call holds at a time is a small
+//! multiple of them, where the matrix of all pairs would be thousands of times as large.
+
+use keops_core::genred::{AsArg, Genred, Reduce};
+use keops_core::reduce::{ARG_K_MIN, ARG_MIN, K_MIN, LOG_SUM_EXP, SUM};
+use keops_core::spec::{Axis, Device};
+use keops_cpu::{Cpu, Level};
+use ndarray::{ArrayD, IxDyn};
+use std::alloc::{GlobalAlloc, Layout, System};
+use std::sync::atomic::{AtomicUsize, Ordering};
+
+/// Bytes in use, and the most of them so far.
+static NOW: AtomicUsize = AtomicUsize::new(0);
+static MOST: AtomicUsize = AtomicUsize::new(0);
+
+/// Counts. (Growth is an allocation, a copy and a release, as in the provided `realloc`.)
+struct Counting;
+
+// SAFETY: every request is handed to the system's allocator unchanged.
+unsafe impl GlobalAlloc for Counting {
+    unsafe fn alloc(&self, layout: Layout) -> *mut u8 {
+        let now = NOW.fetch_add(layout.size(), Ordering::SeqCst) + layout.size();
+        MOST.fetch_max(now, Ordering::SeqCst);
+        // SAFETY: the caller's contract.
+        unsafe { System.alloc(layout) }
+    }
+    unsafe fn dealloc(&self, p: *mut u8, layout: Layout) {
+        NOW.fetch_sub(layout.size(), Ordering::SeqCst);
+        // SAFETY: the caller's contract.
+        unsafe { System.dealloc(p, layout) }
+    }
+}
+
+#[global_allocator]
+static ALLOCATOR: Counting = Counting;
+
+/// Memory of workers and of what is packed at a time, which does not grow with the data.
+const FIXED: usize = 12 << 20;
+
+fn array(shape: &[usize]) -> ArrayD<f32> {
+    let mut k = 0;
+    ArrayD::from_shape_simple_fn(IxDyn(shape), || {
+        k += 1;
+        (k * 37 % 1001) as f32 / 1001.0
+    })
+}
+
+/// Runs, and compares the most memory of the run with that of arguments and results.
+fn check(name: &str, f: &Genred, device: &Device, args: &[&ArrayD<f32>]) {
+    let views: Vec<_> = args.iter().map(|a| a.as_arg()).collect();
+    let before = NOW.load(Ordering::SeqCst);
+    MOST.store(before, Ordering::SeqCst);
+    let out = f.clone().at(device.clone()).run(&views).unwrap_or_else(|e| panic!("{name}: {e}"));
+    let most = MOST.load(Ordering::SeqCst) - before;
+    let results: usize = out.iter().map(|b| b.shape().iter().product::<usize>()).sum();
+    let data = 4 * (args.iter().map(|a| a.len()).sum::<usize>() + 2 * results);
+    assert!(most <= 3 * data + FIXED, "{name}: {most} bytes at a time for {data} bytes of data");
+}
+
+// One test: the allocator is one for all threads of the process.
+#[test]
+fn memory_is_linear_in_the_data() {
+    let pool = rayon::ThreadPoolBuilder::new().num_threads(3).build().expect("threads");
+    let reduced = |def, k, formula| -> Genred {
+        let aliases = ["x = Vi(3)", "y = Vj(3)", "b = Vj(1)"];
+        Genred::new(formula, aliases, Reduce { def, k }, Axis::J).expect("a formula")
+    };
+    let sum = reduced(&SUM, 1, "Exp(-SqDist(x, y)) * b");
+    let nearest = reduced(&ARG_K_MIN, 10, "SqDist(x, y) + b");
+    let functions = [
+        sum.vjp("x").and_then(|g| g.jvp("x")).expect("differentiable"),
+        sum.vjp("y").expect("differentiable"),
+        reduced(&LOG_SUM_EXP, 1, "b - SqDist(x, y)"),
+        reduced(&ARG_MIN, 1, "SqDist(x, y) * b"),
+        reduced(&K_MIN, 10, "SqDist(x, y) * b"),
+        sum.clone(),
+        nearest.clone(),
+    ];
+    // (The portable level packs as the others do.)
+    for level in [Level::available()[0], Level::Portable] {
+        let device = Device::new(Cpu::with_level(level).expect("available"));
+        let check = |name: &str, f: &Genred, args: &[&ArrayD<f32>]| {
+            let name = format!("{}, {name}", level.name());
+            pool.install(|| check(&name, f, &device, args));
+        };
+        // The matrix of all pairs would take 1.6 GB; 100 MB on the slow level.
+        let n = if level == Level::Portable { 5_000 } else { 20_000 };
+        let (x, y, b, e) = (array(&[n, 3]), array(&[n, 3]), array(&[n, 1]), array(&[n, 1]));
+        for f in &functions {
+            let all = [&x, &y, &b, &e, &x];
+            check("many rows and columns", f, &all[..f.arguments().count()]);
+        }
+        // Few rows and very many columns, and the reverse.
+        let (few, many, weights) = (array(&[2, 3]), array(&[600_000, 3]), array(&[600_000, 1]));
+        for f in [&sum, &nearest] {
+            check("few rows", f, &[&few, &many, &weights]);
+            check("few columns", f, &[&many, &few, &array(&[2, 1])]);
+        }
+        // Columns that all batch elements share: packed for each they would take 80 MB.
+        let n = if level == Level::Portable { 2_000 } else { 50_000 };
+        let batches = array(&[5_000_000 / n, 20, 3]);
+        let (columns, weights) = (array(&[n, 3]), array(&[n, 1]));
+        for f in [&sum, &nearest] {
+            check("columns of all batch elements", f, &[&batches, &columns, &weights]);
+        }
+    }
+}
