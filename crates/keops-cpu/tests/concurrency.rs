@@ -10,6 +10,8 @@ use std::sync::Barrier;
 use std::sync::atomic::Ordering;
 
 const THREADS: usize = 64;
+/// Jobs for devices that belong to one thread.
+const OWN: usize = 6;
 
 fn sizes(k: usize) -> [usize; 2] {
     [[60, 70], [700, 301], [3, 5000]][k / 3 % 3]
@@ -18,28 +20,36 @@ fn sizes(k: usize) -> [usize; 2] {
 #[test]
 fn threads_agree_with_one_thread() {
     let jobs = jobs(11, 36, sizes);
-    let alone = Device::new(Watched::new(Level::available()[0]));
-    let expected: Vec<_> = jobs.iter().map(|j| j.run(&alone).expect(&j.text)).collect();
+    // The best level runs them all, the others the first few.
+    let levels = Level::available();
+    let alone = |level: usize| {
+        let device = Device::new(Watched::new(levels[level]));
+        let count = if level == 0 { jobs.len() } else { OWN };
+        jobs[..count].iter().map(|j| j.run(&device).expect(&j.text)).collect::<Vec<_>>()
+    };
+    let alone: Vec<_> = (0..levels.len()).map(alone).collect();
+    let expected = &alone[0];
     let watched = Watched::new(Level::available()[0]);
     let compiled = watched.compiled.clone();
     let shared = Device::new(watched);
     let start = Barrier::new(THREADS);
     std::thread::scope(|scope| {
         for t in 0..THREADS {
-            let (jobs, expected, start, shared) = (&jobs, &expected, &start, &shared);
+            let (jobs, alone, levels) = (&jobs, &alone, &levels);
+            let (start, shared) = (&start, &shared);
             scope.spawn(move || {
-                // One in eight has a device of its own, the others one for all.
-                let own =
-                    Device::new(Watched::new(Level::available()[t % Level::available().len()]));
+                // One in eight has a device of its own besides the one for all.
+                let level = t % levels.len();
+                let own = Device::new(Watched::new(levels[level]));
                 start.wait();
                 for k in 0..jobs.len() {
                     // Some go through the jobs in one order, so that they meet; others do not.
                     let at = if t % 2 == 0 { k } else { (k * 7 + t) % jobs.len() };
                     let got = jobs[at].run(shared).expect(&jobs[at].text);
                     assert_eq!(got, expected[at], "{}", jobs[at].text);
-                    if t % 8 == 0 && k < 6 {
+                    if t % 8 == 0 && k < OWN {
                         let got = jobs[at].run(&own).expect(&jobs[at].text);
-                        assert_eq!(got.len(), expected[at].len());
+                        assert_eq!(got, alone[level][at], "{}", jobs[at].text);
                     }
                 }
             });

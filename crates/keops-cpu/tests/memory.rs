@@ -5,7 +5,7 @@ use keops_core::genred::{AsArg, Genred, Reduce};
 use keops_core::reduce::{ARG_K_MIN, ARG_MIN, K_MIN, LOG_SUM_EXP, SUM};
 use keops_core::spec::{Axis, Device};
 use keops_cpu::{Cpu, Level};
-use ndarray::{ArrayD, IxDyn};
+use ndarray::{ArrayD, IxDyn, s};
 use std::alloc::{GlobalAlloc, Layout, System};
 use std::sync::atomic::{AtomicUsize, Ordering};
 
@@ -45,13 +45,19 @@ fn array(shape: &[usize]) -> ArrayD<f32> {
     })
 }
 
+/// Runs, and says how much memory that took at a time.
+fn most_of<R>(run: impl FnOnce() -> R) -> (R, usize) {
+    let before = NOW.load(Ordering::SeqCst);
+    MOST.store(before, Ordering::SeqCst);
+    let out = run();
+    (out, MOST.load(Ordering::SeqCst) - before)
+}
+
 /// Runs, and compares the most memory of the run with that of arguments and results.
 fn check(name: &str, f: &Genred, device: &Device, args: &[&ArrayD<f32>]) {
     let views: Vec<_> = args.iter().map(|a| a.as_arg()).collect();
-    let before = NOW.load(Ordering::SeqCst);
-    MOST.store(before, Ordering::SeqCst);
-    let out = f.clone().at(device.clone()).run(&views).unwrap_or_else(|e| panic!("{name}: {e}"));
-    let most = MOST.load(Ordering::SeqCst) - before;
+    let f = f.clone().at(device.clone());
+    let (out, most) = most_of(|| f.run(&views).unwrap_or_else(|e| panic!("{name}: {e}")));
     let results: usize = out.iter().map(|b| b.shape().iter().product::<usize>()).sum();
     let data = 4 * (args.iter().map(|a| a.len()).sum::<usize>() + 2 * results);
     assert!(most <= 3 * data + FIXED, "{name}: {most} bytes at a time for {data} bytes of data");
@@ -90,6 +96,25 @@ fn memory_is_linear_in_the_data() {
             let all = [&x, &y, &b, &e, &x];
             check("many rows and columns", f, &all[..f.arguments().count()]);
         }
+        // Other layouts are packed as they are: a copy would take 60 MB, in each argument.
+        let backwards = array(&[3, 5_000_000]);
+        let (x, b) = (backwards.view().reversed_axes(), backwards.slice(s![..1, ..;-1]));
+        let (y, b) = (x.slice(s![..2, ..]), b.reversed_axes());
+        let arguments = ["x = Vj(3)", "y = Vi(3)", "b = Vj(1)"];
+        let f: Genred = Genred::new("(x | y) * b", arguments, &SUM, Axis::J).expect("a formula");
+        let f = f.at(device.clone());
+        let views = [x.as_arg(), y.as_arg(), b.as_arg()];
+        let most = pool.install(|| most_of(|| f.run(&views).expect("memory")).1);
+        assert!(most < FIXED, "{}: {most} bytes for strided arguments", level.name());
+        // Results in memory of the caller, of 64 MB.
+        let (wide, row) = (array(&[40]), array(&[400_000, 1]));
+        let f: Genred =
+            Genred::new("a * x", ["a = Pm(40)", "x = Vi(1)"], &SUM, Axis::J).expect("a formula");
+        let (f, mut out) = (f.at(device.clone()), ArrayD::<f32>::zeros(IxDyn(&[400_000, 40])));
+        let into = || f.call_into((&wide, &row), &mut out).expect("memory");
+        let ((), most) = pool.install(|| most_of(into));
+        assert!(most < FIXED, "{}: {most} bytes for results in place", level.name());
+        assert_eq!(out[[399_999, 39]], wide[[39]] * row[[399_999, 0]]);
         // Few rows and very many columns, and the reverse.
         let (few, many, weights) = (array(&[2, 3]), array(&[600_000, 3]), array(&[600_000, 1]));
         for f in [&sum, &nearest] {
