@@ -63,7 +63,7 @@ pub enum LddmmError {
     /// A system of kernel interpolation was not solved.
     #[error(transparent)]
     Solve(#[from] keops_linalg::SolveError),
-    /// A formula could not be compiled or run.
+    /// A formula could not be compiled or run, or there was no memory.
     #[error(transparent)]
     Device(#[from] keops_core::error::Error),
 }

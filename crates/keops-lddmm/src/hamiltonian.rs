@@ -13,7 +13,7 @@ use ndarray::{Array2, ArrayView2, ArrayViewMut2, s};
 
 use crate::error::LddmmError;
 use crate::kernel::Kernel;
-use crate::sum::{Real, Sum, dot};
+use crate::sum::{Real, Sum, copied, dot, zeros};
 
 /// Largest dimension of the space.
 pub const MAX_SPACE: usize = 64;
@@ -42,7 +42,7 @@ impl<F: Real> State<F> {
     ///
     /// # Errors
     /// [`LddmmError::Array`] when the shapes differ, an array is empty, or d is more than
-    /// [`MAX_SPACE`].
+    /// [`MAX_SPACE`]; [`LddmmError::Device`] where there is no memory.
     ///
     /// ```
     /// use keops_lddmm::hamiltonian::State;
@@ -64,16 +64,15 @@ impl<F: Real> State<F> {
             });
         }
         LddmmError::check_array("p", p, Some(n), d)?;
-        let landmarks = match ndarray::concatenate(ndarray::Axis(1), &[q, p]) {
-            Ok(a) => a,
-            Err(_) => unreachable!("both have {n} rows"),
-        };
+        let mut landmarks = zeros((n, 2 * d))?;
+        landmarks.slice_mut(s![.., ..d]).assign(&q);
+        landmarks.slice_mut(s![.., d..]).assign(&p);
         Ok(State { landmarks, silent: Array2::zeros((0, d)) })
     }
     /// The same landmarks with silent points `x` of shape (m, d).
     ///
     /// # Errors
-    /// When `x` has another number of columns than the landmarks.
+    /// When `x` has another number of columns than the landmarks, or there is no memory.
     ///
     /// ```
     /// use keops_lddmm::hamiltonian::State;
@@ -86,7 +85,7 @@ impl<F: Real> State<F> {
     /// ```
     pub fn with_silent(self, x: ArrayView2<'_, F>) -> Result<State<F>, LddmmError> {
         LddmmError::check_array("x", x, None, self.dim())?;
-        Ok(State { silent: x.to_owned(), ..self })
+        Ok(State { silent: copied(x)?, ..self })
     }
     /// Zeros of the same shapes: where a cotangent is built.
     ///
@@ -189,6 +188,18 @@ impl<F: Real> State<F> {
         self.silent.view_mut()
     }
     /// `self += factor · other`.
+    /// A copy, or an error where there is no memory for it.
+    pub(crate) fn copy(&self) -> Result<State<F>, LddmmError> {
+        let (landmarks, silent) = (copied(self.landmarks.view())?, copied(self.silent.view())?);
+        Ok(State { landmarks, silent })
+    }
+    /// This state, times a factor.
+    pub(crate) fn scaled(&self, factor: F) -> Result<State<F>, LddmmError> {
+        let mut all = self.copy()?;
+        all.landmarks.mapv_inplace(|v| factor * v);
+        all.silent.mapv_inplace(|v| factor * v);
+        Ok(all)
+    }
     pub(crate) fn add_scaled(&mut self, factor: F, other: &State<F>) {
         self.landmarks.scaled_add(factor, &other.landmarks);
         self.silent.scaled_add(factor, &other.silent);
@@ -458,7 +469,7 @@ impl<F: Real> Dynamics<F> {
         let (rows, c) = (state.landmarks.view(), cotangent.landmarks.view());
         let mut pulled = State {
             landmarks: self.pull.call(&[rows, rows, c, c])?,
-            silent: Array2::zeros((m, self.dim)),
+            silent: zeros((m, self.dim))?,
         };
         if m > 0 {
             let args = [state.x(), rows, cotangent.x()];

@@ -4,6 +4,8 @@
 //! those of the computed result to rounding. Only the state at each step is kept, N·(2d) numbers
 //! per step; stages are computed again on the way back.
 
+use keops_core::error::Error;
+use keops_core::memory;
 use keops_core::spec::Device;
 use ndarray::{Array1, Array2, ArrayView2, s};
 use serde::{Deserialize, Serialize};
@@ -11,7 +13,7 @@ use serde::{Deserialize, Serialize};
 use crate::error::LddmmError;
 use crate::hamiltonian::{Dynamics, State};
 use crate::kernel::Kernel;
-use crate::sum::{Real, narrow};
+use crate::sum::{Real, copied, narrow, zeros};
 
 /// Most steps of a shooting.
 pub const MAX_STEPS: usize = 1_000_000;
@@ -247,7 +249,7 @@ impl<F: Real> Shooting<F> {
         let tableau = self.scheme.tableau();
         let mut all = Stages { states: vec![], slopes: vec![] };
         for row in tableau.a {
-            let mut stage = start.clone();
+            let mut stage = start.copy()?;
             for (&a, slope) in row.iter().zip(&all.slopes).filter(|(a, _)| **a != 0.0) {
                 stage.add_scaled(self.weight(a), slope);
             }
@@ -283,8 +285,12 @@ impl<F: Real> Shooting<F> {
             return Err(breakdown(1));
         }
         let mut states = vec![start];
+        let states_of = "the states of a trajectory";
+        states
+            .try_reserve_exact(self.steps)
+            .map_err(|_| Error::from(memory::refused::<State<F>>(self.steps, states_of)))?;
         for step in 0..self.steps {
-            let mut next = states[step].clone();
+            let mut next = states[step].copy()?;
             let slopes = self.stages(&states[step], tableau.b.len())?.slopes;
             for (&b, slope) in tableau.b.iter().zip(&slopes).filter(|(b, _)| **b != 0.0) {
                 next.add_scaled(self.weight(b), slope);
@@ -330,8 +336,7 @@ impl<F: Real> Shooting<F> {
             let stages = self.stages(start, count - 1)?.states;
             let mut later: Vec<(usize, State<F>)> = Vec::with_capacity(count);
             for s in (0..count).rev() {
-                let mut slope_bar = bar.zeros_like();
-                slope_bar.add_scaled(self.weight(tableau.b[s]), &bar);
+                let mut slope_bar = bar.scaled(self.weight(tableau.b[s]))?;
                 for (t, stage_bar) in later.iter().filter(|(t, _)| tableau.a[*t][s] != 0.0) {
                     slope_bar.add_scaled(self.weight(tableau.a[*t][s]), stage_bar);
                 }
@@ -364,12 +369,15 @@ impl<F: Real> Shooting<F> {
         points: ArrayView2<'_, F>,
     ) -> Result<Vec<Array2<F>>, LddmmError> {
         LddmmError::check_array("points", points, None, self.dynamics.dim())?;
-        let mut all = vec![points.to_owned()];
+        let mut all = vec![copied(points)?];
         self.carry_rows(
             trajectory,
-            points.to_owned(),
+            copied(points)?,
             |state, rows| self.dynamics.velocity(state, rows),
-            |rows| all.push(rows.clone()),
+            |rows| {
+                all.push(copied(rows.view())?);
+                Ok(())
+            },
         )?;
         Ok(all)
     }
@@ -399,7 +407,7 @@ impl<F: Real> Shooting<F> {
     ) -> Result<(Array2<F>, Array1<f64>), LddmmError> {
         let d = self.dynamics.dim();
         LddmmError::check_array("points", points, None, d)?;
-        let mut rows = Array2::zeros((points.nrows(), d + d * d));
+        let mut rows = zeros((points.nrows(), d + d * d))?;
         rows.slice_mut(s![.., ..d]).assign(&points);
         for k in 0..d {
             rows.column_mut(d + k * d + k).fill(F::one());
@@ -409,17 +417,18 @@ impl<F: Real> Shooting<F> {
             rows,
             |state, rows| {
                 if rows.nrows() == 0 {
-                    return Ok(rows.to_owned());
+                    return Ok(Array2::zeros(rows.raw_dim()));
                 }
                 self.dynamics.jacobian_rates(state, rows)
             },
-            |_| {},
+            |_| Ok(()),
         )?;
         let determinants = end.rows().into_iter().map(|row| {
             let entries = row.iter().skip(d).map(|&v| keops_core::data::Element::to_f64(v));
             determinant(entries.collect(), d)
         });
-        Ok((end.slice(s![.., ..d]).to_owned(), determinants.collect()))
+        let determinants = memory::collected(determinants, "determinants").map_err(Error::from)?;
+        Ok((copied(end.slice(s![.., ..d]))?, determinants.into()))
     }
 
     /// Integrates rows whose rates depend on the state of a trajectory, by the scheme and the
@@ -429,7 +438,7 @@ impl<F: Real> Shooting<F> {
         trajectory: &Trajectory<F>,
         mut rows: Array2<F>,
         rate: impl Fn(&State<F>, ArrayView2<'_, F>) -> Result<Array2<F>, LddmmError>,
-        mut each: impl FnMut(&Array2<F>),
+        mut each: impl FnMut(&Array2<F>) -> Result<(), LddmmError>,
     ) -> Result<Array2<F>, LddmmError> {
         self.check(trajectory)?;
         let tableau = self.scheme.tableau();
@@ -437,7 +446,7 @@ impl<F: Real> Shooting<F> {
             let stages = self.stages(start, tableau.b.len() - 1)?.states;
             let mut slopes: Vec<Array2<F>> = Vec::new();
             for (stage, row) in stages.iter().zip(tableau.a) {
-                let mut at = rows.clone();
+                let mut at = copied(rows.view())?;
                 for (&a, slope) in row.iter().zip(&slopes).filter(|(a, _)| **a != 0.0) {
                     at.scaled_add(self.weight(a), slope);
                 }
@@ -449,7 +458,7 @@ impl<F: Real> Shooting<F> {
             if !rows.iter().all(|v| v.is_finite()) {
                 return Err(LddmmError::Breakdown { step: step + 1, steps: self.steps });
             }
-            each(&rows);
+            each(&rows)?;
         }
         Ok(rows)
     }

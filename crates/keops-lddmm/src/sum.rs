@@ -5,6 +5,7 @@ use std::sync::{Arc, OnceLock};
 use keops_core::data::Element;
 use keops_core::error::Error;
 use keops_core::graph::{Builder, Category, Ex, Var};
+use keops_core::memory;
 use keops_core::reduce;
 use keops_core::spec::{Axis, CheckedArgs, Device, Executable, ReduceOptions, ReduceSpec};
 use ndarray::{Array2, ArrayView2, Ix2, NdFloat};
@@ -25,6 +26,25 @@ use ndarray::{Array2, ArrayView2, Ix2, NdFloat};
 pub trait Real: Element + NdFloat {}
 impl Real for f32 {}
 impl Real for f64 {}
+
+/// What points and momenta are called where there is no memory for them.
+const POINTS: &str = "points and momenta";
+
+/// A row-major copy.
+pub(crate) fn copied<F: Real>(x: ArrayView2<'_, F>) -> Result<Array2<F>, Error> {
+    let shape = x.dim();
+    shaped(shape, memory::collected(x.iter().copied(), POINTS)?)
+}
+/// Zeros.
+pub(crate) fn zeros<F: Real>(shape: (usize, usize)) -> Result<Array2<F>, Error> {
+    shaped(shape, memory::filled(shape.0.saturating_mul(shape.1), F::zero(), POINTS)?)
+}
+fn shaped<F>(shape: (usize, usize), entries: Vec<F>) -> Result<Array2<F>, Error> {
+    match Array2::from_shape_vec(shape, entries) {
+        Ok(array) => Ok(array),
+        Err(_) => unreachable!("as many entries as the shape says"),
+    }
+}
 
 /// Rounds to the precision `F`.
 pub(crate) fn narrow<F: Real>(x: f64) -> F {
