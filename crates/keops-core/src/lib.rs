@@ -25,6 +25,7 @@ pub mod prim;
 pub mod prim_eval;
 pub mod print;
 pub mod program;
+pub mod random;
 pub mod ranges;
 pub mod reduce;
 mod simplify;

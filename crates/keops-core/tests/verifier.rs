@@ -141,29 +141,39 @@ fn refused(text: &str, from: &str, to: &str, expected: &str) {
     }
 }
 
+/// Rows of a program, what is replaced by what, and the error.
+#[track_caller]
+fn all_refused(rows: &[(&str, &str, &str, &str)]) {
+    rows.iter().for_each(|(text, from, to, expected)| refused(text, from, to, expected));
+}
+
 #[test]
 fn sizes_fit_the_mode() {
-    refused(SUM, "keys 0", "keys 1", "keys, sums, results [1, 21, 21]");
-    refused(SUM, "sums 21", "sums 0", "keys, sums, results");
-    refused(SUM, "results 21", "results 9999999999", "keys, sums, results");
-    refused(PIVOT, "keys 1", "keys 2", "keys, sums, results");
-    refused(PIVOT, "results 1", "results 0", "keys, sums, results");
-    refused(SELECT, "keys 2", "keys 0", "keys, sums, results");
-    refused(SELECT, "sums 0", "sums 1", "keys, sums, results");
-    refused(SELECT, "select 3", "select 0", "keys, sums, results");
-    refused(SELECT, "many ", "", "keys, sums, results");
-    refused(SELECT, "value index", "", "keys, sums, results");
+    all_refused(&[
+        (SUM, "keys 0", "keys 1", "keys, sums, results [1, 21, 21]"),
+        (SUM, "sums 21", "sums 0", "keys, sums, results"),
+        (SUM, "results 21", "results 9999999999", "keys, sums, results"),
+        (PIVOT, "keys 1", "keys 2", "keys, sums, results"),
+        (PIVOT, "results 1", "results 0", "keys, sums, results"),
+        (SELECT, "keys 2", "keys 0", "keys, sums, results"),
+        (SELECT, "sums 0", "sums 1", "keys, sums, results"),
+        (SELECT, "select 3", "select 0", "keys, sums, results"),
+        (SELECT, "many ", "", "keys, sums, results"),
+        (SELECT, "value index", "", "keys, sums, results"),
+    ]);
 }
 
 #[test]
 fn records_are_packed() {
-    refused(SUM, "row number at 20", "row number at 19", "reduced record: field");
-    refused(SUM, "row number at 20 of 1", "row number at 20 of 2", "reduced record: field");
-    refused(SUM, "row number at 20", "argument 1 at 20", "reduced record: field");
-    refused(SUM, "argument 3 at 0 of 4", "argument 3 at 0 of 0", "param record: field");
-    refused(SUM, "reduced 21", "reduced 20", "reduced record: 21 elements of 20");
-    refused(SUM, "reduced 21", "reduced 9999999999999", "reduced record: 21 elements of");
-    refused(SUM, "input 20", "input 21", "input fields fill 20 of 21");
+    all_refused(&[
+        (SUM, "row number at 20", "row number at 19", "reduced record: field"),
+        (SUM, "row number at 20 of 1", "row number at 20 of 2", "reduced record: field"),
+        (SUM, "row number at 20", "argument 1 at 20", "reduced record: field"),
+        (SUM, "argument 3 at 0 of 4", "argument 3 at 0 of 0", "param record: field"),
+        (SUM, "reduced 21", "reduced 20", "reduced record: 21 elements of 20"),
+        (SUM, "reduced 21", "reduced 9999999999999", "reduced record: 21 elements of"),
+        (SUM, "input 20", "input 21", "input fields fill 20 of 21"),
+    ]);
     let mut p = good(SUM);
     p.param.input_fields = p.kept.input_fields.clone();
     p.param.input_len = 20;
@@ -178,21 +188,25 @@ fn sections_belong_to_the_mode() {
 
 #[test]
 fn loops_nest() {
-    refused(SUM, "loop l0 < 20", "loop l0 < 0", "loop l0 of 0 turns");
-    refused(SUM, "loop l0 < 20", "loop l0 < 20\n  loop l0 < 20", "loop l0 of 20 turns");
-    refused(SUM, "loop l0 < 20", "loop l0 < 4294967296", "loop l0 of 4294967296 turns");
-    refused(SUM, "end l0", "end l1", "loop l1 is not the innermost");
-    refused(SUM, "  end l0\n  Kept[1] = %1", "  Kept[1] = %1", "an open loop");
+    all_refused(&[
+        (SUM, "loop l0 < 20", "loop l0 < 0", "loop l0 of 0 turns"),
+        (SUM, "loop l0 < 20", "loop l0 < 20\n  loop l0 < 20", "loop l0 of 20 turns"),
+        (SUM, "loop l0 < 20", "loop l0 < 4294967296", "loop l0 of 4294967296 turns"),
+        (SUM, "end l0", "end l1", "loop l1 is not the innermost"),
+        (SUM, "  end l0\n  Kept[1] = %1", "  Kept[1] = %1", "an open loop"),
+    ]);
 }
 
 #[test]
 fn values_are_defined_where_they_are_used() {
-    refused(SUM, "%4 = Add %1 %3", "%4 = Add %1 %5", "%5 is not defined");
-    refused(SUM, "Kept[1] = %1", "Kept[1] = %3", "%3 is not defined");
-    refused(SUM, "%2 = Lt %0 %1", "%2 = Lt %3 %1", "%3 is not defined");
-    refused(SUM, "emit [20] %8", "emit [20] %10", "%10 is not defined");
-    refused(PIVOT, "%2 = Mul %0 %1", "%1 = Mul %0 %1\n  %2 = Neg %0", "%1 is defined twice");
-    refused(SUM, "acc %1 := %4", "acc %0 := %4", "%0 is no accumulator");
+    all_refused(&[
+        (SUM, "%4 = Add %1 %3", "%4 = Add %1 %5", "%5 is not defined"),
+        (SUM, "Kept[1] = %1", "Kept[1] = %3", "%3 is not defined"),
+        (SUM, "%2 = Lt %0 %1", "%2 = Lt %3 %1", "%3 is not defined"),
+        (SUM, "emit [20] %8", "emit [20] %10", "%10 is not defined"),
+        (PIVOT, "%2 = Mul %0 %1", "%1 = Mul %0 %1\n  %2 = Neg %0", "%1 is defined twice"),
+        (SUM, "acc %1 := %4", "acc %0 := %4", "%0 is no accumulator"),
+    ]);
     let mut p = good(SUM);
     p.add.kinds.push(Kind::Real);
     assert!(verify(&p).unwrap_err().fault.contains("12 kinds of 11 values"));
@@ -200,16 +214,18 @@ fn values_are_defined_where_they_are_used() {
 
 #[test]
 fn kinds_are_those_of_the_operations() {
-    refused(SUM, "%5 = IntAnd %3 %4", "%5 = IntAnd %3 %0", "IntAnd takes");
-    refused(SUM, "%5 = IntAnd %3 %4", "%5 = IntAnd %3", "IntAnd takes");
-    refused(SUM, "%1 = op Exp %0", "%1 = op Exp %0 %0", "op Exp takes");
-    refused(SUM, "gather 4 from 0 %5", "gather 4 from 0 %0", "gather 4 from 0 takes");
-    refused(SUM, "%0 = Kept[1]", "%0 = Kept[1] %0", "%0 is not defined");
-    refused(SUM, "%4 = int 3\n", "%4 = int 3 %3\n", "int 3 takes");
-    refused(SUM, "emit [20] %8", "emit [20] %2", "%2 is Mask, not Real");
-    refused(PIVOT, "Sums[0] = %5", "%6 = ToInt %5\n  Sums[0] = %6", "%6 is Int, not Real");
-    refused(SUM, "acc %1 := %4", "%5 = ToInt %4\n  acc %1 := %5", "no accumulator of Int");
-    refused(SUM, "IntShl(31)", "IntShl(32)", "IntShl(32) of 32 bits");
+    all_refused(&[
+        (SUM, "%5 = IntAnd %3 %4", "%5 = IntAnd %3 %0", "IntAnd takes"),
+        (SUM, "%5 = IntAnd %3 %4", "%5 = IntAnd %3", "IntAnd takes"),
+        (SUM, "%1 = op Exp %0", "%1 = op Exp %0 %0", "op Exp takes"),
+        (SUM, "gather 4 from 0 %5", "gather 4 from 0 %0", "gather 4 from 0 takes"),
+        (SUM, "%0 = Kept[1]", "%0 = Kept[1] %0", "%0 is not defined"),
+        (SUM, "%4 = int 3\n", "%4 = int 3 %3\n", "int 3 takes"),
+        (SUM, "emit [20] %8", "emit [20] %2", "%2 is Mask, not Real"),
+        (PIVOT, "Sums[0] = %5", "%6 = ToInt %5\n  Sums[0] = %6", "%6 is Int, not Real"),
+        (SUM, "acc %1 := %4", "%5 = ToInt %4\n  acc %1 := %5", "no accumulator of Int"),
+        (SUM, "IntShl(31)", "IntShl(32)", "IntShl(32) of 32 bits"),
+    ]);
     let mut p = good(SUM);
     p.add.kinds[2] = Kind::Real;
     assert!(verify(&p).unwrap_err().fault.contains("%2 is Mask, declared as Some(Real)"));
@@ -217,52 +233,60 @@ fn kinds_are_those_of_the_operations() {
 
 #[test]
 fn addresses_stay_within_memory() {
-    refused(SUM, "KeptInput[0 + 1*l0]", "KeptInput[1 + 1*l0]", "KeptInput 1..=20 of 20");
-    refused(SUM, "Buffer[19 + -1*l0]", "Buffer[18 + -1*l0]", "Buffer -1..=18 of 20");
-    refused(SUM, "Buffer[0 + 1*l0] =", "Buffer[0 + 2*l0] =", "Buffer 0..=38 of 20");
-    refused(SUM, "buffer 20", "buffer 19", "Buffer 0..=19 of 19");
-    refused(SUM, "Buffer[0 + 1*l0] =", "Buffer[0 + 0*l0] =", "loaded before it is stored to");
-    refused(SUM, "Param[0]", "Param[5]", "Param 5..=5 of 5");
+    all_refused(&[
+        (SUM, "KeptInput[0 + 1*l0]", "KeptInput[1 + 1*l0]", "KeptInput 1..=20 of 20"),
+        (SUM, "Buffer[19 + -1*l0]", "Buffer[18 + -1*l0]", "Buffer -1..=18 of 20"),
+        (SUM, "Buffer[0 + 1*l0] =", "Buffer[0 + 2*l0] =", "Buffer 0..=38 of 20"),
+        (SUM, "buffer 20", "buffer 19", "Buffer 0..=19 of 19"),
+        (SUM, "Buffer[0 + 1*l0] =", "Buffer[0 + 0*l0] =", "loaded before it is stored to"),
+        (SUM, "Param[0]", "Param[5]", "Param 5..=5 of 5"),
+    ]);
     let far = "Buffer[0 + 9223372036854775807*l0] =";
-    refused(SUM, "Buffer[0 + 1*l0] =", far, "of 20");
-    refused(SUM, "Kept[1] = %1", "Kept[1 + 1*l0] = %1", "loop l0 is not open");
-    refused(SUM, "gather 4 from 0", "gather 6 from 0", "table 0..6 of 5");
-    refused(SUM, "gather 4 from 0", "gather 4 from -1", "table -1..3 of 5");
-    refused(SUM, "gather 4 from 0", "gather 0 from 0", "table 0..0 of 5");
-    refused(SUM, "emit [20]", "emit [21]", "21..=21 of 21");
-    refused(PIVOT, "Pivot[1]", "Pivot[2]", "Pivot 2..=2 of 2");
-    refused(SELECT, "counter 2", "counter -1", "counter -1..=-1");
+    all_refused(&[
+        (SUM, "Buffer[0 + 1*l0] =", far, "of 20"),
+        (SUM, "Kept[1] = %1", "Kept[1 + 1*l0] = %1", "loop l0 is not open"),
+        (SUM, "gather 4 from 0", "gather 6 from 0", "table 0..6 of 5"),
+        (SUM, "gather 4 from 0", "gather 4 from -1", "table -1..3 of 5"),
+        (SUM, "gather 4 from 0", "gather 0 from 0", "table 0..0 of 5"),
+        (SUM, "emit [20]", "emit [21]", "21..=21 of 21"),
+        (PIVOT, "Pivot[1]", "Pivot[2]", "Pivot 2..=2 of 2"),
+        (SELECT, "counter 2", "counter -1", "counter -1..=-1"),
+    ]);
 }
 
 #[test]
 fn sections_see_only_their_memory() {
-    refused(SUM, "%0 = Param[0]", "%0 = Kept[0]", "once loads from Kept");
-    refused(SUM, "KeptInput[0 + 1*l0]", "Reduced[0 + 1*l0]", "per kept loads from Reduced");
-    refused(SUM, "%0 = Kept[1]", "%0 = KeptInput[1]", "add loads from KeptInput");
-    refused(SUM, "%0 = Kept[1]", "%0 = Sums[1]", "add loads from Sums");
-    refused(SUM, "%0 = Kept[1]", "%0 = Pivot[0]", "add loads from Pivot");
-    refused(SUM, "%0 = Kept[1]", "%0 = Key[0]", "add loads from Key");
-    refused(SUM, "%1 = Sums[0 + 1*l0]", "%1 = Result[0 + 1*l0]", "finalise loads from Result");
-    refused(PIVOT, "%1 = Pivot[0]", "%1 = Pivot[1]", "add loads from Pivot");
-    refused(PIVOT, "%0 = Kept[0]", "%0 = ReducedInput[0]", "key loads from ReducedInput");
-    refused(PIVOT, "%1 = Reduced[0]", "%1 = Pivot[0]", "key loads from Pivot");
-    refused(SUM, "Param[4] = %1", "Kept[1] = %1", "once stores to Kept");
-    refused(SUM, "Kept[1] = %1", "Reduced[1] = %1", "per kept stores to Reduced");
-    refused(SUM, "emit [20] %8", "Result[20] = %8", "add stores to Result");
-    refused(PIVOT, "Sums[0] = %5", "Result[0] = %5", "rebase stores to Result");
-    refused(PIVOT, "Result[0] = %3", "Sums[0] = %3", "finalise stores to Sums");
-    refused(PIVOT, "Sums[0] = %5", "emit [0] %5", "rows emit nothing");
-    refused(SUM, "Param[4] = %1", "Param[3] = %1", "Param 3 is an argument");
+    all_refused(&[
+        (SUM, "%0 = Param[0]", "%0 = Kept[0]", "once loads from Kept"),
+        (SUM, "KeptInput[0 + 1*l0]", "Reduced[0 + 1*l0]", "per kept loads from Reduced"),
+        (SUM, "%0 = Kept[1]", "%0 = KeptInput[1]", "add loads from KeptInput"),
+        (SUM, "%0 = Kept[1]", "%0 = Sums[1]", "add loads from Sums"),
+        (SUM, "%0 = Kept[1]", "%0 = Pivot[0]", "add loads from Pivot"),
+        (SUM, "%0 = Kept[1]", "%0 = Key[0]", "add loads from Key"),
+        (SUM, "%1 = Sums[0 + 1*l0]", "%1 = Result[0 + 1*l0]", "finalise loads from Result"),
+        (PIVOT, "%1 = Pivot[0]", "%1 = Pivot[1]", "add loads from Pivot"),
+        (PIVOT, "%0 = Kept[0]", "%0 = ReducedInput[0]", "key loads from ReducedInput"),
+        (PIVOT, "%1 = Reduced[0]", "%1 = Pivot[0]", "key loads from Pivot"),
+        (SUM, "Param[4] = %1", "Kept[1] = %1", "once stores to Kept"),
+        (SUM, "Kept[1] = %1", "Reduced[1] = %1", "per kept stores to Reduced"),
+        (SUM, "emit [20] %8", "Result[20] = %8", "add stores to Result"),
+        (PIVOT, "Sums[0] = %5", "Result[0] = %5", "rebase stores to Result"),
+        (PIVOT, "Result[0] = %3", "Sums[0] = %3", "finalise stores to Sums"),
+        (PIVOT, "Sums[0] = %5", "emit [0] %5", "rows emit nothing"),
+        (SUM, "Param[4] = %1", "Param[3] = %1", "Param 3 is an argument"),
+    ]);
 }
 
 #[test]
 fn everything_is_written() {
-    refused(SUM, "  Param[4] = %1\n", "", "Param: 0 of 1 are written");
-    refused(SUM, "param 5", "param 6", "Param: 1 of 2 are written");
-    refused(SUM, "  Kept[1] = %1\n", "", "Kept: 0 of 1 are written");
-    refused(SUM, "reduced 21", "reduced 22", "Reduced: 0 of 1 are written");
-    refused(SUM, "loop l0 < 21", "loop l0 < 20", "Result: 20 of 21 are written");
-    refused(SUM, "Result[0 + 1*l0]", "Result[20 + 0*l0]", "Result: 1 of 21 are written");
+    all_refused(&[
+        (SUM, "  Param[4] = %1\n", "", "Param: 0 of 1 are written"),
+        (SUM, "param 5", "param 6", "Param: 1 of 2 are written"),
+        (SUM, "  Kept[1] = %1\n", "", "Kept: 0 of 1 are written"),
+        (SUM, "reduced 21", "reduced 22", "Reduced: 0 of 1 are written"),
+        (SUM, "loop l0 < 21", "loop l0 < 20", "Result: 20 of 21 are written"),
+        (SUM, "Result[0 + 1*l0]", "Result[20 + 0*l0]", "Result: 1 of 21 are written"),
+    ]);
     let last = "Result[3] = %0\n  loop l0 < 20";
     refused(SUM, "loop l0 < 21", last, "Result 20 is never written");
     good(&SUM.replace("Result[0 + 1*l0]", "Result[20 + -1*l0]"));
@@ -291,19 +315,23 @@ fn accepted(text: &str) {
 
 #[test]
 fn pairs_emit_once() {
-    refused(SUM, "emit [20]", "emit [19]", "slot 19 is emitted to twice");
-    refused(SUM, "emit [20] %8", "emit [20] %8\n  emit [20] %8", "22 components for 21 slots");
-    refused(SELECT, "emit [1] %2", "emit [0] %2", "slot 0 is emitted to twice");
-    refused(SELECT, "  emit [1] %2\n", "", "Key: 1 of 2 are written");
+    all_refused(&[
+        (SUM, "emit [20]", "emit [19]", "slot 19 is emitted to twice"),
+        (SUM, "emit [20] %8", "emit [20] %8\n  emit [20] %8", "22 components for 21 slots"),
+        (SELECT, "emit [1] %2", "emit [0] %2", "slot 0 is emitted to twice"),
+        (SELECT, "  emit [1] %2\n", "", "Key: 1 of 2 are written"),
+    ]);
     // Addends that nothing is emitted to stay zero.
     good(&SUM.replace("  emit [20] %8\n", ""));
 }
 
 #[test]
 fn factors_are_known() {
-    refused(SUM, "tame 2", "tame 1", "tame argument 1 is neither kept nor a parameter");
-    refused(SUM, "factored, tame 2", "tame 2", "finalise loads from Kept");
-    refused(PIVOT, "results 1", "results 1\nfactored, tame 0", "factors taken out of PivotSum");
+    all_refused(&[
+        (SUM, "tame 2", "tame 1", "tame argument 1 is neither kept nor a parameter"),
+        (SUM, "factored, tame 2", "tame 2", "finalise loads from Kept"),
+        (PIVOT, "results 1", "results 1\nfactored, tame 0", "factors taken out of PivotSum"),
+    ]);
 }
 
 #[test]

@@ -16,6 +16,7 @@ use crate::operator::{LinearOperator, VECTOR};
 use keops_core::data::DType;
 use keops_core::error::{Error, InputError, OutOfMemory};
 use keops_core::memory;
+use keops_core::random::Random;
 use ndarray::Array3;
 
 /// The recurrence claims convergence a little below the tolerance: the residual that decides is
@@ -485,9 +486,9 @@ impl<'r> Run<'r> {
     /// rounding end, if their phase is among those meant.
     fn end_asymmetric(&mut self, meant: impl Fn(Phase) -> bool) -> Result<(), Error> {
         let layout = self.layout;
-        let mut random = SplitMix(0);
+        let mut random = Random::new(0);
         let mut draw = || {
-            let all = (0..self.b.len()).map(|_| self.rounded(0.5 + random.next()));
+            let all = (0..self.b.len()).map(|_| self.rounded(0.5 + random.unit()));
             memory::collected(all, VECTOR)
         };
         let (mut u, mut v) = (draw()?, draw()?);
@@ -594,19 +595,5 @@ fn failure(
             SolveError::IterationLimit { system, limit, residual, condition, partial }
         }
         Reason::Converged => unreachable!("a failure"),
-    }
-}
-
-/// SplitMix64 (G. Steele, D. Lea, C. Flood, Fast splittable pseudorandom number generators, 2014):
-/// probes are the same in every run.
-struct SplitMix(u64);
-impl SplitMix {
-    /// Uniform in [0, 1).
-    fn next(&mut self) -> f64 {
-        self.0 = self.0.wrapping_add(0x9E37_79B9_7F4A_7C15);
-        let mut z = self.0;
-        z = (z ^ (z >> 30)).wrapping_mul(0xBF58_476D_1CE4_E5B9);
-        z = (z ^ (z >> 27)).wrapping_mul(0x94D0_49BB_1331_11EB);
-        ((z ^ (z >> 31)) >> 11) as f64 / (1u64 << 53) as f64
     }
 }

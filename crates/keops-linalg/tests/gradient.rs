@@ -100,7 +100,7 @@ fn check(sum: Genred, args: &[ArrayD<f64>], random: &mut Random) {
 
 #[test]
 fn of_kernels_times_columns() {
-    let mut random = Random(1);
+    let mut random = Random::new(1);
     let x = random.array(&[6, 2]);
     let args = [x.clone(), x, random.array(&[6, 2]), random.array(&[1])];
     check(gaussian(2, 2), &args, &mut random);
@@ -108,7 +108,7 @@ fn of_kernels_times_columns() {
 
 #[test]
 fn of_matrix_valued_kernels_over_i() {
-    let mut random = Random(2);
+    let mut random = Random::new(2);
     let aliases = ["x = Vi(2)", "y = Vj(2)", "b = Vi(2)"];
     let g = sum("Exp(-SqDist(x, y)) * b + (x | b) * y", &aliases, Axis::I);
     let x = random.array(&[5, 2]);
@@ -118,7 +118,7 @@ fn of_matrix_valued_kernels_over_i() {
 /// The right-hand side and the scale are shared by three kernels: their gradients are sums.
 #[test]
 fn of_batches() {
-    let mut random = Random(3);
+    let mut random = Random::new(3);
     let solve = KernelSolve::from_sum(gaussian(2, 1), "b").unwrap();
     let (x, b, s) = (random.array(&[3, 6, 2]), random.array(&[1, 6, 1]), random.array(&[1]));
     let e = random.array(&[3, 6, 1]);
@@ -144,7 +144,7 @@ fn of_batches() {
 
 #[test]
 fn errors() {
-    let mut random = Random(4);
+    let mut random = Random::new(4);
     let solve = KernelSolve::from_sum(gaussian(2, 1), "b").unwrap();
     let (x, b, s) = (random.array(&[4, 2]), random.array(&[4, 1]), random.array(&[1]));
     let r = solve.vjp((&x, &x, &b, &s), &b, &b, &["x", "c"], &OPTIONS);

@@ -19,7 +19,7 @@ fn tight(ridge: f64) -> SolveOptions {
 
 #[test]
 fn systems_of_lazy_tensors_are_those_of_dense_matrices() {
-    let mut random = Random(21);
+    let mut random = Random::new(21);
     let (x, b) = (random.matrix(40, 2), random.matrix(40, 3));
     let k = (-3.0 * Lazy::vi(&x).sqdist(Lazy::vj(&x))).exp();
     let dense = gaussian_matrix(&x, &x, 3.0);

@@ -13,7 +13,7 @@ use ndarray::{Array2, ArrayD, Axis as NdAxis, array};
 
 #[test]
 fn products_are_those_of_the_dense_matrix() {
-    let mut random = Random(1);
+    let mut random = Random::new(1);
     let (x, y, v) = (random.matrix(7, 2), random.matrix(5, 2), random.matrix(5, 3));
     let s = array![0.7];
     let dense = gaussian_matrix(&x, &y, 0.7);
@@ -42,7 +42,7 @@ fn products_are_those_of_the_dense_matrix() {
 /// A kernel whose values are 2 × 3 matrices: `out_i = Σ_j k_ij A_j v_j`.
 #[test]
 fn matrix_valued_kernels_are_rectangular_blocks() {
-    let mut random = Random(2);
+    let mut random = Random::new(2);
     let formula = "Exp(-SqDist(x, y)) * MatVecMult(a, v)";
     let g = sum(formula, &["x = Vi(1)", "y = Vj(1)", "a = Vj(6)", "v = Vj(3)"], Axis::J);
     let (x, y, a) = (random.matrix(4, 1), random.matrix(5, 1), random.matrix(5, 6));
@@ -66,7 +66,7 @@ fn matrix_valued_kernels_are_rectangular_blocks() {
 
 #[test]
 fn batches_broadcast_on_both_sides() {
-    let mut random = Random(3);
+    let mut random = Random::new(3);
     let (x, y, s) = (random.array(&[2, 1, 4, 2]), random.array(&[3, 5, 2]), random.array(&[1]));
     let k = KernelOperator::new(&gaussian(2, 1), "b", (&x, &y, &s)).unwrap();
     assert_eq!(k.batch(), [2, 3]);
@@ -104,7 +104,7 @@ fn batches_broadcast_on_both_sides() {
 /// Vectors are wider than half-precision arguments, and keep their type.
 #[test]
 fn half_precision_arguments_take_single_precision_vectors() {
-    let mut random = Random(4);
+    let mut random = Random::new(4);
     let x = random.matrix(6, 1).mapv(f16::from_f64);
     let s = array![f16::ONE];
     let k = KernelOperator::new(&gaussian(1, 1), "b", (&x, &x, &s)).unwrap();
@@ -122,7 +122,7 @@ fn what_is_linear_and_what_is_not() {
     let check = |formula: &str| {
         let g: Result<Genred, _> = Genred::new(formula, aliases, &SUM, Axis::J);
         let g = g.unwrap_or_else(|e| panic!("{formula}: {e}"));
-        let mut r = Random(5);
+        let mut r = Random::new(5);
         let (x, y, p, q) = (r.matrix(3, 2), r.matrix(4, 2), r.array(&[2]), r.array(&[4]));
         let k = KernelOperator::new(&g, "b", (&x, &y, &p, &q))?;
         // What passes is linear in numbers too.

@@ -24,7 +24,7 @@ fn solver(formula: &str, aliases: &[&str], axis: Axis) -> KernelSolve {
 
 #[test]
 fn solutions_are_those_of_a_dense_factorisation() {
-    let mut random = Random(1);
+    let mut random = Random::new(1);
     let (x, b) = (random.matrix(60, 2), random.matrix(60, 3));
     let s = array![3.0];
     let dense = gaussian_matrix(&x, &x, 3.0);
@@ -62,7 +62,7 @@ fn solutions_are_those_of_a_dense_factorisation() {
 /// Blocks `k(x_i, x_j) I + x_i x_jᵀ`: one system for all components.
 #[test]
 fn matrix_valued_kernels_are_one_system() {
-    let mut random = Random(2);
+    let mut random = Random::new(2);
     let (x, b) = (random.matrix(20, 3), random.matrix(20, 3));
     let aliases = ["x = Vi(3)", "y = Vj(3)", "b = Vj(3)"];
     let solve = solver("Exp(-SqDist(x, y)) * b + (y | b) * x", &aliases, Axis::J);
@@ -83,7 +83,7 @@ fn matrix_valued_kernels_are_one_system() {
 /// one, and the scale of one would decide when all stop.
 #[test]
 fn columns_converge_on_their_own() {
-    let mut random = Random(3);
+    let mut random = Random::new(3);
     let x = random.matrix(80, 2);
     let dense = gaussian_matrix(&x, &x, 1.0);
     let (ridge, options) = (1e-3, SolveOptions::ridge(1e-3));
@@ -119,7 +119,7 @@ fn columns_converge_on_their_own() {
 
 #[test]
 fn batches_are_systems_of_their_own() {
-    let mut random = Random(4);
+    let mut random = Random::new(4);
     // Three kernels, two right-hand sides for each.
     let (x, s, b) =
         (random.array(&[3, 25, 2]), random.array(&[3, 1]), random.array(&[2, 1, 25, 1]));
@@ -141,7 +141,7 @@ fn batches_are_systems_of_their_own() {
 
 #[test]
 fn block_sparse_ranges_keep_clusters_apart() {
-    let mut random = Random(5);
+    let mut random = Random::new(5);
     let (x, b) = (random.matrix(30, 2), random.matrix(30, 1));
     let ends = [12, 30];
     let ranges = Ranges::from_clusters(&ends, &ends, &[true, false, false, true]).unwrap();
@@ -157,7 +157,7 @@ fn block_sparse_ranges_keep_clusters_apart() {
 
 #[test]
 fn narrow_types() {
-    let mut random = Random(6);
+    let mut random = Random::new(6);
     let (x, b) =
         (random.matrix(50, 2).mapv(f16::from_f64), random.matrix(50, 1).mapv(f16::from_f64));
     let s = array![2.0];
@@ -183,7 +183,7 @@ fn narrow_types() {
 
 #[test]
 fn a_first_guess_saves_its_iterations() {
-    let mut random = Random(7);
+    let mut random = Random::new(7);
     let (x, b, s) = (random.matrix(80, 2), random.matrix(80, 1), array![1.0]);
     let solve = KernelSolve::from_sum(gaussian(2, 1), "b").unwrap();
     let options = SolveOptions::ridge(1e-2);
@@ -205,7 +205,7 @@ fn nothing_to_solve() {
     let none = solve.call((&x, &x, &b, &s), &SolveOptions::default()).unwrap();
     assert_eq!((none.value.shape(), none.info.iterations), (&[0, 2][..], 0));
     assert_eq!((none.info.residual(), none.info.condition()), (0.0, 1.0));
-    let x = Random(8).matrix(3, 2);
+    let x = Random::new(8).matrix(3, 2);
     let b = ArrayD::<f64>::zeros(&[0, 3, 2][..]);
     let none = solve.call((&x, &x, &b, &s), &SolveOptions::default()).unwrap();
     assert_eq!((none.value.shape(), none.info.systems.len()), (&[0, 3, 2][..], 0));
@@ -213,7 +213,7 @@ fn nothing_to_solve() {
 
 #[test]
 fn shapes_and_options_are_checked() {
-    let mut random = Random(9);
+    let mut random = Random::new(9);
     let (x, y, b, s) = (random.matrix(6, 2), random.matrix(5, 2), random.matrix(5, 1), array![1.0]);
     let solve = KernelSolve::from_sum(gaussian(2, 1), "b").unwrap();
     let options = SolveOptions::default();
@@ -254,7 +254,7 @@ fn shapes_and_options_are_checked() {
 /// What is not finite is seen at iteration 0, and stays in its column.
 #[test]
 fn not_finite() {
-    let mut random = Random(10);
+    let mut random = Random::new(10);
     let (x, mut b, s) = (random.matrix(10, 2), random.matrix(10, 3), array![1.0]);
     let solve = KernelSolve::from_sum(gaussian(2, 3), "b").unwrap();
     let options = SolveOptions::ridge(0.1);
@@ -294,7 +294,7 @@ fn not_finite() {
 
 #[test]
 fn indefinite_and_not_symmetric() {
-    let mut random = Random(11);
+    let mut random = Random::new(11);
     let (x, b) = (random.matrix(30, 1), random.matrix(30, 1));
     let aliases = ["x = Vi(1)", "y = Vj(1)", "b = Vj(1)"];
     // -|x - y| is conditionally positive definite: one eigenvalue is negative.
@@ -332,7 +332,7 @@ fn indefinite_and_not_symmetric() {
 
 #[test]
 fn the_limit_leaves_the_last_iterate() {
-    let mut random = Random(12);
+    let mut random = Random::new(12);
     let (x, b, s) = (random.matrix(60, 2), random.matrix(60, 2), array![4.0]);
     let dense = gaussian_matrix(&x, &x, 4.0);
     let solve = KernelSolve::from_sum(gaussian(2, 2), "b").unwrap();
@@ -363,7 +363,7 @@ fn the_limit_leaves_the_last_iterate() {
 /// reached, long before the limit; in f64 it can.
 #[test]
 fn rounding_stagnates() {
-    let mut random = Random(13);
+    let mut random = Random::new(13);
     let (x, b) = (random.matrix(60, 1), random.matrix(60, 1));
     let solve = KernelSolve::from_sum(gaussian(1, 1), "b").unwrap();
     let options = SolveOptions { max_iterations: Some(100_000), ..SolveOptions::ridge(1e-9) };
@@ -386,7 +386,7 @@ fn rounding_stagnates() {
 fn the_condition_estimate() {
     let ones = solver("x * y * b", &["x = Vi(1)", "y = Vj(1)", "b = Vj(1)"], Axis::J);
     let x = Array2::<f64>::ones((40, 1));
-    let b = Random(14).matrix(40, 1);
+    let b = Random::new(14).matrix(40, 1);
     let info = ones.call((&x, &x, &b), &SolveOptions::ridge(0.5)).unwrap().info;
     let [low, high] = info.systems[0].eigenvalues.unwrap();
     assert!((low / 0.5 - 1.0).abs() < 1e-3 && (high / 40.5 - 1.0).abs() < 1e-3, "{low}, {high}");
@@ -425,7 +425,7 @@ impl LinearOperator for Faulty {
 /// The recurrence does not notice a product that was wrong: recomputed residuals do.
 #[test]
 fn drift_is_repaired_or_reported() {
-    let mut random = Random(15);
+    let mut random = Random::new(15);
     let x = random.matrix(40, 2);
     let matrix = gaussian_matrix(&x, &x, 2.0);
     let b = Array3::from_shape_simple_fn((1, 40, 1), || random.next());
@@ -468,7 +468,7 @@ proptest! {
         log_ridge in -6i32..1,
         exponent in -400i32..400,
     ) {
-        let mut random = Random(seed);
+        let mut random = Random::new(seed);
         let (x, b, s) = (random.matrix(n, 2), random.matrix(n, columns), array![1.0 + 4.0 * random.next()]);
         let ridge = 10f64.powi(log_ridge);
         let options = SolveOptions::ridge(ridge);
@@ -502,7 +502,7 @@ proptest! {
 /// plain conjugate gradients need about 1,460 iterations to 1e-6 (measured with NumPy).
 #[test]
 fn iterations_on_three_thousand_points() {
-    let mut random = Random(16);
+    let mut random = Random::new(16);
     let x = random.matrix(3000, 3);
     let b = Array2::from_shape_fn((3000, 1), |(i, _)| {
         let p = x.row(i);

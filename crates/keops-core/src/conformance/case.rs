@@ -2,10 +2,10 @@
 
 use super::data::{Argument, LAYOUTS, Special, ranges};
 use super::formula::{Kind, Pool, operation_name, operation_number};
-use super::random::{Random, choose};
 use crate::data::DType;
 use crate::error::InputError;
 use crate::graph::{Builder, Category, Graph, Node, NodeId, Var};
+use crate::random::Random;
 use crate::ranges::Ranges;
 use crate::reduce::{self, Family, ReductionDef, WeightRule};
 use crate::spec::{Axis, CheckedArgs, ReduceOptions, ReduceSpec, Scheme};
@@ -382,4 +382,9 @@ fn cost(graph: &Graph, roots: &[NodeId]) -> usize {
         _ => graph.dim(id) / 4 + 1,
     };
     graph.live(roots).into_iter().map(one).sum::<usize>().max(1)
+}
+
+/// The entry of a table that a number means; 0, at which shrinking aims, is the first.
+pub fn choose<T: Copy>(number: u32, table: &[T]) -> T {
+    table[number as usize % table.len()]
 }

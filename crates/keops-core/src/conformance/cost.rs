@@ -1,7 +1,6 @@
 //! The work of derivatives: scalar operations of lowered programs.
 
 use super::formula::Pool;
-use super::random::Random;
 use crate::autodiff;
 use crate::data::DType;
 use crate::genred::Genred;
@@ -10,6 +9,7 @@ use crate::lower::{LowerOptions, lower};
 use crate::ops::{self, OpDef};
 use crate::outer::OuterNode;
 use crate::program::{Op, Program, SInst, Stream};
+use crate::random::Random;
 use crate::reduce;
 use crate::spec::{Axis, ReduceOptions, ReduceSpec};
 use std::collections::HashMap;

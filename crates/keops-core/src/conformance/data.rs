@@ -1,8 +1,8 @@
 //! Random arguments: values, awkward layouts, ranges.
 
 use super::formula::Kind;
-use super::random::Random;
 use crate::data::{ArgView, Buffer, DType, Element};
+use crate::random::Random;
 use crate::ranges::{Pattern, Ranges};
 use ndarray::{ArrayD, ArrayViewD, Axis, IxDyn, Slice};
 

@@ -1,10 +1,11 @@
 //! Random typed formulas over the tables of operations.
 
-use super::random::{Random, choose};
+use super::case::choose;
 use crate::autodiff;
 use crate::composite::{self, Literal};
 use crate::graph::{Builder, Category, Ex, Var};
 use crate::ops;
+use crate::random::Random;
 
 /// Largest dimension of an intermediate value.
 const MAX_WIDTH: usize = 300;

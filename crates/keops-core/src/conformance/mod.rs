@@ -25,7 +25,6 @@ mod laws;
 mod planted;
 #[cfg(test)]
 mod properties;
-mod random;
 pub mod strategies;
 #[cfg(test)]
 mod support;
@@ -36,9 +35,9 @@ mod tests;
 pub use case::{Case, Problem, all_features};
 pub use data::{Argument, Layout};
 
+pub use crate::random::Random;
 pub use judge::{Judgement, RATIOS, judge};
 pub use planted::{Fault, Planted, ReductionFault, plant, plant_reduction, with_faulty_composite};
-pub use random::Random;
 pub use table::{check_reductions, check_table};
 
 use crate::error::CompileError;

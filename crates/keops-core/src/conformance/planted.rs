@@ -1,12 +1,12 @@
 //! Planted faults: copies of table entries with one thing wrong, to see that the checks see it.
 //! Everything here runs over the tables, so that a new entry is covered without a word.
 
-use super::random::Random;
 use crate::composite::{self, CompositeDef, STAND_IN};
 use crate::error::CompileError;
 use crate::graph::{Ex, Graph, Node, NodeId};
 use crate::ops::{self, Code, OpDef, Value};
 use crate::prim::Prim;
+use crate::random::Random;
 use crate::reduce::{self, Accumulate, Family, Order, Pivot, ReductionDef, Select};
 use crate::spec::{Backend, Device, Executable, ReduceSpec, Unavailable};
 use crate::vecmath::{PrimBuilder, Val};

@@ -1,14 +1,15 @@
 //! Properties of the core on random formulas: differentiation, simplification, reductions.
 
+use super::case::choose;
 use super::cases;
 use super::judge::judge;
-use super::random::{Random, choose};
 use super::support::{bounded, data, holds, rows};
 use crate::autodiff;
 use crate::data::Buffer;
 use crate::graph::{Builder, Category, Ex, FoldOp, Graph, Node, NodeId, Operand, Var};
 use crate::interp::{Interpreter, evaluate_with_bounds};
 use crate::ops;
+use crate::random::Random;
 use crate::simplify;
 use crate::spec::{Backend, CheckedArgs};
 use proptest::collection::vec;

@@ -34,10 +34,10 @@
 use super::case::{INSTRUCTIONS, NUMBERS};
 use super::data::{self, LAYOUTS, Layout, Special, arrange, stored_shape};
 use super::formula::{Kind, Pool};
-use super::random::Random;
 use crate::data::Element;
 use crate::graph::{Builder, Category};
 use crate::outer::Formula;
+use crate::random::Random;
 use crate::ranges::Ranges;
 use ndarray::{Array1, Array2, ArrayD, ArrayViewD};
 use proptest::collection::vec;

@@ -1,9 +1,9 @@
 //! What tests of the core on random formulas share.
 
-use super::random::Random;
 use crate::data::{Buffer, DType, Element};
 use crate::graph::{Category, Graph, NodeId, Var};
 use crate::interp::{Bounded, HyperDual, evaluate_with_bounds, evaluate_with_tangents};
+use crate::random::Random;
 use crate::reduce;
 use crate::spec::{Axis, CheckedArgs, ReduceOptions, ReduceSpec};
 use ndarray::{ArrayD, Axis as NdAxis, IxDyn};

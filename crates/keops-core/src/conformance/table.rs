@@ -1,11 +1,11 @@
 //! Checks of table entries on their own: value, derivatives, code and simplification agree.
 
-use super::random::Random;
 use crate::autodiff;
 use crate::graph::{Builder, Category, Ex, Graph, Node, NodeId, Var};
 use crate::interp::{evaluate_at, slopes};
 use crate::ops::{Code, OpDef};
 use crate::prim_eval::{LaneValue, PrimReal, Scalar};
+use crate::random::Random;
 use crate::reduce::{Accumulate, Family, ReductionDef, WeightRule};
 
 /// Random operand tuples for each check.

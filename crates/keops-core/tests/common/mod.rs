@@ -1,8 +1,8 @@
 //! Data of tests.
 #![allow(dead_code)] // each test file uses its own part
 
-// The stream of the conformance suite, also where that feature is off.
-#[path = "../../src/conformance/random.rs"]
+// A copy, so that tests can add to it.
+#[path = "../../src/random.rs"]
 mod random;
 
 use ndarray::{ArrayD, IxDyn};

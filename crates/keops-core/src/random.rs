@@ -1,9 +1,9 @@
-//! Deterministic choices from small numbers, so that a case is its numbers.
+//! Numbers that look random and are the same in every run: probes of solvers, cases of tests.
 
 /// SplitMix64 (Steele, Lea & Flood 2014).
 ///
 /// ```
-/// use keops_core::conformance::Random;
+/// use keops_core::random::Random;
 /// let mut random = Random::new(0);
 /// assert_eq!(random.bits(), 0xe220_a839_7b1d_cdaf); // as the reference implementation
 /// ```
@@ -14,7 +14,7 @@ impl Random {
     /// A stream; the same for the same seed.
     ///
     /// ```
-    /// use keops_core::conformance::Random;
+    /// use keops_core::random::Random;
     /// assert_eq!(Random::new(7).bits(), Random::new(7).bits());
     /// assert_ne!(Random::new(7).bits(), Random::new(8).bits());
     /// ```
@@ -24,7 +24,7 @@ impl Random {
     /// The next 64 bits.
     ///
     /// ```
-    /// use keops_core::conformance::Random;
+    /// use keops_core::random::Random;
     /// let mut random = Random::new(1);
     /// let ones: u32 = (0..1000).map(|_| random.bits().count_ones()).sum();
     /// assert!((31_000..33_000).contains(&ones)); // 32 of 64 on average, ± 126
@@ -38,7 +38,7 @@ impl Random {
     /// Uniform in `[0, 1)`.
     ///
     /// ```
-    /// use keops_core::conformance::Random;
+    /// use keops_core::random::Random;
     /// let mut random = Random::new(1);
     /// let mean = (0..10_000).map(|_| random.unit()).sum::<f64>() / 1e4;
     /// assert!((mean - 0.5).abs() < 0.015); // five standard deviations
@@ -49,7 +49,7 @@ impl Random {
     /// Uniform in `[low, high)`.
     ///
     /// ```
-    /// use keops_core::conformance::Random;
+    /// use keops_core::random::Random;
     /// let mut random = Random::new(1);
     /// assert!((0..100).all(|_| (-2.0..3.0).contains(&random.within(-2.0, 3.0))));
     /// ```
@@ -59,7 +59,7 @@ impl Random {
     /// Uniform in `0..n`; 0 if `n` is 0.
     ///
     /// ```
-    /// use keops_core::conformance::Random;
+    /// use keops_core::random::Random;
     /// let mut random = Random::new(1);
     /// let seen: std::collections::BTreeSet<usize> = (0..100).map(|_| random.below(6)).collect();
     /// assert_eq!(Vec::from_iter(seen), [0, 1, 2, 3, 4, 5]);
@@ -68,9 +68,4 @@ impl Random {
     pub fn below(&mut self, n: usize) -> usize {
         (self.bits() % n.max(1) as u64) as usize
     }
-}
-
-/// The entry of a table that a number means; 0, at which shrinking aims, is the first.
-pub fn choose<T: Copy>(number: u32, table: &[T]) -> T {
-    table[number as usize % table.len()]
 }
