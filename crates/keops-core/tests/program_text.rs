@@ -26,7 +26,7 @@ proptest! {
         factor_sums: bool,
     ) {
         let problem = case.build().unwrap();
-        let options = LowerOptions { expand, scaling, factor_sums };
+        let options = LowerOptions { expand, scaling, factor_sums, ..Default::default() };
         returns(&lower(&problem.spec, options).unwrap());
     }
 

@@ -190,6 +190,7 @@ impl Cpu {
                 Level::Portable => Scaling::Exact,
             },
             factor_sums,
+            roll: kernels::ROLL,
         };
         let mut program = lower(spec, options)?;
         let mut accumulation = spec.accumulation();

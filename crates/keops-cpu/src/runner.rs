@@ -652,6 +652,11 @@ impl<T> Inputs<T> {
 struct Growing<T> {
     data: Aligned<T>,
 }
+impl<T: Copy + Default> Default for Growing<T> {
+    fn default() -> Self {
+        Growing { data: Aligned::empty() }
+    }
+}
 impl<T: Copy + Default> Growing<T> {
     fn resize(&mut self, len: usize, what: &str) -> Result<(), RunError> {
         if self.data.len() < len {
@@ -676,6 +681,11 @@ struct Worker<T> {
     extremes: Growing<T>,
     /// First columns of the groups of a pass.
     groups: Vec<u32>,
+    /// Groups of each list that wait to be searched, and their numbers.
+    waiting: Growing<u32>,
+    waits: Growing<u32>,
+    /// Columns to be searched.
+    gathered: Growing<T>,
     winners: (Vec<T>, Vec<u32>, Vec<usize>),
 }
 
@@ -700,13 +710,16 @@ impl<T: Lane> Worker<T> {
             state: Aligned::new(plan.state_len(p), "the state of a tile")?,
             scratch: Aligned::new(scratch, "scratch memory")?,
             workspace,
-            out: Growing { data: Aligned::empty() },
-            masks: Growing { data: Aligned::empty() },
-            hits: Growing { data: Aligned::empty() },
-            wide: Growing { data: Aligned::empty() },
-            bound: Growing { data: Aligned::empty() },
-            extremes: Growing { data: Aligned::empty() },
+            out: Growing::default(),
+            masks: Growing::default(),
+            hits: Growing::default(),
+            wide: Growing::default(),
+            bound: Growing::default(),
+            extremes: Growing::default(),
             groups: vec![],
+            waiting: Growing::default(),
+            waits: Growing::default(),
+            gathered: Growing::default(),
             winners: Default::default(),
         })
     }

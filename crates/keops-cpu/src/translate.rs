@@ -125,6 +125,11 @@ pub struct Tile {
     pub lanes: usize,
     /// Columns whose instructions are interleaved.
     pub interleave: usize,
+    /// Does the whole tile go through straight pieces of a stream stage by stage (say, all
+    /// distances, then all exponentials, then all sums)? Stages meet where few values pass from one
+    /// to the next. The chains of a stage are short, so that many of them fit into what the
+    /// processor looks ahead.
+    pub staged: bool,
 }
 
 /// Where the sums of a tile are kept.
@@ -448,14 +453,18 @@ impl<'t, 'c> Translation<'t, 'c> {
             _ => false,
         };
         // Columns go in groups, instruction by instruction: the chains of a group are interleaved.
-        let group = self.ctx.tile.interleave;
-        let columns = self.ctx.tile.columns;
+        let Tile { columns, interleave: group, staged, .. } = self.ctx.tile;
         let mut order: Vec<(usize, usize, bool)> = vec![];
         order.extend((0..insts.len()).map(|k| (k, 0, false)));
-        for first in (0..columns).step_by(group) {
-            for k in 0..insts.len() {
-                order.extend((first..columns.min(first + group)).map(|col| (k, col, true)));
+        let ends = if staged && columns > group { self.stages(insts) } else { vec![insts.len()] };
+        let mut stage = 0;
+        for end in ends {
+            for first in (0..columns).step_by(group) {
+                for k in stage..end {
+                    order.extend((first..columns.min(first + group)).map(|col| (k, col, true)));
+                }
             }
+            stage = end;
         }
         {
             for (k, col, per_column) in order {
@@ -513,6 +522,58 @@ impl<'t, 'c> Translation<'t, 'c> {
             }
         }
     }
+    /// Ends of the stages of straight instructions: these are cut where the fewest values of a
+    /// pair pass from one side to the other, and each half once more where it is as narrow
+    /// somewhere. Of equals the last is taken.
+    fn stages(&self, insts: &[SInst]) -> Vec<usize> {
+        /// Operations of a stage.
+        const LEAST: usize = 4;
+        let n = insts.len();
+        let mut last: HashMap<Val, usize> = HashMap::new();
+        for (k, inst) in insts.iter().enumerate() {
+            match inst {
+                SInst::Def { args, .. } => last.extend(args.iter().map(|&a| (a, k))),
+                SInst::Start { value, .. }
+                | SInst::Update { value, .. }
+                | SInst::Emit { value, .. }
+                | SInst::Store { value, .. } => {
+                    last.insert(*value, k);
+                }
+                SInst::Begin { .. } | SInst::End(_) => {}
+            }
+        }
+        // Before each instruction: operations so far, and values that are needed from it on. What
+        // can be loaded again does not count.
+        let (mut operations, mut width) = (vec![0; n + 1], vec![0_isize; n + 2]);
+        for (k, inst) in insts.iter().enumerate() {
+            let paired = |v: &Val| self.class[v.0 as usize] == Class { kept: true, reduced: true };
+            let counts = match inst {
+                SInst::Def { op: Op::Load(..), .. } => false,
+                SInst::Def { dst, .. } if paired(dst) => {
+                    let end = last.get(dst).map_or(n, |&end| end.max(k));
+                    width[k + 1] += 1;
+                    width[end + 1] -= 1;
+                    true
+                }
+                SInst::Emit { .. } => true,
+                _ => false,
+            };
+            operations[k + 1] = operations[k] + usize::from(counts);
+        }
+        for k in 0..n {
+            width[k + 1] += width[k];
+        }
+        let cut = |from: usize, to: usize| {
+            let long = |a: usize, b: usize| operations[b] - operations[a] >= LEAST;
+            (from + 1..to)
+                .filter(|&k| width[k] > 0 && long(from, k) && long(k, to))
+                .min_by_key(|&k| (width[k], std::cmp::Reverse(k)))
+        };
+        let Some(middle) = cut(0, n) else { return vec![n] };
+        let narrow = |k: &usize| width[*k] <= width[middle];
+        let halves = [cut(0, middle).filter(narrow), cut(middle, n).filter(narrow)];
+        [halves[0], Some(middle), halves[1], Some(n)].into_iter().flatten().collect()
+    }
     fn define(&mut self, dst: Val, op: &Op, args: &[Val], r: usize, col: usize) {
         match op {
             Op::Real(v) => {
@@ -529,6 +590,7 @@ impl<'t, 'c> Translation<'t, 'c> {
             }
             Op::Load(space, a) => {
                 if let (Space::Sums, Sums::Registers(sums)) = (space, self.ctx.sums) {
+                    debug_assert!(a.terms.is_empty(), "the planner keeps such sums in memory");
                     self.regs[dst.0 as usize] = Some(sums[a.offset as usize].clone());
                     return;
                 }

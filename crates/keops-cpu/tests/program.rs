@@ -2,7 +2,7 @@
 
 use keops_core::conformance::cases;
 use keops_core::error::CompileError;
-use keops_core::lower::{LowerOptions, lower};
+use keops_core::lower::{LowerOptions, ROLL, lower};
 use keops_core::program::Program;
 use keops_core::spec::Executable;
 use keops_core::vecmath::Scaling;
@@ -10,7 +10,7 @@ use keops_cpu::{Cpu, Level};
 use proptest::prelude::*;
 
 const OPTIONS: LowerOptions =
-    LowerOptions { expand: true, scaling: Scaling::Exact, factor_sums: false };
+    LowerOptions { expand: true, scaling: Scaling::Exact, factor_sums: false, roll: ROLL };
 
 proptest! {
     #![proptest_config(ProptestConfig { cases: 200, failure_persistence: None, ..Default::default() })]

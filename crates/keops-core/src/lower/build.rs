@@ -2,7 +2,7 @@
 
 use super::schedule::schedule;
 use super::ssa::{Arena, Def, FoldKind};
-use super::{LowerOptions, MAX_VALUES, ROLL, Section, pieces};
+use super::{LowerOptions, MAX_VALUES, Section, pieces};
 use crate::error::CompileError;
 use crate::graph::{Category, Dependence, FoldOp, Graph, Node, NodeId, Operand};
 use crate::ops::{self, Code, OpDef};
@@ -247,7 +247,7 @@ impl<'a> Lowerer<'a> {
         let mut depth: HashMap<NodeId, usize> = HashMap::new();
         for &id in &nodes {
             let node = self.graph.node(id);
-            if self.graph.dim(id) < ROLL || self.given(id) {
+            if self.graph.dim(id) < self.options.roll || self.given(id) {
                 continue;
             }
             let mut d = 0;
@@ -281,7 +281,7 @@ impl<'a> Lowerer<'a> {
             depth.insert(id, if want { 0 } else { d });
         }
         for id in nodes {
-            if self.graph.dim(id) >= ROLL || self.given(id) {
+            if self.graph.dim(id) >= self.options.roll || self.given(id) {
                 continue;
             }
             let c = self.components(id)?;
@@ -320,7 +320,7 @@ impl<'a> Lowerer<'a> {
     /// Emits (or stores to `space`) a root vector from component `base` on.
     fn emit(&mut self, id: NodeId, base: i64, space: Option<Space>) -> Result<(), CompileError> {
         let dim = self.graph.dim(id);
-        if dim >= ROLL && !self.given(id) {
+        if dim >= self.options.roll && !self.given(id) {
             match self.graph.node(id).clone() {
                 Node::Concat(parts) => {
                     let mut at = base;
@@ -422,7 +422,7 @@ impl<'a> Lowerer<'a> {
         let mut stride = dim as i64;
         for (k, &e) in shape.iter().enumerate() {
             stride /= e as i64;
-            if e >= ROLL {
+            if e >= self.options.roll {
                 let l = self.arena.loop_of(e, k);
                 let c = Affine::counter(l).scaled(stride, 0);
                 all = all.iter().map(|a| a.plus(&c)).collect();
@@ -438,7 +438,7 @@ impl<'a> Lowerer<'a> {
     /// The natural axes of a vector.
     fn shape(&self, mut id: NodeId) -> Vec<usize> {
         let dim = self.graph.dim(id);
-        if dim < ROLL {
+        if dim < self.options.roll {
             return vec![dim];
         }
         for _ in 0..MAX_INLINE_DEPTH {
@@ -515,7 +515,7 @@ impl<'a> Lowerer<'a> {
             return Ok(c[idx.offset as usize]);
         }
         if !self.stored.contains_key(&id)
-            && (self.store_wanted.get(&id) == Some(&true) || self.graph.dim(id) < ROLL)
+            && (self.store_wanted.get(&id) == Some(&true) || self.graph.dim(id) < self.options.roll)
         {
             // (A short vector under a loop counter is stored too.)
             self.store(id)?;
@@ -698,7 +698,7 @@ impl<'a> Lowerer<'a> {
             FoldOp::ArgMin => FoldKind::ArgMin,
             FoldOp::ArgMax => FoldKind::ArgMax,
         };
-        if dim >= ROLL {
+        if dim >= self.options.roll {
             let l = self.arena.loop_of(dim, 0);
             let idx = Affine::counter(l);
             let v = self.component(x, &idx)?;
@@ -754,7 +754,7 @@ impl<'a> Lowerer<'a> {
     fn entry(&mut self, table: NodeId, r: Val) -> Result<Val, CompileError> {
         let len = self.graph.dim(table);
         let zero = self.arena.real(0.0);
-        if len >= ROLL {
+        if len >= self.options.roll {
             let l = self.arena.loop_of(len, 0);
             let idx = Affine::counter(l);
             let x = self.component(table, &idx)?;
@@ -804,7 +804,7 @@ impl<'a> Lowerer<'a> {
             };
             for &l in &summed {
                 let e = extents[l];
-                if e >= ROLL {
+                if e >= self.options.roll {
                     let mut ordinal = 0;
                     let v = loop {
                         let v = self.arena.loop_of(e, ordinal);

@@ -1,7 +1,7 @@
 //! Lowering: from a reduction of a formula graph to a [`Program`].
 //!
-//! Nodes of small dimension are unrolled into scalars; nodes of dimension [`ROLL`] and more are
-//! lowered to loops, so that the program of a formula in dimension 4,096 is as large as in
+//! Nodes of small dimension are unrolled into scalars; nodes of dimension [`LowerOptions::roll`] and
+//! more are lowered to loops, so that the program of a formula in dimension 4,096 is as large as in
 //! dimension 50. Scalars live in one hash-consed arena whatever their section; the
 //! scheduler then puts each where its dependence class belongs.
 
@@ -18,7 +18,7 @@ use crate::spec::ReduceSpec;
 use crate::vecmath::{Precision, Scaling};
 use build::Lowerer;
 
-/// Dimension from which vectors are lowered to loops.
+/// Dimension from which vectors are lowered to loops unless the target wants otherwise.
 pub const ROLL: usize = 16;
 /// Largest number of scalar values of a program.
 pub const MAX_VALUES: usize = 1 << 21;
@@ -41,7 +41,7 @@ pub const MAX_VALUES: usize = 1 << 21;
 /// assert!(p.factored && p.tame == [2]); // argument 2, g, multiplies the sum
 /// # Ok::<(), keops_core::error::Error>(())
 /// ```
-#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct LowerOptions {
     /// Expand table operations into primitives? (CUDA has its own mathematics.)
     pub expand: bool,
@@ -53,6 +53,14 @@ pub struct LowerOptions {
     /// must run a program without this: `inf · Σ` is not `Σ inf ·`, and a sum can overflow that
     /// its factor would have kept small.
     pub factor_sums: bool,
+    /// Dimension from which vectors are lowered to loops, at least 2.
+    pub roll: usize,
+}
+
+impl Default for LowerOptions {
+    fn default() -> Self {
+        LowerOptions { expand: false, scaling: Scaling::default(), factor_sums: false, roll: ROLL }
+    }
 }
 
 /// Lowers a reduction. `spec` has passed [`ReduceSpec::check`].

@@ -27,10 +27,14 @@ pub use sums::{pivot_code, rebase_code, sum_code};
 use crate::translate::{Context, Emission, Sums, Tile, Writer};
 use crate::vcode::{Ty, VReg};
 use keops_core::prim::Prim;
-use keops_core::program::{Mode, Program, SInst, Stream};
+use keops_core::program::{Mode, Op, Program, SInst, Space, Stream};
 use keops_core::reduce::Order;
 pub use keops_core::spec::{Accumulation, BLOCK};
 use keops_core::vecmath::Precision;
+
+/// Dimension from which vectors are loops: from here on a tile of distances, computed component by
+/// component, is faster than one pair after the other (measured, see docs/performance.md).
+pub const ROLL: usize = 6;
 
 /// Choices of the planner for one program.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
@@ -45,6 +49,8 @@ pub struct Plan {
     pub columns: usize,
     /// Columns whose instructions are interleaved.
     pub interleave: usize,
+    /// Does the whole tile go through a stream stage by stage? See [`Tile::staged`].
+    pub staged: bool,
     /// Columns between two looks at the pivot (a multiple of `columns`).
     pub chunk: usize,
     /// Scheme.
@@ -67,6 +73,9 @@ pub struct Machine {
     pub single_row: bool,
 }
 
+/// Instructions of a stream that is long.
+const LONG: usize = 64;
+
 /// Chooses tile sizes.
 pub fn plan(p: &Program, machine: Machine, accumulation: Accumulation) -> Plan {
     let (ty, lanes) = match p.precision {
@@ -78,8 +87,14 @@ pub fn plan(p: &Program, machine: Machine, accumulation: Accumulation) -> Plan {
     let looped = streams.iter().any(|s| s.insts.iter().any(|i| matches!(i, SInst::Begin { .. })));
     let folds = streams.iter().map(|s| accumulators(s)).max().unwrap_or(0);
     let slots = p.sums.max(if matches!(p.mode, Mode::Select { .. }) { p.keys } else { 0 });
-    let rolled = streams.iter().any(|s| {
-        s.insts.iter().any(|i| matches!(i, SInst::Emit { slot, .. } if !slot.terms.is_empty()))
+    // Registers have no addresses: slots behind loop counters are in memory.
+    let rolled = streams.iter().chain([&&p.rebase]).any(|s| {
+        s.insts.iter().any(|i| match i {
+            SInst::Emit { slot: at, .. }
+            | SInst::Store { space: Space::Sums, at, .. }
+            | SInst::Def { op: Op::Load(Space::Sums, at), .. } => !at.terms.is_empty(),
+            _ => false,
+        })
     });
     let per_slot = match accumulation {
         Accumulation::Kahan | Accumulation::Wide => 2,
@@ -87,41 +102,42 @@ pub fn plan(p: &Program, machine: Machine, accumulation: Accumulation) -> Plan {
     };
     let wide = machine.registers >= 32;
     let selects = matches!(p.mode, Mode::Select { .. });
-    // Row vectors, columns, and columns whose chains are interleaved: four independent chains
+    // Row vectors, columns, and columns whose chains are interleaved: several independent chains
     // keep the pipes of wide cores busy (measured, see docs/performance.md).
     let (rows, columns, interleave) = if machine.single_row {
         (1, 1, 1)
     } else if looped {
         // Accumulators of inner products and the tile's row vectors share the registers.
         let (rows, columns) = match (folds, wide) {
-            (0, true) => (2, 8),
-            (0, false) => (2, 4),
+            (0, _) => (2, 8),
             (1, true) => (3, 8),
-            (1, false) => (2, 5),
-            (2, true) => (2, 6),
-            (2, false) => (1, 5),
+            (1 | 2, _) => (2, 6),
             (f, true) => (1, (24 / f).max(1)),
             (f, false) => (1, (10 / f).max(1)),
         };
-        (rows, columns, 1)
+        // Whatever is not in the loops is repeated for each pair of the tile.
+        if size > 100 { (rows.min(2), columns.min(4), 1) } else { (rows, columns, 1) }
     } else if size > 600 {
         (1, 1, 1)
     } else if selects {
         // The index is looked at once in so many columns.
-        (if wide || size <= 60 { 2 } else { 1 }, if size <= 100 { 8 } else { 4 }, 1)
-    } else if wide {
+        let columns = [(24, GROUP), (100, 8)].into_iter().find(|&(most, _)| size <= most);
+        (if wide || size <= 60 { 2 } else { 1 }, columns.map_or(4, |c| c.1), 1)
+    } else if size > LONG {
         // More columns make long streams no faster, only their code longer.
-        (2, if size > 64 { 2 } else { 4 }, 2)
+        if wide { (2, 2, 2) } else { (1, 1, 1) }
     } else {
-        (if size > 60 { 1 } else { 2 }, 1, 1)
+        (2, if p.mode == Mode::Sum { 8 } else { 4 }, 2)
     };
+    let staged = !selects && folds == 0 && (looped || size <= LONG);
     // Whole turns make a group of columns.
-    let columns = if selects { 1 << columns.min(8).ilog2() } else { columns };
+    let columns = if selects { 1 << columns.min(GROUP).ilog2() } else { columns };
     let chunk = columns * 32usize.div_ceil(columns);
     let budget = if wide { 12 } else { 6 };
     let registers =
         !rolled && (slots * rows * per_slot <= budget || accumulation == Accumulation::Wide);
-    Plan { ty, lanes, rows, columns, interleave, chunk, accumulation, registers, across: None }
+    let across = None;
+    Plan { ty, lanes, rows, columns, interleave, staged, chunk, accumulation, registers, across }
 }
 
 /// Accumulators of the pair's loops that are alive together.
@@ -181,7 +197,8 @@ impl Plan {
         Plan { rows: self.rows.min(rows), across: Some(width), ..self }
     }
     fn tile(&self, columns: usize) -> Tile {
-        Tile { rows: self.rows, columns, lanes: self.lanes, interleave: self.interleave }
+        let Plan { rows, lanes, interleave, staged, .. } = *self;
+        Tile { rows, columns, lanes, interleave, staged }
     }
     /// Columns that a turn over `columns` of the tile takes.
     fn turn(&self, columns: usize) -> u32 {

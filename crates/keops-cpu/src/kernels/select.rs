@@ -30,17 +30,8 @@ fn beats(w: &mut Writer, order: Order, a: VReg, b: VReg) -> VReg {
     }
 }
 
-/// Loops over columns of [`best_code`]: turns of an inner loop, columns of its tile.
-fn turns(plan: &Plan) -> Vec<(usize, usize)> {
-    let mut all: Vec<_> = steps(plan.columns).into_iter().map(|c| (1, c)).collect();
-    if plan.across.is_none() && plan.columns < COARSE && COARSE.is_multiple_of(plan.columns) {
-        all.insert(0, (COARSE / plan.columns, plan.columns));
-    }
-    all
-}
-
 /// The routine that takes columns into the best key of every slot and, with `index`, the first
-/// column of the turn that had it: of up to [`COARSE`] columns where keys are in registers.
+/// column of the turn that had it.
 pub fn best_code(p: &Program, plan: &Plan, index: bool) -> VCode {
     let (select, _) = selection(p);
     let mut w = Writer::new(plan.ty, p.reduced.len);
@@ -73,28 +64,22 @@ pub fn best_code(p: &Program, plan: &Plan, index: bool) -> VCode {
     let here = w.reg(Kind::Int);
     if plan.registers {
         let group: Vec<VReg> = best.iter().map(|_| w.reg(Kind::Real)).collect();
-        for (turns, columns) in turns(plan) {
+        for columns in steps(plan.columns) {
             let buffer = buffers(&mut w, plan, columns, &p.key);
-            let l = w.begin(LoopKind::Columns { step: plan.turn(turns * columns) });
+            let l = w.begin(LoopKind::Columns { step: plan.turn(columns) });
             if index {
                 w.push(Inst::ColumnIndex { dst: here });
             }
             for &g in &group {
                 w.copy(g, worst);
             }
-            let inner = (turns > 1).then(|| w.begin(LoopKind::Fixed(turns as u32)));
-            let column_loops = inner.iter().map(|&l| (l, columns)).collect();
-            let sums = Sums::Memory(0);
-            let ctx = Context { column_loops, buffer, ..context(plan, columns, sums) };
+            let ctx = Context { buffer, ..context(plan, columns, Sums::Memory(0)) };
             translate(&mut w, &p.key, &ctx, &mut |w, e| {
                 for r in 0..rows {
                     let (key, g) = (value(w, &e, r), group[e.slot.offset as usize * rows + r]);
                     w.set(g, pick, &[key, g]);
                 }
             });
-            if let Some(inner) = inner {
-                w.end(inner);
-            }
             for (&g, &[k, i]) in group.iter().zip(&best) {
                 if index {
                     let better = beats(&mut w, select.order, g, k);

@@ -335,6 +335,7 @@ impl CpuExecutable {
     ) -> Result<Winners<T>, RunError> {
         let Some(passes) = Passes::of(shared.single) else { unreachable!("checked before") };
         let width = shared.single.plan.width();
+        let turn = kernels::find_turn(shared.single.plan.lanes);
         let mut winners = Winners::new(w, select.order, k, self.program.keys * width)?;
         let (start, end) = panels.range;
         for list in 0..winners.lists() {
@@ -346,7 +347,11 @@ impl CpuExecutable {
             while j < end {
                 let next = end.min(j + step);
                 w.state[list] = winners.last(list).map_or(winners.worst(), |l| l.0);
-                self.search(&passes, &shared.param, panels, (j, next), list, &mut winners, w)?;
+                let (first, last) = (j / turn * turn, next.next_multiple_of(turn));
+                let these = panels.at(first, last - first, self.program.reduced.len);
+                let number = |c: usize| (j..next).contains(&(first + c)).then_some(first + c);
+                let these = (these, last - first);
+                self.search(&passes, &shared.param, these, number, list, &mut winners, w)?;
                 (j, step) = (next, (2 * step).min(LOOK));
             }
         }

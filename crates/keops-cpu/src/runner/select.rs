@@ -8,6 +8,7 @@ use crate::routine::Routine;
 use keops_core::error::RunError;
 use keops_core::memory;
 use keops_core::reduce::{Order, Select};
+use std::mem::take;
 
 impl CpuExecutable {
     /// The best key of every slot, and its column.
@@ -288,9 +289,12 @@ impl CpuExecutable {
             columns: groups,
             ..Memory::new(&inputs.param, &mut w.workspace)
         });
-        let panels = Panels { data: &inputs.panels, range: (0, usize::MAX) };
+        let batch = self.batch();
+        w.waiting.resize(lists * batch, "groups to be searched")?;
+        w.waits.resize(lists, "groups to be searched")?;
+        w.waits.data[..lists].fill(0);
         for g in 0..groups {
-            let start = w.groups[g] as usize;
+            let start = w.groups[g];
             for v in 0..vectors {
                 for word in 0..words {
                     let mut m = w.hits.data[(g * vectors + v) * words + word];
@@ -302,29 +306,80 @@ impl CpuExecutable {
                         }
                         if let Some((kth, column)) = winners.last(list) {
                             let best = w.extremes.data[g * stride + list];
-                            if !better(best, kth) && (best != kth || start > column as usize) {
+                            if !better(best, kth) && (best != kth || start > column) {
                                 continue;
                             }
-                            if better(kth, w.state[list]) {
-                                w.state[list] = kth;
-                            }
                         }
-                        let range = (start, start + GROUP);
-                        self.search(passes, &inputs.param, &panels, range, list, winners, w)?;
+                        let waits = w.waits.data[list] as usize;
+                        w.waiting.data[list * batch + waits] = start;
+                        w.waits.data[list] += 1;
+                        if waits + 1 == batch {
+                            self.waiting(passes, inputs, list, winners, w)?;
+                        }
                     }
                 }
             }
         }
+        (0..lists).try_for_each(|list| self.waiting(passes, inputs, list, winners, w))
+    }
+    /// Groups that are searched together.
+    fn batch(&self) -> usize {
+        // They are copied to one place: long records are not worth it.
+        if self.program.reduced.len <= 16 { 16 } else { 1 }
+    }
+    /// Searches the groups that wait for it.
+    fn waiting<T: Lane>(
+        &self,
+        passes: &Passes<'_>,
+        inputs: &Inputs<T>,
+        list: usize,
+        winners: &mut Winners<T>,
+        w: &mut Worker<T>,
+    ) -> Result<(), RunError> {
+        let (batch, count) = (self.batch(), take(&mut w.waits.data[list]) as usize);
+        if count == 0 {
+            return Ok(());
+        }
+        let better = |a: T, b: T| if winners.order == Order::Min { a < b } else { a > b };
+        if let Some((kth, _)) = winners.last(list)
+            && better(kth, w.state[list])
+        {
+            w.state[list] = kth;
+        }
+        let turn = kernels::find_turn(passes.routines.plan.lanes);
+        let len = self.program.reduced.len;
+        let size = turn * len;
+        let panels = Panels { data: &inputs.panels, range: (0, usize::MAX) };
+        let (waiting, mut gathered) = (take(&mut w.waiting), take(&mut w.gathered));
+        gathered.resize(batch * size, "columns to be searched")?;
+        let starts = &waiting.data[list * batch..][..count];
+        let turn_of = |start: u32| start as usize / turn * turn;
+        let reduced = if let [one] = *starts {
+            panels.at(turn_of(one), turn, len)
+        } else {
+            for (to, &start) in gathered.data.chunks_exact_mut(size.max(1)).zip(starts) {
+                to.copy_from_slice(panels.at(turn_of(start), turn, len));
+            }
+            &gathered.data[..count * size]
+        };
+        let group = |c: usize| {
+            let start = starts[c / turn] as usize;
+            let column = turn_of(starts[c / turn]) + c % turn;
+            (start..start + GROUP).contains(&column).then_some(column)
+        };
+        self.search(passes, &inputs.param, (reduced, count * turn), group, list, winners, w)?;
+        (w.waiting, w.gathered) = (waiting, gathered);
         Ok(())
     }
-    /// Offers those of some columns to one list that are as good as its bound in the state.
+    /// Offers those of some columns, in whole turns, to one list that are as good as its bound in
+    /// the state. `number` says which columns they are, and which of them are not to be offered.
     #[allow(clippy::too_many_arguments)]
     pub(super) fn search<T: Lane>(
         &self,
         passes: &Passes<'_>,
         param: &[T],
-        panels: &Panels<'_, T>,
-        (start, end): (usize, usize),
+        (reduced, columns): (&[T], usize),
+        number: impl Fn(usize) -> Option<usize>,
         list: usize,
         winners: &mut Winners<T>,
         w: &mut Worker<T>,
@@ -334,24 +389,21 @@ impl CpuExecutable {
         let (n, lanes, words) = (p.keys, plan.lanes, mask_words(plan));
         let (slot, row) = (list / plan.width(), list % plan.width());
         let turn = kernels::find_turn(lanes);
-        let (first, last) = (start / turn * turn, end.next_multiple_of(turn));
-        w.out.resize((last - first) * n, "keys")?;
+        w.out.resize(columns * n, "keys")?;
         // Masks have room for one a column, as their pointer moves.
-        let need = (last - first) * n * words;
-        w.masks.resize(need, "masks")?;
+        w.masks.resize(columns * n * words, "masks")?;
         // Of the tile and of the bounds the code reads every `width`-th element.
         passes.find.run(Memory {
             kept: &w.kept[row..],
-            reduced: panels.at(first, last - first, p.reduced.len),
+            reduced,
             state: &mut w.state[row..],
             out: &mut w.out.data,
             masks: &mut w.masks.data,
             scratch: &mut w.scratch,
-            columns: last - first,
-            first,
+            columns,
             ..Memory::new(param, &mut w.workspace)
         });
-        for v in 0..(last - first) / lanes {
+        for v in 0..columns / lanes {
             let place = v * n + slot;
             let (vectors, at) = (turn / lanes, v % (turn / lanes));
             let mask = v / vectors * turn * n + at * n + slot;
@@ -360,8 +412,7 @@ impl CpuExecutable {
                 while m != 0 {
                     let lane = word * 32 + m.trailing_zeros() as usize;
                     m &= m - 1;
-                    let column = first + v * lanes + lane;
-                    if (start..end).contains(&column) {
+                    if let Some(column) = number(v * lanes + lane) {
                         winners.offer(list, w.out.data[place * lanes + lane], column as u32);
                     }
                 }
@@ -513,7 +564,7 @@ impl<T: Lane> Winners<T> {
     /// Takes the worker's memory.
     pub fn new(w: &mut Worker<T>, order: Order, k: usize, lists: usize) -> Result<Self, RunError> {
         let worst = T::round(if order == Order::Min { f64::INFINITY } else { f64::NEG_INFINITY });
-        let mut new = std::mem::take(&mut w.winners);
+        let mut new = take(&mut w.winners);
         let total = lists.saturating_mul(k);
         let out = || RunError::OutOfMemory {
             what: "the lists of winners".into(),
