@@ -325,7 +325,7 @@ impl CpuExecutable {
     /// Groups that are searched together.
     fn batch(&self) -> usize {
         // They are copied to one place: long records are not worth it.
-        if self.program.reduced.len <= 16 { 16 } else { 1 }
+        if self.program.reduced.len <= 16 { BATCH } else { 1 }
     }
     /// Searches the groups that wait for it.
     fn waiting<T: Lane>(
@@ -346,28 +346,36 @@ impl CpuExecutable {
         {
             w.state[list] = kth;
         }
+        // Whole turns, each with the first column of its group, which may lie in two of them.
         let turn = kernels::find_turn(passes.routines.plan.lanes);
-        let len = self.program.reduced.len;
-        let size = turn * len;
-        let panels = Panels { data: &inputs.panels, range: (0, usize::MAX) };
         let (waiting, mut gathered) = (take(&mut w.waiting), take(&mut w.gathered));
-        gathered.resize(batch * size, "columns to be searched")?;
-        let starts = &waiting.data[list * batch..][..count];
-        let turn_of = |start: u32| start as usize / turn * turn;
-        let reduced = if let [one] = *starts {
-            panels.at(turn_of(one), turn, len)
-        } else {
-            for (to, &start) in gathered.data.chunks_exact_mut(size.max(1)).zip(starts) {
-                to.copy_from_slice(panels.at(turn_of(start), turn, len));
+        let (mut turns, mut all) = ([(0, 0); 2 * BATCH], 0);
+        for &start in &waiting.data[list * batch..][..count] {
+            let start = start as usize;
+            for first in (start / turn * turn..start + GROUP).step_by(turn) {
+                turns[all] = (first, start);
+                all += 1;
             }
-            &gathered.data[..count * size]
+        }
+        let turns = &turns[..all];
+        let panels = Panels { data: &inputs.panels, range: (0, usize::MAX) };
+        let len = self.program.reduced.len;
+        let reduced = if count == 1 {
+            panels.at(turns[0].0, all * turn, len)
+        } else {
+            gathered.resize(2 * BATCH * turn * len, "columns to be searched")?;
+            let places = gathered.data.chunks_exact_mut((turn * len).max(1));
+            for (to, &(first, _)) in places.zip(turns) {
+                to.copy_from_slice(panels.at(first, turn, len));
+            }
+            &gathered.data[..all * turn * len]
         };
-        let group = |c: usize| {
-            let start = starts[c / turn] as usize;
-            let column = turn_of(starts[c / turn]) + c % turn;
+        let number = |c: usize| {
+            let (first, start) = turns[c / turn];
+            let column = first + c % turn;
             (start..start + GROUP).contains(&column).then_some(column)
         };
-        self.search(passes, &inputs.param, (reduced, count * turn), group, list, winners, w)?;
+        self.search(passes, &inputs.param, (reduced, all * turn), number, list, winners, w)?;
         (w.waiting, w.gathered) = (waiting, gathered);
         Ok(())
     }
@@ -520,6 +528,9 @@ impl<T> Panels<'_, T> {
         &self.data[(first - self.range.0) * len..][..count * len]
     }
 }
+
+/// Most groups that are searched together.
+const BATCH: usize = 16;
 
 /// Groups of a pass: their extremes stay in the second-level cache.
 const PASS: usize = 2048;
