@@ -350,13 +350,16 @@ impl Arena {
         }
         // (The own factor of a cheap exponential makes small values vanish.)
         if let Some(&t) = self.cheap_exponents.get(&x) {
+            // (Of several, the raised ones would soon be infinite together.)
             if let Some(list) = &mut to.exponentials
-                && let Some((y, leading)) = vecmath::exp2_watched(self, t)
-                && let Some(p) = self.product(to.scale, leading)
+                && (list.is_empty() || self.scaling != Scaling::Integer)
             {
-                list.push(x);
-                to.scale = p;
-                return Some(y);
+                let (y, leading) = vecmath::exp2_watched(self, t);
+                if let Some(p) = self.product(to.scale, leading) {
+                    list.push(x);
+                    to.scale = p;
+                    return Some(y);
+                }
             }
             return Some(x);
         }

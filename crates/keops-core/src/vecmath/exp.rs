@@ -54,33 +54,47 @@ fn scaled_by_bits(
     factor: f64,
     polynomial: impl Fn(Val) -> Val,
 ) -> Val {
-    let (mantissa, bias) = if m.single() { (23, 127) } else { (52, 1023) };
-    // Below this bound results are 0. Argument order: it keeps a NaN.
-    let mut t = m.max(m.pick(-165.0, -1090.0), t);
-    // Added to 3/2 2^mantissa, n stands in the low bits of the sum, rounded to nearest even.
-    let magic = |more: i32| m.c(1.5 * f64::from(mantissa).exp2() + f64::from(more));
-    let split = |t: Val, magic: Val| {
-        let shifted = m.add(t, magic);
-        (m.to_bits(shifted), polynomial(m.sub(t, m.sub(shifted, magic))))
-    };
-    if bound == Bound::Unknown {
-        // y 2^h 2^(n - h) with h = floor(n / 2)
-        t = m.min(m.pick(130.0, 1030.0), t);
-        let (bits, y) = split(t, magic(2 * bias));
-        let half = m.shl(m.shr(bits, 1), mantissa);
-        let rest = m.int_sub(m.shl(bits, mantissa), half);
-        let y = m.mul(m.mul(y, m.real_of_bits(half)), m.real_of_bits(rest));
-        return m.times(y, factor);
+    if bound != Bound::Unknown {
+        let (y, down) = raised(m, t, bound, polynomial);
+        return m.mul(y, m.c(factor * down));
     }
-    // y 2^(n + up) 2^-up serves where n is not large. The greatest n makes the first power of two
-    // infinite.
+    // y 2^h 2^(n - h) with h = floor(n / 2)
+    let (mantissa, bias) = layout(m);
+    // Below this bound results are 0. Argument order: it keeps a NaN.
+    let t = m.max(m.pick(-165.0, -1090.0), t);
+    let t = m.min(m.pick(130.0, 1030.0), t);
+    let (bits, y) = split(m, t, 2 * bias, polynomial);
+    let half = m.shl(m.shr(bits, 1), mantissa);
+    let rest = m.int_sub(m.shl(bits, mantissa), half);
+    let y = m.mul(m.mul(y, m.real_of_bits(half)), m.real_of_bits(rest));
+    m.times(y, factor)
+}
+
+/// `(y 2^(n + up), 2^-up)` where n is not large: the first is a normal number where the product of
+/// both is not 0, 0 for the least n, and infinite for the greatest.
+fn raised(m: &Math, t: Val, bound: Bound, polynomial: impl Fn(Val) -> Val) -> (Val, f64) {
+    let (mantissa, bias) = layout(m);
     let up = if m.single() { 44 } else { 80 };
+    // The least n makes the bits of the power of two 0. Argument order: it keeps a NaN.
+    let mut t = m.max(m.c(f64::from(-bias - up)), t);
     if bound != Bound::Nonpositive {
         t = m.min(m.c(f64::from(bias + 1 - up)), t);
     }
-    let (bits, y) = split(t, magic(bias + up));
-    let y = m.mul(y, m.real_of_bits(m.shl(bits, mantissa)));
-    m.mul(y, m.c(factor * (-f64::from(up)).exp2()))
+    let (bits, y) = split(m, t, bias + up, polynomial);
+    (m.mul(y, m.real_of_bits(m.shl(bits, mantissa))), (-f64::from(up)).exp2())
+}
+
+/// Bits of the mantissa, and the bias of the exponent.
+fn layout(m: &Math) -> (u8, i32) {
+    if m.single() { (23, 127) } else { (52, 1023) }
+}
+
+/// `n + more` in the low bits of an integer, and the polynomial of f, for `t = n + f`.
+fn split(m: &Math, t: Val, more: i32, polynomial: impl Fn(Val) -> Val) -> (Val, Val) {
+    // Added to 3/2 2^mantissa, n stands in the low bits of the sum, rounded to nearest even.
+    let magic = m.c(1.5 * f64::from(layout(m).0).exp2() + f64::from(more));
+    let shifted = m.add(t, magic);
+    (m.to_bits(shifted), polynomial(m.sub(t, m.sub(shifted, magic))))
 }
 
 /// `2^f` divided by its leading coefficient: the first step of Horner's rule is an addition, which
@@ -128,27 +142,31 @@ fn leading_is_free(m: &Math, t: Val) -> bool {
 /// `(y, leading)` with `2^t = leading · y`, as accurate as [`exp2_cheap`] and faster than it, for
 /// terms of sums whose constant factors are taken out of the sum. Where 2^t is large (from
 /// 2^70 or 2^900 on), `y` may be infinite or NaN: the target has to watch for this and to compute
-/// everything again in another way. `None` where there is nothing faster.
+/// everything again in another way. `leading` may be small (`y` is then never subnormal): sums may
+/// be infinite early.
 ///
 /// ```
 /// use keops_core::prim_eval::{LaneValue, Scalar};
 /// use keops_core::vecmath::exp2_watched;
 /// let mut m = Scalar::<f64>::new();
 /// let t = m.input(LaneValue::Real(-1.0));
-/// let (y, leading) = exp2_watched(&mut m, t).unwrap();
+/// let (y, leading) = exp2_watched(&mut m, t);
 /// assert!((leading * m.value(y).real() - 0.5).abs() < 1e-15);
 /// ```
-pub fn exp2_watched(b: &mut dyn PrimBuilder, t: Val) -> Option<(Val, f64)> {
+pub fn exp2_watched(b: &mut dyn PrimBuilder, t: Val) -> (Val, f64) {
     let m = &Math::new(b);
     let leading = m.list(&EXP2_LEADING)[0];
     let polynomial = |f| monic(m, f);
-    if leading_is_free(m, t) {
-        None
-    } else if m.scaling() == Scaling::Integer {
-        let bound = Bound::NonpositiveOrInfinite;
-        Some((scaled_by_bits(m, t, bound, leading, polynomial), 1.0))
+    if m.scaling() == Scaling::Integer {
+        // Large results may be infinite.
+        let bound = match m.bound(t) {
+            Bound::Unknown => Bound::NonpositiveOrInfinite,
+            known => known,
+        };
+        let (y, down) = raised(m, t, bound, polynomial);
+        (y, leading * down)
     } else {
-        Some((scaled(m, t, 1.0, polynomial), leading))
+        (scaled(m, t, 1.0, polynomial), leading)
     }
 }
 
