@@ -32,9 +32,6 @@ impl Default for At {
     }
 }
 
-/// Rows: vectors of f32 and of f64 are large.
-const ROWS: usize = 300_000;
-
 /// Pairs of points at distance 1: iterations end soon.
 fn points<T: Element>(n: usize) -> Array2<T> {
     Array2::from_shape_fn((n, 1), |(k, _)| T::of_f64((k % 2) as f64))
@@ -44,10 +41,10 @@ fn numbers<T: Element>(n: usize) -> Array2<T> {
     Array2::from_shape_fn((n, 1), |(k, _)| T::of_f64((1 + k % 2) as f64))
 }
 
-/// A Gaussian kernel of pairs of rows.
-fn pairs() -> Genred<At> {
+/// A Gaussian kernel of pairs of neighbouring rows.
+fn pairs(rows: usize) -> Genred<At> {
     let aliases = ["x = Vi(1)", "y = Vj(1)", "b = Vj(1)"];
-    let labels: Vec<usize> = (0..ROWS).map(|k| k / 2).collect();
+    let labels: Vec<usize> = (0..rows).map(|k| k / 2).collect();
     let ranges = Ranges::same_labels(&labels, &labels).expect("sorted");
     let sum = Genred::new("Exp(-SqDist(x, y)) * b", aliases, &SUM, Axis::J).expect("a formula");
     sum.ranges(ranges)
@@ -67,7 +64,7 @@ fn bound<R>(made: Result<R, OperatorError>) -> Result<R, Error> {
 }
 
 fn solves<T: Element>(name: &str, x: &Array2<T>, b: &Array2<T>) {
-    let solve = KernelSolve::from_sum(pairs(), "b").expect("linear");
+    let solve = KernelSolve::from_sum(pairs(x.nrows()), "b").expect("linear");
     let options = SolveOptions { tolerance: 1e-3, ..SolveOptions::ridge(1.0) };
     refuse_each(&format!("{name}, solve"), 8, || core(solve.call((x, x, b), &options)));
     refuse_each(&format!("{name}, from a guess"), 8, || {
@@ -77,7 +74,7 @@ fn solves<T: Element>(name: &str, x: &Array2<T>, b: &Array2<T>) {
     refuse_each(&format!("{name}, gradient"), 8, || {
         core(solve.vjp((x, x, b), &a, b, &["x", "b"], &options))
     });
-    let operator = || bound(KernelOperator::new(&pairs(), "b", (x, x)));
+    let operator = || bound(KernelOperator::new(&pairs(x.nrows()), "b", (x, x)));
     let k = operator().expect("memory");
     refuse_each(&format!("{name}, product"), 2, || k.apply(b));
     let t = k.transpose().expect("linear");
@@ -108,12 +105,10 @@ impl LinearOperator for Twice {
 // One test: the allocator is one for all threads of the process.
 #[test]
 fn refused_memory_is_an_error() {
-    solves::<f64>("f64", &points(ROWS), &numbers(ROWS));
-    solves::<f32>("f32", &points(ROWS), &numbers(ROWS));
+    solves::<f64>("f64", &points(140_000), &numbers(140_000));
+    solves::<f32>("f32", &points(270_000), &numbers(270_000));
     let (x, b) = (points::<half::f16>(600_000), numbers::<half::f16>(600_000));
-    let labels: Vec<usize> = (0..600_000).map(|k| k / 2).collect();
-    let ranges = Ranges::same_labels(&labels, &labels).expect("sorted");
-    let sum = pairs().ranges(ranges);
+    let sum = pairs(600_000);
     refuse_each("f16, operator", 1, || bound(KernelOperator::new(&sum, "b", (&x, &x))));
     let k = KernelOperator::new(&sum, "b", (&x, &x)).expect("memory");
     refuse_each("f16, product", 2, || k.apply(&b));
