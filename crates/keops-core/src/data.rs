@@ -3,7 +3,7 @@
 use crate::error::OutOfMemory;
 use crate::memory;
 use half::{bf16, f16};
-use ndarray::{ArrayD, ArrayView2, ArrayViewD, Axis as NdAxis, IxDyn};
+use ndarray::{Array2, ArrayBase, ArrayD, ArrayView2, ArrayViewD, Axis as NdAxis, IxDyn, ViewRepr};
 
 /// Element type of arrays.
 ///
@@ -160,6 +160,9 @@ element!(bf16, BF16, |v: bf16| v.to_f64(), bf16::from_f64);
 element!(f32, F32, |v: f32| v as f64, |v: f64| v as f32);
 element!(f64, F64, |v: f64| v, |v: f64| v);
 
+/// `ArrayViewD`, in words that let [`ArgView`] stand for one of a shorter life.
+type View<'a, T> = ArrayBase<ViewRepr<&'a T>, IxDyn, T>;
+
 /// A borrowed array of any shape and layout.
 /// [`AsArg::as_arg`](crate::genred::AsArg::as_arg) makes one of any array.
 ///
@@ -174,13 +177,13 @@ element!(f64, F64, |v: f64| v, |v: f64| v);
 #[derive(Clone, Debug)]
 pub enum ArgView<'a> {
     /// f16
-    F16(ArrayViewD<'a, f16>),
+    F16(View<'a, f16>),
     /// bf16
-    BF16(ArrayViewD<'a, bf16>),
+    BF16(View<'a, bf16>),
     /// f32
-    F32(ArrayViewD<'a, f32>),
+    F32(View<'a, f32>),
     /// f64
-    F64(ArrayViewD<'a, f64>),
+    F64(View<'a, f64>),
 }
 
 /// Does the same with whatever type a view has.
@@ -302,7 +305,13 @@ impl Buffer {
     pub fn zeros(dtype: Option<DType>, shape: &[usize]) -> Option<Buffer> {
         fn make<T: Clone>(zero: T, shape: &[usize]) -> Option<ArrayD<T>> {
             let n = shape.iter().try_fold(1usize, |a, &b| a.checked_mul(b))?;
-            ArrayD::from_shape_vec(IxDyn(shape), memory::filled(n, zero, "").ok()?).ok()
+            let all = memory::filled(n, zero, "").ok()?;
+            match *shape {
+                [rows, columns] => {
+                    Some(Array2::from_shape_vec((rows, columns), all).ok()?.into_dyn())
+                }
+                _ => ArrayD::from_shape_vec(IxDyn(shape), all).ok(),
+            }
         }
         Some(match dtype {
             Some(DType::F16) => Buffer::F16(make(f16::ZERO, shape)?),

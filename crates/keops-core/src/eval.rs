@@ -286,7 +286,8 @@ impl Computation {
             }
             let has_rows = input.category != Category::Param;
             let own = input.row.len() + has_rows as usize;
-            if shape.len() < own || !shape.ends_with(&input.row) {
+            let mut ends = shape.iter().rev().zip(input.row.iter().rev());
+            if shape.len() < own || ends.any(|(a, b)| a != b) {
                 let letter = match input.category {
                     Category::I => "M, ",
                     Category::J => "N, ",
@@ -300,7 +301,7 @@ impl Computation {
                     got: shape.to_vec(),
                 });
             }
-            let batch = shape[..shape.len() - own].to_vec();
+            let batch = &shape[..shape.len() - own];
             let other = || match input.like.map(|p| self.graph.node(p.node)) {
                 Some(OuterNode::Input { slot, .. }) => self.inputs[*slot].name.as_str(),
                 _ => "the result",
@@ -325,8 +326,8 @@ impl Computation {
             }
             match input.like {
                 None => {
-                    if let Some((expected, got)) = merge(&mut sizes.batch, &batch) {
-                        let clash = |b: &Vec<usize>| merge(&mut b.clone(), &batch).is_some();
+                    if let Some((expected, got)) = merge(&mut sizes.batch, batch) {
+                        let clash = |b: &Vec<usize>| merge(&mut b.clone(), batch).is_some();
                         let at = sizes.of_input.iter().position(clash).unwrap_or(0);
                         return Err(InputError::Disagree {
                             name: name.clone(),
@@ -340,7 +341,7 @@ impl Computation {
                 Some(like) => {
                     let full = sizes.batch_of(&self.graph, like.node);
                     let mut both = full.clone();
-                    if merge(&mut both, &batch).is_some() || both != full {
+                    if merge(&mut both, batch).is_some() || both != full {
                         return Err(InputError::Shape {
                             name: name.clone(),
                             expected: format!("batch shape {full:?} as of `{}`", other()),
@@ -351,7 +352,7 @@ impl Computation {
             }
             if !batch.is_empty() {
                 sizes.of_input.resize(slot, vec![]);
-                sizes.of_input.push(batch);
+                sizes.of_input.push(batch.to_vec());
             }
         }
         let [i, j] = rows.map(|r| r.map_or(1, |(n, _)| n));
@@ -417,6 +418,32 @@ impl Computation {
         if let Some(r) = ranges {
             r.check(sizes.rows_i, sizes.rows_j)?;
         }
+        let plan = self.prepared.plan(self);
+        if let Some(id) = plan.only
+            && let OuterNode::Reduce(r) = self.graph.node(id)
+        {
+            let (rows, batch) = ([sizes.rows_i, sizes.rows_j], sizes.batch.clone());
+            let check = |spec: &ReduceSpec| CheckedArgs::sized(spec, args, rows, batch, ranges);
+            let made = self.reduce(id, r, sizes.dtype, (sizes, device), reuse, check)?;
+            if self.outputs.iter().all(|o| o.row.len() == 1) {
+                return Ok(made);
+            }
+            let shaped = |(b, o): (Buffer, &OutputDef)| {
+                let lead = b.shape().len() - 1;
+                let shape = [&b.shape()[..lead], &o.row].concat();
+                reshape(b, &shape)
+            };
+            return Ok(made.into_iter().zip(&self.outputs).map(shaped).collect());
+        }
+        let fit = |buffer: Buffer, o: &OutputDef| {
+            let batch = sizes.batch_of(&self.graph, o.port.node);
+            let rows = sizes.rows(self.graph.info(o.port).category);
+            let shape = || batch.iter().chain(&rows).chain(&o.row).copied();
+            match buffer.shape().iter().copied().eq(shape()) {
+                true => buffer,
+                false => reshape(buffer, &shape().collect::<Vec<_>>()),
+            }
+        };
         let mut run = Run {
             computation: self,
             sizes,
@@ -427,24 +454,6 @@ impl Computation {
             wide: HashMap::new(),
             reuse: self.outputs.first().map(|o| o.port.node).zip(reuse),
         };
-        let plan = self.prepared.plan(self);
-        let fit = |buffer: Buffer, o: &OutputDef| {
-            let batch = sizes.batch_of(&self.graph, o.port.node);
-            let rows = sizes.rows(self.graph.info(o.port).category);
-            let shape = || batch.iter().chain(&rows).chain(&o.row).copied();
-            match buffer.shape().iter().copied().eq(shape()) {
-                true => buffer,
-                false => reshape(buffer, &shape().collect::<Vec<_>>()),
-            }
-        };
-        if let Some(id) = plan.only
-            && let OuterNode::Reduce(r) = self.graph.node(id)
-        {
-            let memory = run.reuse.take().map(|(_, b)| b);
-            let all = args.iter().map(|a| map_view!(a, v => v.view())).collect();
-            let made = run.compiled(id, r, sizes.dtype, all, [true, true], ranges, memory)?;
-            return Ok(made.into_iter().zip(&self.outputs).map(|(b, o)| fit(b, o)).collect());
-        }
         run.values.resize_with(self.graph.len(), Vec::new);
         for step in &plan.steps {
             run.values[step.node.0 as usize] = run.node(step.node)?;
@@ -461,6 +470,63 @@ impl Computation {
         };
         results.into_iter().zip(&self.outputs).map(take).collect()
     }
+    /// Runs the reduction of a node on arguments of type `dtype`, which `check` gives.
+    fn reduce<'s>(
+        &self,
+        id: OuterId,
+        r: &Reduction,
+        dtype: DType,
+        (sizes, device): (&Sizes, &Device),
+        memory: Option<Buffer>,
+        check: impl FnOnce(&ReduceSpec) -> Result<CheckedArgs<'s>, InputError>,
+    ) -> Result<Vec<Buffer>, Error> {
+        let given = sizes.dtype;
+        let (compiled, checked) = match self.prepared.find(id, given, device) {
+            Some(compiled) => {
+                let checked = check(&compiled.spec)?;
+                (compiled, checked)
+            }
+            None => {
+                let spec = self.spec(r, dtype, given);
+                spec.check()?;
+                let checked = check(&spec)?;
+                let executable = device.compile(&spec)?;
+                let device = device.id();
+                let new = Arc::new(Compiled { node: id, given, device, spec, executable });
+                self.prepared.keep(new.clone());
+                (new, checked)
+            }
+        };
+        let mut out = match (memory, &compiled.spec.outputs()[..]) {
+            (Some(b), [one]) => {
+                let shape = [checked.batch(), &[checked.rows(), one.dim]].concat();
+                let size: usize = shape.iter().product();
+                let compute = given.compute();
+                let fits = b.view().is_some_and(|v| v.dtype() == compute) && !one.index;
+                match fits && b.shape().iter().product::<usize>() == size {
+                    true => vec![reshape(b, &shape)],
+                    false => checked.allocate(&compiled.spec)?,
+                }
+            }
+            _ => checked.allocate(&compiled.spec)?,
+        };
+        compiled.executable.run(&checked, &mut out)?;
+        Ok(out)
+    }
+    /// The reduction of a node, for arguments of type `dtype`, where those of the computation have
+    /// type `given`.
+    fn spec(&self, r: &Reduction, dtype: DType, given: DType) -> ReduceSpec {
+        let name = |p: &Port| match self.graph.node(p.node) {
+            OuterNode::Input { slot, .. } => self.inputs[*slot].name.clone(),
+            _ => format!("#{}", p.node.0),
+        };
+        let mut spec = r.spec(dtype, r.bindings.iter().map(|(_, p)| name(p)).collect());
+        let half = Some(DType::F16);
+        if given == DType::F16 && dtype == DType::F32 && spec.options.accumulate == half {
+            spec.options.accumulate = None;
+        }
+        spec
+    }
 }
 
 /// What the calls of a computation have in common, found by the first that needs it.
@@ -475,7 +541,8 @@ pub(crate) struct Prepared {
 #[derive(Debug)]
 struct Plan {
     steps: Vec<Step>,
-    /// The only reduction, where it takes all arguments as they are and its results are all.
+    /// The only reduction, where it takes all arguments as they are, so that sizes of the
+    /// computation are its own, and its results are all.
     only: Option<OuterId>,
 }
 
@@ -524,7 +591,8 @@ impl Prepared {
             steps.reverse();
             let given = |(slot, p): (usize, &Port)| match graph.node(p.node) {
                 OuterNode::Input { slot: s, .. } => {
-                    *s == slot && computation.inputs[slot].row.len() == 1
+                    let input = &computation.inputs[slot];
+                    *s == slot && input.row.len() == 1 && input.like.is_none()
                 }
                 _ => false,
             };
@@ -698,70 +766,12 @@ impl<'a> Run<'_, 'a> {
             let wide = self.wide.get(p).filter(|_| self.dtype(*p) != Some(dtype));
             wide.and_then(|v| v.view()).unwrap_or_else(|| self.value(*p))
         });
-        self.compiled(id, r, dtype, args.collect(), sized, ranges, memory)
-    }
-    /// Runs the reduction of a node on arguments of type `dtype`.
-    #[allow(clippy::too_many_arguments)]
-    fn compiled<'s>(
-        &self,
-        id: OuterId,
-        r: &Reduction,
-        dtype: DType,
-        args: Vec<ArgView<'s>>,
-        sized: [bool; 2],
-        ranges: Option<&'s Ranges>,
-        memory: Option<Buffer>,
-    ) -> Result<Vec<Buffer>, Error> {
-        let (given, compute) = (self.sizes.dtype, self.sizes.dtype.compute());
+        let args = args.collect();
         let rows = |k: usize, n: usize| sized[k].then_some(n);
         let (i, j) = (rows(0, self.sizes.rows_i), rows(1, self.sizes.rows_j));
         let check = |spec: &ReduceSpec| CheckedArgs::new(spec, args, ranges, i, j);
-        let prepared = &self.computation.prepared;
-        let (compiled, checked) = match prepared.find(id, given, self.device) {
-            Some(compiled) => {
-                let checked = check(&compiled.spec)?;
-                (compiled, checked)
-            }
-            None => {
-                let spec = self.spec(r, dtype);
-                spec.check()?;
-                let checked = check(&spec)?;
-                let executable = self.device.compile(&spec)?;
-                let device = self.device.id();
-                let new = Arc::new(Compiled { node: id, given, device, spec, executable });
-                prepared.keep(new.clone());
-                (new, checked)
-            }
-        };
-        let mut out = match (memory, &compiled.spec.outputs()[..]) {
-            (Some(b), [one]) => {
-                let shape = [checked.batch(), &[checked.rows(), one.dim]].concat();
-                let size: usize = shape.iter().product();
-                let fits = b.view().is_some_and(|v| v.dtype() == compute) && !one.index;
-                match fits && b.shape().iter().product::<usize>() == size {
-                    true => vec![reshape(b, &shape)],
-                    false => checked.allocate(&compiled.spec)?,
-                }
-            }
-            _ => checked.allocate(&compiled.spec)?,
-        };
-        compiled.executable.run(&checked, &mut out)?;
-        Ok(out)
+        self.computation.reduce(id, r, dtype, (self.sizes, self.device), memory, check)
     }
-    fn spec(&self, r: &Reduction, dtype: DType) -> ReduceSpec {
-        let name = |p: &Port| match self.computation.graph.node(p.node) {
-            OuterNode::Input { slot, .. } => self.computation.inputs[*slot].name.clone(),
-            _ => format!("#{}", p.node.0),
-        };
-        let mut spec = r.spec(dtype, r.bindings.iter().map(|(_, p)| name(p)).collect());
-        let half = Some(DType::F16);
-        if self.sizes.dtype == DType::F16 && dtype == DType::F32 && spec.options.accumulate == half
-        {
-            spec.options.accumulate = None;
-        }
-        spec
-    }
-
     /// A sum over the other index, which has one row.
     fn row_map(&mut self, id: OuterId, m: &RowMap, batch: &[usize]) -> Result<Value<'a>, Error> {
         let axis = if m.category == Category::J { Axis::I } else { Axis::J };

@@ -69,6 +69,62 @@ impl std::fmt::Debug for ScalarFn {
     }
 }
 
+/// Most arguments of a primitive: a conditional call has a mask, a value and three arguments.
+pub const MOST_ARGS: usize = 5;
+
+/// Arguments of an operation, in place: code has thousands of short lists.
+///
+/// ```
+/// use keops_core::prim::Args;
+/// use keops_core::vecmath::Val;
+/// let args: Args<Val> = [Val(3), Val(1)].into();
+/// assert_eq!(args[..], [Val(3), Val(1)]);
+/// assert_eq!(args, args.iter().copied().collect());
+/// ```
+#[derive(Clone, Copy, PartialEq, Eq, Hash, Debug, Default)]
+pub struct Args<T> {
+    count: u8,
+    all: [T; MOST_ARGS],
+}
+
+impl<T: Copy + Default> FromIterator<T> for Args<T> {
+    /// # Panics
+    /// If there are more than [`MOST_ARGS`].
+    fn from_iter<I: IntoIterator<Item = T>>(args: I) -> Args<T> {
+        let mut to = Args::default();
+        for a in args {
+            to.all[usize::from(to.count)] = a;
+            to.count += 1;
+        }
+        to
+    }
+}
+impl<T: Copy + Default> From<&[T]> for Args<T> {
+    /// # Panics
+    /// If there are more than [`MOST_ARGS`].
+    fn from(args: &[T]) -> Args<T> {
+        args.iter().copied().collect()
+    }
+}
+impl<T: Copy + Default, const N: usize> From<[T; N]> for Args<T> {
+    /// # Panics
+    /// If there are more than [`MOST_ARGS`].
+    fn from(args: [T; N]) -> Args<T> {
+        args.into_iter().collect()
+    }
+}
+impl<T> std::ops::Deref for Args<T> {
+    type Target = [T];
+    fn deref(&self) -> &[T] {
+        &self.all[..usize::from(self.count)]
+    }
+}
+impl<T> std::ops::DerefMut for Args<T> {
+    fn deref_mut(&mut self) -> &mut [T] {
+        &mut self.all[..usize::from(self.count)]
+    }
+}
+
 /// Writes the enumeration with a list of the primitives that have no parameter.
 macro_rules! prims {
     ($($(#[$plain:meta])* $name:ident,)* ; $($(#[$doc:meta])* $with:ident($parameter:ty),)*) => {

@@ -18,6 +18,7 @@ use crate::ops::OpDef;
 use crate::prim::{Kind, Prim};
 use crate::reduce::Select;
 use crate::vecmath::{Precision, Val};
+use std::hash::{Hash, Hasher};
 
 /// A loop over components; loops are numbered per stream.
 ///
@@ -220,6 +221,20 @@ impl PartialEq for Op {
     }
 }
 impl Eq for Op {}
+impl Hash for Op {
+    fn hash<H: Hasher>(&self, state: &mut H) {
+        std::mem::discriminant(self).hash(state);
+        match self {
+            Op::Prim(p) => p.hash(state),
+            Op::Table(o) => o.hash(state),
+            Op::Real(v) => v.to_bits().hash(state),
+            Op::Int(v) => v.hash(state),
+            Op::Load(space, at) => (space, at).hash(state),
+            Op::Gather { offset, len } => (offset, len).hash(state),
+            Op::Counter(at) => at.hash(state),
+        }
+    }
+}
 
 impl Op {
     /// Kind of the value.

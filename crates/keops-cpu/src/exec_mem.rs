@@ -16,30 +16,35 @@ pub struct ExecError {
 #[derive(Debug)]
 pub struct ExecMem {
     map: Mmap,
-    len: usize,
 }
 
+/// Where parts begin: at cache lines, as the constants behind their code ask for.
+const ALIGN: usize = 64;
+
 impl ExecMem {
-    /// A page-aligned executable copy of `code`.
+    /// A page-aligned executable copy of all parts, and where each of them begins.
     ///
     /// # Errors
     /// [`ExecError`] if the system grants no memory or does not let it become executable.
-    pub fn new(code: &[u8]) -> Result<ExecMem, ExecError> {
-        let failed = |source| ExecError { bytes: code.len(), source };
+    pub fn new(parts: &[&[u8]]) -> Result<(ExecMem, Vec<usize>), ExecError> {
+        let mut bytes = 0;
+        let mut starts = Vec::with_capacity(parts.len());
+        for part in parts {
+            starts.push(bytes);
+            bytes += part.len().next_multiple_of(ALIGN);
+        }
+        let failed = |source| ExecError { bytes, source };
         // The writable mapping is consumed by `make_exec`: the type is the proof that no writer
         // is left. An empty mapping is not allowed, hence at least one byte.
-        let mut map = MmapMut::map_anon(code.len().max(1)).map_err(failed)?;
-        map[..code.len()].copy_from_slice(code);
-        Ok(ExecMem { map: map.make_exec().map_err(failed)?, len: code.len() })
+        let mut map = MmapMut::map_anon(bytes.max(1)).map_err(failed)?;
+        for (part, &start) in parts.iter().zip(&starts) {
+            map[start..start + part.len()].copy_from_slice(part);
+        }
+        Ok((ExecMem { map: map.make_exec().map_err(failed)? }, starts))
     }
 
     /// The bytes.
     pub fn bytes(&self) -> &[u8] {
-        &self.map[..self.len]
-    }
-
-    /// Address of the first byte, stable for the life of `self`.
-    pub fn entry(&self) -> *const u8 {
-        self.map.as_ptr()
+        &self.map
     }
 }

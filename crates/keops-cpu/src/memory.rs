@@ -44,6 +44,7 @@ impl Lane for f64 {
 }
 
 /// Elements aligned to a cache line.
+#[derive(Default)]
 pub struct Aligned<T> {
     all: Vec<T>,
     start: usize,
@@ -72,6 +73,20 @@ impl<T: Copy + Default> Aligned<T> {
         all.resize(len + slack, T::default());
         let start = all.as_ptr().align_offset(LINE).min(slack);
         Ok(Aligned { all, start, len })
+    }
+    /// Makes it so many zeros, in the memory that it has if that is enough.
+    pub fn reset(&mut self, len: usize, what: &str) -> Result<(), RunError> {
+        if self.all.len() - self.start < len {
+            *self = Aligned::new(len, what)?;
+        } else {
+            self.len = len;
+            self.fill(T::default());
+        }
+        Ok(())
+    }
+    /// Bytes of the memory that it has.
+    pub fn bytes(&self) -> usize {
+        self.all.capacity() * size_of::<T>()
     }
 }
 impl<T> std::ops::Deref for Aligned<T> {
@@ -112,6 +127,45 @@ impl<'a, S: Element> Rows<'a, S> {
     }
 }
 
+/// Calls a function of rows of a known number of components where there are few, so that their
+/// loop is unrolled.
+macro_rules! unrolled {
+    ($dim:expr, $function:ident ($($arg:expr),*), else $general:expr) => {
+        match $dim {
+            1 => $function::<S, T, 1>($($arg),*),
+            2 => $function::<S, T, 2>($($arg),*),
+            3 => $function::<S, T, 3>($($arg),*),
+            4 => $function::<S, T, 4>($($arg),*),
+            _ => $general,
+        }
+    };
+}
+
+/// Lines of `width` elements, one for each component.
+fn transpose<S: Element, T: Lane, const N: usize>(rows: &[S], width: usize, tile: &mut [T]) {
+    let mut lines = tile.chunks_exact_mut(width);
+    for c in 0..N {
+        let Some(line) = lines.next() else { return };
+        for (o, row) in line.iter_mut().zip(rows.as_chunks::<N>().0) {
+            *o = convert(row[c]);
+        }
+    }
+}
+
+/// Records of `stride` elements; the components come from `offset` on.
+fn spread<S: Element, T: Lane, const N: usize>(
+    rows: &[S],
+    offset: usize,
+    stride: usize,
+    out: &mut [T],
+) {
+    for (record, row) in out.chunks_exact_mut(stride).zip(rows.as_chunks::<N>().0) {
+        for (o, v) in record[offset..offset + N].iter_mut().zip(row) {
+            *o = convert(*v);
+        }
+    }
+}
+
 /// Packs rows `first .. end` of an argument into a tile `[component][row]` of `width` rows; rows
 /// beyond `end` repeat the last one.
 fn pack_tile<S: Element, T: Lane>(
@@ -124,11 +178,13 @@ fn pack_tile<S: Element, T: Lane>(
     match rows {
         Rows::Dense(all, dim) => {
             let all = &all[first * dim..(first + there) * dim];
-            for (c, line) in tile.chunks_exact_mut(width).enumerate() {
-                for (o, v) in line.iter_mut().zip(all.iter().skip(c).step_by(*dim)) {
-                    *o = convert(*v);
+            unrolled!(*dim, transpose(all, width, tile), else {
+                for (c, line) in tile.chunks_exact_mut(width).enumerate() {
+                    for (o, v) in line.iter_mut().zip(all.iter().skip(c).step_by(*dim)) {
+                        *o = convert(*v);
+                    }
                 }
-            }
+            });
         }
         Rows::Strided(m) => {
             for (c, line) in tile.chunks_exact_mut(width).enumerate() {
@@ -186,12 +242,14 @@ pub fn pack_reduced<T: Lane>(
     ) {
         match rows {
             Rows::Dense(all, dim) => {
-                let rows = all[first * dim..end * dim].chunks_exact(*dim);
-                for (record, row) in out.chunks_exact_mut(stride).zip(rows) {
-                    for (o, v) in record[offset..offset + dim].iter_mut().zip(row) {
-                        *o = convert(*v);
+                let all = &all[first * dim..end * dim];
+                unrolled!(*dim, spread(all, offset, stride, out), else {
+                    for (record, row) in out.chunks_exact_mut(stride).zip(all.chunks_exact(*dim)) {
+                        for (o, v) in record[offset..offset + dim].iter_mut().zip(row) {
+                            *o = convert(*v);
+                        }
                     }
-                }
+                });
             }
             Rows::Strided(m) => {
                 let rows = m.slice(s![first..end, ..]);

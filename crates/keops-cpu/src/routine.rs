@@ -1,5 +1,7 @@
 //! A routine, whatever executes it.
 
+#[cfg(target_arch = "x86_64")]
+use crate::exec_mem::ExecError;
 use crate::frame::Memory;
 use crate::kernels::Machine;
 use crate::memory::Lane;
@@ -108,8 +110,35 @@ pub struct Routine {
 }
 
 impl Routine {
-    /// Compiles vector code for a level.
+    /// Compiles vector code for a level, ready to run.
     pub fn new(code: &VCode, level: Level, lanes: usize) -> Result<Routine, CompileError> {
+        let mut new = Routine::compile(code, level, lanes)?;
+        Routine::load([&mut new].into_iter())?;
+        Ok(new)
+    }
+    /// Makes compiled routines ready to run, in one piece of executable memory.
+    pub fn load<'r>(all: impl Iterator<Item = &'r mut Routine>) -> Result<(), CompileError> {
+        #[cfg(target_arch = "x86_64")]
+        {
+            let native = all.filter_map(|r| match &mut r.body {
+                Body::Native(n) => Some(n),
+                Body::Portable(_) => None,
+            });
+            let native: Vec<_> = native.collect();
+            if !native.is_empty() {
+                let failed = |e: ExecError| CompileError::Failed {
+                    backend: "cpu".into(),
+                    log: e.to_string(),
+                };
+                return crate::x86::NativeCode::load(native.into_iter()).map_err(failed);
+            }
+        }
+        #[cfg(not(target_arch = "x86_64"))]
+        let _ = all;
+        Ok(())
+    }
+    /// Compiles vector code for a level, to be [loaded](Routine::load).
+    pub fn compile(code: &VCode, level: Level, lanes: usize) -> Result<Routine, CompileError> {
         let failed = |log: String| {
             // Only refused memory is no fault of ours; code that breaks a rule is worth seeing.
             debug_assert!(verify(code, lanes).is_ok(), "{log}\n{code}");

@@ -3,6 +3,7 @@
 use crate::Cpu;
 mod few;
 mod select;
+mod worker;
 
 use crate::frame::Memory;
 use crate::kernels::{self, Accumulation, BLOCK, Plan};
@@ -17,9 +18,9 @@ use keops_core::ranges::Pattern;
 use keops_core::spec::{CheckedArgs, Executable, ReduceSpec};
 use keops_core::with_view;
 use rayon::prelude::*;
-use std::mem::MaybeUninit;
 use std::sync::OnceLock;
 use std::sync::atomic::{AtomicUsize, Ordering};
+use worker::{Borrowed, Inputs, Need, Worker};
 
 /// Pairs times operations below which one thread does all.
 const SERIAL_WORK: usize = 200_000;
@@ -42,6 +43,8 @@ struct Routines {
     find: Option<Routine>,
     per_kept: Option<Routine>,
     finalise: Option<Routine>,
+    /// What all of them need.
+    need: Need,
     initial: Vec<f64>,
 }
 
@@ -73,6 +76,10 @@ pub struct CpuExecutable {
     across: [OnceLock<Result<few::Across, CompileError>>; 2],
     per_reduced: Option<(Plan, Routine)>,
     once: Option<(Plan, Routine)>,
+    /// What those two need.
+    packing: Need,
+    /// Passes over the derived parameters: one more for each table that is made of another one.
+    passes: usize,
     /// The same without factors taken out of sums; made when first needed.
     plain: OnceLock<Result<Box<CpuExecutable>, CompileError>>,
     /// Elements of the parameters, with what reads of tables may touch.
@@ -91,12 +98,13 @@ fn row_routine(plan: &Plan, s: &Stream, level: Level) -> Result<Option<Routine>,
     if s.insts.is_empty() {
         return Ok(None);
     }
-    Routine::new(&kernels::row_code(plan, s), level, plan.lanes).map(Some)
+    Routine::compile(&kernels::row_code(plan, s), level, plan.lanes).map(Some)
 }
 
 impl Routines {
+    /// Compiles what a program needs, to be loaded.
     fn new(p: &Program, plan: Plan, level: Level) -> Result<Routines, CompileError> {
-        let make = |code| Routine::new(&code, level, plan.lanes);
+        let make = |code| Routine::compile(&code, level, plan.lanes);
         let (main, mut keys, mut extremes, mut finalise);
         let (mut hits, mut find) = (None, None);
         (keys, extremes, finalise) = (None, None, None);
@@ -125,21 +133,20 @@ impl Routines {
             finalise = Some(make(kernels::finalise_code(p, &plan))?);
         }
         let per_kept = row_routine(&plan, &p.per_kept, level)?;
-        Ok(Routines {
-            plan,
-            main,
-            keys,
-            extremes,
-            hits,
-            find,
-            per_kept,
-            finalise,
-            initial: kernels::initial_state(p, &plan),
-        })
+        let (need, initial) = (Need::default(), kernels::initial_state(p, &plan));
+        let mut new =
+            Routines { plan, main, keys, extremes, hits, find, per_kept, finalise, need, initial };
+        new.need = Need::of(new.all());
+        Ok(new)
     }
     fn all(&self) -> impl Iterator<Item = &Routine> {
         let selecting = [&self.keys, &self.extremes, &self.hits, &self.find];
         let others = [&self.main, &self.per_kept, &self.finalise];
+        selecting.into_iter().chain(others).flatten()
+    }
+    fn all_mut(&mut self) -> impl Iterator<Item = &mut Routine> {
+        let selecting = [&mut self.keys, &mut self.extremes, &mut self.hits, &mut self.find];
+        let others = [&mut self.main, &mut self.per_kept, &mut self.finalise];
         selecting.into_iter().chain(others).flatten()
     }
 }
@@ -153,15 +160,19 @@ impl CpuExecutable {
         level: Level,
     ) -> Result<CpuExecutable, CompileError> {
         let plan = kernels::plan(&program, level.machine(), accumulation);
-        let full = Routines::new(&program, plan, level)?;
+        let mut full = Routines::new(&program, plan, level)?;
         let row_plan = Plan { rows: 1, columns: 1, ..plan };
-        let per_reduced = row_routine(&row_plan, &program.per_reduced, level)?;
-        let once = if program.once.insts.is_empty() {
+        let mut per_reduced = row_routine(&row_plan, &program.per_reduced, level)?;
+        let mut once = if program.once.insts.is_empty() {
             None
         } else {
-            Some(Routine::new(&kernels::once_code(&program, &row_plan), level, row_plan.lanes)?)
+            let code = kernels::once_code(&program, &row_plan);
+            Some(Routine::compile(&code, level, row_plan.lanes)?)
         };
+        Routine::load(full.all_mut().chain(&mut per_reduced).chain(&mut once))?;
         let param_room = kernels::param_room(&program);
+        let packing = Need::of(per_reduced.iter().chain(&once));
+        let passes = 1 + kernels::gathers(&program.once);
         let cost = program.key.insts.len() + program.add.insts.len();
         Ok(CpuExecutable {
             program,
@@ -172,6 +183,8 @@ impl CpuExecutable {
             across: [OnceLock::new(), OnceLock::new()],
             per_reduced: per_reduced.map(|r| (row_plan, r)),
             once: once.map(|r| (row_plan, r)),
+            packing,
+            passes,
             plain: OnceLock::new(),
             param_room,
             cost,
@@ -196,7 +209,7 @@ impl CpuExecutable {
         let across = self.across.iter().filter_map(|a| a.get()?.as_ref().ok());
         self.full
             .all()
-            .chain(self.packing())
+            .chain([&self.per_reduced, &self.once].into_iter().flatten().map(|(_, r)| r))
             .chain(across.flat_map(|a| a.all()))
             .all(|r| r.is_native())
             && single.is_none_or(|s| s.all().all(|r| r.is_native()))
@@ -227,7 +240,10 @@ impl CpuExecutable {
             return Ok(&self.full);
         }
         let made = self.single.get_or_init(|| {
-            Routines::new(&self.program, Plan { rows: 1, ..self.full.plan }, self.level)
+            let plan = Plan { rows: 1, ..self.full.plan };
+            let mut new = Routines::new(&self.program, plan, self.level)?;
+            Routine::load(new.all_mut())?;
+            Ok(new)
         });
         made.as_ref()
             .map_err(|e| RunError::Device { backend: "cpu".into(), message: e.to_string() })
@@ -259,10 +275,13 @@ impl CpuExecutable {
         let tiles = || blocks.iter().flat_map(|b| b.tiles(width).map(move |rows| (b, rows)));
         let count: usize = blocks.iter().map(|b| b.rows().div_ceil(width)).sum();
         let is_few = |n: usize| n <= lanes;
-        let single = match tiles().any(|(_, rows)| is_few(rows.1 - rows.0)) {
+        // Only the last tile of a block has fewer rows than others.
+        let last_is_few = |b: &Block<'_>| b.rows() > 0 && is_few((b.rows() - 1) % width + 1);
+        let single = match blocks.iter().any(last_is_few) {
             true => Some(self.single()?),
             false => None,
         };
+        let need = single.map_or(self.full.need, |s| self.full.need.max(s.need)).max(self.packing);
         let pairs: usize = blocks
             .iter()
             .map(|b| b.rows().saturating_mul(b.columns.iter().map(|c| c.1 - c.0).sum()))
@@ -279,14 +298,16 @@ impl CpuExecutable {
             let n = rows.1 - rows.0;
             Job { block, rows, values: take(&mut values, n), indices: take(&mut indices, n) }
         };
-        let mut own = self.worker(single)?;
+        let mut own = Borrowed::new();
+        let own = &mut *own;
+        own.worker.fit(&self.program, &self.full.plan, need)?;
         let jobs = count.saturating_mul(batches);
         let serial = work < SERIAL_WORK || jobs == 1;
         self.tasks.store(if serial { 0 } else { jobs }, Ordering::Relaxed);
         if serial {
             for batch in 0..batches {
-                let inputs = self.inputs(args, batch, columns, &mut own)?;
-                tiles().try_for_each(|tile| run(&inputs, job(tile), &mut own))?;
+                self.inputs(args, batch, columns, &mut own.inputs, &mut own.worker)?;
+                tiles().try_for_each(|tile| run(&own.inputs, job(tile), &mut own.worker))?;
             }
             return Ok(());
         }
@@ -299,83 +320,88 @@ impl CpuExecutable {
         let mut list: Vec<(usize, Job<'_, T>)> =
             memory::room(group.saturating_mul(count), "the list of tiles")?;
         for start in (0..batches).step_by(group) {
-            inputs.clear();
-            for batch in start..batches.min(start + group) {
-                inputs.push(self.inputs(args, batch, columns, &mut own)?);
-                list.extend(tiles().map(|tile| (batch - start, job(tile))));
+            for k in 0..group.min(batches - start) {
+                if inputs.len() == k {
+                    inputs.push(Inputs::default());
+                }
+                self.inputs(args, start + k, columns, &mut inputs[k], &mut own.worker)?;
+                list.extend(tiles().map(|tile| (k, job(tile))));
             }
             list.par_drain(..)
                 .map_init(
                     || None,
-                    |w: &mut Option<Worker<T>>, (batch, job)| {
+                    |w: &mut Option<Borrowed<T>>, (batch, job)| {
                         let w = match w {
                             Some(w) => w,
-                            None => w.insert(self.worker(single)?),
+                            None => {
+                                let w = w.insert(Borrowed::new());
+                                w.worker.fit(&self.program, &self.full.plan, need)?;
+                                w
+                            }
                         };
-                        run(&inputs[batch], job, w)
+                        run(&inputs[batch], job, &mut w.worker)
                     },
                 )
                 .collect::<Result<(), RunError>>()?;
         }
         Ok(())
     }
-    /// Packed parameters and columns of one batch element.
+    /// Packs parameters and columns of one batch element.
     fn inputs<T: Lane>(
         &self,
         args: &CheckedArgs<'_>,
         batch: usize,
         columns: usize,
+        to: &mut Inputs<T>,
         w: &mut Worker<T>,
-    ) -> Result<Inputs<T>, RunError> {
-        let index = args.batch_index(batch);
-        let param = self.parameters(args, &index, w)?;
-        let reduced = self.columns(args, &index, &param, (0, columns), false, w)?;
-        let panels = if self.full.find.is_some()
-            && (self.full.extremes.is_none() || columns >= kernels::COARSE)
+    ) -> Result<(), RunError> {
+        to.index = args.batch_index(batch);
+        self.parameters(args, &to.index, &mut to.param, w)?;
+        let (index, all) = (&to.index, (0, columns));
+        self.columns(args, index, &to.param, all, false, &mut to.reduced, w)?;
+        if self.full.find.is_some() && (self.full.extremes.is_none() || columns >= kernels::COARSE)
         {
-            self.columns(args, &index, &param, (0, columns), true, w)?
-        } else {
-            Aligned::empty()
-        };
-        Ok(Inputs { param, reduced, panels, index })
+            return self.columns(args, index, &to.param, all, true, &mut to.panels, w);
+        }
+        to.panels.reset(0, "no panels")
     }
-    /// Packed parameters, derived values included.
+    /// Packs parameters, derived values included.
     fn parameters<T: Lane>(
         &self,
         args: &CheckedArgs<'_>,
         index: &[usize],
+        param: &mut Aligned<T>,
         w: &mut Worker<T>,
-    ) -> Result<Aligned<T>, RunError> {
+    ) -> Result<(), RunError> {
         let p = &self.program;
-        let mut param = Aligned::new(self.param_room, "parameters")?;
-        pack_param(&p.param.fields, args.args(), index, &mut param);
-        if let Some((plan, r)) = &self.once {
-            // Tables are read from the parameters, where derived ones come after a pass: one pass
-            // more for each table that is made of another one.
-            for _ in 0..=kernels::gathers(&p.once) {
-                w.out.resize(p.param.len * plan.lanes, "parameters")?;
-                r.run(Memory {
-                    state: &mut w.out.data,
-                    scratch: &mut w.scratch,
-                    ..Memory::new(&param, &mut w.workspace)
-                });
-                let raw: usize = p.param.fields.iter().map(|f| f.dim).sum();
-                let mut changed = false;
-                for k in raw..p.param.len {
-                    let made = w.out.data[k * plan.lanes];
-                    changed |= made.bits() != param[k].bits();
-                    param[k] = made;
-                }
-                if !changed {
-                    break;
-                }
+        param.reset(self.param_room, "parameters")?;
+        pack_param(&p.param.fields, args.args(), index, param);
+        let Some((plan, r)) = &self.once else { return Ok(()) };
+        let raw: usize = p.param.fields.iter().map(|f| f.dim).sum();
+        w.out.resize(p.param.len * plan.lanes, "parameters")?;
+        // Tables are read from the parameters, where derived ones come after a pass.
+        for _ in 0..self.passes {
+            r.run(Memory {
+                state: &mut w.out.data,
+                scratch: &mut w.scratch,
+                ..Memory::new(param, &mut w.workspace)
+            });
+            let mut changed = false;
+            for k in raw..p.param.len {
+                let made = w.out.data[k * plan.lanes];
+                changed |= made.bits() != param[k].bits();
+                param[k] = made;
+            }
+            if !changed {
+                break;
             }
         }
-        Ok(param)
+        Ok(())
     }
     /// Packs columns `start .. end`, derived values included: record after record, or in panels
     /// of as many columns as a vector has lanes (then `end - start` is filled up to whole turns of
     /// the code that reads them).
+    #[allow(clippy::too_many_arguments)]
     fn columns<T: Lane>(
         &self,
         args: &CheckedArgs<'_>,
@@ -383,8 +409,9 @@ impl CpuExecutable {
         param: &[T],
         (start, end): (usize, usize),
         panels: bool,
+        packed: &mut Aligned<T>,
         w: &mut Worker<T>,
-    ) -> Result<Aligned<T>, RunError> {
+    ) -> Result<(), RunError> {
         let p = &self.program;
         let (stride, lanes) = (p.reduced.len, self.full.plan.lanes);
         let count = if panels {
@@ -393,26 +420,29 @@ impl CpuExecutable {
             end - start
         };
         let total = stride.checked_mul(count).unwrap_or(usize::MAX / 16);
-        let mut packed = Aligned::new(total, "the packed columns")?;
+        packed.reset(total, "the packed columns")?;
         if stride == 0 || start == end {
-            return Ok(packed);
+            return Ok(());
         }
         let fields = &p.reduced.fields;
         if panels {
-            pack_panels(fields, args.args(), index, (start, end), (stride, lanes), &mut packed);
+            pack_panels(fields, args.args(), index, (start, end), (stride, lanes), packed);
         } else {
-            pack_reduced(fields, args.args(), index, (start, end), stride, &mut packed);
+            pack_reduced(fields, args.args(), index, (start, end), stride, packed);
         }
-        let Some((_, r)) = &self.per_reduced else { return Ok(packed) };
+        let Some((_, r)) = &self.per_reduced else { return Ok(()) };
         let raw: usize = fields.iter().map(|f| f.dim).sum();
-        let mut tile = Aligned::new(p.reduced.input_len.max(1) * lanes, "a tile")?;
-        let mut derived: Aligned<T> = Aligned::new(stride * lanes, "a tile")?;
+        let input = p.reduced.input_len.max(1) * lanes;
+        w.lanes.resize(input, "a tile")?;
+        w.derived.resize(stride * lanes, "a tile")?;
+        let tile = &mut w.lanes.data[..input];
+        let derived = &mut w.derived.data[..stride * lanes];
         for j in (0..count).step_by(lanes) {
             let rows = ((start + j).min(end - 1), end.min(start + j + lanes));
-            pack_kept(&p.reduced.input_fields, args.args(), index, rows, lanes, &mut tile);
+            pack_kept(&p.reduced.input_fields, args.args(), index, rows, lanes, tile);
             r.run(Memory {
-                kept: &tile,
-                state: &mut derived,
+                kept: tile,
+                state: derived,
                 scratch: &mut w.scratch,
                 ..Memory::new(param, &mut w.workspace)
             });
@@ -428,15 +458,7 @@ impl CpuExecutable {
                 }
             }
         }
-        Ok(packed)
-    }
-    fn worker<T: Lane>(&self, single: Option<&Routines>) -> Result<Worker<T>, RunError> {
-        let routines = self.full.all().chain(single.into_iter().flat_map(|s| s.all()));
-        Worker::new(&self.program, &self.full.plan, routines.chain(self.packing()))
-    }
-    /// Routines that complete parameters and columns.
-    fn packing(&self) -> impl Iterator<Item = &Routine> {
-        [&self.per_reduced, &self.once].into_iter().flatten().map(|(_, r)| r)
+        Ok(())
     }
     fn tile<T: Lane>(
         &self,
@@ -543,10 +565,9 @@ impl CpuExecutable {
         w.out.resize(results * width, "results")?;
         finalise.run(w.memory(param, 0));
         let Some(values) = values else { return Ok(()) };
-        for (row, out) in values.chunks_exact_mut(results.max(1)).enumerate() {
-            for (k, o) in out.iter_mut().enumerate() {
-                *o = w.out.data[k * width + row];
-            }
+        for (k, line) in w.out.data.chunks_exact(width).take(results).enumerate() {
+            let of_rows = values.chunks_exact_mut(results);
+            of_rows.zip(line).for_each(|(row, v)| row[k] = *v);
         }
         Ok(())
     }
@@ -633,124 +654,6 @@ fn take<'o, T>(all: &mut Option<(&'o mut [T], usize)>, rows: usize) -> Option<&'
     Some(head)
 }
 
-struct Inputs<T> {
-    param: Aligned<T>,
-    reduced: Aligned<T>,
-    /// The columns again in panels, where rows are searched one by one.
-    panels: Aligned<T>,
-    index: Vec<usize>,
-}
-
-impl<T> Inputs<T> {
-    /// The records of columns `start .. end`.
-    fn records(&self, p: &Program, (start, end): (usize, usize)) -> &[T] {
-        &self.reduced[start * p.reduced.len..end * p.reduced.len]
-    }
-}
-
-/// Memory that grows on demand.
-struct Growing<T> {
-    data: Aligned<T>,
-}
-impl<T: Copy + Default> Default for Growing<T> {
-    fn default() -> Self {
-        Growing { data: Aligned::empty() }
-    }
-}
-impl<T: Copy + Default> Growing<T> {
-    fn resize(&mut self, len: usize, what: &str) -> Result<(), RunError> {
-        if self.data.len() < len {
-            self.data = Aligned::new(len, what)?;
-        }
-        Ok(())
-    }
-}
-
-/// Memory of one worker.
-struct Worker<T> {
-    kept: Aligned<T>,
-    input: Aligned<T>,
-    state: Aligned<T>,
-    scratch: Aligned<T>,
-    workspace: Vec<MaybeUninit<u8>>,
-    out: Growing<T>,
-    masks: Growing<u32>,
-    hits: Growing<u32>,
-    wide: Growing<f64>,
-    bound: Growing<T>,
-    extremes: Growing<T>,
-    /// First columns of the groups of a pass.
-    groups: Vec<u32>,
-    /// Groups of each list that wait to be searched, and their numbers.
-    waiting: Growing<u32>,
-    waits: Growing<u32>,
-    /// Columns to be searched.
-    gathered: Growing<T>,
-    winners: (Vec<T>, Vec<u32>, Vec<usize>),
-}
-
-impl<T: Lane> Worker<T> {
-    fn new<'r>(
-        p: &Program,
-        plan: &Plan,
-        routines: impl Iterator<Item = &'r Routine>,
-    ) -> Result<Self, RunError> {
-        let width = plan.width();
-        let derived = !p.per_kept.insts.is_empty();
-        let input = if derived { p.kept.input_len.max(1) * width } else { 0 };
-        let (mut scratch, mut bytes) = (0, 0);
-        for r in routines {
-            scratch = scratch.max(r.scratch);
-            bytes = bytes.max(r.workspace_bytes());
-        }
-        let workspace = memory::filled(bytes, MaybeUninit::uninit(), "a workspace")?;
-        Ok(Worker {
-            kept: Aligned::new(p.kept.len.max(1) * width, "a tile of rows")?,
-            input: Aligned::new(input, "a tile of rows")?,
-            state: Aligned::new(plan.state_len(p), "the state of a tile")?,
-            scratch: Aligned::new(scratch, "scratch memory")?,
-            workspace,
-            out: Growing::default(),
-            masks: Growing::default(),
-            hits: Growing::default(),
-            wide: Growing::default(),
-            bound: Growing::default(),
-            extremes: Growing::default(),
-            groups: vec![],
-            waiting: Growing::default(),
-            waits: Growing::default(),
-            gathered: Growing::default(),
-            winners: Default::default(),
-        })
-    }
-    /// This worker's memory, for a tile from its row `row` on.
-    fn memory<'m>(&'m mut self, param: &'m [T], row: usize) -> Memory<'m, T> {
-        Memory {
-            kept: &self.kept[row..],
-            state: &mut self.state,
-            out: &mut self.out.data,
-            masks: &mut self.masks.data,
-            scratch: &mut self.scratch,
-            ..Memory::new(param, &mut self.workspace)
-        }
-    }
-    /// Runs a routine over columns `start .. end`.
-    fn columns(
-        &mut self,
-        r: &Routine,
-        p: &Program,
-        inputs: &Inputs<T>,
-        (start, end): (usize, usize),
-    ) {
-        r.run(Memory {
-            reduced: inputs.records(p, (start, end)),
-            columns: end - start,
-            first: start,
-            ..self.memory(&inputs.param, 0)
-        });
-    }
-}
-
 impl CpuExecutable {
     /// Runs the same reduction with all factors inside the sums.
     fn run_plain(&self, args: &CheckedArgs<'_>, out: &mut [Buffer]) -> Result<(), RunError> {
@@ -806,16 +709,23 @@ impl Executable for CpuExecutable {
             // Nothing to write, for however many batch elements.
             return Ok(());
         }
-        let harmless = |v: f64| v == 0.0 || TAME.contains(&v.abs());
-        let tame =
-            |k: &usize| with_view!(&args.args()[*k], v => v.iter().all(|v| harmless(v.to_f64())));
+        fn harmless<T: Element>(v: &T) -> bool {
+            let v = v.to_f64();
+            v == 0.0 || TAME.contains(&v.abs())
+        }
+        let tame = |k: &usize| {
+            with_view!(&args.args()[*k], v => match v.as_slice() {
+                Some(all) => all.iter().all(harmless),
+                None => v.iter().all(harmless),
+            })
+        };
         if !self.program.tame.iter().all(tame) {
             return self.run_plain(args, out);
         }
         self.run_code(args, out)?;
         let finite = |b: &Buffer| match b {
-            Buffer::F32(a) => a.iter().all(|v| v.is_finite()),
-            Buffer::F64(a) => a.iter().all(|v| v.is_finite()),
+            Buffer::F32(a) => a.as_slice().is_some_and(|a| a.iter().all(|v| v.is_finite())),
+            Buffer::F64(a) => a.as_slice().is_some_and(|a| a.iter().all(|v| v.is_finite())),
             _ => true,
         };
         if self.program.factored && !out.iter().all(finite) {

@@ -799,7 +799,7 @@ impl Generator {
     }
 
     fn op_to(&mut self, dst: VReg, op: Prim, args: &[VReg]) {
-        self.code.insts.push(Inst::Op { dst, op, args: args.to_vec() });
+        self.code.insts.push(Inst::Op { dst, op, args: args.into() });
     }
 
     fn op(&mut self, op: Prim, args: &[VReg]) -> VReg {

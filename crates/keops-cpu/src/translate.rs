@@ -3,7 +3,7 @@
 
 use crate::vcode::{Addr, Base, Inst, LoopId, LoopKind, Ty, VCode, VReg};
 use hashbrown::HashMap;
-use keops_core::prim::{Kind, Prim};
+use keops_core::prim::{Args, Kind, Prim};
 use keops_core::program::{Affine, Loop, Op, SInst, Space, Stream};
 use keops_core::vecmath::Val;
 
@@ -69,7 +69,7 @@ impl Writer {
         dst
     }
     pub fn set(&mut self, dst: VReg, op: Prim, args: &[VReg]) {
-        self.push(Inst::Op { dst, op, args: args.to_vec() });
+        self.push(Inst::Op { dst, op, args: args.into() });
     }
     /// `dst = src` (a register that starts an accumulator).
     pub fn copy(&mut self, dst: VReg, src: VReg) {
@@ -79,7 +79,7 @@ impl Writer {
             Kind::Int => Prim::IntOr,
             Kind::Real => Prim::Min,
         };
-        self.push(Inst::Op { dst, op, args: vec![src, src] });
+        self.push(Inst::Op { dst, op, args: [src, src].into() });
     }
     pub fn load(&mut self, addr: Addr, broadcast: bool) -> VReg {
         let dst = self.reg(Kind::Real);
@@ -200,8 +200,9 @@ struct Translation<'t, 'c> {
     ctx: &'t Context<'c>,
     class: Vec<Class>,
     uses: Vec<u32>,
-    /// First register of each value's instances.
-    regs: Vec<Option<Vec<VReg>>>,
+    /// Registers of the instances of all values, and where those of each value start.
+    regs: Vec<VReg>,
+    first: Vec<Option<u32>>,
     loops: HashMap<Loop, LoopId>,
     counters: HashMap<Loop, VReg>,
     counted: Vec<Loop>,
@@ -216,7 +217,8 @@ impl<'t, 'c> Translation<'t, 'c> {
             ctx,
             class: vec![Class::default(); n],
             uses: vec![0; n],
-            regs: vec![None; n],
+            regs: vec![],
+            first: vec![None; n],
             loops: HashMap::new(),
             counters: HashMap::new(),
             counted: vec![],
@@ -295,15 +297,29 @@ impl<'t, 'c> Translation<'t, 'c> {
     fn reg_of(&mut self, v: Val, r: usize, col: usize) -> VReg {
         let c = self.class[v.0 as usize];
         let k = self.index(c, r, col);
-        if self.regs[v.0 as usize].is_none() {
-            let kind = self.s.kinds[v.0 as usize];
-            let all = (0..self.count(c)).map(|_| self.w.reg(kind)).collect();
-            self.regs[v.0 as usize] = Some(all);
-        }
-        match &self.regs[v.0 as usize] {
-            Some(all) => all[k],
-            None => unreachable!("just made"),
-        }
+        let first = match self.first[v.0 as usize] {
+            Some(first) => first,
+            None => {
+                let (first, kind) = (self.regs.len() as u32, self.s.kinds[v.0 as usize]);
+                for _ in 0..self.count(c) {
+                    self.regs.push(self.w.reg(kind));
+                }
+                self.first[v.0 as usize] = Some(first);
+                first
+            }
+        };
+        self.regs[first as usize + k]
+    }
+    /// The registers of the instances of a value, where it gets none of its own.
+    fn give(&mut self, v: Val, regs: &[VReg]) {
+        self.first[v.0 as usize] = Some(self.regs.len() as u32);
+        self.regs.extend_from_slice(regs);
+    }
+    /// One register for all instances of a value.
+    fn give_one(&mut self, v: Val, reg: VReg) {
+        let count = self.count(self.class[v.0 as usize]);
+        self.first[v.0 as usize] = Some(self.regs.len() as u32);
+        self.regs.extend(std::iter::repeat_n(reg, count));
     }
     fn address(&self, base: Base, offset: i64, scale: i64, a: &Affine) -> Addr {
         let terms = a.terms.iter().map(|&(l, s)| (self.loops[&l], (s * scale) as i32)).collect();
@@ -383,7 +399,11 @@ impl<'t, 'c> Translation<'t, 'c> {
                 Some(SInst::Begin { id, extent }) => {
                     if self.counted.contains(id) {
                         let (zero, c) = (self.w.int(0), self.w.reg(Kind::Int));
-                        self.w.push(Inst::Op { dst: c, op: Prim::IntOr, args: vec![zero, zero] });
+                        self.w.push(Inst::Op {
+                            dst: c,
+                            op: Prim::IntOr,
+                            args: [zero, zero].into(),
+                        });
                         self.counters.insert(*id, c);
                     }
                     let l = self.w.begin(LoopKind::Fixed(*extent as u32));
@@ -454,7 +474,7 @@ impl<'t, 'c> Translation<'t, 'c> {
         };
         // Columns go in groups, instruction by instruction: the chains of a group are interleaved.
         let Tile { columns, interleave: group, staged, .. } = self.ctx.tile;
-        let mut order: Vec<(usize, usize, bool)> = vec![];
+        let mut order: Vec<(usize, usize, bool)> = Vec::with_capacity(insts.len() * (columns + 1));
         order.extend((0..insts.len()).map(|k| (k, 0, false)));
         let ends = if staged && columns > group { self.stages(insts) } else { vec![insts.len()] };
         let mut stage = 0;
@@ -578,21 +598,19 @@ impl<'t, 'c> Translation<'t, 'c> {
         match op {
             Op::Real(v) => {
                 let c = self.w.real(*v);
-                self.regs[dst.0 as usize] = Some(vec![c; self.count(self.class[dst.0 as usize])]);
+                self.give_one(dst, c);
             }
             Op::Int(v) => {
                 let c = self.w.int(*v);
-                self.regs[dst.0 as usize] = Some(vec![c; self.count(self.class[dst.0 as usize])]);
+                self.give_one(dst, c);
             }
             Op::Load(Space::Pivot, a) => {
-                let given = self.ctx.pivot[a.offset as usize].to_vec();
-                self.regs[dst.0 as usize] = Some(given);
+                self.give(dst, self.ctx.pivot[a.offset as usize]);
             }
             Op::Load(space, a) => {
                 if let (Space::Sums, Sums::Registers(sums)) = (space, self.ctx.sums) {
                     debug_assert!(a.terms.is_empty(), "the planner keeps such sums in memory");
-                    self.regs[dst.0 as usize] = Some(sums[a.offset as usize].clone());
-                    return;
+                    return self.give(dst, &sums[a.offset as usize]);
                 }
                 let (addr, broadcast) = self.memory(*space, a, r, col, false);
                 let reg = self.reg_of(dst, r, col);
@@ -628,13 +646,12 @@ impl<'t, 'c> Translation<'t, 'c> {
                     }
                     sum = self.w.op(Prim::IntAdd, &[sum, term]);
                 }
-                let count = self.count(self.class[dst.0 as usize]);
-                self.regs[dst.0 as usize] = Some(vec![sum; count]);
+                self.give_one(dst, sum);
             }
             Op::Prim(p) => {
-                let a: Vec<VReg> = args.iter().map(|&a| self.reg_of(a, r, col)).collect();
-                let d = self.reg_of(dst, r, col);
-                self.w.set(d, *p, &a);
+                let args: Args<VReg> = args.iter().map(|&a| self.reg_of(a, r, col)).collect();
+                let dst = self.reg_of(dst, r, col);
+                self.w.push(Inst::Op { dst, op: *p, args });
             }
             Op::Table(o) => unreachable!("{} was not expanded", o.name),
         }

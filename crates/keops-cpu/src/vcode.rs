@@ -5,7 +5,7 @@
 //! It is what the x86-64 encoders translate and what the portable machine interprets, so that
 //! both execute the same operations in the same order.
 
-use keops_core::prim::{Kind, Prim};
+use keops_core::prim::{Args, Kind, Prim};
 
 /// Compute type of the lanes.
 #[derive(Clone, Copy, PartialEq, Eq, Hash, Debug)]
@@ -27,7 +27,7 @@ impl Ty {
 }
 
 /// A virtual register. It may be assigned several times (accumulators are).
-#[derive(Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash, Debug)]
+#[derive(Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash, Debug, Default)]
 pub struct VReg(pub u32);
 
 /// A loop of the code, numbered in order of appearance.
@@ -95,7 +95,7 @@ pub enum Inst {
         /// Operation.
         op: Prim,
         /// Arguments, as many as the operation has.
-        args: Vec<VReg>,
+        args: Args<VReg>,
     },
     /// `dst = ` a real constant in every lane (rounded to the compute type).
     Const {

@@ -6,7 +6,7 @@ use super::{LowerOptions, MAX_VALUES, Section, pieces};
 use crate::error::CompileError;
 use crate::graph::{Category, Dependence, FoldOp, Graph, Node, NodeId, Operand};
 use crate::ops::{self, Code, OpDef};
-use crate::prim::Prim;
+use crate::prim::{Args, Prim};
 use crate::program::{Affine, Field, Loop, Op, Source, Space, Stream};
 use crate::spec::ReduceSpec;
 use crate::vecmath::{Precision, PrimBuilder, Val};
@@ -537,7 +537,7 @@ impl<'a> Lowerer<'a> {
             Node::Iota(_) => Ok(if idx.terms.is_empty() {
                 self.arena.real(idx.offset as f64)
             } else {
-                let c = self.arena.define(Def::Op(Op::Counter(idx.clone()), vec![]));
+                let c = self.arena.define(Def::Op(Op::Counter(idx.clone()), Args::default()));
                 self.arena.prim(Prim::FromInt, &[c])
             }),
             Node::Map { op, args } => {
@@ -652,7 +652,7 @@ impl<'a> Lowerer<'a> {
         match op.code {
             Code::Prim(p) => self.arena.arith(p, args),
             Code::Expand(_) if !self.options.expand => {
-                self.arena.define(Def::Op(Op::Table(op), args.to_vec()))
+                self.arena.define(Def::Op(Op::Table(op), args.into()))
             }
             Code::Expand(_) if *op == ops::EXP && self.exp_may_be_cheap(args[0]) => {
                 let t = self.times_log2e(args[0]);
@@ -703,7 +703,7 @@ impl<'a> Lowerer<'a> {
             let idx = Affine::counter(l);
             let v = self.component(x, &idx)?;
             let position = matches!(kind, FoldKind::ArgMin | FoldKind::ArgMax).then(|| {
-                let c = self.arena.define(Def::Op(Op::Counter(idx), vec![]));
+                let c = self.arena.define(Def::Op(Op::Counter(idx), Args::default()));
                 self.arena.prim(Prim::FromInt, &[c])
             });
             return Ok(self.arena.define(Def::Fold { loops: vec![l], kind, x: v, position }));
@@ -744,7 +744,7 @@ impl<'a> Lowerer<'a> {
                 let (_, offset) = self.stored[&table];
                 let safe = self.arena.prim(Prim::Select, &[inside, r, zero]);
                 let index = self.arena.prim(Prim::ToInt, &[safe]);
-                self.arena.define(Def::Op(Op::Gather { offset, len }, vec![index]))
+                self.arena.define(Def::Op(Op::Gather { offset, len }, [index].into()))
             }
         };
         Ok(self.arena.prim(Prim::Select, &[inside, entry, nan]))
@@ -758,7 +758,7 @@ impl<'a> Lowerer<'a> {
             let l = self.arena.loop_of(len, 0);
             let idx = Affine::counter(l);
             let x = self.component(table, &idx)?;
-            let c = self.arena.define(Def::Op(Op::Counter(idx), vec![]));
+            let c = self.arena.define(Def::Op(Op::Counter(idx), Args::default()));
             let c = self.arena.prim(Prim::FromInt, &[c]);
             let here = self.arena.prim(Prim::Eq, &[r, c]);
             let x = self.arena.prim(Prim::Select, &[here, x, zero]);

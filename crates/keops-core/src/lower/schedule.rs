@@ -201,14 +201,14 @@ impl Scheduler<'_, '_> {
                 needed.push(v);
             }
             match &value.def {
-                Def::Op(_, args) => stack.extend(args),
+                Def::Op(_, args) => stack.extend(&args[..]),
                 Def::Fold { x, position, .. } => {
                     stack.push(*x);
                     stack.extend(position);
                 }
             }
         }
-        needed.sort_by_key(|v| self.origin.get(v).copied().unwrap_or(*v));
+        needed.sort_by_cached_key(|v| self.origin.get(v).copied().unwrap_or(*v));
         let mut k = 0;
         while k < needed.len() {
             let v = needed[k];
@@ -259,7 +259,7 @@ impl Scheduler<'_, '_> {
                 continue;
             }
             match &value.def {
-                Def::Op(_, args) => stack.extend(args),
+                Def::Op(_, args) => stack.extend(&args[..]),
                 Def::Fold { x, position, .. } => {
                     stack.push(*x);
                     stack.extend(position);

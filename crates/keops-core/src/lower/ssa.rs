@@ -1,10 +1,11 @@
 //! The arena of scalar values.
 
 use crate::graph::Dependence;
-use crate::prim::{Kind, Prim};
+use crate::prim::{Args, Kind, Prim};
 use crate::program::{Affine, Loop, Op, Space};
 use crate::vecmath::{self, Bound, Precision, PrimBuilder, Scaling, Val};
-use hashbrown::{HashMap, HashSet};
+use hashbrown::{DefaultHashBuilder, HashMap, HashSet, HashTable};
+use std::hash::BuildHasher;
 
 /// Reduction of a value over loops.
 #[derive(Clone, Copy, PartialEq, Eq, Hash, Debug)]
@@ -18,9 +19,9 @@ pub enum FoldKind {
 }
 
 /// Definition of a value.
-#[derive(Clone, PartialEq, Debug)]
+#[derive(Clone, PartialEq, Eq, Hash, Debug)]
 pub enum Def {
-    Op(Op, Vec<Val>),
+    Op(Op, Args<Val>),
     /// `kind` of `x` over `loops` (outermost first); `position` is the flat index, for Arg*.
     Fold {
         loops: Vec<Loop>,
@@ -28,19 +29,6 @@ pub enum Def {
         x: Val,
         position: Option<Val>,
     },
-}
-
-/// Hash key of a definition: floating-point constants by their bits.
-#[derive(PartialEq, Eq, Hash)]
-enum Key {
-    Prim(Prim, Vec<Val>),
-    Table(&'static str, Vec<Val>),
-    Real(u64),
-    Int(i64),
-    Load(Space, Affine),
-    Gather(i64, usize, Vec<Val>),
-    Counter(Affine),
-    Fold(Vec<Loop>, FoldKind, Val, Option<Val>),
 }
 
 /// A value with what is known of it.
@@ -70,7 +58,9 @@ pub struct Arena {
     /// Are divisions by constants to stay divisions?
     pub divides: bool,
     pub values: Vec<Value>,
-    memo: HashMap<Key, Val>,
+    /// Values by the hashes of their definitions.
+    memo: HashTable<(u64, Val)>,
+    hasher: DefaultHashBuilder,
     /// Class of loads from the row spaces: kept, reduced.
     pub classes: [Dependence; 2],
     /// Extent of every loop.
@@ -87,7 +77,8 @@ impl Arena {
             scaling: Scaling::Exact,
             divides: false,
             values: vec![],
-            memo: HashMap::new(),
+            memo: HashTable::new(),
+            hasher: DefaultHashBuilder::default(),
             classes: [kept, reduced],
             extents: vec![],
             loop_memo: HashMap::new(),
@@ -118,19 +109,9 @@ impl Arena {
         }
     }
     pub fn define(&mut self, def: Def) -> Val {
-        let key = match &def {
-            Def::Op(Op::Prim(p), a) => Key::Prim(*p, a.clone()),
-            Def::Op(Op::Table(o), a) => Key::Table(o.name, a.clone()),
-            Def::Op(Op::Real(v), _) => Key::Real(v.to_bits()),
-            Def::Op(Op::Int(v), _) => Key::Int(*v),
-            Def::Op(Op::Load(s, at), _) => Key::Load(*s, at.clone()),
-            Def::Op(Op::Gather { offset, len }, a) => Key::Gather(*offset, *len, a.clone()),
-            Def::Op(Op::Counter(a), _) => Key::Counter(a.clone()),
-            Def::Fold { loops, kind, x, position } => {
-                Key::Fold(loops.clone(), *kind, *x, *position)
-            }
-        };
-        if let Some(&v) = self.memo.get(&key) {
+        let hash = self.hasher.hash_one(&def);
+        let same = |(h, v): &(u64, Val)| *h == hash && self.value(*v).def == def;
+        if let Some(&(_, v)) = self.memo.find(hash, same) {
             return v;
         }
         let (mut class, mut loops) = (Dependence::NONE, vec![]);
@@ -144,7 +125,7 @@ impl Arena {
         let mut kind = Kind::Real;
         match &def {
             Def::Op(op, args) => {
-                for a in args {
+                for a in &args[..] {
                     from(&self.values[a.0 as usize]);
                 }
                 match op {
@@ -173,11 +154,11 @@ impl Arena {
         loops.dedup();
         let v = Val(self.values.len() as u32);
         self.values.push(Value { def, class, loops, kind, constant });
-        self.memo.insert(key, v);
+        self.memo.insert_unique(hash, (hash, v), |known| known.0);
         v
     }
     pub fn load(&mut self, space: Space, at: Affine) -> Val {
-        self.define(Def::Op(Op::Load(space, at), vec![]))
+        self.define(Def::Op(Op::Load(space, at), Args::default()))
     }
     fn constant(&self, v: Val) -> Option<f64> {
         match self.value(v).def {
@@ -306,7 +287,7 @@ impl Arena {
             }
             if !values.is_empty() && seen.insert(v) {
                 match &self.value(v).def {
-                    Def::Op(_, args) => rest.extend(args),
+                    Def::Op(_, args) => rest.extend(&args[..]),
                     Def::Fold { x, position, .. } => rest.extend([*x].iter().chain(position)),
                 }
             }
@@ -438,13 +419,13 @@ impl PrimBuilder for Arena {
     fn real(&mut self, v: f64) -> Val {
         // One value for each number of the compute type.
         let v = if self.precision == Precision::F32 { v as f32 as f64 } else { v };
-        self.define(Def::Op(Op::Real(v), vec![]))
+        self.define(Def::Op(Op::Real(v), Args::default()))
     }
     fn int(&mut self, v: i64) -> Val {
-        self.define(Def::Op(Op::Int(v), vec![]))
+        self.define(Def::Op(Op::Int(v), Args::default()))
     }
     fn prim(&mut self, op: Prim, args: &[Val]) -> Val {
-        self.define(Def::Op(Op::Prim(op), args.to_vec()))
+        self.define(Def::Op(Op::Prim(op), args.into()))
     }
     fn scaling(&self) -> Scaling {
         self.scaling

@@ -1,6 +1,6 @@
 //! Arguments of a reduction, checked.
 
-use super::{OutputSpec, ReduceSpec};
+use super::ReduceSpec;
 use crate::data::{ArgView, Buffer, DType};
 use crate::error::{InputError, RunError};
 use crate::graph::{Category, Node};
@@ -27,11 +27,18 @@ const EXACT: usize = 1 << 24;
 /// ```
 #[derive(Clone, Debug)]
 pub struct CheckedArgs<'a> {
-    args: Vec<ArgView<'a>>,
+    args: Args<'a>,
     rows: usize,
     columns: usize,
     batch: Vec<usize>,
     ranges: Option<&'a Ranges>,
+}
+
+/// A list of its own, or somebody's.
+#[derive(Clone, Debug)]
+enum Args<'a> {
+    Own(Vec<ArgView<'a>>),
+    Given(&'a [ArgView<'a>]),
 }
 
 impl<'a> CheckedArgs<'a> {
@@ -132,7 +139,30 @@ impl<'a> CheckedArgs<'a> {
         }
         batch.reverse();
         // A formula without variables of a category has one row of it, as in KeOps.
-        let [i, j] = size.map(|s| s.map_or(1, |(n, _)| n));
+        let rows = size.map(|s| s.map_or(1, |(n, _)| n));
+        CheckedArgs::of_size(spec, Args::Own(args), rows, batch, ranges)
+    }
+    /// Arguments that are known to fit: the numbers of rows of `i` and `j`, and the batch shape, are
+    /// theirs.
+    ///
+    /// # Errors
+    /// [`InputError`] for results that no address space holds, or ranges beyond the rows.
+    pub(crate) fn sized(
+        spec: &ReduceSpec,
+        args: &'a [ArgView<'a>],
+        rows: [usize; 2],
+        batch: Vec<usize>,
+        ranges: Option<&'a Ranges>,
+    ) -> Result<CheckedArgs<'a>, InputError> {
+        CheckedArgs::of_size(spec, Args::Given(args), rows, batch, ranges)
+    }
+    fn of_size(
+        spec: &ReduceSpec,
+        args: Args<'a>,
+        [i, j]: [usize; 2],
+        batch: Vec<usize>,
+        ranges: Option<&'a Ranges>,
+    ) -> Result<CheckedArgs<'a>, InputError> {
         let (rows, columns) = if spec.axis == Axis::J { (i, j) } else { (j, i) };
         if rows > u32::MAX as usize || columns > u32::MAX as usize {
             return Err(InputError::TooLarge {
@@ -186,7 +216,10 @@ impl<'a> CheckedArgs<'a> {
     /// # Ok::<(), keops_core::error::Error>(())
     /// ```
     pub fn args(&self) -> &[ArgView<'a>] {
-        &self.args
+        match &self.args {
+            Args::Own(all) => all,
+            Args::Given(all) => all,
+        }
     }
     /// Rows of the result.
     ///
@@ -309,17 +342,18 @@ impl<'a> CheckedArgs<'a> {
     /// # Errors
     /// [`RunError::OutOfMemory`]
     pub fn allocate(&self, spec: &ReduceSpec) -> Result<Vec<Buffer>, RunError> {
-        let make = |o: OutputSpec| {
-            let lead = self.batch.len();
+        let (outputs, lead) = (spec.outputs(), self.batch.len());
+        let mut all = Vec::with_capacity(outputs.len());
+        for o in &outputs[..] {
             let mut shape = IxDyn::zeros(lead + 2);
             shape.slice_mut()[..lead].copy_from_slice(&self.batch);
             shape.slice_mut()[lead..].copy_from_slice(&[self.rows, o.dim]);
             let (shape, dtype) = (shape.slice(), (!o.index).then_some(spec.dtype.compute()));
-            Buffer::zeros(dtype, shape).ok_or_else(|| RunError::OutOfMemory {
+            all.push(Buffer::zeros(dtype, shape).ok_or_else(|| RunError::OutOfMemory {
                 what: "the result".into(),
                 bytes: shape.iter().fold(8, |a, b| a.saturating_mul(*b)),
-            })
-        };
-        spec.outputs().into_iter().map(make).collect()
+            })?);
+        }
+        Ok(all)
     }
 }

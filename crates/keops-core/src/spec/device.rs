@@ -13,8 +13,8 @@ type Slot = Arc<std::sync::OnceLock<Result<Arc<dyn Executable>, CompileError>>>;
 type Cache = HashMap<Key, Slot>;
 
 /// What the clones of a device share.
-#[derive(Default)]
 struct Shared {
+    backend: Box<dyn Backend>,
     compiled: RwLock<Cache>,
     /// Computations of formulas made by operators, by their keys: made anew for every call, they
     /// are prepared once.
@@ -36,13 +36,12 @@ struct Shared {
 /// ```
 #[derive(Clone)]
 pub struct Device {
-    backend: Arc<dyn Backend>,
     shared: Arc<Shared>,
 }
 
 impl std::fmt::Debug for Device {
     fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
-        f.debug_struct("Device").field("backend", &self.backend.name()).finish()
+        f.debug_struct("Device").field("backend", &self.backend().name()).finish()
     }
 }
 
@@ -76,7 +75,8 @@ impl Device {
     /// assert!(a == a.clone() && a != b); // caches of their own
     /// ```
     pub fn new(backend: impl Backend + 'static) -> Device {
-        Device { backend: Arc::new(backend), shared: Arc::default() }
+        let (compiled, computations) = Default::default();
+        Device { shared: Arc::new(Shared { backend: Box::new(backend), compiled, computations }) }
     }
     pub(crate) fn id(&self) -> DeviceId {
         DeviceId(Arc::downgrade(&self.shared))
@@ -88,7 +88,7 @@ impl Device {
     /// assert_eq!(Device::new(Interpreter::new()).backend().name(), "interpreter");
     /// ```
     pub fn backend(&self) -> &dyn Backend {
-        &*self.backend
+        &*self.shared.backend
     }
     /// Compiles, or finds what was compiled before. Of several threads that ask for one reduction
     /// at once the first compiles, and the others wait for it. Failures are not kept.
@@ -121,7 +121,7 @@ impl Device {
             }
             cache.entry(key.clone()).or_default().clone()
         });
-        let made = slot.get_or_init(|| self.backend.compile(spec)).clone();
+        let made = slot.get_or_init(|| self.backend().compile(spec)).clone();
         if made.is_err() {
             let mut cache = cache.write().unwrap_or_else(|p| p.into_inner());
             if cache.get(&key).is_some_and(|s| Arc::ptr_eq(s, &slot)) {

@@ -55,7 +55,7 @@ use crate::prim::Prim;
 /// assert_eq!([m.real(2.0), m.real(3.0)], [Val(0), Val(1)]);
 /// assert_eq!(m.value(Val(1)), LaneValue::Real(3.0));
 /// ```
-#[derive(Clone, Copy, PartialEq, Eq, Hash, Debug, PartialOrd, Ord)]
+#[derive(Clone, Copy, PartialEq, Eq, Hash, Debug, PartialOrd, Ord, Default)]
 pub struct Val(
     /// Number given by the builder.
     pub u32,

@@ -2,7 +2,8 @@
 //! threads. Pieces depend on the problem only, and so do the bits of the results.
 
 use super::select::{Panels, Passes, Winners};
-use super::{CpuExecutable, Routines, Worker};
+use super::worker::{Need, Worker};
+use super::{CpuExecutable, Routines};
 use crate::frame::Memory;
 use crate::kernels::{self, Accumulation, BLOCK, Plan};
 use crate::memory::{Aligned, Lane};
@@ -125,14 +126,13 @@ impl CpuExecutable {
         let (rows, columns) = (args.rows(), args.columns());
         let (single, across) = (self.single()?, self.across(rows)?);
         let piece = (PIECE / self.program.reduced.len.max(1)).next_multiple_of(UNIT);
-        let worker = || {
-            let routines = single.all().chain(across.all()).chain(self.packing());
-            Worker::new(&self.program, &self.full.plan, routines)
-        };
+        let need = single.need.max(Need::of(across.all())).max(self.packing);
+        let worker = || Worker::new(&self.program, &self.full.plan, need);
         for batch in 0..args.batches() {
             let index = args.batch_index(batch);
             let mut own = worker()?;
-            let param = self.parameters(args, &index, &mut own)?;
+            let mut param = Aligned::empty();
+            self.parameters(args, &index, &mut param, &mut own)?;
             let shared = Shared { args, single, across, param, index, rows };
             let run = |w: &mut Option<Worker<T>>, start: usize| {
                 let w = match w {
@@ -171,7 +171,9 @@ impl CpuExecutable {
         w: &mut Worker<T>,
     ) -> Result<Vec<Part<T>>, RunError> {
         let columns = |range, panels, w: &mut Worker<T>| {
-            self.columns(shared.args, &shared.index, &shared.param, range, panels, w)
+            let mut packed = Aligned::empty();
+            let Shared { args, index, param, .. } = shared;
+            self.columns(args, index, param, range, panels, &mut packed, w).map(|()| packed)
         };
         let select = match self.program.mode {
             Mode::Select { select, k } => (select, k),

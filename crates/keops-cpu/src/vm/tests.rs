@@ -74,7 +74,7 @@ impl Builder {
 
     fn op(&mut self, op: Prim, args: &[VReg]) -> VReg {
         let dst = self.reg(op.signature().1);
-        self.0.insts.push(Inst::Op { dst, op, args: args.to_vec() });
+        self.0.insts.push(Inst::Op { dst, op, args: args.into() });
         dst
     }
 
@@ -340,7 +340,7 @@ fn gaussian(ty: Ty, lanes: usize) -> VCode {
     let power = coefficients.iter().rev().copied().reduce(|p, c| b.op(Prim::Fma, &[p, f, c]));
     let e = b.op(Prim::Scale, &[power.expect("coefficients"), n]);
     let weight = b.load(Base::Reduced, 3, true);
-    b.0.insts.push(Inst::Op { dst: sum, op: Prim::Fma, args: vec![e, weight, sum] });
+    b.0.insts.push(Inst::Op { dst: sum, op: Prim::Fma, args: [e, weight, sum].into() });
     b.0.insts.push(Inst::End { id: LoopId(0) });
     b.store(0, sum);
     b.0

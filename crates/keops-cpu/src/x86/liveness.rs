@@ -6,7 +6,7 @@
 use super::CompileError;
 use crate::vcode::{Addr, Base, Inst, LoopId, LoopKind, VCode, VReg};
 use hashbrown::HashMap;
-use keops_core::prim::{Kind, Prim};
+use keops_core::prim::{self, Args, Kind, Prim};
 
 /// "Nowhere": no next use, no register, no slot.
 pub const NONE: u32 = u32::MAX;
@@ -118,29 +118,23 @@ pub fn defs(inst: &Inst) -> ([VReg; 2], usize) {
     }
 }
 
-/// Most registers that an instruction reads: a conditional call has a mask, a value and three
-/// arguments.
-pub const MAX_USES: usize = 5;
+/// Most registers that an instruction reads.
+pub const MAX_USES: usize = prim::MOST_ARGS;
 
 /// Registers read by an instruction.
-pub fn uses(inst: &Inst) -> ([VReg; MAX_USES], usize) {
-    let z = VReg(0);
+pub fn uses(inst: &Inst) -> Args<VReg> {
     match inst {
-        Inst::Op { args, .. } => {
-            let mut u = [z; MAX_USES];
-            u[..args.len()].copy_from_slice(args);
-            (u, args.len())
-        }
-        Inst::Store { src, .. } | Inst::StoreMask { src, .. } => ([*src, z, z, z, z], 1),
-        Inst::Gather { idx, .. } => ([*idx, z, z, z, z], 1),
-        Inst::WideAdd { acc, src } => ([acc[0], acc[1], *src, z, z], 3),
-        Inst::WideStore { src, .. } => ([src[0], src[1], z, z, z], 2),
+        Inst::Op { args, .. } => *args,
+        Inst::Store { src, .. } | Inst::StoreMask { src, .. } => [*src].into(),
+        Inst::Gather { idx, .. } => [*idx].into(),
+        Inst::WideAdd { acc, src } => [acc[0], acc[1], *src].into(),
+        Inst::WideStore { src, .. } => (*src).into(),
         Inst::Const { .. }
         | Inst::ConstInt { .. }
         | Inst::Load { .. }
         | Inst::ColumnIndex { .. }
         | Inst::Begin { .. }
-        | Inst::End { .. } => ([z; MAX_USES], 0),
+        | Inst::End { .. } => Args::default(),
     }
 }
 
@@ -222,7 +216,8 @@ impl Liveness {
         let mut last_access = vec![NONE; n_regs];
         let mut last_def = vec![NONE; n_regs];
         let mut count = vec![0u32; n_regs + 1];
-        let mut all_uses: Vec<(VReg, f64)> = Vec::new();
+        // Most instructions have two arguments.
+        self.next.reserve(3 * code.insts.len());
         let mut terms: HashMap<Term, usize> = HashMap::new();
         for (p, inst) in code.insts.iter().enumerate() {
             let pos = p as u32;
@@ -268,16 +263,15 @@ impl Liveness {
                 let place = self.place(code, a, f, &mut terms)?;
                 self.places.push((pos, place));
             }
-            let (u, nu) = uses(inst);
-            let (d, nd) = defs(inst);
+            let u = uses(inst);
+            let (nu, (d, nd)) = (u.len(), defs(inst));
             self.first.push(self.next.len() as u32);
             self.next.resize(self.next.len() + nu + nd, NONE);
-            for (k, &v) in u[..nu].iter().chain(&d[..nd]).enumerate() {
+            for (k, &v) in u.iter().chain(&d[..nd]).enumerate() {
                 let is_use = k < nu;
                 let i = v.0 as usize;
                 if is_use {
                     count[i + 1] += 1;
-                    all_uses.push((v, f));
                 }
                 for &s in stack.iter().rev() {
                     let lp = &mut self.loops[s];
@@ -307,12 +301,17 @@ impl Liveness {
             count[i + 1] += count[i];
         }
         self.use_start = count.clone();
-        self.use_pos = vec![0; all_uses.len()];
-        self.use_freq = vec![0.0; all_uses.len()];
-        // The uses were collected in the order of positions: walk the instructions once more.
-        let mut it = all_uses.into_iter();
+        self.use_pos = vec![0; count[n_regs] as usize];
+        self.use_freq = vec![0.0; count[n_regs] as usize];
+        let mut turns = self.turns.iter();
         for (p, inst) in code.insts.iter().enumerate() {
-            for (v, f) in it.by_ref().take(uses(inst).1) {
+            match inst {
+                Inst::Begin { .. } => freq.extend(turns.next()),
+                Inst::End { .. } => drop(freq.pop()),
+                _ => {}
+            }
+            let f = freq[freq.len() - 1];
+            for v in uses(inst).iter() {
                 let slot = count[v.0 as usize] as usize;
                 let before = if slot as u32 > self.use_start[v.0 as usize] {
                     self.use_freq[slot - 1]
@@ -445,7 +444,7 @@ impl Liveness {
                 _ => {}
             }
             let (d, nd) = defs(inst);
-            let (u, nu) = uses(inst);
+            let u = uses(inst);
             let first = self.first[p] as usize;
             for (k, v) in d[..nd].iter().enumerate() {
                 let i = v.0 as usize;
@@ -483,10 +482,10 @@ impl Liveness {
                 }
                 enters[i] = NONE;
             }
-            for (k, v) in u[..nu].iter().enumerate() {
+            for (k, v) in u.iter().enumerate() {
                 self.next[first + nd + k] = next[v.0 as usize];
             }
-            for v in &u[..nu] {
+            for v in u.iter() {
                 let i = v.0 as usize;
                 if next[i] == NONE {
                     last[i] = pos;

@@ -16,6 +16,7 @@ mod tests;
 
 use std::fmt;
 use std::mem::{MaybeUninit, offset_of};
+use std::sync::Arc;
 
 use crate::exec_mem::{ExecError, ExecMem};
 use crate::frame::Frame;
@@ -114,16 +115,25 @@ pub enum CompileError {
 /// below 2^31 bytes, and at 64 bytes per register the spill area too.
 const MAX_INSTS: usize = 1 << 21;
 
-/// A compiled routine.
+/// A compiled routine; it can be called once it is [loaded](NativeCode::load).
 #[derive(Debug)]
 pub struct NativeCode {
-    mem: ExecMem,
+    place: Place,
     extents: Extents,
     code_bytes: usize,
     slots: usize,
     slot_bytes: usize,
     #[cfg_attr(not(test), expect(dead_code, reason = "tests look at it"))]
     spills: usize,
+}
+
+/// Where machine code is.
+#[derive(Debug)]
+enum Place {
+    /// Not yet executable.
+    Bytes(Vec<u8>),
+    /// So many bytes from a first one on.
+    Loaded { mem: Arc<ExecMem>, start: usize, len: usize },
 }
 
 /// Compiles `code` for a level that this processor supports.
@@ -165,7 +175,7 @@ pub fn compile(code: &VCode, level: Level) -> Result<NativeCode, CompileError> {
     g.asm.code.extend_from_slice(&constants);
     let (slots, spills) = g.spill_counts();
     Ok(NativeCode {
-        mem: ExecMem::new(&g.asm.code)?,
+        place: Place::Bytes(g.asm.code),
         extents,
         code_bytes,
         slots: slots as usize,
@@ -291,12 +301,29 @@ fn prologue(g: &mut Gen, homes: &Homes) -> asm::Patch {
 }
 
 impl NativeCode {
+    /// Makes routines executable, all in one piece of memory: every piece costs calls of the
+    /// operating system.
+    ///
+    /// # Errors
+    /// [`ExecError`]
+    pub fn load<'n>(all: impl Iterator<Item = &'n mut NativeCode>) -> Result<(), ExecError> {
+        let all: Vec<_> = all.collect();
+        let parts: Vec<&[u8]> = all.iter().map(|n| n.bytes()).collect();
+        let lens: Vec<usize> = parts.iter().map(|p| p.len()).collect();
+        let (mem, starts) = ExecMem::new(&parts)?;
+        let mem = Arc::new(mem);
+        for ((n, start), len) in all.into_iter().zip(starts).zip(lens) {
+            n.place = Place::Loaded { mem: mem.clone(), start, len };
+        }
+        Ok(())
+    }
+
     /// Runs the routine. `workspace` is where values are kept that find no register; it needs no
     /// initialisation, holds nothing between calls, and may be larger than
     /// [`NativeCode::workspace_bytes`] and have any alignment.
     ///
     /// # Panics
-    /// If the workspace is smaller than [`NativeCode::workspace_bytes`].
+    /// If the workspace is smaller than [`NativeCode::workspace_bytes`], or if it is not loaded.
     ///
     /// # Safety
     /// The pointers of the frame are valid for the [`Extents`] of the code: `kept`, `reduced` and
@@ -307,9 +334,11 @@ impl NativeCode {
         let start = workspace.as_mut_ptr();
         let spill = start.wrapping_add(start.align_offset(SPILL_ALIGN));
         type Entry = unsafe extern "sysv64" fn(*const Frame, *mut MaybeUninit<u8>);
-        // SAFETY: the memory begins with a routine of this type, made by `compile`, which checked
-        // that the processor has the instructions; it lives as long as `self`.
-        let entry = unsafe { std::mem::transmute::<*const u8, Entry>(self.mem.entry()) };
+        assert!(matches!(self.place, Place::Loaded { .. }), "code that is not loaded");
+        // SAFETY: these bytes begin with a routine of this type, made by `compile`, which checked
+        // that the processor has the instructions; they are executable, and live as long as
+        // `self`.
+        let entry = unsafe { std::mem::transmute::<*const u8, Entry>(self.bytes().as_ptr()) };
         // SAFETY: the caller's contract; the spill area is large enough with its slack for the
         // alignment.
         unsafe { entry(frame, spill) }
@@ -325,7 +354,10 @@ impl NativeCode {
 
     /// Machine code, then its constants.
     pub fn bytes(&self) -> &[u8] {
-        self.mem.bytes()
+        match &self.place {
+            Place::Bytes(all) => all,
+            Place::Loaded { mem, start, len } => &mem.bytes()[*start..*start + *len],
+        }
     }
 
     /// What memory it touches.

@@ -63,12 +63,12 @@ impl Gen<'_> {
         let first = self.live.first[p] as usize;
         let next = &self.live.next[first..];
         let (_, nd) = liveness::defs(inst);
-        let (u, nu) = liveness::uses(inst);
         let mut args = [(VReg(0), NONE); liveness::MAX_USES];
-        for k in 0..nu {
-            args[k] = (u[k], next[nd + k]);
+        let used = liveness::uses(inst);
+        for (to, (&v, &n)) in args.iter_mut().zip(used.iter().zip(&next[nd..])) {
+            *to = (v, n);
         }
-        let args = &args[..nu];
+        let args = &args[..used.len()];
         self.pin(args);
         match inst {
             Inst::Begin { .. } => self.begin_loop(),

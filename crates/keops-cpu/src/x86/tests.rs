@@ -6,7 +6,7 @@ use keops_core::prim::{Kind, Prim};
 use keops_core::prim_eval::{LaneValue, PrimReal, eval};
 
 use super::asm::{Asm, Mem, Op, Rm, Size};
-use super::{CompileError, Level, NativeCode, compile};
+use super::{CompileError, Level, NativeCode};
 use crate::frame::Frame;
 use crate::testing::{CALLS, RandomCase, SPECIAL, all_prims};
 use crate::vcode::{Addr, Base, Inst, LoopId, LoopKind, Ty, VCode, VReg};
@@ -20,6 +20,13 @@ fn levels() -> Vec<Level> {
         }
     }
     supported
+}
+
+/// Compiles and loads.
+fn compile(code: &VCode, level: Level) -> Result<NativeCode, CompileError> {
+    let mut native = super::compile(code, level)?;
+    NativeCode::load([&mut native].into_iter())?;
+    Ok(native)
 }
 
 fn workspace(code: &NativeCode) -> Vec<MaybeUninit<u8>> {
@@ -232,7 +239,7 @@ fn one_operation(op: Prim, ty: Ty, lanes: usize) -> VCode {
         c.kinds.push(kind);
         VReg(c.kinds.len() as u32 - 1)
     };
-    let apply = |dst, op, args: &[VReg]| Inst::Op { dst, op, args: args.to_vec() };
+    let apply = |dst, op, args: &[VReg]| Inst::Op { dst, op, args: args.into() };
     let mut args = Vec::new();
     for (k, &kind) in kinds.iter().enumerate() {
         let v = reg(Kind::Real);
@@ -426,7 +433,7 @@ impl Build {
     }
     fn op(&mut self, op: Prim, args: &[VReg]) -> VReg {
         let dst = self.reg(op.signature().1);
-        self.push(Inst::Op { dst, op, args: args.to_vec() });
+        self.push(Inst::Op { dst, op, args: args.into() });
         dst
     }
     fn load(&mut self, base: Base, offset: usize, broadcast: bool) -> VReg {
@@ -493,7 +500,7 @@ pub(super) fn gaussian(rows: usize, step: u32, lanes: usize) -> VCode {
             }
             for r in 0..rows {
                 let k = b.op(Prim::Scale, &[p[r], n[r]]);
-                b.push(Inst::Op { dst: acc[r], op: Prim::Fma, args: vec![k, y[3], acc[r]] });
+                b.push(Inst::Op { dst: acc[r], op: Prim::Fma, args: [k, y[3], acc[r]].into() });
             }
         }
         b.end(id as u32);
