@@ -51,6 +51,12 @@ UNARY = {
     "Log": ("Log(x+y)", False, "xy", 2),
     "Sin": ("Sin(x-y)", False, "", 2),
     "Cos": ("Cos(x-y)", False, "", 2),
+    "Tan": ("Tan(x*y)", False, "small", 2),
+    "Sinh": ("Sinh(x-y)", False, "", 2),
+    "Cosh": ("Cosh(x-y)", False, "", 2),
+    "Tanh": ("Tanh(x-y)", False, "", 2),
+    "Expm1": ("Expm1(x-y)", False, "", 2),
+    "Log1p": ("Log1p(x*y)", False, "small", 2),
     "Atan": ("Atan(x-y)", False, "", 2),
     "Asin": ("Asin(x*y)", False, "small", 2),
     "Acos": ("Acos(x*y)", False, "small", 2),
@@ -90,7 +96,7 @@ def unary(book):
             simple(book, f"unary/{name}/grad", f"Grad({f}+x*y,x,e)", xy + ["e=Vi(3)"], **opts)
         if derivatives >= 2:
             simple(book, f"unary/{name}/grad2", f"Grad(Grad({f},x,e),y,h)", xy + ["e=Vi(3)", "h=Vi(3)"], axis=0, **opts)
-    for name in ["Exp", "Log", "Sin", "Atan", "Sqrt", "Rsqrt", "SinXDivX", "Asin"]:
+    for name in """Exp Log Sin Tan Sinh Cosh Tanh Expm1 Log1p Atan Sqrt Rsqrt SinXDivX Asin""".split():
         f, kinked, domain, _ = UNARY[name]
         simple(
             book,
@@ -688,19 +694,29 @@ EDGES = [
     ("x!=0", [0, -0.0, 1, nan], [0, 0, 1, 1], None),
     ("x<=0", [0, 1, nan, -inf], [1, 0, 0, 1], None),
     ("x<0", [0, 1, nan, -inf], [0, 0, 0, 1], None),
+    ("Sinh(x)", [0, 1e-300, 800, -800, inf, nan], [0, 1e-300, inf, -inf, inf, nan], [1, 1, inf, inf, inf, nan]),
+    ("Cosh(x)", [0, 1e-300, 800, -800, -inf, nan], [1, 1, inf, inf, inf, nan], [0, 1e-300, inf, -inf, -inf, nan]),
+    ("Tanh(x)", [0, 1e-300, 40, -800, inf, -inf, nan], [0, 1e-300, 1, -1, 1, -1, nan], [1, 1, 0, 0, 0, 0, nan]),
+    ("Expm1(x)", [0, 1e-20, -800, 800, inf, -inf, nan], [0, 1e-20, -1, inf, inf, -1, nan], [1, 1, 0, inf, inf, 0, nan]),
+    ("Log1p(x)", [0, 1e-20, -1, -2, inf, nan], [0, 1e-20, -inf, nan, inf, nan], [1, 1, inf, -1, 0, nan]),
+    ("Tan(x)*2", [0, 1e-300, inf, nan], [0, 2e-300, nan, nan], [2, 2, nan, nan]),
     ("Atan(x)", [0, inf, -inf, 1e300], [0, math.pi / 2, -math.pi / 2, math.pi / 2], [1, 0, 0, 0]),
 ]
 
 
 def large_arguments():
-    """sin and cos far from 0, to 40 digits by mpmath."""
+    """sin, cos and tan far from 0, to 40 digits by mpmath."""
     import mpmath
 
     mpmath.mp.dps = 60
     points = [1e5, -3e7, 1e15, 1e22, 710.5, 2.0**60]
     return [
         (f"{name}(x)", points, [float(f(mpmath.mpf(p))) for p in points], [float(g(mpmath.mpf(p))) for p in points])
-        for name, f, g in [("Sin", mpmath.sin, mpmath.cos), ("Cos", mpmath.cos, lambda p: -mpmath.sin(p))]
+        for name, f, g in [
+            ("Sin", mpmath.sin, mpmath.cos),
+            ("Cos", mpmath.cos, lambda p: -mpmath.sin(p)),
+            ("Tan", mpmath.tan, lambda p: 1 + mpmath.tan(p) ** 2),
+        ]
     ]
 
 

@@ -327,6 +327,90 @@ pub static COS: OpDef = OpDef {
     kinks: &[],
     ulps: 2.0,
 };
+/// Tangent of radians.
+pub static TAN: OpDef = OpDef {
+    name: "Tan",
+    doc: "tangent (radians)",
+    arity: 1,
+    value: value!(|a| a.tan()),
+    derivative: |_, y, t| vec![t * (y * y + 1.0)],
+    simplify: keep,
+    cuda: "tan({0})",
+    code: Code::Expand(|b, a| vecmath::tan(b, a[0])),
+    domain: (-1.2, 1.2),
+    kinks: &[],
+    ulps: 4.0,
+};
+/// Hyperbolic sine.
+pub static SINH: OpDef = OpDef {
+    name: "Sinh",
+    doc: "hyperbolic sine",
+    arity: 1,
+    value: value!(|a| a.sinh()),
+    derivative: |x, _, t| vec![t * x[0].un(&COSH)],
+    simplify: keep,
+    cuda: "sinh({0})",
+    code: Code::Expand(|b, a| vecmath::sinh(b, a[0])),
+    domain: (-3.0, 3.0),
+    kinks: &[],
+    ulps: 3.0,
+};
+/// Hyperbolic cosine.
+pub static COSH: OpDef = OpDef {
+    name: "Cosh",
+    doc: "hyperbolic cosine",
+    arity: 1,
+    value: value!(|a| a.cosh()),
+    derivative: |x, _, t| vec![t * x[0].un(&SINH)],
+    simplify: keep,
+    cuda: "cosh({0})",
+    code: Code::Expand(|b, a| vecmath::cosh(b, a[0])),
+    domain: (-3.0, 3.0),
+    kinks: &[],
+    ulps: 2.0,
+};
+/// Hyperbolic tangent.
+pub static TANH: OpDef = OpDef {
+    name: "Tanh",
+    doc: "hyperbolic tangent",
+    arity: 1,
+    value: value!(|a| a.tanh()),
+    derivative: |_, y, t| vec![t * (-(y * y) + 1.0)],
+    simplify: keep,
+    cuda: "tanh({0})",
+    code: Code::Expand(|b, a| vecmath::tanh(b, a[0])),
+    domain: (-3.0, 3.0),
+    kinks: &[],
+    ulps: 3.0,
+};
+/// `exp(a) - 1`, accurate near 0.
+pub static EXPM1: OpDef = OpDef {
+    name: "Expm1",
+    doc: "exp(a) - 1, accurate near 0",
+    arity: 1,
+    value: value!(|a| a.exp_m1()),
+    derivative: |_, y, t| vec![t * (y + 1.0)],
+    simplify: keep,
+    cuda: "expm1({0})",
+    code: Code::Expand(|b, a| vecmath::expm1(b, a[0])),
+    domain: (-3.0, 3.0),
+    kinks: &[],
+    ulps: 2.0,
+};
+/// `log(1 + a)`, accurate near 0.
+pub static LOG1P: OpDef = OpDef {
+    name: "Log1p",
+    doc: "log(1 + a), accurate near 0",
+    arity: 1,
+    value: value!(|a| a.ln_1p()),
+    derivative: |x, _, t| vec![t / (x[0] + 1.0)],
+    simplify: keep,
+    cuda: "log1p({0})",
+    code: Code::Expand(|b, a| vecmath::log1p(b, a[0])),
+    domain: (-0.7, 3.0),
+    kinks: &[],
+    ulps: 2.0,
+};
 /// Arctangent.
 pub static ATAN: OpDef = OpDef {
     name: "Atan",
@@ -666,6 +750,12 @@ pub static ALL: &[&OpDef] = &[
     &ACOS,
     &ATAN2,
     &POWF,
+    &TAN,
+    &SINH,
+    &COSH,
+    &TANH,
+    &EXPM1,
+    &LOG1P,
 ];
 
 /// The operation of that name.

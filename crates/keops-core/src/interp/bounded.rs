@@ -395,6 +395,9 @@ impl Arithmetic for Running {
         let rounds = op.ulps == 0.5 && !self.single && residual(op, x, v) != 0.0;
         let known = exact && e == 0.0 && !inverse && !rounds;
         let mut y = self.rounded(op.ulps + inverse as u8 as f64, v, e, known);
+        if std::ptr::eq(op, &ops::TAN) && !exact && x[0].v.cos().abs() <= x[0].e {
+            return Approx::unknown(v); // There is a pole in the interval.
+        }
         if std::ptr::eq(op, &ops::EXP) && y.finite() && x[0].v.is_finite() {
             let cheap = self.cheap_exp * 2.0 * self.unit * x[0].v.abs() * (y.v.abs() + y.e);
             // Beside the pivot of another part of the row it may not underflow, and zero is not the

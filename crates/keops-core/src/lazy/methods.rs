@@ -75,6 +75,24 @@ methods! {
     /// Cosine, of radians.
     cos(this;) = "Cos"(this)
         where x = [0.0, PI], x.cos() => [1.0, -1.0];
+    /// Tangent, of radians.
+    tan(this;) = "Tan"(this)
+        where x = [0.0, PI / 4.0], x.tan() => [0.0, 1.0];
+    /// Hyperbolic sine.
+    sinh(this;) = "Sinh"(this)
+        where x = [0.0, 2f64.ln()], x.sinh() => [0.0, 0.75];
+    /// Hyperbolic cosine.
+    cosh(this;) = "Cosh"(this)
+        where x = [0.0, 2f64.ln()], x.cosh() => [1.0, 1.25];
+    /// Hyperbolic tangent.
+    tanh(this;) = "Tanh"(this)
+        where x = [0.0, 2f64.ln()], x.tanh() => [0.0, 0.6];
+    /// `exp(a) - 1`, accurate near 0.
+    expm1(this;) = "Expm1"(this)
+        where x = [0.0, 3f64.ln()], x.expm1() => [0.0, 2.0];
+    /// `log(1 + a)`, accurate near 0; NaN below -1.
+    log1p(this;) = "Log1p"(this)
+        where x = [0.0, 1.0], x.log1p() => [0.0, 2f64.ln()];
     /// `sin(a) / a`, 1 at 0.
     sinxdivx(this;) = "SinXDivX"(this)
         where x = [0.0, PI / 2.0], x.sinxdivx() => [1.0, 2.0 / PI];

@@ -172,6 +172,12 @@ fn every_method_is_what_it_says() {
     m.map("xlogx", |x| x.xlogx(), |v| if v == 0.0 { 0.0 } else { v * v.ln() });
     m.map("sin", |x| x.sin(), f64::sin);
     m.map("cos", |x| x.cos(), f64::cos);
+    m.map("tan", |x| x.tan(), f64::tan);
+    m.map("sinh", |x| x.sinh(), f64::sinh);
+    m.map("cosh", |x| x.cosh(), f64::cosh);
+    m.map("tanh", |x| x.tanh(), f64::tanh);
+    m.map("expm1", |x| x.expm1(), f64::exp_m1);
+    m.map("log1p", |x| x.abs().log1p(), |v| v.abs().ln_1p());
     m.map("sinxdivx", |x| x.sinxdivx(), |v| if v == 0.0 { 1.0 } else { v.sin() / v });
     m.map(
         "sinc",
