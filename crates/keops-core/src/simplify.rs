@@ -130,8 +130,11 @@ pub(crate) fn pick<'g>(x: Ex<'g>, start: usize, step: usize, len: usize) -> Ex<'
                 return x.lit(0.0).broadcast(len);
             }
         }
-        // Of a transposed matrix, a part of one row or column.
-        Node::Contract { extents, operands, out } if out == [0, 1] && operands.len() == 1 => {
+        // Of a transposed matrix, a part of one row or column. (A label that nothing reads would
+        // be summed: a factor.)
+        Node::Contract { extents, operands, out }
+            if out == [0, 1] && extents.len() == 2 && operands.len() == 1 =>
+        {
             let (rows, columns) = (extents[0], extents[1]);
             let (i, j) = (start / columns, start % columns);
             let y = x.b.ex(operands[0].node);

@@ -144,6 +144,19 @@ fn simplification_keeps_values() {
 }
 
 #[test]
+fn a_part_of_a_transposed_matrix_keeps_what_is_summed() {
+    let b = Builder::default();
+    let x = b.var(Var { index: 0, dim: 4, category: Category::I });
+    // The transposed matrix, summed over a label that nothing reads: three times the entries.
+    let operands = vec![Operand { node: x.id, axes: vec![2, 1] }];
+    let y = simplify::contract(&b, vec![3, 2, 2], operands, vec![1, 2]);
+    let part = y.pick(1, 1, 1).id;
+    let graph = Arc::new(b.into_graph());
+    let y = bounded(&graph, part, &|_| vec![1.0, 2.0, 4.0, 8.0]);
+    assert_eq!(y.values, [12.0]);
+}
+
+#[test]
 fn reductions_do_not_depend_on_the_order_of_rows() {
     let compared = Cell::new(0);
     holds(600, cases(), |mut case| {
