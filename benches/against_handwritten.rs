@@ -338,6 +338,39 @@ mod against {
         }
     }
 
+    /// Frequency of the processor's clock in GHz, from a chain of multiplications of 3 cycles each
+    /// (`imul r64, r64` on every x86-64 processor with AVX2; Fog, *Instruction tables*).
+    fn clock() -> f64 {
+        let turns = 1_000_000u64;
+        let once = || {
+            let (mut x, mut left) = (black_box(3u64), turns);
+            let start = Instant::now();
+            // SAFETY: registers alone are read and written.
+            unsafe {
+                std::arch::asm!(
+                    "2:",
+                    "imul {x}, {x}",
+                    "imul {x}, {x}",
+                    "imul {x}, {x}",
+                    "imul {x}, {x}",
+                    "imul {x}, {x}",
+                    "imul {x}, {x}",
+                    "imul {x}, {x}",
+                    "imul {x}, {x}",
+                    "dec {left}",
+                    "jnz 2b",
+                    x = inout(reg) x,
+                    left = inout(reg) left,
+                    options(nomem, nostack),
+                );
+            }
+            black_box((x, left));
+            start.elapsed().as_secs_f64()
+        };
+        let seconds = (0..10).map(|_| once()).fold(f64::INFINITY, f64::min);
+        turns as f64 * 8.0 * 3.0 / seconds * 1e-9
+    }
+
     pub fn main() {
         let options = match Options::parse(std::env::args().skip(1)) {
             Ok(options) => options,
@@ -361,8 +394,9 @@ mod against {
                         }
                     };
                     println!(
-                        "\n{}, {level:?}, M = N = {n}, {threads} thread{}{}",
+                        "\n{}, {:.2} GHz, {level:?}, M = N = {n}, {threads} thread{}{}",
                         machine(),
+                        clock(),
                         if threads == 1 { "" } else { "s" },
                         if options.pack_each { ", packing included" } else { "" },
                     );

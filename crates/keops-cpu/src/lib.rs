@@ -113,6 +113,8 @@ impl Cpu {
     /// let compiled = cpu.compile_executable(&spec)?;
     /// assert_eq!(compiled.is_native(), cpu.level() != Level::Portable);
     /// assert!(compiled.source().unwrap().starts_with("program f32 sum")); // then machine code
+    /// let portable = Cpu::with_level(Level::Portable).unwrap().compile_executable(&spec)?;
+    /// assert!(portable.source().unwrap().contains("vcode f32")); // what is interpreted
     /// # Ok::<(), keops_core::error::Error>(())
     /// ```
     pub fn compile_executable(&self, spec: &ReduceSpec) -> Result<CpuExecutable, CompileError> {

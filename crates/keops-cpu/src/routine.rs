@@ -105,8 +105,8 @@ pub struct Routine {
     extents: Extents,
     /// Elements of scratch memory that it addresses.
     pub scratch: usize,
-    /// Its vector code in text form.
-    pub text: String,
+    /// Its vector code in text form, where that is what is executed.
+    text: String,
 }
 
 impl Routine {
@@ -170,7 +170,8 @@ impl Routine {
             Body::Portable(v) => v.extents(),
         };
         let extents = extents.clone();
-        Ok(Routine { body, ty: code.ty, extents, scratch: code.scratch, text: String::new() })
+        let text = if level == Level::Portable { code.to_string() } else { String::new() };
+        Ok(Routine { body, ty: code.ty, extents, scratch: code.scratch, text })
     }
     /// Bytes that a call needs.
     pub fn workspace_bytes(&self) -> usize {
