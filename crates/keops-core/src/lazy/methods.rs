@@ -77,22 +77,22 @@ methods! {
         where x = [0.0, PI], x.cos() => [1.0, -1.0];
     /// Tangent, of radians.
     tan(this;) = "Tan"(this)
-        where x = [0.0, PI / 4.0], x.tan() => [0.0, 1.0];
+        where x = [0.5, -2.0], x.atan().tan().round(9) => [0.5, -2.0];
     /// Hyperbolic sine.
     sinh(this;) = "Sinh"(this)
-        where x = [0.0, 2f64.ln()], x.sinh() => [0.0, 0.75];
+        where x = [0.0, 1.0], (2.0 * x.sinh() + (-x).exp()).log().round(9) => [0.0, 1.0];
     /// Hyperbolic cosine.
     cosh(this;) = "Cosh"(this)
-        where x = [0.0, 2f64.ln()], x.cosh() => [1.0, 1.25];
+        where x = [0.0, 1.0], (2.0 * x.cosh() - (-x).exp()).log().round(9) => [0.0, 1.0];
     /// Hyperbolic tangent.
     tanh(this;) = "Tanh"(this)
-        where x = [0.0, 2f64.ln()], x.tanh() => [0.0, 0.6];
+        where x = [0.0, 1000.0], x.tanh() => [0.0, 1.0];
     /// `exp(a) - 1`, accurate near 0.
     expm1(this;) = "Expm1"(this)
-        where x = [0.0, 3f64.ln()], x.expm1() => [0.0, 2.0];
+        where x = [1e-20, -1000.0], x.expm1() => [1e-20, -1.0];
     /// `log(1 + a)`, accurate near 0; NaN below -1.
     log1p(this;) = "Log1p"(this)
-        where x = [0.0, 1.0], x.log1p() => [0.0, 2f64.ln()];
+        where x = [1e-20, -1.0], x.log1p() => [1e-20, -f64::INFINITY];
     /// `sin(a) / a`, 1 at 0.
     sinxdivx(this;) = "SinXDivX"(this)
         where x = [0.0, PI / 2.0], x.sinxdivx() => [1.0, 2.0 / PI];
