@@ -2,14 +2,17 @@
 //! with the data. An allocator refuses one request of a mebibyte or more after the other, until a
 //! run is through without a refusal.
 
+#[path = "../../../tests/support/at.rs"]
+mod at;
 mod common;
 #[path = "../../../tests/support/refusing.rs"]
 mod refusing;
 
+use at::At;
 use common::levels;
 use keops_core::data::Element;
 use keops_core::error::InputError;
-use keops_core::genred::{Genred, Place};
+use keops_core::genred::Genred;
 use keops_core::interp::{Interpreter, Rounding};
 use keops_core::lazy::{ComplexLazyTensor, LazyTensor};
 use keops_core::ranges::{Pattern, Ranges, cluster_ranges, sort_clusters};
@@ -21,20 +24,6 @@ use num_complex::Complex;
 use refusing::refuse_each;
 use std::cell::RefCell;
 use std::sync::Arc;
-
-/// A place to run at, without a default.
-#[derive(Clone)]
-struct At(Device);
-impl Place for At {
-    fn device(&self, _: u64) -> Device {
-        self.0.clone()
-    }
-}
-impl Default for At {
-    fn default() -> At {
-        At(Device::new(Cpu::new()))
-    }
-}
 
 fn column<T: Element>(n: usize) -> Array2<T> {
     Array2::from_shape_fn((n, 1), |(k, _)| T::of_f64((k * 37 % 101) as f64 / 101.0))

@@ -1,36 +1,24 @@
 //! Memory that operators and solvers cannot have is an error, wherever the amount grows with the
 //! data: see the test of that name of keops-cpu.
 
+#[path = "../../../tests/support/at.rs"]
+mod at;
 #[path = "../../../tests/support/refusing.rs"]
 mod refusing;
 
+use at::At;
 use keops_core::data::{DType, Element};
 use keops_core::error::Error;
-use keops_core::genred::{Genred, Place};
+use keops_core::genred::Genred;
 use keops_core::ranges::Ranges;
 use keops_core::reduce::SUM;
-use keops_core::spec::{Axis, Device};
-use keops_cpu::Cpu;
+use keops_core::spec::Axis;
 use keops_linalg::{
     KernelOperator, KernelSolve, LinearOperator, OperatorError, SolveError, SolveOptions,
     conjugate_gradients,
 };
 use ndarray::{Array2, Array3};
 use refusing::refuse_each;
-
-/// A place to run at.
-#[derive(Clone)]
-struct At(Device);
-impl Place for At {
-    fn device(&self, _: u64) -> Device {
-        self.0.clone()
-    }
-}
-impl Default for At {
-    fn default() -> At {
-        At(Device::new(Cpu::new()))
-    }
-}
 
 /// Pairs of points at distance 1: iterations end soon.
 fn points<T: Element>(n: usize) -> Array2<T> {
