@@ -5,7 +5,7 @@
 
 use keops::prelude::*;
 use keops::ranges::{cluster_ranges, sort_clusters};
-use ndarray::{Array2, ArrayView1, Axis as NdAxis};
+use ndarray::{Array2, ArrayView1, Axis};
 use std::time::Instant;
 
 const CELLS: usize = 16;
@@ -26,7 +26,7 @@ fn sorted(x: &Array2<f32>) -> Result<(Array2<f32>, Vec<[usize; 2]>), Error> {
     let labels: Vec<usize> = x.rows().into_iter().map(cell).collect();
     let order = sort_clusters(&labels)?;
     let labels: Vec<usize> = order.iter().map(|&k| labels[k]).collect();
-    Ok((x.select(NdAxis(0), &order), cluster_ranges(&labels)?))
+    Ok((x.select(Axis(0), &order), cluster_ranges(&labels)?))
 }
 
 fn main() -> Result<(), Error> {

@@ -4,7 +4,7 @@
 //! its derivatives. The matrix of all pairs is never stored.
 
 use keops::prelude::*;
-use ndarray::{Array1, Array2, Axis as NdAxis};
+use ndarray::{Array1, Array2, Axis};
 use std::time::Instant;
 
 /// Points on a spiral in the unit cube.
@@ -35,15 +35,15 @@ fn main() -> Result<(), Error> {
     assert_eq!(v, again, "results do not depend on the run");
 
     // 2. Other reductions: nearest neighbours, log-sum-exp, over either index.
-    let (distance, nearest) = d2.kmin_argkmin(3, Axis::J)?;
-    println!("x[7] is nearest to y{}", nearest.index_axis(NdAxis(0), 7));
-    println!("at squared distances {}", distance.index_axis(NdAxis(0), 7));
-    let potential = (-&d2 / 0.02).logsumexp(Axis::I)?;
+    let (distance, nearest) = d2.kmin_argkmin(3, Over::J)?;
+    println!("x[7] is nearest to y{}", nearest.index_axis(Axis(0), 7));
+    println!("at squared distances {}", distance.index_axis(Axis(0), 7));
+    let potential = (-&d2 / 0.02).logsumexp(Over::I)?;
     println!("the soft minimum for y[0] is {:.4}", -0.02 * potential[[0, 0]]);
 
     // 3. As text, in the syntax of KeOps: a function of arrays, to be derived.
     let aliases = ["x = Vi(3)", "y = Vj(3)", "b = Vj(1)", "g = Pm(1)"];
-    let conv = Genred::new("Exp(-g * SqDist(x, y)) * b", aliases, Sum, Axis::J)?;
+    let conv = Genred::new("Exp(-g * SqDist(x, y)) * b", aliases, Sum, Over::J)?;
     let g = Array1::from_elem(1, 1.0 / (2.0 * sigma * sigma));
     let value = conv.call((&x, &y, &b, &g))?;
     let energy = |v: &ndarray::ArrayD<f32>| v.iter().map(|v| f64::from(*v)).sum::<f64>();
@@ -60,9 +60,9 @@ fn main() -> Result<(), Error> {
     println!("d/dg of the sum is {:.3}", gradient[1][[0]]);
 
     // 4. Mistakes are errors that say where.
-    let mistake = x_i.sqdist(vj(&b)).exp().sum(Axis::J);
+    let mistake = x_i.sqdist(vj(&b)).exp().sum(Over::J);
     println!("\n{}", mistake.expect_err("dimensions 3 and 1"));
-    let mistake = Genred::new("Exp(-g * SqDist(x, b))", aliases, Sum, Axis::J);
+    let mistake = Genred::new("Exp(-g * SqDist(x, b))", aliases, Sum, Over::J);
     println!("\n{}", mistake.expect_err("dimensions 3 and 1"));
     Ok(())
 }

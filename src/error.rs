@@ -1,9 +1,11 @@
-//! One error for programs that use several parts, and the narrower errors of formulas.
+//! One error for programs that use several parts, and the narrower errors of formulas. What calls of
+//! formulas return is a [`FormulaError`]; `?` makes an [`Error`](crate::Error) of it and of every
+//! other error here.
 //!
 //! ```
 //! use keops::error::{FormulaError, InputError};
 //! use keops::{Error, prelude::*};
-//! let sum = Genred::new("x", ["x = Vj(1)"], Sum, Axis::J)?;
+//! let sum = Genred::new("x", ["x = Vj(1)"], Sum, Over::J)?;
 //! match sum.call((&ndarray::array![[1.0, 2.0]],)).map_err(Error::from) {
 //!     Err(Error::Formula(FormulaError::Input(InputError::Shape { name, got, .. }))) => {
 //!         assert_eq!((&name[..], &got[..]), ("x", &[1, 2][..]));
@@ -15,8 +17,7 @@
 
 use keops_core::error as core;
 pub use keops_core::error::{
-    CompileError, DimError, Error as FormulaError, GradError, InputError, OutOfMemory, ParseError,
-    RunError,
+    CompileError, DimError, FormulaError, GradError, InputError, OutOfMemory, ParseError, RunError,
 };
 
 /// Any error of this crate: what `?` turns the errors of its parts into.
@@ -24,7 +25,7 @@ pub use keops_core::error::{
 /// ```
 /// use keops::{Error, prelude::*};
 /// fn nearest(points: &ndarray::Array2<f32>) -> Result<f32, Error> {
-///     let least = Genred::new("SqDist(x, y)", ["x = Vi(3)", "y = Vj(3)"], Min, Axis::J)?;
+///     let least = Genred::new("SqDist(x, y)", ["x = Vi(3)", "y = Vj(3)"], Min, Over::J)?;
 ///     Ok(least.vjp("x")?.with_primal().call_all((points, points, points))?[1][[0, 0]])
 /// }
 /// let e = nearest(&ndarray::Array2::zeros((5, 2))).unwrap_err();
@@ -36,7 +37,7 @@ pub use keops_core::error::{
 pub enum Error {
     /// A formula, its arguments, its compilation or its run.
     #[error(transparent)]
-    Formula(#[from] core::Error),
+    Formula(#[from] core::FormulaError),
     /// A backend that is not available.
     #[error(transparent)]
     Unavailable(#[from] keops_core::spec::Unavailable),
@@ -52,6 +53,38 @@ pub enum Error {
     #[cfg(feature = "lddmm")]
     #[error(transparent)]
     Lddmm(#[from] keops_lddmm::LddmmError),
+    /// A registration that ended early, with what it had reached.
+    #[cfg(feature = "lddmm")]
+    #[error(transparent)]
+    Registration(#[from] keops_lddmm::registration::RegistrationError),
+    /// A shape that is none.
+    #[cfg(feature = "lddmm")]
+    #[error(transparent)]
+    Shape(#[from] keops_lddmm::shape::ShapeError),
+    /// A built-in shape that does not exist.
+    #[cfg(feature = "lddmm")]
+    #[error(transparent)]
+    Builtin(#[from] keops_lddmm::builtin::BuiltinError),
+    /// Points and shapes that have no distance.
+    #[cfg(feature = "lddmm")]
+    #[error(transparent)]
+    Distance(#[from] keops_lddmm::distance::DistanceError),
+    /// A file of a shape that could not be read.
+    #[cfg(feature = "lddmm")]
+    #[error(transparent)]
+    Read(#[from] keops_lddmm::io::ReadError),
+    /// A file of a shape that could not be written.
+    #[cfg(feature = "lddmm")]
+    #[error(transparent)]
+    Write(#[from] keops_lddmm::io::WriteError),
+    /// A picture that could not be drawn.
+    #[cfg(feature = "lddmm")]
+    #[error(transparent)]
+    Picture(#[from] keops_lddmm::picture::PictureError),
+    /// Results that could not be exported.
+    #[cfg(feature = "lddmm")]
+    #[error(transparent)]
+    Export(#[from] keops_lddmm::export::ExportError),
 }
 
 macro_rules! narrow {
@@ -63,4 +96,4 @@ macro_rules! narrow {
         }
     )*};
 }
-narrow!(ParseError DimError GradError InputError CompileError RunError);
+narrow!(ParseError DimError GradError InputError CompileError RunError OutOfMemory);

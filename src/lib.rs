@@ -16,12 +16,12 @@
 //! let d2 = x_i.sqdist(&y_j); // symbolic, 1000 × 2000
 //! let k = (-&d2 / (2.0 * sigma * sigma)).exp();
 //! let v = k.matmul(&b)?; // (1000, 2)
-//! let nearest = d2.argkmin(10, Axis::J)?; // (1000, 10), of i64
+//! let nearest = d2.argkmin(10, Over::J)?; // (1000, 10), of i64
 //! # assert_eq!((v.shape(), nearest.shape()), (&[1000, 2][..], &[1000, 10][..]));
 //!
 //! // As text, in the syntax of KeOps:
 //! let aliases = ["x = Vi(3)", "y = Vj(3)", "b = Vj(2)"];
-//! let conv = Genred::new("Exp(-2 * SqDist(x, y)) * b", aliases, Sum, Axis::J)?;
+//! let conv = Genred::new("Exp(-2 * SqDist(x, y)) * b", aliases, Sum, Over::J)?;
 //! let out = conv.call((&x, &y, &b))?;
 //! assert!((&out - &v).iter().all(|d| d.abs() < 1e-2));
 //!
@@ -44,18 +44,25 @@
 //! | [`ranges`] | block-sparse reductions |
 //! | [`linalg`] | kernel matrices as linear operators, and solvers |
 //! | [`lddmm`] | shooting and registration of shapes |
-//! | [`cpu`], [`cuda`] | the backends; [`Auto`] chooses |
+//! | [`cpu`], [`cuda`], [`interp`] | the backends; [`Auto`] chooses |
+//! | [`ndarray`], [`half`], [`num_complex`] | the crates whose types are arguments and results, in the versions that fit |
 //!
 //! # Features
 //! `cpu`, `cuda`, `linalg` and `lddmm`, all on by default. `cuda` builds and runs without a GPU.
-//! Without `cpu`, reductions run in the (slow) reference interpreter.
+//! Without `cpu`, reductions run in the (slow) reference interpreter. `conformance` adds
+//! `keops::conformance`, the suite that a backend of one's own is tested with.
 #![forbid(unsafe_code)]
 
 pub mod error;
 mod place;
 
 pub use error::Error;
-pub use keops_core::{composite, data, genred, graph, lazy, ops, parse, ranges, reduce, spec};
+#[cfg(feature = "conformance")]
+pub use keops_core::conformance;
+pub use keops_core::spec::Axis;
+pub use keops_core::{
+    composite, data, genred, graph, interp, lazy, ops, parse, ranges, reduce, spec,
+};
 #[cfg(feature = "cpu")]
 pub use keops_cpu as cpu;
 #[cfg(feature = "cuda")]
@@ -67,6 +74,7 @@ pub use keops_linalg as linalg;
 #[cfg(feature = "linalg")]
 pub use linalg::Solve;
 pub use place::Auto;
+pub use {half, ndarray, num_complex};
 
 use keops_core::data::Element;
 use keops_core::graph::Category;
@@ -89,8 +97,8 @@ pub type ComplexLazyTensor<T> = keops_core::lazy::ComplexLazyTensor<T, Auto>;
 /// use ndarray::array;
 /// let (x, y, scale) = (array![1.0, 2.0], array![3.0, 5.0, 7.0], array![10.0]);
 /// let all = pm(&scale) * vi(&x) * vj(&y); // symbolic, 2 × 3
-/// assert_eq!(all.sum(Axis::J)?, array![[150.0], [300.0]].into_dyn());
-/// assert_eq!(all.sum(Axis::I)?, array![[90.0], [150.0], [210.0]].into_dyn());
+/// assert_eq!(all.sum(Over::J)?, array![[150.0], [300.0]].into_dyn());
+/// assert_eq!(all.sum(Over::I)?, array![[90.0], [150.0], [210.0]].into_dyn());
 /// # Ok::<(), keops::Error>(())
 /// ```
 #[track_caller]
@@ -104,7 +112,7 @@ pub fn vi<A: IntoArray>(array: A) -> LazyTensor<A::Elem> {
 /// use ndarray::array;
 /// let d = (vi(array![0.0, 6.0]) - vj(array![1.0, 4.0, 9.0])).abs();
 /// assert_eq!(d.shape()?, [2, 3, 1]);
-/// assert_eq!(d.argmin(Axis::J)?, array![[0], [1]].into_dyn());
+/// assert_eq!(d.argmin(Over::J)?, array![[0], [1]].into_dyn());
 /// # Ok::<(), keops::Error>(())
 /// ```
 #[track_caller]
@@ -119,7 +127,7 @@ pub fn vj<A: IntoArray>(array: A) -> LazyTensor<A::Elem> {
 /// use ndarray::array;
 /// let weights = pm(array![2.0, 3.0]); // of dimension 2, for all rows
 /// let scaled = vi(array![[1.0, 1.0], [4.0, 5.0]]) * weights;
-/// assert_eq!(scaled.sum(Axis::J)?, array![[2.0, 3.0], [8.0, 15.0]].into_dyn());
+/// assert_eq!(scaled.sum(Over::J)?, array![[2.0, 3.0], [8.0, 15.0]].into_dyn());
 /// # Ok::<(), keops::Error>(())
 /// ```
 #[track_caller]
@@ -133,7 +141,7 @@ pub fn pm<A: IntoArray>(array: A) -> LazyTensor<A::Elem> {
 /// use ndarray::array;
 /// use num_complex::Complex64 as C;
 /// let z = complex_vi(array![C::new(3.0, 4.0), C::i()]);
-/// assert_eq!(z.square_abs().sum(Axis::J)?, array![[25.0], [1.0]].into_dyn());
+/// assert_eq!(z.square_abs().sum(Over::J)?, array![[25.0], [1.0]].into_dyn());
 /// # Ok::<(), keops::Error>(())
 /// ```
 #[track_caller]
@@ -147,7 +155,7 @@ pub fn complex_vi<A: IntoComplexArray>(array: A) -> ComplexLazyTensor<A::Elem> {
 /// use ndarray::array;
 /// use num_complex::Complex64 as C;
 /// let k = complex_vi(array![C::i()]) * complex_vj(array![C::new(2.0, 0.0), C::i()]); // 2i and -1
-/// assert_eq!(k.sum(Axis::J)?, array![[C::new(-1.0, 2.0)]].into_dyn());
+/// assert_eq!(k.sum(Over::J)?, array![[C::new(-1.0, 2.0)]].into_dyn());
 /// # Ok::<(), keops::Error>(())
 /// ```
 #[track_caller]
@@ -161,7 +169,7 @@ pub fn complex_vj<A: IntoComplexArray>(array: A) -> ComplexLazyTensor<A::Elem> {
 /// use keops::prelude::*;
 /// use ndarray::array;
 /// let (x, y) = (var::<f64>(0, 1, Category::I), var(1, 1, Category::J));
-/// let nearest = x.sqdist(y).genred(ArgMin, Axis::J)?;
+/// let nearest = x.sqdist(y).genred(ArgMin, Over::J)?;
 /// let found = nearest.call_indices((&array![[0.0], [4.0]], &array![[3.0], [1.0]]))?;
 /// assert_eq!(found, array![[1], [0]].into_dyn());
 /// # Ok::<(), keops::Error>(())
@@ -179,7 +187,7 @@ pub fn var<T: Element>(position: usize, dim: usize, category: Category) -> LazyT
 /// use ndarray::array;
 /// let aliases = ["x = Vi(1)", "y = Vj(1)"];
 /// let (x, y) = (array![[0.0]], array![[5.0], [1.0], [-2.0]]);
-/// let least = Genred::new("Abs(x - y)", aliases, KMinArgKMin(2), Axis::J)?;
+/// let least = Genred::new("Abs(x - y)", aliases, KMinArgKMin(2), Over::J)?;
 /// assert_eq!(least.call((&x, &y))?, array![[1.0, 2.0]].into_dyn());
 /// assert_eq!(least.call_indices((&x, &y))?, array![[1, 2]].into_dyn());
 /// # Ok::<(), keops::Error>(())
@@ -204,7 +212,7 @@ pub mod reduction {
             /// use ndarray::array;
             /// let (x, y) = (array![[0.0]], array![[5.0], [1.0], [-2.0]]);
             /// let aliases = ["x = Vi(1)", "y = Vj(1)"];
-            #[doc = concat!("let f = Genred::new(\"Abs(x - y)\", aliases, ", stringify!($name), "(2), Axis::J)?;")]
+            #[doc = concat!("let f = Genred::new(\"Abs(x - y)\", aliases, ", stringify!($name), "(2), Over::J)?;")]
             #[doc = concat!("assert_eq!(f.", stringify!($call), "((&x, &y))?, array![", $result, "].into_dyn());")]
             /// # Ok::<(), keops::Error>(())
             /// ```
@@ -243,7 +251,18 @@ mod documents {
     mod migrating {}
 }
 
-/// What most programs need.
+/// What most programs need. It goes together with `ndarray::prelude::*`: the index that is reduced
+/// over is [`Over`](prelude::Over) here, another name of [`Axis`].
+///
+/// ```
+/// use keops::prelude::*;
+/// use ndarray::prelude::*;
+/// let d = (vi(array![1.0, 5.0]) - vj(array![2.0, 3.0, 7.0])).abs(); // symbolic, 2 × 3
+/// let sums = d.sum(Over::J)?; // over j: one for each i
+/// assert_eq!(sums, array![[1.0 + 2.0 + 6.0], [3.0 + 2.0 + 2.0]].into_dyn());
+/// assert_eq!(sums.sum_axis(Axis(0)), array![16.0].into_dyn()); // an axis of an array
+/// # Ok::<(), keops::Error>(())
+/// ```
 pub mod prelude {
     pub use crate::reduction::*;
     pub use crate::{
@@ -253,5 +272,5 @@ pub mod prelude {
     pub use crate::{Solve, linalg::SolveOptions};
     pub use keops_core::graph::Category;
     pub use keops_core::ranges::Ranges;
-    pub use keops_core::spec::{Axis, Device, ReduceOptions, Scheme};
+    pub use keops_core::spec::{Axis as Over, Device, ReduceOptions, Scheme};
 }

@@ -15,7 +15,7 @@ use std::sync::OnceLock;
 /// use keops::prelude::*;
 /// use keops_core::genred::Place;
 /// use ndarray::array;
-/// let sum = Genred::new("x * y", ["x = Vi(1)", "y = Vj(1)"], Sum, Axis::J)?; // runs at `Auto`
+/// let sum = Genred::new("x * y", ["x = Vi(1)", "y = Vj(1)"], Sum, Over::J)?; // runs at `Auto`
 /// assert_eq!(sum.call((&array![[2.0]], &array![[3.0], [4.0]]))?, array![[14.0]].into_dyn());
 /// let device = Auto.device(2); // where that was
 /// assert_eq!(sum.at(device.clone()).call((&array![[2.0]], &array![[3.0]]))?[[0, 0]], 6.0);

@@ -10,10 +10,11 @@ mod golden;
 mod watched;
 
 use golden::{Case, Dtype, Step};
+use keops::Axis;
 use keops::Genred;
 use keops::cpu::Level;
 use keops::data::{ArgView, Buffer, DType, Element};
-use keops::prelude::{Axis, Device, Ranges, ReduceOptions, Scheme};
+use keops::prelude::{Device, Ranges, ReduceOptions, Scheme};
 use keops_core::conformance::with_faulty_composite;
 use keops_core::error::Error;
 use keops_core::genred::Reduce;

@@ -26,30 +26,30 @@ fn operators_and_text_agree_on_the_witnesses() -> Result<(), Error> {
         let b = points(9, 1, 0.3);
         let aliases = [format!("x = Vi({d})"), format!("y = Vj({d})"), "b = Vj(1)".to_string()];
         let k = (-vi(&x).sqdist(vj(&y))).exp() * vj(&b);
-        let text = Genred::new("Exp(-SqDist(x, y)) * b", &aliases, Sum, Axis::J)?;
-        close("Gaussian", &k.sum(Axis::J)?, &text.call((&x, &y, &b))?);
+        let text = Genred::new("Exp(-SqDist(x, y)) * b", &aliases, Sum, Over::J)?;
+        close("Gaussian", &k.sum(Over::J)?, &text.call((&x, &y, &b))?);
 
         let f = -vi(&x).sqdist(vj(&y));
         let aliases = [format!("x = Vi({d})"), format!("y = Vj({d})")];
-        let lse = Genred::new("-SqDist(x, y)", &aliases, LogSumExp, Axis::J)?;
-        close("log-sum-exp", &f.logsumexp(Axis::J)?, &lse.call((&x, &y))?);
+        let lse = Genred::new("-SqDist(x, y)", &aliases, LogSumExp, Over::J)?;
+        close("log-sum-exp", &f.logsumexp(Over::J)?, &lse.call((&x, &y))?);
     }
     let (x, y) = (points(20, 3, 0.1), points(130, 3, 0.5));
     for k in [10, 100] {
-        let arg = Genred::new("SqDist(x, y)", ["x = Vi(3)", "y = Vj(3)"], ArgKMin(k), Axis::J)?;
-        let nearest = vi(&x).sqdist(vj(&y)).argkmin(k, Axis::J)?;
+        let arg = Genred::new("SqDist(x, y)", ["x = Vi(3)", "y = Vj(3)"], ArgKMin(k), Over::J)?;
+        let nearest = vi(&x).sqdist(vj(&y)).argkmin(k, Over::J)?;
         assert_eq!(nearest, arg.call_indices((&x, &y))?);
     }
     let options = ReduceOptions { scheme: Scheme::Kahan, ..Default::default() };
-    let text = Genred::new("Exp(-SqDist(x, y))", ["x = Vi(3)", "y = Vj(3)"], Sum, Axis::J)?;
+    let text = Genred::new("Exp(-SqDist(x, y))", ["x = Vi(3)", "y = Vj(3)"], Sum, Over::J)?;
     let k = (-vi(&x).sqdist(vj(&y))).exp();
-    let kahan = k.clone().options(options).sum(Axis::J)?;
+    let kahan = k.clone().options(options).sum(Over::J)?;
     close("Kahan", &kahan, &text.clone().options(options).call((&x, &y))?);
 
     let ranges =
         Ranges::from_clusters(&[5, 12, 20], &[30, 130], &[true, false, false, true, false, false])?;
     let (bx, by) = (Array3::from_shape_fn((2, 20, 3), |(b, i, k)| x[[i, k]] + b as f64), y.clone());
-    let sparse = (-vi(&bx).sqdist(vj(&by))).exp().ranges(ranges.clone()).sum(Axis::J)?;
+    let sparse = (-vi(&bx).sqdist(vj(&by))).exp().ranges(ranges.clone()).sum(Over::J)?;
     close("ranges", &sparse, &text.ranges(ranges).call((&bx, &by))?);
     Ok(())
 }

@@ -300,27 +300,27 @@ impl From<OutOfMemory> for RunError {
         RunError::OutOfMemory { what, bytes }
     }
 }
-impl From<OutOfMemory> for Error {
-    fn from(e: OutOfMemory) -> Error {
-        Error::Run(e.into())
+impl From<OutOfMemory> for FormulaError {
+    fn from(e: OutOfMemory) -> FormulaError {
+        FormulaError::Run(e.into())
     }
 }
 
 /// Any error of formulas and reductions.
 ///
 /// ```
-/// use keops_core::error::Error;
+/// use keops_core::error::FormulaError;
 /// use keops_core::genred::{Genred, Reference};
 /// use keops_core::{reduce::SUM, spec::Axis};
 /// let sum = |formula| Genred::<Reference>::new(formula, ["x = Vi(3)"], &SUM, Axis::J);
-/// assert!(matches!(sum("x +"), Err(Error::Parse(_))));
+/// assert!(matches!(sum("x +"), Err(FormulaError::Parse(_))));
 /// let wrong = sum("x")?.call((&ndarray::array![[1.0]],)); // of dimension 1
-/// assert!(matches!(wrong, Err(Error::Input(_))));
-/// # Ok::<(), keops_core::error::Error>(())
+/// assert!(matches!(wrong, Err(FormulaError::Input(_))));
+/// # Ok::<(), keops_core::error::FormulaError>(())
 /// ```
 #[derive(Clone, PartialEq, Eq, Debug, thiserror::Error)]
 #[non_exhaustive]
-pub enum Error {
+pub enum FormulaError {
     /// See [`ParseError`].
     #[error(transparent)]
     Parse(#[from] ParseError),
@@ -345,6 +345,9 @@ pub enum Error {
         /// `file:line:column` of the operator.
         location: String,
         /// What was wrong.
-        source: Box<Error>,
+        source: Box<FormulaError>,
     },
 }
+
+/// The short name of [`FormulaError`] within these crates.
+pub type Error = FormulaError;

@@ -31,7 +31,7 @@ mod output;
 pub use output::IntoOutput;
 
 use crate::data::{ArgView, Buffer, Element};
-use crate::error::{Error, GradError, InputError};
+use crate::error::{FormulaError, GradError, InputError};
 use crate::interp::Interpreter;
 use crate::outer::{Computation, Formula};
 use crate::ranges::Ranges;
@@ -512,9 +512,9 @@ impl<P: Place> Genred<P> {
     /// ```
     ///
     /// # Errors
-    /// [`Error::Input`] if the arguments do not fit, or if there is not exactly one result of
-    /// values; [`Error::Compile`] and [`Error::Run`] from the device.
-    pub fn call<'a, A: IntoArgs<'a>>(&self, args: A) -> Result<ArrayD<A::Elem>, Error> {
+    /// [`FormulaError::Input`] if the arguments do not fit, or if there is not exactly one result of
+    /// values; [`FormulaError::Compile`] and [`FormulaError::Run`] from the device.
+    pub fn call<'a, A: IntoArgs<'a>>(&self, args: A) -> Result<ArrayD<A::Elem>, FormulaError> {
         self.only_value()?;
         match self.call_all(args)?.pop() {
             Some(v) => Ok(v),
@@ -549,7 +549,10 @@ impl<P: Place> Genred<P> {
     ///
     /// # Errors
     /// As [`Genred::call`].
-    pub fn call_all<'a, A: IntoArgs<'a>>(&self, args: A) -> Result<Vec<ArrayD<A::Elem>>, Error> {
+    pub fn call_all<'a, A: IntoArgs<'a>>(
+        &self,
+        args: A,
+    ) -> Result<Vec<ArrayD<A::Elem>>, FormulaError> {
         let buffers = self.run(&args.into_args())?;
         let values = buffers.into_iter().filter(|b| b.indices().is_none());
         Ok(values.map(Element::take).collect::<Result<_, _>>()?)
@@ -569,7 +572,7 @@ impl<P: Place> Genred<P> {
     ///
     /// # Errors
     /// As [`Genred::call`].
-    pub fn call_indices<'a, A: IntoArgs<'a>>(&self, args: A) -> Result<ArrayD<i64>, Error> {
+    pub fn call_indices<'a, A: IntoArgs<'a>>(&self, args: A) -> Result<ArrayD<i64>, FormulaError> {
         let index = (0..self.computation.outputs().len()).find(|&k| self.computation.is_index(k));
         let Some(k) = index else {
             return Err(InputError::Option("no result is indices: use `call`".into()).into());
@@ -594,7 +597,7 @@ impl<P: Place> Genred<P> {
     ///
     /// # Errors
     /// As [`Genred::call`].
-    pub fn run(&self, args: &[ArgView<'_>]) -> Result<Vec<Buffer>, Error> {
+    pub fn run(&self, args: &[ArgView<'_>]) -> Result<Vec<Buffer>, FormulaError> {
         let sizes = self.computation.sizes(args)?;
         let device = self.place.device(sizes.pairs());
         self.computation.run_sized(&sizes, &device, args, self.ranges.as_deref(), None)
@@ -622,7 +625,7 @@ impl<P: Place> Genred<P> {
         device: &Device,
         args: &[ArgView<'_>],
         ranges: Option<&Ranges>,
-    ) -> Result<Vec<Buffer>, Error> {
+    ) -> Result<Vec<Buffer>, FormulaError> {
         self.computation.run(device, args, ranges)
     }
 }

@@ -63,7 +63,7 @@ pub use reductions::Factor;
 use crate::composite::Literal;
 use crate::data::DType;
 use crate::data::Element;
-use crate::error::{Error, InputError};
+use crate::error::{FormulaError, InputError};
 use crate::genred::{Place, Reference};
 use crate::graph::{Builder, Category, Graph, Node, Var};
 use crate::outer::Formula;
@@ -123,10 +123,10 @@ impl<T, P: Clone> Clone for LazyTensor<T, P> {
 const CONTINUED: usize = 64;
 
 /// The first place that an error met is the one it is told with.
-fn located(location: Location, e: impl Into<Error>) -> Error {
+fn located(location: Location, e: impl Into<FormulaError>) -> FormulaError {
     match e.into() {
-        e @ Error::Lazy { .. } => e,
-        e => Error::Lazy { location: location.to_string(), source: Box::new(e) },
+        e @ FormulaError::Lazy { .. } => e,
+        e => FormulaError::Lazy { location: location.to_string(), source: Box::new(e) },
     }
 }
 
@@ -134,7 +134,7 @@ impl<T, P: Place> LazyTensor<T, P> {
     /// An operation of several LazyTensors.
     fn apply(
         location: Location,
-        rule: Result<Rule, Error>,
+        rule: Result<Rule, FormulaError>,
         first: &LazyTensor<T, P>,
         others: &[&LazyTensor<T, P>],
         literals: Vec<Literal>,
@@ -217,18 +217,18 @@ impl<T, P: Place> LazyTensor<T, P> {
     ///
     /// # Errors
     /// The first error, with its place in the caller's source.
-    pub fn check(&self) -> Result<(), Error> {
+    pub fn check(&self) -> Result<(), FormulaError> {
         self.shape().map(|_| ())
     }
-    fn expression(&self) -> Result<&Expression, Error> {
+    fn expression(&self) -> Result<&Expression, FormulaError> {
         let built = self.built.get_or_init(|| match &*self.term {
             Term::Built(built) => built.clone(),
             _ => Arc::new(Walk::new(std::iter::once(&self.term)).build()),
         });
-        (**built).as_ref().map_err(Error::clone)
+        (**built).as_ref().map_err(FormulaError::clone)
     }
     /// The same with another formula, or with an error.
-    fn with(&self, formula: Result<Expression, Error>) -> LazyTensor<T, P> {
+    fn with(&self, formula: Result<Expression, FormulaError>) -> LazyTensor<T, P> {
         let term = Arc::new(Term::Built(Arc::new(formula)));
         LazyTensor { term, built: OnceLock::new(), ..self.clone() }
     }
@@ -245,7 +245,7 @@ impl<T, P: Place> LazyTensor<T, P> {
     ///
     /// # Errors
     /// As [`LazyTensor::check`].
-    pub fn dim(&self) -> Result<usize, Error> {
+    pub fn dim(&self) -> Result<usize, FormulaError> {
         Ok(self.expression()?.dim())
     }
     /// `(batch…, M, N, dim)`; M and N are 1 where no array gives a number of rows.
@@ -263,7 +263,7 @@ impl<T, P: Place> LazyTensor<T, P> {
     ///
     /// # Errors
     /// As [`LazyTensor::check`].
-    pub fn shape(&self) -> Result<Vec<usize>, Error> {
+    pub fn shape(&self) -> Result<Vec<usize>, FormulaError> {
         let e = self.expression()?;
         let (mut shape, rows) = e.sizes()?;
         shape.extend(rows);
@@ -285,7 +285,7 @@ impl<T, P: Place> LazyTensor<T, P> {
     ///
     /// # Errors
     /// As [`LazyTensor::check`].
-    pub fn batch_shape(&self) -> Result<Vec<usize>, Error> {
+    pub fn batch_shape(&self) -> Result<Vec<usize>, FormulaError> {
         Ok(self.expression()?.sizes()?.0)
     }
     /// Position, dimension and category of the symbolic variables ([`LazyTensor::var`]) in it, by
@@ -304,7 +304,7 @@ impl<T, P: Place> LazyTensor<T, P> {
     ///
     /// # Errors
     /// As [`LazyTensor::check`].
-    pub fn symbolic_variables(&self) -> Result<Vec<(usize, usize, Category)>, Error> {
+    pub fn symbolic_variables(&self) -> Result<Vec<(usize, usize, Category)>, FormulaError> {
         let symbol = |s: &Source| match s.value {
             Bound::Symbol(position) => Some((position, s.var.dim, s.var.category)),
             _ => None,
@@ -387,7 +387,7 @@ impl<T, P: Place> LazyTensor<T, P> {
     ///
     /// # Errors
     /// As [`LazyTensor::check`].
-    pub fn formula(&self) -> Result<Formula, Error> {
+    pub fn formula(&self) -> Result<Formula, FormulaError> {
         let e = self.expression()?;
         Ok(Formula {
             graph: e.graph.clone(),
@@ -506,7 +506,10 @@ impl<T, P: Place> LazyTensor<T, P> {
     }
 
     /// Formula and weight over common sources.
-    fn joined(&self, weight: Option<&LazyTensor<T, P>>) -> Result<(Formula, Vec<Source>), Error> {
+    fn joined(
+        &self,
+        weight: Option<&LazyTensor<T, P>>,
+    ) -> Result<(Formula, Vec<Source>), FormulaError> {
         let own = self.expression()?;
         let (root, mut sources) = (own.root, own.sources.clone());
         let (graph, weight) = match weight {

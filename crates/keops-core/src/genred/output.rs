@@ -2,7 +2,7 @@
 
 use super::{Genred, IntoArgs, Place};
 use crate::data::{Buffer, Element};
-use crate::error::{Error, InputError};
+use crate::error::{FormulaError, InputError};
 use ndarray::{Array, ArrayD, ArrayViewMut, Dimension};
 
 /// An array to write a result into: an owned array, or a mutable view of any layout.
@@ -111,7 +111,7 @@ impl<P: Place> Genred<P> {
         &self,
         args: A,
         out: &mut impl IntoOutput<Elem = A::Elem>,
-    ) -> Result<(), Error> {
+    ) -> Result<(), FormulaError> {
         let k = self.only_value()?;
         let args = args.into_args();
         let expected = self.computation.shape_of(k, &args)?;

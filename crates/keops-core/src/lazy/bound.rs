@@ -4,7 +4,7 @@ use super::kept::Stored;
 use super::term::{Bound, Location, Source, Walk};
 use super::{LazyTensor, located};
 use crate::data::{ArgView, Buffer, DType, Element};
-use crate::error::{Error, GradError, InputError};
+use crate::error::{FormulaError, GradError, InputError};
 use crate::genred::{AsArg, Genred, IntoArgs, IntoOutput, Place, Reduce, Reference};
 use crate::graph::{Graph, Node, NodeId, Var};
 use crate::key::{self, Key};
@@ -126,9 +126,13 @@ impl<T: Element, P: Place> LazyTensor<T, P> {
     /// ```
     ///
     /// # Errors
-    /// As [`LazyTensor::check`]; [`Error::Input`] if it holds arrays or if a position is missing.
+    /// As [`LazyTensor::check`]; [`FormulaError::Input`] if it holds arrays or if a position is missing.
     #[track_caller]
-    pub fn genred(&self, reduction: impl Into<Reduce>, axis: Axis) -> Result<Genred<P>, Error> {
+    pub fn genred(
+        &self,
+        reduction: impl Into<Reduce>,
+        axis: Axis,
+    ) -> Result<Genred<P>, FormulaError> {
         let location = Caller::caller();
         self.function(None, reduction.into(), axis).map_err(|e| located(location, e))
     }
@@ -155,7 +159,7 @@ impl<T: Element, P: Place> LazyTensor<T, P> {
         weight: &LazyTensor<T, P>,
         reduction: impl Into<Reduce>,
         axis: Axis,
-    ) -> Result<Genred<P>, Error> {
+    ) -> Result<Genred<P>, FormulaError> {
         let location = Caller::caller();
         self.function(Some(weight), reduction.into(), axis).map_err(|e| located(location, e))
     }
@@ -164,7 +168,7 @@ impl<T: Element, P: Place> LazyTensor<T, P> {
         weight: Option<&LazyTensor<T, P>>,
         reduction: Reduce,
         axis: Axis,
-    ) -> Result<Genred<P>, Error> {
+    ) -> Result<Genred<P>, FormulaError> {
         let (f, sources) = scalars_as_constants(self.joined(weight)?);
         if let Some(s) = sources.iter().find(|s| !matches!(s.value, Bound::Symbol(_))) {
             return Err(InputError::Option(format!(
@@ -206,14 +210,14 @@ impl<T: Element, P: Place> LazyTensor<T, P> {
     /// ```
     ///
     /// # Errors
-    /// As [`LazyTensor::check`]; [`Error::Input`] if formula and reduction do not fit or if the
+    /// As [`LazyTensor::check`]; [`FormulaError::Input`] if formula and reduction do not fit or if the
     /// positions of symbolic variables have gaps.
     #[track_caller]
     pub fn bound(
         &self,
         reduction: impl Into<Reduce>,
         axis: Axis,
-    ) -> Result<BoundReduction<T, P>, Error> {
+    ) -> Result<BoundReduction<T, P>, FormulaError> {
         self.bind(None, reduction.into(), axis, Caller::caller())
     }
     /// As [`LazyTensor::bound`], for reductions that take a weight.
@@ -240,11 +244,14 @@ impl<T: Element, P: Place> LazyTensor<T, P> {
         weight: impl super::LazyOperand<T, P>,
         reduction: impl Into<Reduce>,
         axis: Axis,
-    ) -> Result<BoundReduction<T, P>, Error> {
+    ) -> Result<BoundReduction<T, P>, FormulaError> {
         self.bind(Some(&weight.lazy()), reduction.into(), axis, Caller::caller())
     }
     /// Formula and sources, under names no two of which are alike.
-    fn data(&self, weight: Option<&LazyTensor<T, P>>) -> Result<(Formula, Vec<Source>), Error> {
+    fn data(
+        &self,
+        weight: Option<&LazyTensor<T, P>>,
+    ) -> Result<(Formula, Vec<Source>), FormulaError> {
         let mut joined = self.joined(weight)?;
         if narrow::<T>() {
             joined = scalars_as_constants(joined);
@@ -263,8 +270,8 @@ impl<T: Element, P: Place> LazyTensor<T, P> {
         reduction: Reduce,
         axis: Axis,
         location: Location,
-    ) -> Result<BoundReduction<T, P>, Error> {
-        let bind = || -> Result<BoundReduction<T, P>, Error> {
+    ) -> Result<BoundReduction<T, P>, FormulaError> {
+        let bind = || -> Result<BoundReduction<T, P>, FormulaError> {
             let (formula, sources) = self.data(weight)?;
             let value = |s: &Source| -> Option<Arc<dyn Stored>> {
                 match &s.value {
@@ -290,7 +297,7 @@ impl<T: Element, P: Place> LazyTensor<T, P> {
         reduction: Reduce,
         axis: Axis,
         location: Location,
-    ) -> Result<Vec<Buffer>, Error> {
+    ) -> Result<Vec<Buffer>, FormulaError> {
         let narrow = narrow::<T>();
         let terms = [Some(&self.term), weight.map(|w| &w.term)];
         let mut key = Key::default();
@@ -306,7 +313,7 @@ impl<T: Element, P: Place> LazyTensor<T, P> {
         (narrow, reduction.def, reduction.k, axis, self.options).hash(&mut key);
         // What is kept is found at the device of small problems: large ones do not notice.
         let device = self.place.device(0);
-        let make = || -> Result<Computation, Error> {
+        let make = || -> Result<Computation, FormulaError> {
             let (formula, _) = self.data(weight)?;
             Ok(Computation::reduction_kept(formula, reduction, axis, self.options, &device)?)
         };
@@ -426,7 +433,7 @@ impl<T, P: Place> BoundReduction<T, P> {
         self.open.iter().map(|&k| all[k]).collect()
     }
     /// Name of the argument that a variable is.
-    fn name_of(&self, variable: &LazyTensor<T, P>) -> Result<&str, Error> {
+    fn name_of(&self, variable: &LazyTensor<T, P>) -> Result<&str, FormulaError> {
         let e = variable.expression()?;
         let inputs = self.function.computation().inputs();
         let found = match (e.graph.node(e.root), &e.sources[..]) {
@@ -447,8 +454,8 @@ impl<T, P: Place> BoundReduction<T, P> {
         wrt: &[&LazyTensor<T, P>],
         location: Location,
         rule: impl FnOnce(&Genred<P>, &[&str]) -> Result<Genred<P>, GradError>,
-    ) -> Result<BoundReduction<T, P>, Error> {
-        let derive = || -> Result<BoundReduction<T, P>, Error> {
+    ) -> Result<BoundReduction<T, P>, FormulaError> {
+        let derive = || -> Result<BoundReduction<T, P>, FormulaError> {
             let names = wrt.iter().map(|v| self.name_of(v)).collect::<Result<Vec<_>, _>>()?;
             let function = rule(&self.function, &names)?;
             let count = function.computation().inputs().len();
@@ -475,9 +482,9 @@ impl<T, P: Place> BoundReduction<T, P> {
     /// ```
     ///
     /// # Errors
-    /// [`Error::Grad`] if it is no variable of the formula, or if the result is indices.
+    /// [`FormulaError::Grad`] if it is no variable of the formula, or if the result is indices.
     #[track_caller]
-    pub fn vjp(&self, wrt: &LazyTensor<T, P>) -> Result<BoundReduction<T, P>, Error> {
+    pub fn vjp(&self, wrt: &LazyTensor<T, P>) -> Result<BoundReduction<T, P>, FormulaError> {
         self.derive(&[wrt], Caller::caller(), |g, names| g.vjp_of(names))
     }
     /// The gradients with respect to several variables, which share their kernel evaluations: one
@@ -498,7 +505,7 @@ impl<T, P: Place> BoundReduction<T, P> {
     /// # Errors
     /// As [`BoundReduction::vjp`].
     #[track_caller]
-    pub fn vjp_of(&self, wrt: &[&LazyTensor<T, P>]) -> Result<BoundReduction<T, P>, Error> {
+    pub fn vjp_of(&self, wrt: &[&LazyTensor<T, P>]) -> Result<BoundReduction<T, P>, FormulaError> {
         self.derive(wrt, Caller::caller(), |g, names| g.vjp_of(names))
     }
     /// The derivative of the result along a tangent of a variable of the formula; the tangent is a
@@ -519,7 +526,7 @@ impl<T, P: Place> BoundReduction<T, P> {
     /// # Errors
     /// As [`BoundReduction::vjp`].
     #[track_caller]
-    pub fn jvp(&self, wrt: &LazyTensor<T, P>) -> Result<BoundReduction<T, P>, Error> {
+    pub fn jvp(&self, wrt: &LazyTensor<T, P>) -> Result<BoundReduction<T, P>, FormulaError> {
         self.derive(&[wrt], Caller::caller(), |g, names| g.jvp_of(names))
     }
     /// The derivative along tangents of several variables at once.
@@ -539,7 +546,7 @@ impl<T, P: Place> BoundReduction<T, P> {
     /// # Errors
     /// As [`BoundReduction::vjp`].
     #[track_caller]
-    pub fn jvp_of(&self, wrt: &[&LazyTensor<T, P>]) -> Result<BoundReduction<T, P>, Error> {
+    pub fn jvp_of(&self, wrt: &[&LazyTensor<T, P>]) -> Result<BoundReduction<T, P>, FormulaError> {
         self.derive(wrt, Caller::caller(), |g, names| g.jvp_of(names))
     }
     /// After the results of a derivative, also those of what was derived: see
@@ -581,7 +588,10 @@ impl<T: Element, P: Place> BoundReduction<T, P> {
     ///
     /// # Errors
     /// [`InputError::Count`] if there are too many or too few.
-    pub fn arguments<'a>(&'a self, open: impl OpenArgs<'a, T>) -> Result<BoundArgs<'a, T>, Error> {
+    pub fn arguments<'a>(
+        &'a self,
+        open: impl OpenArgs<'a, T>,
+    ) -> Result<BoundArgs<'a, T>, FormulaError> {
         let open = open.open_args();
         if open.len() != self.open.len() {
             let names = self.free().join(", ");
@@ -608,7 +618,7 @@ impl<T: Element, P: Place> BoundReduction<T, P> {
     ///
     /// # Errors
     /// As [`Genred::call`].
-    pub fn call<'a>(&'a self, open: impl OpenArgs<'a, T>) -> Result<ArrayD<T>, Error> {
+    pub fn call<'a>(&'a self, open: impl OpenArgs<'a, T>) -> Result<ArrayD<T>, FormulaError> {
         self.function.call(self.arguments(open)?)
     }
     /// All results that are values.
@@ -626,7 +636,10 @@ impl<T: Element, P: Place> BoundReduction<T, P> {
     ///
     /// # Errors
     /// As [`Genred::call`].
-    pub fn call_all<'a>(&'a self, open: impl OpenArgs<'a, T>) -> Result<Vec<ArrayD<T>>, Error> {
+    pub fn call_all<'a>(
+        &'a self,
+        open: impl OpenArgs<'a, T>,
+    ) -> Result<Vec<ArrayD<T>>, FormulaError> {
         self.function.call_all(self.arguments(open)?)
     }
     /// The result that is indices.
@@ -642,7 +655,10 @@ impl<T: Element, P: Place> BoundReduction<T, P> {
     ///
     /// # Errors
     /// As [`Genred::call_indices`].
-    pub fn call_indices<'a>(&'a self, open: impl OpenArgs<'a, T>) -> Result<ArrayD<i64>, Error> {
+    pub fn call_indices<'a>(
+        &'a self,
+        open: impl OpenArgs<'a, T>,
+    ) -> Result<ArrayD<i64>, FormulaError> {
         self.function.call_indices(self.arguments(open)?)
     }
     /// The result, written into an array: see [`Genred::call_into`].
@@ -664,7 +680,7 @@ impl<T: Element, P: Place> BoundReduction<T, P> {
         &'a self,
         open: impl OpenArgs<'a, T>,
         out: &mut impl IntoOutput<Elem = T>,
-    ) -> Result<(), Error> {
+    ) -> Result<(), FormulaError> {
         self.function.call_into(self.arguments(open)?, out)
     }
 }

@@ -6,7 +6,7 @@ use super::reductions::without_axis;
 use super::term::{Location, Rule};
 use super::{BoundReduction, LazyOperand, LazyTensor, RealOperand};
 use crate::data::Element;
-use crate::error::{Error, InputError, OutOfMemory};
+use crate::error::{FormulaError, InputError, OutOfMemory};
 use crate::genred::Place;
 use crate::graph::Category;
 use crate::memory;
@@ -241,7 +241,7 @@ impl<T: Element, P: Place> ComplexLazyTensor<T, P> {
     /// # Errors
     /// As [`LazyTensor::reduce`].
     #[track_caller]
-    pub fn sum(&self, axis: Axis) -> Result<ArrayD<Complex<T>>, Error> {
+    pub fn sum(&self, axis: Axis) -> Result<ArrayD<Complex<T>>, FormulaError> {
         Ok(complex(self.parts.sum(axis)?)?)
     }
     /// [`ComplexLazyTensor::sum`], not yet called: a real reduction in which real and imaginary
@@ -261,7 +261,7 @@ impl<T: Element, P: Place> ComplexLazyTensor<T, P> {
     /// # Errors
     /// As [`LazyTensor::bound`].
     #[track_caller]
-    pub fn sum_reduction(&self, axis: Axis) -> Result<BoundReduction<T, P>, Error> {
+    pub fn sum_reduction(&self, axis: Axis) -> Result<BoundReduction<T, P>, FormulaError> {
         self.parts.bind(None, (&reduce::SUM).into(), axis, Caller::caller())
     }
     /// The matrix product `Σ_j k_ij b_j`: `b` has shape `(batch…, N, dim)`, or `(N)` for a result
@@ -279,7 +279,10 @@ impl<T: Element, P: Place> ComplexLazyTensor<T, P> {
     /// # Errors
     /// As [`LazyTensor::reduce`].
     #[track_caller]
-    pub fn matmul(&self, b: impl IntoComplexArray<Elem = T>) -> Result<ArrayD<Complex<T>>, Error> {
+    pub fn matmul(
+        &self,
+        b: impl IntoComplexArray<Elem = T>,
+    ) -> Result<ArrayD<Complex<T>>, FormulaError> {
         let location = Caller::caller();
         let vector = b.axes() == 1;
         let b = ComplexLazyTensor::<T>::array(b.into_interleaved(2), Category::J, location);
@@ -303,7 +306,10 @@ impl<T: Element, P: Place> ComplexLazyTensor<T, P> {
     /// # Errors
     /// As [`LazyTensor::reduce`].
     #[track_caller]
-    pub fn matvec(&self, b: impl IntoComplexArray<Elem = T>) -> Result<ArrayD<Complex<T>>, Error> {
+    pub fn matvec(
+        &self,
+        b: impl IntoComplexArray<Elem = T>,
+    ) -> Result<ArrayD<Complex<T>>, FormulaError> {
         self.matmul(b)
     }
     /// The product of the transposed matrix, `Σ_i k_ij b_i`, without conjugation: `b` has M rows.
@@ -320,7 +326,10 @@ impl<T: Element, P: Place> ComplexLazyTensor<T, P> {
     /// # Errors
     /// As [`LazyTensor::reduce`].
     #[track_caller]
-    pub fn rmatvec(&self, b: impl IntoComplexArray<Elem = T>) -> Result<ArrayD<Complex<T>>, Error> {
+    pub fn rmatvec(
+        &self,
+        b: impl IntoComplexArray<Elem = T>,
+    ) -> Result<ArrayD<Complex<T>>, FormulaError> {
         self.t().matmul(b)
     }
 }
@@ -452,7 +461,7 @@ impl<T, P: Place> ComplexLazyTensor<T, P> {
     ///
     /// # Errors
     /// The first error, with its place in the caller's source.
-    pub fn check(&self) -> Result<(), Error> {
+    pub fn check(&self) -> Result<(), FormulaError> {
         self.parts.check()
     }
     /// Number of complex components of an entry.
@@ -466,7 +475,7 @@ impl<T, P: Place> ComplexLazyTensor<T, P> {
     ///
     /// # Errors
     /// As [`LazyTensor::check`].
-    pub fn dim(&self) -> Result<usize, Error> {
+    pub fn dim(&self) -> Result<usize, FormulaError> {
         Ok(self.parts.dim()? / 2)
     }
     /// `(batch…, M, N, dim)`, of complex components.
@@ -481,7 +490,7 @@ impl<T, P: Place> ComplexLazyTensor<T, P> {
     ///
     /// # Errors
     /// As [`LazyTensor::check`].
-    pub fn shape(&self) -> Result<Vec<usize>, Error> {
+    pub fn shape(&self) -> Result<Vec<usize>, FormulaError> {
         let mut shape = self.parts.shape()?;
         shape.iter_mut().last().into_iter().for_each(|d| *d /= 2);
         Ok(shape)
@@ -497,7 +506,7 @@ impl<T, P: Place> ComplexLazyTensor<T, P> {
     ///
     /// # Errors
     /// As [`LazyTensor::check`].
-    pub fn formula(&self) -> Result<Formula, Error> {
+    pub fn formula(&self) -> Result<Formula, FormulaError> {
         self.parts.formula()
     }
     /// The transposed matrix: `i` and `j` exchanged, without conjugation.

@@ -4,7 +4,7 @@ use super::kept::{IntoArray, Kept};
 use super::term::{Bound, Location, Name, Source, Term};
 use super::{LazyTensor, located};
 use crate::data::Element;
-use crate::error::{DimError, Error, InputError};
+use crate::error::{DimError, FormulaError, InputError};
 use crate::genred::Place;
 use crate::graph::{Category, MAX_DIM, Node, Var};
 use crate::memory;
@@ -25,7 +25,7 @@ impl<T, P: Place + Default> LazyTensor<T, P> {
             element: PhantomData,
         }
     }
-    pub(super) fn failed(location: Location, e: impl Into<Error>) -> Self {
+    pub(super) fn failed(location: Location, e: impl Into<FormulaError>) -> Self {
         LazyTensor::of(Term::Built(Arc::new(Err(located(location, e)))))
     }
     fn source(category: Category, dim: usize, value: Bound, name: Name) -> Self {

@@ -3,7 +3,7 @@
 use super::term::{Location, Rule};
 use super::{BoundReduction, IntoArray, LazyOperand, LazyTensor};
 use crate::data::{Buffer, Element};
-use crate::error::Error;
+use crate::error::FormulaError;
 use crate::genred::{Place, Reduce};
 use crate::graph::Category;
 use crate::ops;
@@ -53,7 +53,7 @@ macro_rules! reductions {
             /// # Errors
             /// As [`LazyTensor::reduce`].
             #[track_caller]
-            pub fn $now(&self, $($k: usize,)? axis: Axis) -> Result<$out, Error> {
+            pub fn $now(&self, $($k: usize,)? axis: Axis) -> Result<$out, FormulaError> {
                 let reduce = many(&reduce::$def, reductions!(count $($k)?));
                 self.$what(None, reduce, axis, Caller::caller())
             }
@@ -75,7 +75,7 @@ macro_rules! reductions {
             /// # Errors
             /// As [`LazyTensor::bound`].
             #[track_caller]
-            pub fn $later(&self, $($k: usize,)? axis: Axis) -> Result<BoundReduction<T, P>, Error> {
+            pub fn $later(&self, $($k: usize,)? axis: Axis) -> Result<BoundReduction<T, P>, FormulaError> {
                 let reduce = many(&reduce::$def, reductions!(count $($k)?));
                 self.bind(None, reduce, axis, Caller::caller())
             }
@@ -143,7 +143,7 @@ macro_rules! weighted_reductions {
                 &self,
                 weight: impl LazyOperand<T, P>,
                 axis: Axis,
-            ) -> Result<ArrayD<T>, Error> {
+            ) -> Result<ArrayD<T>, FormulaError> {
                 self.values(Some(&weight.lazy()), (&reduce::$def).into(), axis, Caller::caller())
             }
             #[doc = concat!("[`LazyTensor::", stringify!($now), "`], not yet called.")]
@@ -168,7 +168,7 @@ macro_rules! weighted_reductions {
                 &self,
                 weight: impl LazyOperand<T, P>,
                 axis: Axis,
-            ) -> Result<BoundReduction<T, P>, Error> {
+            ) -> Result<BoundReduction<T, P>, FormulaError> {
                 self.bound_weighted(weight, &reduce::$def, axis)
             }
         )*}
@@ -272,11 +272,15 @@ impl<T: Element, P: Place> LazyTensor<T, P> {
     /// ```
     ///
     /// # Errors
-    /// The error that it carries; [`Error::Input`] if formula, reduction and arrays do not fit;
-    /// [`Error::Compile`] and [`Error::Run`] from the device; each with its place in the caller's
+    /// The error that it carries; [`FormulaError::Input`] if formula, reduction and arrays do not fit;
+    /// [`FormulaError::Compile`] and [`FormulaError::Run`] from the device; each with its place in the caller's
     /// source.
     #[track_caller]
-    pub fn reduce(&self, reduction: impl Into<Reduce>, axis: Axis) -> Result<Vec<Buffer>, Error> {
+    pub fn reduce(
+        &self,
+        reduction: impl Into<Reduce>,
+        axis: Axis,
+    ) -> Result<Vec<Buffer>, FormulaError> {
         self.evaluate(None, reduction.into(), axis, Caller::caller())
     }
     pub(super) fn values(
@@ -285,7 +289,7 @@ impl<T: Element, P: Place> LazyTensor<T, P> {
         r: Reduce,
         axis: Axis,
         location: Location,
-    ) -> Result<ArrayD<T>, Error> {
+    ) -> Result<ArrayD<T>, FormulaError> {
         match self.evaluate(w, r, axis, location)?.swap_remove(0) {
             Buffer::I64(_) => unreachable!("the first result is values"),
             b => Ok(T::take(b)?),
@@ -297,7 +301,7 @@ impl<T: Element, P: Place> LazyTensor<T, P> {
         r: Reduce,
         axis: Axis,
         location: Location,
-    ) -> Result<ArrayD<i64>, Error> {
+    ) -> Result<ArrayD<i64>, FormulaError> {
         match self.evaluate(w, r, axis, location)?.pop() {
             Some(Buffer::I64(a)) => Ok(a),
             _ => unreachable!("the last result is indices"),
@@ -309,7 +313,7 @@ impl<T: Element, P: Place> LazyTensor<T, P> {
         r: Reduce,
         axis: Axis,
         location: Location,
-    ) -> Result<(ArrayD<T>, ArrayD<i64>), Error> {
+    ) -> Result<(ArrayD<T>, ArrayD<i64>), FormulaError> {
         let mut made = self.evaluate(w, r, axis, location)?;
         match (made.pop(), made.pop()) {
             (Some(Buffer::I64(i)), Some(v)) => Ok((T::take(v)?, i)),
@@ -334,7 +338,7 @@ impl<T: Element, P: Place> LazyTensor<T, P> {
     /// # Errors
     /// As [`LazyTensor::reduce`].
     #[track_caller]
-    pub fn matmul(&self, b: impl Factor<T, P>) -> Result<ArrayD<T>, Error> {
+    pub fn matmul(&self, b: impl Factor<T, P>) -> Result<ArrayD<T>, FormulaError> {
         let location = Caller::caller();
         let (b, vector) = b.factor(&self.place);
         let product = Self::apply(location, Ok(Rule::Map(&ops::MULT)), self, &[&b], vec![]);
@@ -355,7 +359,7 @@ impl<T: Element, P: Place> LazyTensor<T, P> {
     /// # Errors
     /// As [`LazyTensor::reduce`].
     #[track_caller]
-    pub fn matvec(&self, b: impl Factor<T, P>) -> Result<ArrayD<T>, Error> {
+    pub fn matvec(&self, b: impl Factor<T, P>) -> Result<ArrayD<T>, FormulaError> {
         self.matmul(b)
     }
     /// The product of the transposed matrix, `Σ_i k_ij b_i`: `b` has shape `(batch…, M, dim)`, or `(M)`
@@ -374,7 +378,7 @@ impl<T: Element, P: Place> LazyTensor<T, P> {
     /// # Errors
     /// As [`LazyTensor::reduce`].
     #[track_caller]
-    pub fn rmatvec(&self, b: impl IntoArray<Elem = T>) -> Result<ArrayD<T>, Error> {
+    pub fn rmatvec(&self, b: impl IntoArray<Elem = T>) -> Result<ArrayD<T>, FormulaError> {
         self.t().matmul(b)
     }
 }
