@@ -270,6 +270,7 @@ pub mod prelude {
     };
     #[cfg(feature = "linalg")]
     pub use crate::{Solve, linalg::SolveOptions};
+    pub use keops_core::genred::Shaped;
     pub use keops_core::graph::Category;
     pub use keops_core::ranges::Ranges;
     pub use keops_core::spec::{Axis as Over, Device, ReduceOptions, Scheme};

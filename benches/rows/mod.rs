@@ -252,7 +252,7 @@ impl<T: Real> Problem<T> {
     pub fn pairs(&self) -> usize {
         let [_, size] = self.row.clusters;
         match &self.ranges {
-            Some(ranges) => ranges.pattern(Axis::J).reduced.len() * size * size,
+            Some(ranges) => ranges.pattern(Axis::J).expect("given").reduced.len() * size * size,
             None => self.row.rows.iter().product(),
         }
     }

@@ -191,7 +191,10 @@ pub enum InputError {
         got: String,
     },
     /// Two arguments disagree about a size.
-    #[error("argument `{name}` has {got} {what}, but `{other}` has {expected}")]
+    #[error(
+        "argument `{name}` has {got} {what}, but `{other}` has {expected}{}",
+        other_index(name, other, what)
+    )]
     Disagree {
         /// Variable.
         name: String,
@@ -229,6 +232,16 @@ pub enum InputError {
     /// There is no room for ranges, or for what they are checked with.
     #[error(transparent)]
     OutOfMemory(#[from] OutOfMemory),
+}
+
+/// What may have been meant where two arrays of one index have other rows.
+fn other_index(name: &str, other: &str, what: &str) -> &'static str {
+    let both = |keyword: &str| name.starts_with(keyword) && other.starts_with(keyword);
+    match what {
+        "rows" if both("Vi(") => "; is one of them `vj`, or `pm` for a single row?",
+        "rows" if both("Vj(") => "; is one of them `vi`, or `pm` for a single row?",
+        _ => "",
+    }
 }
 
 /// A formula could not be made into code. Always names what is not supported and where.

@@ -9,7 +9,8 @@ use crate::error::{Error, InputError, OutOfMemory, RunError};
 use crate::graph::{Builder, Category, Var};
 use crate::memory;
 use crate::outer::{
-    Computation, OuterGraph, OuterId, OuterNode, OutputDef, Port, Reduction, RowMap, Selected,
+    Computation, InputDef, OuterGraph, OuterId, OuterNode, OutputDef, Port, Reduction, RowMap,
+    Selected,
 };
 use crate::ranges::Ranges;
 use crate::reduce;
@@ -19,6 +20,7 @@ use crate::spec::{
 use crate::with_view;
 use hashbrown::HashMap;
 use ndarray::{ArrayD, ArrayView2, Axis as NdAxis, Dimension, IxDyn, Slice};
+use std::borrow::Cow;
 use std::fmt;
 use std::sync::{Arc, OnceLock, RwLock};
 
@@ -200,6 +202,11 @@ impl Computation {
             });
         }
         let dtype = args.first().map_or(DType::F64, |a| a.dtype());
+        // What a cotangent or a tangent has the shape of.
+        let like = |input: &InputDef| match input.like.map(|p| self.graph.node(p.node)) {
+            Some(OuterNode::Input { slot, .. }) => self.inputs[*slot].name.as_str(),
+            _ => "the result",
+        };
         let mut rows: [Option<(usize, &str)>; 2] = [None, None];
         let mut sizes = Sizes { rows_i: 1, rows_j: 1, batch: vec![], dtype, of_input: vec![] };
         for (slot, (input, arg)) in self.inputs.iter().zip(args).enumerate() {
@@ -222,17 +229,23 @@ impl Computation {
                 };
                 let row: Vec<_> = input.row.iter().map(|d| d.to_string()).collect();
                 let row = row.join(", ");
+                let mut expected = format!("shape ({letter}{row}) or (batches…, {letter}{row})");
+                // The row of a matrix, as if it were a matrix of one row.
+                if has_rows && *shape == input.row[..] {
+                    expected += &format!("; one row has shape (1, {row}), a parameter is `Pm`");
+                }
+                if input.like.is_some() {
+                    expected +=
+                        &format!(", as {}: it is a cotangent or tangent of that", like(input));
+                }
                 return Err(InputError::Shape {
                     name: name.clone(),
-                    expected: format!("shape ({letter}{row}) or (batches…, {letter}{row})"),
+                    expected,
                     got: shape.to_vec(),
                 });
             }
             let batch = &shape[..shape.len() - own];
-            let other = || match input.like.map(|p| self.graph.node(p.node)) {
-                Some(OuterNode::Input { slot, .. }) => self.inputs[*slot].name.as_str(),
-                _ => "the result",
-            };
+            let other = || like(input);
             if has_rows {
                 let got = shape[shape.len() - own];
                 let slot = &mut rows[(input.category == Category::J) as usize];
@@ -329,7 +342,29 @@ impl Computation {
         args: &[ArgView<'_>],
         ranges: Option<&Ranges>,
     ) -> Result<Vec<Buffer>, Error> {
+        let args = &*self.aligned(args);
         self.run_sized(&self.sizes(args)?, device, args, ranges, None)
+    }
+    /// Rows of one component may come without the axis of components: `(N)` for `(N, 1)`.
+    pub(crate) fn aligned<'s, 'a>(&self, args: &'s [ArgView<'a>]) -> Cow<'s, [ArgView<'a>]> {
+        let lacks = |(input, arg): &(&InputDef, &ArgView<'_>)| {
+            let rows = usize::from(input.category != Category::Param);
+            input.row == [1] && arg.shape().len() == rows
+        };
+        let pairs = || self.inputs.iter().zip(args);
+        if !pairs().any(|p| lacks(&p)) {
+            return Cow::Borrowed(args);
+        }
+        let mut all = args.to_vec();
+        for (to, (k, pair)) in all.iter_mut().zip(pairs().enumerate()) {
+            if lacks(&pair) {
+                *to = map_view!(args[k].clone(), v => {
+                    let last = NdAxis(v.ndim());
+                    v.insert_axis(last)
+                });
+            }
+        }
+        Cow::Owned(all)
     }
     /// As [`Computation::run`], with the sizes of these arguments; the memory of `reuse` is taken
     /// for the first result if it has its type and size and if that is the only result of a
@@ -442,7 +477,7 @@ impl Computation {
     }
     /// The reduction of a node, for arguments of type `dtype`, where those of the computation have
     /// type `given`.
-    fn spec(&self, r: &Reduction, dtype: DType, given: DType) -> ReduceSpec {
+    pub(crate) fn spec(&self, r: &Reduction, dtype: DType, given: DType) -> ReduceSpec {
         let name = |p: &Port| match self.graph.node(p.node) {
             OuterNode::Input { slot, .. } => self.inputs[*slot].name.clone(),
             _ => format!("#{}", p.node.0),

@@ -26,9 +26,10 @@
 //! ```
 
 mod compose;
+mod explain;
 mod output;
 
-pub use output::IntoOutput;
+pub use output::{IntoOutput, Shaped};
 
 use crate::data::{ArgView, Buffer, Element};
 use crate::error::{FormulaError, GradError, InputError};
@@ -222,7 +223,8 @@ tuples!(A B C D E F G H I J K L);
 /// A reduction of a formula, or derivatives of one, as a function of named arrays.
 ///
 /// Arguments come in the order of the variables: `(batch…, M, dim)` for variables of category `I`,
-/// `(batch…, N, dim)` for `J`, `(batch…, dim)` for parameters; batch axes broadcast. Results have
+/// `(batch…, N, dim)` for `J`, `(batch…, dim)` for parameters; batch axes broadcast. Without batches
+/// the axis of a dimension 1 may be missing: `(M)`, `(N)`, and `()` for a parameter. Results have
 /// shape `(batch…, rows, dim)`; those of reductions with k winners `(batch…, rows, k)`, or
 /// `(batch…, rows, k, dim)` where the formula has more than one component. Gradients have the
 /// shape of the argument: over batch axes along which it was broadcast they are summed.
@@ -598,6 +600,7 @@ impl<P: Place> Genred<P> {
     /// # Errors
     /// As [`Genred::call`].
     pub fn run(&self, args: &[ArgView<'_>]) -> Result<Vec<Buffer>, FormulaError> {
+        let args = &*self.computation.aligned(args);
         let sizes = self.computation.sizes(args)?;
         let device = self.place.device(sizes.pairs());
         self.computation.run_sized(&sizes, &device, args, self.ranges.as_deref(), None)

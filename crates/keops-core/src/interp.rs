@@ -453,7 +453,7 @@ impl<'p> Parts<'p> {
     fn new(args: &CheckedArgs<'p>, axis: Axis) -> Result<Parts<'p>, OutOfMemory> {
         let (rows, all) = (args.rows(), [[0, args.columns()]]);
         let Some(ranges) = args.ranges() else { return Ok(Parts { rows, all, blocks: None }) };
-        let pattern = ranges.pattern(axis);
+        let pattern = ranges.pattern(axis)?;
         let mut of_row = memory::filled(rows, None, "the block of each row")?;
         for (k, [start, end]) in pattern.blocks.iter().enumerate() {
             of_row[*start..*end].fill(Some(k));

@@ -73,7 +73,7 @@ use std::fmt;
 use std::marker::PhantomData;
 use std::panic::Location as Caller;
 use std::sync::{Arc, OnceLock};
-use term::{Apply, Bound, Built, Expression, Location, Name, Rule, Source, Term, Walk};
+use term::{Apply, Bound, Built, Expression, Location, Name, Rule, Source, Sources, Term, Walk};
 
 /// A symbolic matrix with entries in R^dim: a formula and the arrays that it is about.
 ///
@@ -81,8 +81,8 @@ use term::{Apply, Bound, Built, Expression, Location, Name, Rule, Source, Term, 
 /// element type of the arrays, `P` says where reductions run. Methods are named as in KeOps; each
 /// gives the LazyTensor of the formula in its name, or reduces.
 ///
-/// Whole numbers are constants of the formula; other scalars become parameters, so that a new
-/// bandwidth does not mean new code.
+/// Scalars become parameters, so that a new bandwidth does not mean new code; whole exponents, 0, 1
+/// and -1 are constants of the formula.
 ///
 /// ```
 /// # use keops_core::{genred::Reference, lazy::LazyTensor, spec::Axis};
@@ -229,8 +229,10 @@ impl<T, P: Place> LazyTensor<T, P> {
     }
     /// The same with another formula, or with an error.
     fn with(&self, formula: Result<Expression, FormulaError>) -> LazyTensor<T, P> {
-        let term = Arc::new(Term::Built(Arc::new(formula)));
-        LazyTensor { term, built: OnceLock::new(), ..self.clone() }
+        self.with_term(Term::Built(Arc::new(formula)))
+    }
+    fn with_term(&self, term: Term) -> LazyTensor<T, P> {
+        LazyTensor { term: Arc::new(term), built: OnceLock::new(), ..self.clone() }
     }
     /// Number of components of an entry (KeOps' `ndim`).
     ///
@@ -363,8 +365,7 @@ impl<T, P: Place> LazyTensor<T, P> {
         match (e.graph.node(e.root), &e.sources[..]) {
             (Node::Var(_), [source]) => {
                 let source = Source { name: Name::Given(name.into()), ..source.clone() };
-                let term = Arc::new(Term::Source(source));
-                LazyTensor { term, built: OnceLock::new(), ..self.clone() }
+                self.with_term(Term::Source(source))
             }
             _ => {
                 let m = format!("only a variable can be named `{name}`");
@@ -430,8 +431,7 @@ impl<T, P: Place> LazyTensor<T, P> {
             Term::Source(s) => {
                 let mut source = s.clone();
                 source.var.category = flip(s.var.category);
-                let term = Arc::new(Term::Source(source));
-                LazyTensor { term, built: OnceLock::new(), ..self.clone() }
+                self.with_term(Term::Source(source))
             }
             _ => self.with(self.expression().map(flipped)),
         };
@@ -511,7 +511,7 @@ impl<T, P: Place> LazyTensor<T, P> {
         weight: Option<&LazyTensor<T, P>>,
     ) -> Result<(Formula, Vec<Source>), FormulaError> {
         let own = self.expression()?;
-        let (root, mut sources) = (own.root, own.sources.clone());
+        let (root, mut sources) = (own.root, Sources::new(own.sources.clone()));
         let (graph, weight) = match weight {
             Some(w) => {
                 let b = Builder::from_graph((*own.graph).clone());
@@ -520,6 +520,7 @@ impl<T, P: Place> LazyTensor<T, P> {
             }
             None => (own.graph.clone(), None),
         };
+        let sources = sources.all;
         let vars = sources.iter().map(|s| s.var).collect();
         let names = sources.iter().map(|s| s.name.to_string()).collect();
         Ok((Formula { graph, root, weight, vars, names }, sources))

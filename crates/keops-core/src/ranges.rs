@@ -7,11 +7,11 @@
 //! // Rows of one group meet columns of the same group (labels are sorted).
 //! let ranges = Ranges::same_labels(&["a", "a", "b"], &["a", "b", "b", "c"])?;
 //! assert_eq!(ranges.pairs(), 2 * 1 + 1 * 2);
-//! assert_eq!(ranges.pattern(Axis::J).blocks, [[0, 2], [2, 3]]);
-//! assert_eq!(ranges.pattern(Axis::J).of_block(1), [[1, 3]]);
+//! assert_eq!(ranges.pattern(Axis::J)?.blocks, [[0, 2], [2, 3]]);
+//! assert_eq!(ranges.pattern(Axis::J)?.of_block(1), [[1, 3]]);
 //! // The same pairs, for reductions over i and for gradients:
-//! assert_eq!(ranges.pattern(Axis::I).blocks, [[0, 1], [1, 3]]);
-//! # Ok::<(), keops_core::error::InputError>(())
+//! assert_eq!(ranges.pattern(Axis::I)?.blocks, [[0, 1], [1, 3]]);
+//! # Ok::<(), keops_core::error::Error>(())
 //! ```
 
 mod clusters;
@@ -23,7 +23,7 @@ pub use grid::{cluster_centroids, grid_cluster};
 use crate::error::{InputError, OutOfMemory};
 use crate::memory;
 use crate::spec::Axis;
-use std::sync::Arc;
+use std::sync::{Arc, Mutex, OnceLock, PoisonError};
 
 /// Blocks of kept rows, each with the ranges of reduced rows that it meets.
 ///
@@ -65,11 +65,11 @@ impl Pattern {
     /// ```
     /// use keops_core::{ranges::Ranges, spec::Axis};
     /// let ranges = Ranges::from_clusters(&[2, 5], &[1, 4], &[true, false, true, true])?;
-    /// let over_j = ranges.pattern(Axis::J);
+    /// let over_j = ranges.pattern(Axis::J)?;
     /// assert_eq!(over_j.of_block(0), [[0, 1]]);
     /// assert_eq!(over_j.of_block(1), [[0, 1], [1, 4]]);
     /// assert!(over_j.of_block(2).is_empty());
-    /// # Ok::<(), keops_core::error::InputError>(())
+    /// # Ok::<(), keops_core::error::Error>(())
     /// ```
     pub fn of_block(&self, k: usize) -> &[[usize; 2]] {
         let end = self.slices.get(k).copied().unwrap_or(0);
@@ -133,7 +133,7 @@ impl Pattern {
         Ok(())
     }
     /// Every block with each range that it meets.
-    fn rectangles(&self) -> impl Iterator<Item = ([usize; 2], [usize; 2])> + '_ {
+    fn rectangles(&self) -> impl Iterator<Item = Rectangle> + Clone + '_ {
         (0..self.blocks.len())
             .flat_map(move |k| self.of_block(k).iter().map(move |r| (self.blocks[k], *r)))
     }
@@ -172,7 +172,8 @@ pub type Triple<'a> = (&'a [[i64; 2]], &'a [i64], &'a [[i64; 2]]);
 ///
 /// Ranges are about the rows of one batch element and the same for all. They hold for reductions
 /// over either index and for every derivative. Rows outside all blocks get the value of a
-/// reduction over nothing. Clones share their memory.
+/// reduction over nothing. Clones share their memory. Of a pattern that is given for one axis the other
+/// one is made, once, where a reduction first needs it. Ranges are equal if they mean the same pairs.
 ///
 /// ```
 /// use keops_core::{genred::Genred, ranges::Ranges, reduce::MIN, spec::Axis};
@@ -184,11 +185,40 @@ pub type Triple<'a> = (&'a [[i64; 2]], &'a [i64], &'a [[i64; 2]]);
 /// assert_eq!(out, array![[5.0], [8.0], [f64::INFINITY]].into_dyn()); // row 2 meets nothing
 /// # Ok::<(), keops_core::error::Error>(())
 /// ```
-#[derive(Clone, Debug, PartialEq, Eq)]
+#[derive(Clone, Debug)]
 pub struct Ranges {
-    over_j: Arc<Pattern>,
-    over_i: Arc<Pattern>,
+    over_j: Arc<Half>,
+    over_i: Arc<Half>,
 }
+
+/// The pattern of one axis, given or yet to be made of the other one.
+#[derive(Debug, Default)]
+struct Half {
+    pattern: OnceLock<Pattern>,
+    /// Held by the thread that makes it.
+    making: Mutex<()>,
+}
+
+impl From<Pattern> for Half {
+    fn from(pattern: Pattern) -> Half {
+        Half { pattern: pattern.into(), making: Mutex::default() }
+    }
+}
+
+impl PartialEq for Ranges {
+    fn eq(&self, other: &Ranges) -> bool {
+        let half = |a: &Arc<Half>, b: &Arc<Half>| match (a.pattern.get(), b.pattern.get()) {
+            _ if Arc::ptr_eq(a, b) => true,
+            (Some(a), Some(b)) => a == b,
+            _ => false,
+        };
+        // Other blocks may mean the same pairs.
+        half(&self.over_j, &other.over_j)
+            || half(&self.over_i, &other.over_i)
+            || matches!(differ(self.rectangles(), other.rectangles()), Ok(None))
+    }
+}
+impl Eq for Ranges {}
 
 impl Ranges {
     /// From the pattern over `j`; the one over `i` is derived by transposition.
@@ -198,10 +228,10 @@ impl Ranges {
     /// use keops_core::spec::Axis;
     /// let pattern = |blocks| Pattern { blocks, slices: vec![1, 2], reduced: vec![[0, 2], [1, 3]] };
     /// let ranges = Ranges::from_pattern(pattern(vec![[0, 1], [1, 2]]))?;
-    /// assert_eq!(ranges.pattern(Axis::I).blocks, [[0, 1], [1, 2], [2, 3]]); // columns
+    /// assert_eq!(ranges.pattern(Axis::I)?.blocks, [[0, 1], [1, 2], [2, 3]]); // columns
     /// let e = Ranges::from_pattern(pattern(vec![[0, 2], [1, 3]])).unwrap_err();
     /// assert!(e.to_string().contains("[0, 2) and [1, 3) overlap"), "{e}");
-    /// # Ok::<(), keops_core::error::InputError>(())
+    /// # Ok::<(), keops_core::error::Error>(())
     /// ```
     ///
     /// # Errors
@@ -210,10 +240,10 @@ impl Ranges {
     /// room for the ranges or for what they are checked with.
     pub fn from_pattern(over_j: Pattern) -> Result<Ranges, InputError> {
         over_j.check(NAMES[0])?;
-        Ok(Ranges::new(transpose(&over_j)?, over_j))
+        Ok(Ranges::new(Half::default(), over_j))
     }
-    fn new(over_i: Pattern, over_j: Pattern) -> Ranges {
-        Ranges { over_i: over_i.into(), over_j: over_j.into() }
+    fn new(over_i: impl Into<Half>, over_j: impl Into<Half>) -> Ranges {
+        Ranges { over_i: Arc::new(over_i.into()), over_j: Arc::new(over_j.into()) }
     }
     /// From KeOps' six arrays: `(ranges_i, slices_i, redranges_j)` for reductions over j, and
     /// `(ranges_j, slices_j, redranges_i)` for reductions over i and gradients in j-variables. One
@@ -269,28 +299,49 @@ impl Ranges {
                 agree(&over_j, &over_i)?;
                 Ranges::new(over_i, over_j)
             }
-            (Some(over_j), None) => Ranges::new(transpose(&over_j)?, over_j),
-            (None, Some(over_i)) => {
-                let over_j = transpose(&over_i)?;
-                Ranges::new(over_i, over_j)
-            }
+            (Some(over_j), None) => Ranges::new(Half::default(), over_j),
+            (None, Some(over_i)) => Ranges::new(over_i, Half::default()),
             (None, None) => return fail("both halves of the six arrays are missing".into()),
         })
     }
-    /// The pattern that a reduction over `axis` uses.
+    /// The pattern that a reduction over `axis` uses. Where only that of the other axis was given, the
+    /// first call makes it.
     ///
     /// ```
     /// use keops_core::{ranges::Ranges, spec::Axis};
     /// let ranges = Ranges::from_clusters(&[2, 5], &[3], &[true, false])?; // rows 2..5 meet nothing
-    /// assert_eq!(ranges.pattern(Axis::J).of_block(0), [[0, 3]]);
-    /// assert_eq!(ranges.pattern(Axis::I).of_block(0), [[0, 2]]);
-    /// # Ok::<(), keops_core::error::InputError>(())
+    /// assert_eq!(ranges.pattern(Axis::J)?.of_block(0), [[0, 3]]);
+    /// assert_eq!(ranges.pattern(Axis::I)?.of_block(0), [[0, 2]]);
+    /// # Ok::<(), keops_core::error::Error>(())
     /// ```
-    pub fn pattern(&self, axis: Axis) -> &Pattern {
-        match axis {
-            Axis::J => &self.over_j,
-            Axis::I => &self.over_i,
+    ///
+    /// # Errors
+    /// [`OutOfMemory`] if there is no room to make it. The next call tries again.
+    pub fn pattern(&self, axis: Axis) -> Result<&Pattern, OutOfMemory> {
+        let (half, other) = match axis {
+            Axis::J => (&self.over_j, &self.over_i),
+            Axis::I => (&self.over_i, &self.over_j),
+        };
+        if let Some(pattern) = half.pattern.get() {
+            return Ok(pattern);
         }
+        // The others wait, as they need it too.
+        let _making = half.making.lock().unwrap_or_else(PoisonError::into_inner);
+        if let Some(pattern) = half.pattern.get() {
+            return Ok(pattern);
+        }
+        let made = match other.pattern.get() {
+            Some(given) => transpose(given)?,
+            None => unreachable!("one half was given"),
+        };
+        Ok(half.pattern.get_or_init(|| made))
+    }
+    /// The rectangles of pairs, of i and j each.
+    fn rectangles(&self) -> impl Iterator<Item = Rectangle> + Clone + '_ {
+        let over_j = self.over_j.pattern.get();
+        let over_i = if over_j.is_none() { self.over_i.pattern.get() } else { None };
+        let swapped = over_i.into_iter().flat_map(Pattern::rectangles).map(|(j, i)| (i, j));
+        over_j.into_iter().flat_map(Pattern::rectangles).chain(swapped)
     }
     /// `i` and `j` exchanged: the ranges of the transposed matrix.
     ///
@@ -298,9 +349,9 @@ impl Ranges {
     /// use keops_core::{ranges::Ranges, spec::Axis};
     /// let ranges = Ranges::same_labels(&["a", "a", "b"], &["a", "b", "b"])?;
     /// assert_eq!(ranges.pairs(), 2 * 1 + 1 * 2);
-    /// assert_eq!(ranges.swap_axes().pattern(Axis::J), ranges.pattern(Axis::I));
+    /// assert_eq!(ranges.swap_axes().pattern(Axis::J)?, ranges.pattern(Axis::I)?);
     /// assert!(ranges.check(3, 3).is_ok() && ranges.check(2, 3).is_err());
-    /// # Ok::<(), keops_core::error::InputError>(())
+    /// # Ok::<(), keops_core::error::Error>(())
     /// ```
     pub fn swap_axes(&self) -> Ranges {
         Ranges { over_j: self.over_i.clone(), over_i: self.over_j.clone() }
@@ -317,7 +368,7 @@ impl Ranges {
     pub fn pairs(&self) -> u64 {
         let length = |r: [usize; 2]| (r[1] - r[0]) as u64;
         let area = |(b, r)| length(b).saturating_mul(length(r));
-        self.over_j.rectangles().map(area).fold(0, u64::saturating_add)
+        self.rectangles().map(area).fold(0, u64::saturating_add)
     }
     /// Checks that there are so many rows.
     /// Calls do this themselves.
@@ -334,31 +385,47 @@ impl Ranges {
     /// # Errors
     /// [`InputError::Ranges`] naming the array, the entry and the number of rows.
     pub fn check(&self, rows_i: usize, rows_j: usize) -> Result<(), InputError> {
-        self.over_j.check_rows(rows_i, rows_j, NAMES[0])?;
-        self.over_i.check_rows(rows_j, rows_i, NAMES[1])
+        if let Some(over_j) = self.over_j.pattern.get() {
+            over_j.check_rows(rows_i, rows_j, NAMES[0])?;
+        }
+        // What was made of the other half fits where that does.
+        self.over_i.pattern.get().map_or(Ok(()), |p| p.check_rows(rows_j, rows_i, NAMES[1]))
     }
 }
 
-/// Do both mean the same pairs? A sum of indicators of rectangles is determined by its mixed second
+/// A rectangle of pairs: rows of i, and rows of j.
+type Rectangle = ([usize; 2], [usize; 2]);
+
+/// Where two lists of rectangles do not mean the same pairs: the first pair that only one has, and
+/// is it the first one? A sum of indicators of rectangles is determined by its mixed second
 /// difference, which is ±1 at the corners of each.
-fn agree(over_j: &Pattern, over_i: &Pattern) -> Result<(), InputError> {
-    let count = over_j.rectangles().count() + over_i.rectangles().count();
+fn differ(
+    a: impl Iterator<Item = Rectangle> + Clone,
+    b: impl Iterator<Item = Rectangle> + Clone,
+) -> Result<Option<([usize; 2], bool)>, OutOfMemory> {
+    let count = a.clone().count() + b.clone().count();
     let mut corners: Vec<([usize; 2], i64)> = memory::room(count.saturating_mul(4), WHAT)?;
-    let mut add = |i: [usize; 2], j: [usize; 2], weight: i64| {
+    let mut add = |(i, j): Rectangle, weight: i64| {
         for (k, l) in [(0, 0), (0, 1), (1, 0), (1, 1)] {
             corners.push(([i[k], j[l]], if k == l { weight } else { -weight }));
         }
     };
-    over_j.rectangles().for_each(|(i, j)| add(i, j, 1));
-    over_i.rectangles().for_each(|(j, i)| add(i, j, -1));
+    a.for_each(|r| add(r, 1));
+    b.for_each(|r| add(r, -1));
     corners.sort_unstable();
     // Before the first corner that is left, in the order of i, then j, nothing differs.
     let sums = corners.chunk_by(|a, b| a.0 == b.0).map(|c| (c[0].0, c.iter().map(|c| c.1).sum()));
-    match sums.into_iter().find(|&(_, w): &(_, i64)| w != 0) {
+    let first = sums.into_iter().find(|&(_, w): &(_, i64)| w != 0);
+    Ok(first.map(|(corner, w)| (corner, w > 0)))
+}
+
+/// An error unless both mean the same pairs.
+fn agree(over_j: &Pattern, over_i: &Pattern) -> Result<(), InputError> {
+    match differ(over_j.rectangles(), over_i.rectangles().map(|(j, i)| (i, j)))? {
         None => Ok(()),
-        Some(([i, j], w)) => fail(format!(
+        Some(([i, j], first)) => fail(format!(
             "the two triples mean different pairs: row {i} meets column {j} only in {}",
-            if w > 0 { NAMES[0].join(", ") } else { NAMES[1].join(", ") }
+            NAMES[usize::from(!first)].join(", ")
         )),
     }
 }

@@ -45,6 +45,13 @@ fn operations() -> String {
         .unwrap();
     }
     s.push_str(
+        "\n## Row numbers\n\n\
+         `i` and `j` in a formula are the number of the row and that of the column, counted from 0, of \
+         dimension 1, unless a variable has that name; `LazyTensor::i()` and `LazyTensor::j()` with \
+         operators. `Select(i == j, 0, f)` leaves out the diagonal. They are exact: f16, bf16 and f32 \
+         data with more than 2^24 rows are refused where a formula numbers them. Their derivative is 0.\n",
+    );
+    s.push_str(
         "\n## Composite operations\n\n\
          Expansions into other operations; gradients and code follow. Dimensions are checked when \
          a formula is built. Literals are integers or lists of integers.\n\n\

@@ -49,11 +49,12 @@ fn every_constructor_form() {
     assert_eq!(Lazy::new(&batch).batch_shape().unwrap(), [2, 1]);
     assert_eq!(shape(&Lazy::new(fill(&[2, 7, 1, 4, 3], 0.0))), [2, 7, 1, 4, 3]);
     assert_eq!(shape(&Lazy::new(fill(&[7, 1, 1, 3], 0.0))), [7, 1, 1, 3]);
-    // Numbers, lists and vectors are parameters; whole numbers and `constant` are constants.
+    // Numbers, lists and vectors are parameters; 0, 1, -1 and `constant` are constants.
     assert_eq!(shape(&Lazy::new(arr0(2.5))), [1, 1, 1]);
     assert_eq!(shape(&Lazy::new(array![1.0, 2.0])), [1, 1, 2]);
     assert_eq!(shape(&Lazy::list(&[1.0, 2.0, 3.0])), [1, 1, 3]);
-    assert_eq!(Lazy::scalar(3.0).formula().unwrap().vars.len(), 0);
+    assert_eq!(Lazy::scalar(3.0).formula().unwrap().vars.len(), 1);
+    assert_eq!(Lazy::scalar(-1.0).formula().unwrap().vars.len(), 0);
     assert_eq!(Lazy::scalar(0.3).formula().unwrap().vars.len(), 1);
     assert_eq!(Lazy::constant(0.3).formula().unwrap().vars.len(), 0);
     let symbol = Lazy::var(3, 2, Category::J) + Lazy::var(0, 2, Category::Param);

@@ -3,6 +3,7 @@
 use crate::Cpu;
 mod few;
 mod select;
+mod stairs;
 mod worker;
 
 use crate::frame::Memory;
@@ -259,14 +260,18 @@ impl CpuExecutable {
         }
         let (rows, columns, batches) = (args.rows(), args.columns(), args.batches());
         let whole = [(0, columns)];
-        let dense = [Block { rows: (0, rows), columns: if columns > 0 { &whole } else { &[] } }];
+        let columns_met: &[Span] = if columns > 0 { &whole } else { &[] };
+        let dense = [Block { rows: (0, rows), columns: columns_met, stairs: &[] }];
         let (listed, borrowed);
         let blocks = match args.ranges() {
             None => &dense[..],
             Some(ranges) => {
-                listed = blocks(ranges.pattern(self.spec.axis), rows)?;
-                let each = listed.iter().map(|(rows, columns)| Block { rows: *rows, columns });
-                borrowed = memory::collected(each, BLOCKS)?;
+                let all = blocks(ranges.pattern(self.spec.axis)?, rows)?;
+                listed = match self.climbs() {
+                    true => stairs::joined(all, self.full.plan.lanes)?,
+                    false => all,
+                };
+                borrowed = memory::collected(listed.iter().map(Listed::block), BLOCKS)?;
                 &borrowed
             }
         };
@@ -497,7 +502,7 @@ impl CpuExecutable {
                     (Accumulation::Block, _) => 4 * BLOCK,
                     _ => usize::MAX,
                 };
-                for &(start, end) in block.columns {
+                let mut run = |w: &mut Worker<T>, (start, end): Span| {
                     let mut j = start;
                     while j < end {
                         let next = end.min(j.saturating_add(step));
@@ -510,6 +515,11 @@ impl CpuExecutable {
                         }
                         j = next;
                     }
+                };
+                if block.stairs.is_empty() {
+                    block.columns.iter().for_each(|&columns| run(w, columns));
+                } else {
+                    stairs::climb(block, width, w, run)?;
                 }
                 if plan.accumulation == Accumulation::Wide {
                     for k in 0..n {
@@ -583,10 +593,28 @@ fn job_columns(block: &Block<'_>) -> usize {
 /// First row or column, and the one after the last.
 type Span = (usize, usize);
 
-/// Rows that meet the same columns.
+/// Rows that meet the same columns, or stairs.
 struct Block<'b> {
     rows: Span,
     columns: &'b [Span],
+    /// Rows of one tile that meet one range of the columns each, in order.
+    stairs: &'b [(Span, Span)],
+}
+
+/// A block with its lists.
+struct Listed {
+    rows: Span,
+    columns: Vec<Span>,
+    stairs: Vec<(Span, Span)>,
+}
+
+impl Listed {
+    fn new(rows: Span, columns: Vec<Span>) -> Listed {
+        Listed { rows, columns, stairs: vec![] }
+    }
+    fn block(&self) -> Block<'_> {
+        Block { rows: self.rows, columns: &self.columns, stairs: &self.stairs }
+    }
 }
 
 impl Block<'_> {
@@ -604,7 +632,7 @@ const BLOCKS: &str = "the list of blocks";
 
 /// All rows in order, with the columns that they meet: the blocks of the ranges and, between them,
 /// rows that meet nothing.
-fn blocks(pattern: &Pattern, rows: usize) -> Result<Vec<(Span, Vec<Span>)>, OutOfMemory> {
+fn blocks(pattern: &Pattern, rows: usize) -> Result<Vec<Listed>, OutOfMemory> {
     let mut order: Vec<usize> = memory::room(pattern.blocks.len(), BLOCKS)?;
     order
         .extend((0..pattern.blocks.len()).filter(|&k| pattern.blocks[k][0] < pattern.blocks[k][1]));
@@ -615,7 +643,7 @@ fn blocks(pattern: &Pattern, rows: usize) -> Result<Vec<(Span, Vec<Span>)>, OutO
     for k in order {
         let [start, end] = pattern.blocks[k];
         if at < start {
-            out.push(((at, start), vec![]));
+            out.push(Listed::new((at, start), vec![]));
         }
         // Selections prefer the lowest index, so columns go in ascending order.
         let met = pattern.of_block(k);
@@ -629,11 +657,11 @@ fn blocks(pattern: &Pattern, rows: usize) -> Result<Vec<(Span, Vec<Span>)>, OutO
                 _ => columns.push(r),
             }
         }
-        out.push(((start, end), columns));
+        out.push(Listed::new((start, end), columns));
         at = end;
     }
     if at < rows {
-        out.push(((at, rows), vec![]));
+        out.push(Listed::new((at, rows), vec![]));
     }
     Ok(out)
 }
@@ -735,8 +763,9 @@ impl Executable for CpuExecutable {
     }
     fn source(&self) -> Option<String> {
         Some(format!(
-            "{}\n{}",
+            "{}\n{:?}\n{}",
             self.program,
+            self.full.plan,
             self.full
                 .main
                 .as_ref()

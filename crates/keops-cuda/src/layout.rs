@@ -47,7 +47,7 @@ impl Tables {
                 t.rows(plan, 0, rows, 0)?;
             }
             Some(ranges) => {
-                let pattern = ranges.pattern(spec.axis);
+                let pattern = ranges.pattern(spec.axis)?;
                 let mut order = memory::collected(0..pattern.blocks.len(), WHAT)?;
                 order.retain(|&k| pattern.blocks[k][0] < pattern.blocks[k][1]);
                 order.sort_unstable_by_key(|&k| pattern.blocks[k][0]);

@@ -42,6 +42,10 @@ pub(super) const ALL: &[CompositeDef] = &[
         Ok((-below + 1.0) * (-above + 1.0))
     })
     .literals(2, 2, sample_bounds),
+    entry("Select", 3, "Select(mask, a, b): a where mask != 0, else b", |x, _| {
+        broadcast("Select", x)?;
+        Ok(Ex::apply(&IF_ELSE, &[-x[0].un(&ABS), x[2], x[1]]))
+    }),
     entry("Mod", 3, "Mod(x, n, d): x - n floor((x - d) / n)", |x, _| {
         broadcast("Mod", x)?;
         Ok(x[0] - x[1] * ((x[0] - x[2]) / x[1]).un(&FLOOR))

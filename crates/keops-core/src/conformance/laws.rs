@@ -216,7 +216,7 @@ fn ranges_are_dense_reductions_of_their_rows() {
         if !has(kept) || !has(reduced) || !args.batch().is_empty() {
             return Ok(());
         }
-        let pattern = problem.ranges.as_ref().map(|r| r.pattern(spec.axis)).unwrap();
+        let pattern = problem.ranges.as_ref().map(|r| r.pattern(spec.axis).unwrap()).unwrap();
         let mut inside = vec![false; args.rows()];
         for (k, block) in pattern.blocks.iter().enumerate() {
             let own: Vec<usize> = (block[0]..block[1]).collect();

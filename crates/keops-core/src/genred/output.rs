@@ -3,7 +3,7 @@
 use super::{Genred, IntoArgs, Place};
 use crate::data::{Buffer, Element};
 use crate::error::{FormulaError, InputError};
-use ndarray::{Array, ArrayD, ArrayViewMut, Dimension};
+use ndarray::{Array, ArrayD, ArrayViewMut, Axis, Dimension};
 
 /// An array to write a result into: an owned array, or a mutable view of any layout.
 /// [`Genred::call_into`] writes into one; there is no need to call its methods.
@@ -81,6 +81,51 @@ impl<T: Element, D: Dimension> IntoOutput for ArrayViewMut<'_, T, D> {
     }
 }
 
+/// Results with a known number of axes.
+///
+/// ```
+/// use keops_core::genred::{Genred, Shaped};
+/// use keops_core::{reduce::SUM, spec::Axis};
+/// use ndarray::{Array1, Array2, array};
+/// let sum: Genred = Genred::new("x * y", ["x = Vi(1)", "y = Vj(1)"], &SUM, Axis::J)?;
+/// let (x, y) = (array![1.0, 2.0], array![3.0, 4.0]);
+/// let column: Array2<f64> = sum.call((&x, &y))?.shaped()?; // (2, 1)
+/// let vector: Array1<f64> = sum.call((&x, &y))?.shaped()?;
+/// assert_eq!((column, vector), (array![[7.0], [14.0]], array![7.0, 14.0]));
+/// # Ok::<(), keops_core::error::Error>(())
+/// ```
+pub trait Shaped: Sized {
+    /// Type of the elements.
+    type Elem;
+    /// The same with the number of axes of `D`; the last axis goes, if there is one too many and if it
+    /// has extent 1. Nothing is copied.
+    ///
+    /// ```
+    /// use keops_core::genred::Shaped;
+    /// use ndarray::{ArrayD, Ix1};
+    /// let rows = ArrayD::<f32>::zeros(vec![5, 3]);
+    /// let e = rows.shaped::<Ix1>().unwrap_err();
+    /// assert_eq!(e.to_string(), "argument `the result`: expected 1 axis, got shape [5, 3]");
+    /// ```
+    ///
+    /// # Errors
+    /// [`InputError::Shape`] if there is another number of axes.
+    fn shaped<D: Dimension>(self) -> Result<Array<Self::Elem, D>, InputError>;
+}
+impl<A> Shaped for ArrayD<A> {
+    type Elem = A;
+    fn shaped<D: Dimension>(self) -> Result<Array<A, D>, InputError> {
+        let (shape, wanted) = (self.shape().to_vec(), D::NDIM.unwrap_or(self.ndim()));
+        let spare = shape.len() == wanted + 1 && shape.last() == Some(&1);
+        let all = if spare { self.index_axis_move(Axis(wanted), 0) } else { self };
+        all.into_dimensionality().map_err(|_| InputError::Shape {
+            name: "the result".into(),
+            expected: format!("{wanted} ax{}s", if wanted == 1 { "i" } else { "e" }),
+            got: shape,
+        })
+    }
+}
+
 impl<P: Place> Genred<P> {
     /// The result of [`Genred::call`], written into an array of its shape. The memory of a
     /// row-major owned array of f32 or f64 is written by the device itself; a view, another layout
@@ -114,7 +159,8 @@ impl<P: Place> Genred<P> {
     ) -> Result<(), FormulaError> {
         let k = self.only_value()?;
         let args = args.into_args();
-        let expected = self.computation.shape_of(k, &args)?;
+        let args = &*self.computation.aligned(&args);
+        let expected = self.computation.shape_of(k, args)?;
         if out.shape() != expected {
             return Err(InputError::Shape {
                 name: "the output".into(),
@@ -123,12 +169,12 @@ impl<P: Place> Genred<P> {
             }
             .into());
         }
-        let sizes = self.computation.sizes(&args)?;
+        let sizes = self.computation.sizes(args)?;
         let device = self.place.device(sizes.pairs());
         let memory = out.take().map(Element::buffer);
         let taken = memory.is_some();
         let made =
-            self.computation.run_sized(&sizes, &device, &args, self.ranges.as_deref(), memory);
+            self.computation.run_sized(&sizes, &device, args, self.ranges.as_deref(), memory);
         match made.and_then(|mut made| Ok(A::Elem::take(made.swap_remove(k))?)) {
             Ok(made) => out.put(made),
             Err(e) => {

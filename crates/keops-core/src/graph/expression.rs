@@ -2,7 +2,7 @@
 
 use super::{Category, Dependence, FoldOp, Graph, Node, NodeId, Operand, Var};
 use crate::error::DimError;
-use crate::ops::OpDef;
+use crate::ops::{IF_ELSE, OpDef};
 use std::cell::RefCell;
 
 /// A graph under construction; [`Ex`] handles refer to it.
@@ -288,6 +288,13 @@ impl<'g> Ex<'g> {
                 format!("dimensions {dims:?}"),
             ));
         }
+        if op == &IF_ELSE && is_mask(args[0]) {
+            return Err(DimError::new(
+                op.name,
+                "a condition that may be negative (the first value is taken where it is >= 0)",
+                "a mask of 0 and 1, for which there is `Select(mask, a, b)`",
+            ));
+        }
         Ok(Self::apply(op, args))
     }
     /// A one-operand operation.
@@ -459,4 +466,42 @@ impl<'g> std::ops::Neg for Ex<'g> {
     fn neg(self) -> Ex<'g> {
         self.un(&crate::ops::MINUS)
     }
+}
+
+/// Values that tell what an operation does with whatever it is given.
+const PROBES: [f64; 4] = [-2.0, 0.0, 1.0, 2.5];
+
+/// Is it 0 or 1 by its operations, and not always the same: a comparison, or made of such?
+fn is_mask(x: Ex<'_>) -> bool {
+    let values = few_values(x, 8);
+    values.is_some_and(|v| v.len() > 1 && v.iter().all(|v| *v == 0.0 || *v == 1.0))
+}
+
+/// The values that it can have, where they are a handful: those of a comparison, and of operations
+/// of such; at most `depth` operations are looked into.
+fn few_values(x: Ex<'_>, depth: usize) -> Option<Vec<f64>> {
+    const MOST: usize = 4;
+    let node = x.b.graph().node(x.id).clone();
+    let Node::Map { op, args } = node else { return x.constant().map(|c| vec![c]) };
+    let known: Option<Vec<Vec<f64>>> = match depth {
+        0 => None,
+        _ => args.iter().map(|&a| few_values(x.b.ex(a), depth - 1)).collect(),
+    };
+    let known_all = known.is_some();
+    let of = known.unwrap_or_else(|| vec![PROBES.to_vec(); op.arity]);
+    let mut values: Vec<f64> = vec![];
+    let mut at = vec![0; of.len()];
+    loop {
+        let given: Vec<f64> = at.iter().zip(&of).map(|(&k, v)| v[k]).collect();
+        let v = (op.value.f64)(&given);
+        if !values.contains(&v) {
+            values.push(v);
+        }
+        let Some(k) = (0..at.len()).find(|&k| at[k] + 1 < of[k].len()) else { break };
+        at[..k].fill(0);
+        at[k] += 1;
+    }
+    // Of operands of any value: a test has two values, and takes both.
+    let test = values.len() == 2 && values.iter().all(|v| *v == 0.0 || *v == 1.0);
+    (test || known_all && values.len() <= MOST).then_some(values)
 }

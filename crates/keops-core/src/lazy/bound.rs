@@ -10,6 +10,7 @@ use crate::graph::{Graph, Node, NodeId, Var};
 use crate::key::{self, Key};
 use crate::outer::{Computation, Formula};
 use crate::spec::Axis;
+use hashbrown::HashSet;
 use ndarray::{ArrayD, ArrayView1, arr1};
 use std::hash::Hash;
 use std::marker::PhantomData;
@@ -257,9 +258,11 @@ impl<T: Element, P: Place> LazyTensor<T, P> {
             joined = scalars_as_constants(joined);
         }
         let (mut formula, sources) = joined;
-        for k in 0..formula.names.len() {
-            if formula.names[..k].contains(&formula.names[k]) {
-                formula.names[k] += &format!(" (number {k})");
+        let mut known = HashSet::with_capacity(formula.names.len());
+        for (k, name) in formula.names.iter_mut().enumerate() {
+            if !known.insert(name.clone()) {
+                *name += &format!(" (number {k})");
+                known.insert(name.clone());
             }
         }
         Ok((formula, sources))
@@ -441,7 +444,12 @@ impl<T, P: Place> BoundReduction<T, P> {
             _ => None,
         };
         found.map(|k| inputs[k].name.as_str()).ok_or_else(|| {
-            let known: Vec<_> = inputs.iter().map(|i| format!("`{}`", i.name)).collect();
+            let mut known: Vec<_> = inputs.iter().map(|i| format!("`{}`", i.name)).collect();
+            if let [Source { value: Bound::Array(_), .. }] = e.sources[..]
+                && let Some(last) = known.last_mut()
+            {
+                last.push_str(" (a new LazyTensor of an array is another variable: keep a clone of the one in the formula)");
+            }
             let name = match &e.sources[..] {
                 [source] => source.name.to_string(),
                 _ => "a formula".into(),
@@ -548,6 +556,26 @@ impl<T, P: Place> BoundReduction<T, P> {
     #[track_caller]
     pub fn jvp_of(&self, wrt: &[&LazyTensor<T, P>]) -> Result<BoundReduction<T, P>, FormulaError> {
         self.derive(wrt, Caller::caller(), |g, names| g.jvp_of(names))
+    }
+    /// All that a call goes through, as text: see [`Genred::explain`].
+    ///
+    /// ```
+    /// # use keops_core::{genred::Reference, lazy::LazyTensor, spec::Axis};
+    /// # use ndarray::array;
+    /// # type Lazy = LazyTensor<f64, Reference>;
+    /// let x = Lazy::vi(array![2.0, 3.0]);
+    /// let text = x.exp().sum_reduction(Axis::J)?.vjp(&x)?.explain()?;
+    /// assert!(text.contains("Exp") && text.contains("f64"), "{text}");
+    /// # Ok::<(), keops_core::error::Error>(())
+    /// ```
+    ///
+    /// # Errors
+    /// As [`Genred::explain`].
+    pub fn explain(&self) -> Result<String, FormulaError>
+    where
+        T: Element,
+    {
+        self.function.explain(T::DTYPE)
     }
     /// After the results of a derivative, also those of what was derived: see
     /// [`Genred::with_primal`].

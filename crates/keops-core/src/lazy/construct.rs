@@ -105,8 +105,9 @@ impl<T, P: Place + Default> LazyTensor<T, P> {
         let e = DimError::new(op, format!("a dimension in 1..={MAX_DIM}"), dim);
         Err(LazyTensor::failed(location, e))
     }
-    /// A scalar: a constant if it is a whole number, else a parameter, so that another value does
-    /// not mean new code.
+    /// A scalar: a parameter, so that another value does not mean new code; 0, 1 and -1, with which
+    /// formulas are simplified, infinities and NaN are constants. So are exponents that are whole numbers
+    /// ([`LazyTensor::power`], [`LazyTensor::powf`]).
     ///
     /// ```
     /// # use keops_core::{genred::Reference, lazy::LazyTensor, spec::Axis};
@@ -119,8 +120,9 @@ impl<T, P: Place + Default> LazyTensor<T, P> {
     /// ```
     #[track_caller]
     pub fn scalar(value: f64) -> Self {
-        // As in KeOps; infinities and NaN are constants too.
-        if value.fract() == 0.0 || !value.is_finite() {
+        // Whole numbers that f32 does not hold stay what they are.
+        let exact = value.fract() != 0.0 || value.abs() <= f64::from(1 << f32::MANTISSA_DIGITS);
+        if [0.0, 1.0, -1.0].contains(&value) || !value.is_finite() || !exact {
             return LazyTensor::constant(value);
         }
         let name = Name::Scalar(value, Caller::caller());

@@ -166,9 +166,6 @@ methods! {
     /// Angle of the point (x, self), in radians within `[-π, π]`.
     atan2(this, x;) = "Atan2"(this, x)
         where x = [1.0, 0.0], x.atan2([0.0, -1.0]) => [PI / 2.0, PI];
-    /// Real power; see [`LazyTensor::pow`] for integers.
-    powf(this, exponent;) = "Powf"(this, exponent)
-        where x = [4.0, 9.0], x.powf(1.5) => [8.0, 27.0];
     /// 1 where equal, else 0.
     equal(this, other;) = "Equal"(this, other)
         where x = [1.0, 2.0], x.equal([1.0, 3.0]) => [1.0, 0.0];
@@ -242,9 +239,14 @@ methods! {
     /// Kept within `[low, high]`.
     clamp(this, low, high;) = "Clamp"(this, low, high)
         where x = [-3.0, 0.5, 3.0], x.clamp(-1, 1) => [-1.0, 0.5, 1.0];
-    /// `yes` where `self >= 0`, else `no`.
+    /// `yes` where `self >= 0`, else `no`. A comparison is 0 or 1, never negative: it is refused here, and
+    /// taken by [`LazyTensor::select`].
     ifelse(this, yes, no;) = "IfElse"(this, yes, no)
         where x = [-1.0, 0.0, 2.0], x.ifelse(10, [7.0, 8.0, 9.0]) => [7.0, 10.0, 10.0];
+    /// `yes` where the mask `self` is not 0, else `no`. Masks are comparisons ([`LazyTensor::equal`],
+    /// [`LazyTensor::less_than`], …) and their products; see [`LazyTensor::ifelse`] for signs.
+    select(this, yes, no;) = "Select"(this, yes, no)
+        where x = [1.0, 2.0, 3.0], x.less_than(2).select(10, &x) => [10.0, 2.0, 3.0];
     /// `self - n floor((self - offset) / n)`, within `[offset, offset + n)` for positive `n`.
     modulo(this, n, offset;) = "Mod"(this, n, offset)
         where x = [-1.0, 5.0, 7.5], x.modulo(3, 0) => [2.0, 2.0, 1.5];
@@ -336,6 +338,28 @@ impl<T, P: Place> LazyTensor<T, P> {
         let expanded = exponent.number().filter(|v| v.fract() == 0.0 || v.abs() == 0.5);
         let Some(v) = expanded else { return self.call("Powf", &[&exponent], &[]) };
         Self::apply(Caller::caller(), Ok(Rule::Power(v)), self, &[], vec![])
+    }
+    /// Real power; see [`LazyTensor::pow`] for integers.
+    ///
+    /// ```
+    /// # use keops_core::{genred::Reference, lazy::LazyTensor, spec::Axis};
+    /// # use ndarray::array;
+    /// # type Lazy = LazyTensor<f64, Reference>;
+    /// let x = Lazy::vi(array![[4.0, 9.0]]);
+    /// assert_eq!(x.powf(1.5).sum(Axis::J)?, array![[8.0, 27.0]].into_dyn());
+    /// # Ok::<(), keops_core::error::Error>(())
+    /// ```
+    #[track_caller]
+    pub fn powf(&self, exponent: impl LazyOperand<T, P>) -> LazyTensor<T, P> {
+        let exponent = exponent.lazy();
+        // What is known of a whole exponent makes better derivatives.
+        match &*exponent.term {
+            Term::Source(Source { value: Bound::Scalar(v), .. }) if v.fract() == 0.0 => {
+                let whole = exponent.with_term(Term::Leaf(Node::Const(v.to_bits())));
+                self.call("Powf", &[&whole], &[])
+            }
+            _ => self.call("Powf", &[&exponent], &[]),
+        }
     }
     /// The number that it stands for, if it is one.
     fn number(&self) -> Option<f64> {

@@ -283,6 +283,31 @@ impl<T: Element, P: Place> LazyTensor<T, P> {
     ) -> Result<Vec<Buffer>, FormulaError> {
         self.evaluate(None, reduction.into(), axis, Caller::caller())
     }
+    /// All that such a reduction goes through, as text: its formula, and what
+    /// [`Genred::explain`](crate::genred::Genred::explain) tells.
+    ///
+    /// ```
+    /// # use keops_core::{genred::Reference, lazy::LazyTensor, spec::Axis};
+    /// # use ndarray::array;
+    /// # type Lazy = LazyTensor<f64, Reference>;
+    /// use keops_core::reduce::SUM;
+    /// let k = (-Lazy::vi(array![0.0, 4.0]).sqdist(Lazy::vj(array![1.0, 3.0]))).exp();
+    /// let text = k.explain(&SUM, Axis::J)?;
+    /// assert!(text.starts_with("formula\n    Exp(-SqDist(v0, v1)) where v0 = Vi(1) at "), "{text}");
+    /// # Ok::<(), keops_core::error::Error>(())
+    /// ```
+    ///
+    /// # Errors
+    /// As [`LazyTensor::bound`] and [`Genred::explain`](crate::genred::Genred::explain).
+    #[track_caller]
+    pub fn explain(
+        &self,
+        reduction: impl Into<Reduce>,
+        axis: Axis,
+    ) -> Result<String, FormulaError> {
+        let bound = self.bind(None, reduction.into(), axis, Caller::caller())?;
+        Ok(format!("formula\n    {self:?}\n{}", bound.explain()?))
+    }
     pub(super) fn values(
         &self,
         w: Option<&Self>,

@@ -63,50 +63,113 @@ impl fmt::Display for Name {
     }
 }
 
+/// What makes two sources one.
+#[derive(Clone, Copy, PartialEq, Eq, Hash)]
+enum Identity {
+    Array(*const (), Category),
+    Scalar(u64),
+    Symbol(usize, usize, Category),
+}
+
 impl Source {
-    pub fn same(&self, other: &Source) -> bool {
-        let like = self.var.category == other.var.category;
-        match (&self.value, &other.value) {
-            (Bound::Array(a), Bound::Array(b)) => like && Arc::ptr_eq(a, b),
-            (Bound::Scalar(a), Bound::Scalar(b)) => a.to_bits() == b.to_bits(),
-            (Bound::Symbol(a), Bound::Symbol(b)) => a == b && self.var.dim == other.var.dim && like,
-            _ => false,
+    fn identity(&self) -> Identity {
+        match &self.value {
+            Bound::Array(a) => Identity::Array(Arc::as_ptr(a).cast(), self.var.category),
+            Bound::Scalar(v) => Identity::Scalar(v.to_bits()),
+            Bound::Symbol(at) => Identity::Symbol(*at, self.var.dim, self.var.category),
         }
+    }
+    pub fn same(&self, other: &Source) -> bool {
+        self.identity() == other.identity()
+    }
+}
+
+/// Numbers of sources, in the order in which they were met.
+#[derive(Default)]
+struct Numbers {
+    /// All, as long as they are few.
+    few: Vec<Identity>,
+    many: HashMap<Identity, u32>,
+}
+
+impl Numbers {
+    /// The number of a source, and whether it is new.
+    fn of(&mut self, source: &Source) -> (u32, bool) {
+        let identity = source.identity();
+        if self.many.is_empty() {
+            if let Some(k) = self.few.iter().position(|o| *o == identity) {
+                return (k as u32, false);
+            }
+            if self.few.len() < SMALL {
+                self.few.push(identity);
+                return (self.few.len() as u32 - 1, true);
+            }
+            self.many.extend(self.few.iter().copied().zip(0..));
+        }
+        let next = self.many.len() as u32;
+        let number = *self.many.entry(identity).or_insert(next);
+        (number, number == next)
+    }
+}
+
+/// Sources of a common graph: variable number k is source number k.
+#[derive(Default)]
+pub(super) struct Sources {
+    pub all: Vec<Source>,
+    numbers: Numbers,
+    /// Number of the first source of each position.
+    symbols: HashMap<usize, u32>,
+}
+
+impl Sources {
+    pub fn new(all: Vec<Source>) -> Sources {
+        let mut sources = Sources::default();
+        for s in &all {
+            sources.add(s);
+        }
+        sources
+    }
+    /// The variable of a source, and its position where that is the one of another symbol.
+    fn add(&mut self, s: &Source) -> (Var, Option<usize>) {
+        let (number, new) = self.numbers.of(s);
+        if !new {
+            return (self.all[number as usize].var, None);
+        }
+        let var = Var { index: number, ..s.var };
+        self.all.push(Source { var, ..s.clone() });
+        let Bound::Symbol(at) = s.value else { return (var, None) };
+        let first = *self.symbols.entry(at).or_insert(number);
+        (var, (first != number).then_some(at))
+    }
+    /// The error of two symbols at one position.
+    fn clash(&self, position: usize) -> Error {
+        let here = |s: &&Source| matches!(s.value, Bound::Symbol(at) if at == position);
+        let shown = |s: &Source| format!("{}({})", s.var.category.keyword(), s.var.dim);
+        let all: Vec<String> = self.all.iter().filter(here).map(shown).collect();
+        InputError::Option(format!("position {position} is {}", all.join(" and "))).into()
     }
 }
 
 impl Expression {
-    fn leaf(node: Node, sources: Vec<Source>) -> Expression {
-        let mut graph = Graph::default();
-        let root = graph.intern(node);
-        Expression { graph: graph.into(), root, sources }
-    }
-    /// The value as a node of a common graph, with its sources among the common ones.
-    pub fn join<'b>(&self, b: &'b Builder, sources: &mut Vec<Source>) -> Result<Ex<'b>, Error> {
+    /// The value as a node of a common graph, with its sources among the common ones; the position
+    /// beside it as of [`Sources::add`].
+    fn import<'b>(&self, b: &'b Builder, sources: &mut Sources) -> (Ex<'b>, Option<usize>) {
+        let mut clash = None;
         let mut places: Vec<NodeId> = Vec::with_capacity(self.sources.len());
         for s in &self.sources {
-            let known = sources.iter().position(|o| o.same(s));
-            if let (None, Bound::Symbol(at)) = (known, &s.value) {
-                let clash = |o: &&Source| matches!(o.value, Bound::Symbol(p) if p == *at);
-                if let Some(other) = sources.iter().find(clash) {
-                    return Err(InputError::Option(format!(
-                        "position {at} is {}({}) and {}({})",
-                        other.var.category.keyword(),
-                        other.var.dim,
-                        s.var.category.keyword(),
-                        s.var.dim
-                    ))
-                    .into());
-                }
-            }
-            let index = known.unwrap_or_else(|| {
-                let index = sources.len();
-                sources.push(Source { var: Var { index: index as u32, ..s.var }, ..s.clone() });
-                index
-            });
-            places.push(b.var(sources[index].var).id);
+            let (var, other) = sources.add(s);
+            clash = clash.or(other);
+            places.push(b.var(var).id);
         }
-        Ok(b.import_with(&self.graph, self.root, |v| places.get(v.index as usize).copied()))
+        let place = |v: Var| places.get(v.index as usize).copied();
+        (b.import_with(&self.graph, self.root, place), clash)
+    }
+    /// The value as a node of a common graph, with its sources among the common ones.
+    pub fn join<'b>(&self, b: &'b Builder, sources: &mut Sources) -> Result<Ex<'b>, Error> {
+        match self.import(b, sources) {
+            (value, None) => Ok(value),
+            (_, Some(position)) => Err(sources.clash(position)),
+        }
     }
     pub fn dim(&self) -> usize {
         self.graph.dim(self.root)
@@ -254,35 +317,6 @@ impl Apply {
     fn operands(&self) -> impl DoubleEndedIterator<Item = &Arc<Term>> {
         std::iter::once(&self.first).chain(&self.second).chain(&self.others)
     }
-    /// The operation of values of its operands.
-    fn build(&self, operands: Vec<Expression>) -> Result<Expression, Error> {
-        let mut operands = operands.into_iter();
-        let Some(Expression { graph, root, mut sources }) = operands.next() else {
-            unreachable!("operations have an operand")
-        };
-        // The graph of the first is continued, the others join it.
-        let b = Builder::from_graph(Arc::unwrap_or_clone(graph));
-        let mut x = Vec::with_capacity(1 + operands.len());
-        x.push(b.ex(root));
-        for o in operands {
-            x.push(o.join(&b, &mut sources)?);
-        }
-        let root = self.rule.build(&x, &self.literals)?.id;
-        let all = b.into_graph();
-        // What was simplified away stays behind.
-        let (graph, root) = if all.live(&[root]).len() == all.len() {
-            (all, root)
-        } else {
-            let mut graph = Graph::default();
-            let root = graph.import(&all, &[root], |_, _| None)[0];
-            (graph, root)
-        };
-        if graph.is_full() {
-            let m = format!("the formula has more than {MAX_NODES} nodes");
-            return Err(InputError::Option(m).into());
-        }
-        Ok(Expression { graph: graph.into(), root, sources })
-    }
 }
 
 impl Term {
@@ -330,8 +364,11 @@ struct Step<'t> {
     end: usize,
 }
 
-/// Terms of most formulas.
+/// Terms, and sources, of most formulas.
 const SMALL: usize = 16;
+
+/// Nodes that nobody uses, before they are left behind.
+const SLACK: usize = 1 << 10;
 
 /// Numbers of terms by their places.
 #[derive(Default)]
@@ -407,51 +444,119 @@ impl<'t> Walk<'t> {
             (s.term, operands)
         })
     }
-    /// The graph of the only root.
+    /// The graph of the only root. All values are made in one graph, so that a long formula takes
+    /// no more than its length.
     pub fn build(&self) -> Result<Expression, Error> {
-        // Results are moved to their last user, so that long sums are not copied at each step.
         let mut last = vec![usize::MAX; self.steps.len()];
         for (k, (_, operands)) in self.with_operands().enumerate() {
             operands.iter().for_each(|&o| last[o as usize] = k);
         }
-        let mut values: Vec<Option<Expression>> = Vec::with_capacity(self.steps.len());
+        let mut b = Builder::default();
+        let mut sources = Sources::default();
+        let mut values: Vec<NodeId> = Vec::with_capacity(self.steps.len());
+        // Of symbols at one position: the step where they meet, and the position.
+        let mut clash: Option<(usize, usize)> = None;
+        let mut room = SLACK;
         for (k, (term, operands)) in self.with_operands().enumerate() {
-            let value = match term {
-                Term::Source(s) => Expression::leaf(Node::Var(s.var), vec![s.clone()]),
-                Term::Leaf(node) => Expression::leaf(node.clone(), vec![]),
-                Term::Built(built) => (**built).clone()?,
+            if let Some((_, position)) = clash.filter(|(at, _)| *at == k) {
+                return Err(self.located(k, sources.clash(position)));
+            }
+            let (value, other) = match term {
+                Term::Source(s) => {
+                    let (var, other) = sources.add(s);
+                    (b.var(var).id, other)
+                }
+                Term::Leaf(node) => (b.node(node.clone()).id, None),
+                Term::Built(built) => {
+                    let built = (**built).as_ref().map_err(Error::clone)?;
+                    let (x, other) = built.import(&b, &mut sources);
+                    (x.id, other)
+                }
                 Term::Apply(a) => {
-                    let mut take = |n: usize| {
-                        let o = operands[n] as usize;
-                        let again = last[o] > k || operands[n + 1..].contains(&operands[n]);
-                        let value = if again { values[o].clone() } else { values[o].take() };
-                        value.unwrap_or_else(|| unreachable!("operands come before their users"))
-                    };
-                    let operands = (0..operands.len()).map(&mut take).collect();
-                    a.build(operands).map_err(|e| located(a.place, e))?
+                    let x: Vec<Ex<'_>> =
+                        operands.iter().map(|&o| b.ex(values[o as usize])).collect();
+                    let made = a.rule.build(&x, &a.literals).map_err(|e| located(a.place, e))?;
+                    (made.id, None)
                 }
             };
-            values.push(Some(value));
+            values.push(value);
+            if let (Some(position), None) = (other, clash) {
+                clash = Some((self.meeting(position), position));
+            }
+            if b.graph().is_full() {
+                let m = format!("the formula has more than {MAX_NODES} nodes");
+                return Err(self.located(k, InputError::Option(m).into()));
+            }
+            // What was simplified away is left behind now and then.
+            let len = b.graph().len();
+            if len > room {
+                let wanted: Vec<usize> = (0..=k).filter(|&o| last[o] > k).collect();
+                let roots: Vec<NodeId> = wanted.iter().map(|&o| values[o]).collect();
+                let mut graph = Graph::default();
+                let places = graph.import(&b.into_graph(), &roots, |_, _| None);
+                wanted.iter().zip(places).for_each(|(&o, place)| values[o] = place);
+                let left = MAX_NODES.saturating_sub(graph.len());
+                room = graph.len() + SLACK.max(graph.len().min(left / 2));
+                b = Builder::from_graph(graph);
+            }
         }
-        match values.pop().flatten() {
-            Some(value) => Ok(value),
-            None => unreachable!("the root is the last"),
+        let Some(&root) = values.last() else { unreachable!("there is a root") };
+        let all = b.into_graph();
+        let (graph, root) = if all.live(&[root]).len() == all.len() {
+            (all, root)
+        } else {
+            let mut graph = Graph::default();
+            let root = graph.import(&all, &[root], |_, _| None)[0];
+            (graph, root)
+        };
+        Ok(Expression { graph: graph.into(), root, sources: sources.all })
+    }
+    /// An error with the place of a step.
+    fn located(&self, step: usize, e: Error) -> Error {
+        match self.steps[step].term {
+            Term::Apply(a) => located(a.place, e),
+            _ => e,
         }
+    }
+    /// The first step in which two symbols of one position meet.
+    fn meeting(&self, position: usize) -> usize {
+        // Of each step, a symbol of that position.
+        let mut seen: Vec<Option<Identity>> = Vec::with_capacity(self.steps.len());
+        for (k, (term, operands)) in self.with_operands().enumerate() {
+            let own: Vec<Identity> = match term {
+                Term::Source(s) => vec![s.identity()],
+                Term::Built(built) => match &**built {
+                    Ok(e) => e.sources.iter().map(Source::identity).collect(),
+                    Err(_) => vec![],
+                },
+                Term::Leaf(_) => vec![],
+                Term::Apply(_) => operands.iter().filter_map(|&o| seen[o as usize]).collect(),
+            };
+            let like = |i: &&Identity| matches!(i, Identity::Symbol(at, ..) if *at == position);
+            let mut own = own.iter().filter(like);
+            let first = own.next().copied();
+            if own.any(|i| Some(*i) != first) {
+                return k;
+            }
+            seen.push(first);
+        }
+        self.steps.len() - 1
     }
     /// What the terms are about, each once, in the order of [`Walk::build`]; adds to `state` what
     /// else there is to know about them. `scalars` tells whether their values belong to it.
     pub fn sources(&self, scalars: bool, state: &mut impl Hasher) -> Vec<&'t Source> {
         let mut all: Vec<&'t Source> = Vec::with_capacity(8);
+        let mut numbers = Numbers::default();
         let mut number = |s: &'t Source| -> (u32, Category, usize, Option<u64>) {
-            let k = all.iter().position(|o| o.same(s)).unwrap_or_else(|| {
+            let (k, new) = numbers.of(s);
+            if new {
                 all.push(s);
-                all.len() - 1
-            });
+            }
             let value = match s.value {
                 Bound::Scalar(v) if scalars => Some(v.to_bits()),
                 _ => None,
             };
-            (k as u32, s.var.category, s.var.dim, value)
+            (k, s.var.category, s.var.dim, value)
         };
         self.steps.len().hash(state);
         for (term, operands) in self.with_operands() {

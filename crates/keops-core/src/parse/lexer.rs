@@ -51,7 +51,18 @@ pub(super) fn words(text: &str) -> Result<Vec<(Token, Span)>, ParseError> {
             (Token::Symbol(s), s.len())
         } else {
             let span = Span { start: at, end: at + c.len_utf8() };
-            let message = format!("unexpected character {c:?}");
+            let hint = match c {
+                '^' => ": powers are written `a ** b`",
+                '@' => {
+                    ": products are written `MatVecMult(a, b)`, or `a | b` of vectors; a \
+                        kernel matrix has `matmul`"
+                }
+                '&' => ": products of masks are `and`, as in `(a < b) * (c < d)`",
+                '%' => ": write `Mod(a, n, 0)`",
+                '!' => ": write `a != b`, or `1 - a` of a mask",
+                _ => "",
+            };
+            let message = format!("unexpected character {c:?}{hint}");
             return Err(ParseError { message, text: text.into(), span });
         };
         words.push((token, Span { start: at, end: at + len }));
