@@ -502,7 +502,7 @@ impl CpuExecutable {
                     (Accumulation::Block, _) => 4 * BLOCK,
                     _ => usize::MAX,
                 };
-                let mut run = |w: &mut Worker<T>, (start, end): Span| {
+                let run = |w: &mut Worker<T>, (start, end): Span| {
                     let mut j = start;
                     while j < end {
                         let next = end.min(j.saturating_add(step));

@@ -46,7 +46,7 @@ fn rows_of_one_tile_do_not_see_each_others_columns() {
     let reductions: [(&str, Option<&str>, Reduce); 5] = [
         ("Exp(-SqDist(x, y)) * b", None, (&SUM).into()),
         ("Elem(b, 0) - SqDist(x, y)", None, (&LOG_SUM_EXP).into()),
-        ("30 * (x | y)", Some("b"), (&SUM_SOFT_MAX_WEIGHT).into()),
+        ("3 * (x | y)", Some("b"), (&SUM_SOFT_MAX_WEIGHT).into()),
         ("SqDist(x, y)", None, (&MIN).into()),
         ("SqDist(x, y)", None, (&ARG_MIN).into()),
     ];
