@@ -17,14 +17,15 @@ type Lazy = LazyTensor<f64, Reference>;
 fn long_formulas_take_as_much_as_their_length() {
     const MANY: usize = 60_000;
     let (x, y) = (Lazy::vi(array![1.0, 2.0]), Lazy::vj(array![3.0]));
-    let long = |step: &dyn Fn(&Lazy, Lazy) -> Lazy| (0..MANY).fold(&x * &y, |l, _| step(&x, l));
-    let forms: [(&str, &dyn Fn(&Lazy, Lazy) -> Lazy); 6] = [
-        ("x + l", &|x, l| x + l),
-        ("l + x", &|x, l| l + x),
-        ("x - l", &|x, l| x - l),
-        ("l * x", &|x, l| l * x),
-        ("sin l", &|_, l| l.sin()),
-        ("new + l", &|_, l| Lazy::vi(array![1.0, 2.0]) + l),
+    type Step = fn(&Lazy, Lazy) -> Lazy;
+    let long = |step: Step| (0..MANY).fold(&x * &y, |l, _| step(&x, l));
+    let forms: [(&str, Step); 6] = [
+        ("x + l", |x, l| x + l),
+        ("l + x", |x, l| l + x),
+        ("x - l", |x, l| x - l),
+        ("l * x", |x, l| l * x),
+        ("sin l", |_, l| l.sin()),
+        ("new + l", |_, l| Lazy::vi(array![1.0, 2.0]) + l),
     ];
     for (name, step) in forms {
         let l = long(step);

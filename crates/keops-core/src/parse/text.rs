@@ -34,7 +34,7 @@ impl Formula {
     /// ```
     /// use keops_core::{genred::Reference, lazy::LazyTensor, parse::parse_formula};
     /// let x = LazyTensor::<f64, Reference>::vi(ndarray::array![[1.0, 2.0]]);
-    /// let text = (&x * 3).exp().formula()?.to_text();
+    /// let text = (&x * LazyTensor::constant(3.0)).exp().formula()?.to_text();
     /// assert_eq!(
     ///     (text.formula.as_str(), &text.aliases[..]),
     ///     ("Exp(v0 * 3)", &["v0 = Vi(0, 2)".into()][..])
