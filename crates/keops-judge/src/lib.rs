@@ -5,4 +5,5 @@
 //! of them share is seen by none. Here is a second implementation of what the documents say, as
 //! naive as it can be ([`naive`]), and judges that hold the results of keops against it.
 
+pub mod derivatives;
 pub mod naive;

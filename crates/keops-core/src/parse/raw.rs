@@ -88,8 +88,13 @@ fn build(raw: &Raw, all: &Formula, text: &str) -> Result<Computation, Error> {
             let mut input = |v: &Var| graph.input(v.index as usize, v.dim, v.category);
             let (x, e, saved): (Port, Port, Port) = (input(variable), input(with), input(saved));
             let made = graph.derivative_with_saved((*port, saved), (x, e), *forward)?;
-            let like = graph.info(if *forward { *port } else { x });
-            let made = made.unwrap_or_else(|| graph.zeros(like.dim, like.category));
+            let like = if *forward { *port } else { x };
+            let made = made.unwrap_or_else(|| {
+                // Nothing depends on it: zeros, with the batches of what they are the derivative of.
+                let info = graph.info(like);
+                let zeros = graph.zeros(info.dim, info.category);
+                graph.rebatch(zeros, like)
+            });
             let inputs: Vec<InputDef> = inner.inputs().to_vec();
             let row = if *forward { row.clone() } else { vec![variable.dim] };
             Ok(Computation::new(graph, inputs, vec![OutputDef { port: made, row }])?)

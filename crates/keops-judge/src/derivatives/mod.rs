@@ -1,0 +1,178 @@
+//! A judge of derivatives: whole computations against differences of values.
+//!
+//! A case is a random function ([`case`]: a reduction, or one in another, of formulas as people
+//! write them, with variables that one of them does not use, in any order), a chain of vjp and
+//! jvp, and data. What ought to come out is a nested difference of naive values ([`wanted`]);
+//! what comes out is [`made`]. Where they differ, differences of other steps and at points nearby
+//! say whether the derivative exists there: if not, the case is skipped and counted.
+
+pub mod case;
+mod formula;
+mod made;
+mod random;
+mod shrink;
+mod wanted;
+
+pub use case::{Case, draw};
+pub use made::{Devices, report};
+pub use shrink::shrink;
+
+use rayon::prelude::*;
+use std::collections::BTreeMap;
+use std::panic::{AssertUnwindSafe, catch_unwind};
+
+/// Step of the differences.
+const STEP: f64 = 1.0 / 1_048_576.0;
+
+/// What a case shows.
+#[derive(Clone, PartialEq, Debug)]
+pub enum Verdict {
+    /// Both derivatives are the same.
+    Agrees,
+    /// There is no derivative to compare with.
+    Unreliable,
+    /// keops is wrong.
+    Fault(Fault),
+}
+
+/// How it is wrong.
+#[derive(Clone, PartialEq, Debug)]
+pub enum Fault {
+    /// Another number.
+    Number {
+        /// What keops gives, summed against the seed.
+        got: f64,
+        /// What it should be.
+        want: f64,
+    },
+    /// An error where there is a derivative.
+    Refused(String),
+    /// A panic.
+    Panic(String),
+}
+
+/// Compares the derivative of keops with that of the values.
+pub fn judge(case: &Case, devices: &Devices) -> Verdict {
+    let got = match catch_unwind(AssertUnwindSafe(|| made::derivative(case, devices))) {
+        Ok(Ok(made)) => made,
+        Ok(Err(e)) if e == "skipped" => return Verdict::Unreliable,
+        Ok(Err(e)) => return Verdict::Fault(Fault::Refused(e)),
+        Err(panic) => {
+            let text = panic.downcast_ref::<String>().cloned();
+            let text = text.or_else(|| panic.downcast_ref::<&str>().map(|s| s.to_string()));
+            return Verdict::Fault(Fault::Panic(text.unwrap_or_default()));
+        }
+    };
+    let at = |h: f64, noise: f64| wanted::derivative(case, h, noise).unwrap_or(f64::NAN);
+    let want = at(STEP, 0.0);
+    if !want.is_finite() || want.abs() > 1e8 {
+        return Verdict::Unreliable;
+    }
+    let scale = want.abs() + if got.size.is_finite() { got.size } else { 0.0 };
+    if (got.total - want).abs() <= 1e-9 + 1e-7 * scale {
+        return Verdict::Agrees;
+    }
+    let off = (got.total - want).abs();
+    if off <= 1e-5 * (scale + 1e-3) {
+        // Rounding of badly conditioned formulas; what is so small is for tests of accuracy.
+        return Verdict::Unreliable;
+    }
+    // Is there a derivative? Other steps give the same, and points nearby about the same.
+    let size = want.abs().max(1e-6);
+    let steady = (at(3.0 * STEP, 0.0) - want).abs() <= 1e-6 * size + 1e-9;
+    let allowed = (off / 4.0).max(1e-4 * size);
+    let near = |noise: f64| (at(STEP, noise) - want).abs() <= allowed;
+    if steady && near(1e-5) && near(-1e-5) {
+        return Verdict::Fault(Fault::Number { got: got.total, want });
+    }
+    Verdict::Unreliable
+}
+
+/// What a run of the judge counts.
+#[derive(Clone, Default, Debug)]
+pub struct Tally {
+    /// Cases that were judged.
+    pub judged: usize,
+    /// Cases without a derivative to compare with.
+    pub skipped: usize,
+    /// Cases that could not be drawn.
+    pub undrawn: usize,
+    /// How often each operation and reduction was judged.
+    pub used: BTreeMap<String, usize>,
+    /// How often each reduction was the outer or inner one, by chains of modes.
+    pub chains: BTreeMap<String, usize>,
+    /// Numbers of cases that are wrong.
+    pub faults: Vec<(u64, u64, Fault)>,
+}
+
+impl Tally {
+    fn add(mut self, o: Tally) -> Tally {
+        self.judged += o.judged;
+        self.skipped += o.skipped;
+        self.undrawn += o.undrawn;
+        for (k, n) in o.used {
+            *self.used.entry(k).or_default() += n;
+        }
+        for (k, n) in o.chains {
+            *self.chains.entry(k).or_default() += n;
+        }
+        self.faults.extend(o.faults);
+        self
+    }
+    /// Skipped cases for each one drawn.
+    pub fn skip_rate(&self) -> f64 {
+        self.skipped as f64 / (self.judged + self.skipped).max(1) as f64
+    }
+    /// Names that were judged less than so often.
+    pub fn rare<'a>(&self, names: impl Iterator<Item = &'a str>, least: usize) -> Vec<String> {
+        let count = |n: &str| self.used.get(n).copied().unwrap_or(0);
+        names.filter(|n| count(n) < least).map(|n| format!("{n} ({})", count(n))).collect()
+    }
+}
+
+/// Judges the cases of a seed, but for those that use one of some operations and reductions.
+pub fn run(seed: u64, cases: u64, without: &[&str]) -> Tally {
+    const CHUNK: u64 = 500;
+    let chunks: Vec<u64> = (0..cases.div_ceil(CHUNK)).collect();
+    chunks
+        .into_par_iter()
+        .map(|chunk| {
+            // What was compiled is let go of with the chunk.
+            let devices = Devices::default();
+            let mut tally = Tally::default();
+            for number in chunk * CHUNK..((chunk + 1) * CHUNK).min(cases) {
+                let Some(case) = draw(seed, number) else {
+                    tally.undrawn += 1;
+                    continue;
+                };
+                let mut left_out = false;
+                case.uses(&mut |name| left_out |= without.contains(&name));
+                if left_out {
+                    continue;
+                }
+                match judge(&case, &devices) {
+                    Verdict::Unreliable => {
+                        tally.skipped += 1;
+                        continue;
+                    }
+                    Verdict::Fault(fault) => tally.faults.push((seed, number, fault)),
+                    Verdict::Agrees => {}
+                }
+                tally.judged += 1;
+                let mut seen = vec![];
+                case.uses(&mut |name| {
+                    if !seen.iter().any(|s| s == name) {
+                        seen.push(name.to_string());
+                    }
+                });
+                for name in seen {
+                    *tally.used.entry(name).or_default() += 1;
+                }
+                let mode = |s: &case::Step| if s.forward { "jvp" } else { "vjp" };
+                let chain: Vec<&str> = case.steps.iter().map(mode).collect();
+                *tally.chains.entry(chain.join(" ")).or_default() += 1;
+            }
+            tally
+        })
+        .reduce(Tally::default, Tally::add)
+}
