@@ -3,9 +3,153 @@
 //! Both are one sweep over the shared graph, so that a derivative shares every common value with
 //! the formula and with the other derivatives; they return nodes of the same graph, which can be
 //! differentiated again.
+//!
+//! # Selections
+//! A value that a selection (`IfElse`, `ReLU`, `Max` of components, …) does not take has no part in
+//! the result, whatever its derivative is: infinite, or NaN. Forward mode selects tangents. In reverse
+//! mode a cotangent of 0 would not do: 0 · ∞ is NaN. So a cotangent that went through a selection is
+//! carried on as it is, with the condition under which it counts ([`Guard`]), and is set to 0 elsewhere
+//! where it leaves what the selection alone reads: at a leaf, or beside other cotangents of a node.
+//! Where there is no selection there is no guard.
 
 use crate::graph::{Ex, FoldOp, Node, NodeId};
+use crate::ops::IF_ELSE;
 use hashbrown::HashMap;
+
+/// Where a cotangent counts: where `(condition >= 0) == holds`, component by component or for all
+/// components at once. Elsewhere it may be anything.
+#[derive(Clone, Copy)]
+struct Guard<'g> {
+    condition: Ex<'g>,
+    holds: bool,
+}
+
+fn if_else<'g>(condition: Ex<'g>, yes: Ex<'g>, no: Ex<'g>) -> Ex<'g> {
+    Ex::apply(&IF_ELSE, &[condition, yes, no])
+}
+
+impl<'g> Guard<'g> {
+    fn same(self, other: Guard<'g>) -> bool {
+        self.condition.id == other.condition.id && self.holds == other.holds
+    }
+    /// `yes` where it holds, else `no`.
+    fn select(self, yes: Ex<'g>, no: Ex<'g>) -> Ex<'g> {
+        let (a, b) = if self.holds { (yes, no) } else { (no, yes) };
+        if_else(self.condition, a, b)
+    }
+    /// A condition that is at least 0 where it holds.
+    fn positive(self) -> Ex<'g> {
+        match self.holds {
+            true => self.condition,
+            false => self.select(self.condition.lit(0.0), self.condition.lit(-1.0)),
+        }
+    }
+    fn and(self, other: Guard<'g>) -> Guard<'g> {
+        if self.same(other) {
+            return self;
+        }
+        let condition = self.select(other.positive(), self.condition.lit(-1.0));
+        Guard { condition, holds: true }
+    }
+    fn or(self, other: Guard<'g>) -> Guard<'g> {
+        let condition = self.select(self.condition.lit(0.0), other.positive());
+        Guard { condition, holds: true }
+    }
+    /// Does it hold for any component?
+    fn any(self) -> Guard<'g> {
+        if self.condition.dim() == 1 {
+            return self;
+        }
+        Guard { condition: self.positive().fold(FoldOp::Max), holds: true }
+    }
+    /// For some components of more, and for no other.
+    fn put(self, (start, step, len): (usize, usize, usize), dim: usize) -> Guard<'g> {
+        let b = self.condition.b;
+        let put = |x: Ex<'g>| x.broadcast(len).put(start, step, dim);
+        let condition = if_else(put(b.lit(1.0)) - 1.0, put(self.positive()), b.lit(-1.0));
+        Guard { condition, holds: true }
+    }
+    /// For some components.
+    fn pick(self, start: usize, step: usize, len: usize) -> Guard<'g> {
+        if self.condition.dim() == 1 {
+            return self;
+        }
+        Guard { condition: self.condition.pick(start, step, len), ..self }
+    }
+}
+
+/// A cotangent, or a contribution to one.
+#[derive(Clone, Copy)]
+struct Guarded<'g> {
+    value: Ex<'g>,
+    guard: Option<Guard<'g>>,
+}
+
+impl<'g> Guarded<'g> {
+    fn new(value: Ex<'g>) -> Guarded<'g> {
+        Guarded { value, guard: None }
+    }
+    /// `value` as part of what it stands for, under one more guard if it is a selection against 0.
+    fn of(value: Ex<'g>, under: Option<Guard<'g>>) -> Guarded<'g> {
+        let found = match value.b.graph().node(value.id) {
+            Node::Map { op, args } if **op == IF_ELSE => {
+                let [condition, yes, no] = [0, 1, 2].map(|k| value.b.ex(args[k]));
+                match (yes.constant(), no.constant()) {
+                    (_, Some(0.0)) => Some((yes, Guard { condition, holds: true })),
+                    (Some(0.0), _) => Some((no, Guard { condition, holds: false })),
+                    _ => None,
+                }
+            }
+            _ => None,
+        };
+        match found {
+            None => Guarded { value, guard: under },
+            Some((taken, guard)) => Guarded {
+                value: taken.broadcast(value.dim()),
+                guard: Some(under.map_or(guard, |u| u.and(guard))),
+            },
+        }
+    }
+    /// The value, 0 where it does not count.
+    fn masked(self) -> Ex<'g> {
+        self.guard.map_or(self.value, |g| g.select(self.value, self.value.lit(0.0)))
+    }
+    /// As one that counts or not for all components at once.
+    fn whole(self) -> Guarded<'g> {
+        match self.guard {
+            Some(g) if g.condition.dim() > 1 => {
+                Guarded { value: self.masked(), guard: Some(g.any()) }
+            }
+            _ => self,
+        }
+    }
+    fn pick(self, start: usize, step: usize, len: usize) -> Guarded<'g> {
+        let guard = self.guard.map(|g| g.pick(start, step, len));
+        Guarded { value: self.value.pick(start, step, len), guard }
+    }
+    fn put(self, start: usize, step: usize, dim: usize) -> Guarded<'g> {
+        let guard = self.guard.map(|g| g.put((start, step, self.value.dim()), dim));
+        Guarded { value: self.value.put(start, step, dim), guard }
+    }
+    fn map(self, f: impl FnOnce(Ex<'g>) -> Ex<'g>) -> Guarded<'g> {
+        Guarded { value: f(self.value), ..self }
+    }
+}
+
+/// The sum of contributions to one cotangent, which counts where one of them does.
+fn total<'g>(parts: &[Guarded<'g>]) -> Guarded<'g> {
+    let [first, rest @ ..] = parts else { unreachable!("there is a contribution") };
+    let Some((second, more)) = rest.split_first() else { return *first };
+    if let (Some(a), Some(b), []) = (first.guard, second.guard, more)
+        && a.condition.id == b.condition.id
+    {
+        // Both branches of one selection.
+        return Guarded::new(a.select(first.value, second.value));
+    }
+    let value = rest.iter().fold(first.masked(), |sum, p| sum + p.masked());
+    let either = |a: Option<Guard<'g>>, p: &Guarded<'g>| Some(a?.or(p.guard?));
+    Guarded { value, guard: rest.iter().fold(first.guard, either) }
+}
 
 /// Reverse mode: for each node of `wrt` (leaves, usually variables) the product of the transposed
 /// Jacobian of `out` with the cotangent `seed` (of dimension `out.dim()`, or 1 to broadcast).
@@ -32,39 +176,54 @@ pub fn vjp<'g>(out: Ex<'g>, seed: Ex<'g>, wrt: &[Ex<'g>]) -> Vec<Option<Ex<'g>>>
         crate::graph::for_each_arg(b.graph().node(id), |a| needed |= wanted[&a]);
         wanted.insert(id, needed);
     }
-    let mut adjoint: HashMap<NodeId, Ex<'g>> = HashMap::new();
+    // Contributions under one guard are added as they come.
+    let mut adjoint: HashMap<NodeId, Vec<Guarded<'g>>> = HashMap::new();
     if wanted[&out.id] {
-        adjoint.insert(out.id, seed.broadcast(out.dim()));
+        adjoint.insert(out.id, vec![Guarded::new(seed.broadcast(out.dim()))]);
     }
     for &id in order.iter().rev() {
-        let Some(&t) = adjoint.get(&id) else { continue };
+        let Some(parts) = adjoint.get(&id) else { continue };
         let node = b.graph().node(id).clone();
-        let mut add = |arg: NodeId, contribution: &dyn Fn() -> Ex<'g>| {
+        if matches!(node, Node::Var(_) | Node::Const(_) | Node::Index(_) | Node::Iota(_)) {
+            continue;
+        }
+        let all = total(parts);
+        let mut add = |arg: NodeId, contribution: &dyn Fn() -> Guarded<'g>| {
             if !wanted[&arg] {
                 return;
             }
             let (c, x) = (contribution(), b.ex(arg));
-            if c.constant() == Some(0.0) {
+            if c.value.constant() == Some(0.0) {
                 return;
             }
-            let c = if x.dim() == 1 { c.sum() } else { c.broadcast(x.dim()) };
-            let total = adjoint.get(&arg).map_or(c, |&a| a + c);
-            adjoint.insert(arg, total);
+            let c = if x.dim() == 1 && c.value.dim() > 1 { c.whole().map(Ex::sum) } else { c };
+            let c = c.map(|v| v.broadcast(x.dim()));
+            let list = adjoint.entry(arg).or_default();
+            let same = |p: &&mut Guarded<'g>| match (p.guard, c.guard) {
+                (Some(a), Some(b)) => a.same(b),
+                (a, b) => a.is_none() && b.is_none(),
+            };
+            match list.iter_mut().find(same) {
+                Some(p) => p.value = p.value + c.value,
+                None => list.push(c),
+            }
         };
         match &node {
             Node::Var(_) | Node::Const(_) | Node::Index(_) | Node::Iota(_) => {}
             Node::Map { op, args } => {
                 let x: Vec<_> = args.iter().map(|&a| b.ex(a)).collect();
-                let d = (op.derivative)(&x, b.ex(id), t);
+                let d = (op.derivative)(&x, b.ex(id), all.value);
                 for (&a, c) in args.iter().zip(d) {
                     // A scalar operand of a vector result collects every component, also where
                     // the partial derivative itself is a scalar.
-                    add(a, &|| {
-                        if c.constant() == Some(0.0) { c } else { c.broadcast(b.ex(id).dim()) }
+                    add(a, &|| match c.constant() {
+                        Some(0.0) => Guarded::new(c),
+                        _ => Guarded::of(c, all.guard).map(|c| c.broadcast(b.ex(id).dim())),
                     });
                 }
             }
             Node::Contract { extents, operands, out } => {
+                let whole = all.whole();
                 for k in 0..operands.len() {
                     add(operands[k].node, &|| {
                         let mut others: Vec<(Ex<'g>, &[u8])> = operands
@@ -73,40 +232,49 @@ pub fn vjp<'g>(out: Ex<'g>, seed: Ex<'g>, wrt: &[Ex<'g>]) -> Vec<Option<Ex<'g>>>
                             .filter(|(q, _)| *q != k)
                             .map(|(_, o)| (b.ex(o.node), &o.axes[..]))
                             .collect();
-                        others.push((t, out));
-                        t.contract(extents.clone(), &others, &operands[k].axes)
+                        others.push((whole.value, out));
+                        whole.map(|t| t.contract(extents.clone(), &others, &operands[k].axes))
                     });
                 }
             }
             Node::Pick { x, start, step, .. } => {
                 let dim = b.ex(*x).dim();
-                add(*x, &|| t.put(*start, *step, dim));
+                // A leaf is not differentiated further: no component of it has to be guarded.
+                let leaf = matches!(b.graph().node(*x), Node::Var(_));
+                let all = if leaf { Guarded::new(all.masked()) } else { all };
+                add(*x, &|| all.put(*start, *step, dim));
             }
             Node::Put { x, start, step, .. } => {
                 let len = b.ex(*x).dim();
-                add(*x, &|| t.pick(*start, *step, len));
+                add(*x, &|| all.pick(*start, *step, len));
             }
             Node::Concat(parts) => {
                 let mut at = 0;
                 for &p in parts {
                     let (start, d) = (at, b.ex(p).dim());
-                    add(p, &|| t.pick(start, 1, d));
+                    add(p, &|| all.pick(start, 1, d));
                     at += d;
                 }
             }
             Node::Fold { op, x } => {
                 let x = b.ex(*x);
                 if let Some(winner) = winner(*op, x) {
-                    add(x.id, &|| t * winner);
+                    add(x.id, &|| Guarded::of(if_else(winner, all.value, b.lit(0.0)), all.guard));
                 }
             }
             Node::Gather { table, index } => {
                 let (table, index) = (b.ex(*table), b.ex(*index));
-                add(table.id, &|| scatter(index, t, table.dim()));
+                let whole = all.whole();
+                add(table.id, &|| whole.map(|t| scatter(index, t, table.dim())));
             }
         }
     }
-    wrt.iter().map(|w| adjoint.get(&w.id).copied()).collect()
+    wrt.iter()
+        .map(|w| {
+            let parts = adjoint.get(&w.id)?;
+            Some(total(parts).masked().broadcast(w.dim()))
+        })
+        .collect()
 }
 
 /// Forward mode: the product of the Jacobian of `out` with the tangents given for some leaves.
@@ -187,7 +355,7 @@ pub fn jvp<'g>(out: Ex<'g>, tangents: &[(Ex<'g>, Ex<'g>)]) -> Option<Ex<'g>> {
             }
             Node::Fold { op, x } => {
                 if let (Some(&t), Some(winner)) = (tangent.get(x), winner(*op, b.ex(*x))) {
-                    add(t.dot(winner));
+                    add(if_else(winner, t, b.lit(0.0)).sum());
                 }
             }
             Node::Gather { table, index } => {
@@ -203,14 +371,14 @@ pub fn jvp<'g>(out: Ex<'g>, tangents: &[(Ex<'g>, Ex<'g>)]) -> Option<Ex<'g>> {
     tangent.get(&out.id).copied()
 }
 
-/// The one-hot vector of the component that a fold takes (the first of equals).
+/// A condition on components: 0 for the one that a fold takes (the first of equals), else -1.
 fn winner(op: FoldOp, x: Ex<'_>) -> Option<Ex<'_>> {
     let arg = match op {
         FoldOp::Min => FoldOp::ArgMin,
         FoldOp::Max => FoldOp::ArgMax,
         FoldOp::ArgMin | FoldOp::ArgMax => return None,
     };
-    Some(one_hot(x.fold(arg), x.dim()))
+    Some(one_hot(x.fold(arg), x.dim()) - 1.0)
 }
 
 /// Zeros of dimension `dim` with a 1 at the rounded position `at`.
@@ -221,7 +389,8 @@ pub(crate) fn one_hot<'g>(at: Ex<'g>, dim: usize) -> Ex<'g> {
 
 /// Adjoint of a gather: `out[index[k]] += t[k]`.
 fn scatter<'g>(index: Ex<'g>, t: Ex<'g>, dim: usize) -> Ex<'g> {
-    let one = |k: usize| t.pick(k, 1, 1) * one_hot(index.pick(k, 1, 1), dim);
+    let at = |k: usize| one_hot(index.pick(k, 1, 1), dim) - 1.0;
+    let one = |k: usize| if_else(at(k), t.pick(k, 1, 1), t.lit(0.0));
     let fits = |_: &usize| !t.b.graph().is_full();
     (1..index.dim()).take_while(fits).fold(one(0), |sum, k| sum + one(k))
 }

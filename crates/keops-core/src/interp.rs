@@ -335,7 +335,8 @@ impl Job {
                 })?;
                 top = a.fold(FoldOp::Min, &[top, a.exact(limit)]);
                 // A result that does not show the pivot does not depend on its rounding either.
-                inputs[place].data[0] = if *shown { a.shown(top) } else { a.exact(a.value(top)) };
+                inputs[place].data[0] =
+                    if *shown { a.shown(top, self.compute) } else { a.exact(a.value(top)) };
             }
             sums.fill(a.accumulator(sum));
             terms.pairs(a, inputs, row, columns, &mut |_, t| {

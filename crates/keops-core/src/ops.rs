@@ -22,7 +22,7 @@ use std::sync::LazyLock;
 /// assert!(ops::ALL.iter().all(|op| op.domain.0 < op.domain.1));
 /// ```
 pub struct OpDef {
-    /// Name in formulas.
+    /// Name in formulas, for people: a definition is identified by its place in memory.
     pub name: &'static str,
     /// One line for the reference page.
     pub doc: &'static str,
@@ -91,15 +91,16 @@ impl OpDef {
     }
 }
 
+// A definition is itself: two of one name are two.
 impl PartialEq for OpDef {
     fn eq(&self, other: &Self) -> bool {
-        std::ptr::eq(self, other) || self.name == other.name
+        std::ptr::eq(self, other)
     }
 }
 impl Eq for OpDef {}
 impl std::hash::Hash for OpDef {
     fn hash<H: std::hash::Hasher>(&self, state: &mut H) {
-        self.name.hash(state);
+        std::ptr::hash(self, state);
     }
 }
 impl std::fmt::Debug for OpDef {
@@ -156,6 +157,19 @@ fn sinc_slope(a: Ex<'_>) -> Ex<'_> {
     let safe = Ex::apply(&IF_ELSE, &[near, a.lit(1.0), a]);
     let slope = (safe.un(&COS) - safe.un(&SIN) / safe) / safe;
     Ex::apply(&IF_ELSE, &[near, a * sum, slope])
+}
+/// `t b a^(b - 1)`, 0 where `a == 0` and `0 <= b < 1`: there the slope is infinite, or that of a
+/// constant. Elsewhere the limit: 0 for b > 1, infinite for b < 0.
+fn powf_slope<'g>(a: Ex<'g>, b: Ex<'g>, t: Ex<'g>) -> Ex<'g> {
+    let zero = t.lit(0.0);
+    let slope = t * (b * Ex::apply(&POWF, &[a, b - 1.0]));
+    let [low, high] = [(&LESS_OR_EQUAL, zero, b), (&LESS_THAN, b, t.lit(1.0))]
+        .map(|(op, x, y)| Ex::apply(op, &[x, y]));
+    if is(low, 0.0) || is(high, 0.0) {
+        return slope;
+    }
+    let kink = Ex::apply(&EQUAL, &[a, zero]) * (low * high);
+    Ex::apply(&IF_ELSE, &[kink - 1.0, zero, slope])
 }
 /// `t / r`, 0 where `r == 0`.
 fn divided<'g>(t: Ex<'g>, r: Ex<'g>) -> Ex<'g> {
@@ -504,7 +518,7 @@ pub static RELU: OpDef = OpDef {
     doc: "0 if a < 0, else a; its derivative at 0 is taken as 1",
     arity: 1,
     value: value!(|a| if a < 0.0 { 0.0 } else { a }),
-    derivative: |x, _, t| vec![t * x[0].un(&STEP)],
+    derivative: |x, _, t| vec![Ex::apply(&IF_ELSE, &[x[0].un(&STEP) - 1.0, t, t.lit(0.0)])],
     simplify: keep,
     cuda: "({0} < T(0) ? T(0) : {0})",
     code: Code::Expand(|b, a| {
@@ -688,11 +702,11 @@ pub static ATAN2: OpDef = OpDef {
 /// Real power.
 pub static POWF: OpDef = OpDef {
     name: "Powf",
-    doc: "Powf(a, b): a to the real power b",
+    doc: "Powf(a, b): a to the real power b; its derivative in a at 0 is taken as 0 for 0 <= b < 1",
     arity: 2,
     value: value!(|a, b| a.powf(b)),
     derivative: |x, y, t| {
-        vec![t * (x[1] * Ex::apply(&POWF, &[x[0], x[1] - 1.0])), t * (x[0].un(&LOG) * y)]
+        vec![powf_slope(x[0], x[1], t), where_zero(y, t.lit(0.0), t * (x[0].un(&LOG) * y))]
     },
     simplify: keep,
     cuda: "pow({0}, {1})",

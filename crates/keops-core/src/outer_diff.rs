@@ -151,7 +151,7 @@ impl OuterGraph {
             let t = match &node {
                 OuterNode::Input { .. } | OuterNode::RowIndex { .. } => None,
                 OuterNode::Reduce(r) => match &r.reduction.kind {
-                    Family::Accumulate(a) => self.accumulate_jvp(a, r, value, &tangent),
+                    Family::Accumulate(a) => self.accumulate_jvp(a, r, (value, false), &tangent),
                     Family::Select(s) => self.select_jvp(s, r, id, &tangent),
                 },
                 OuterNode::RowMap(m) => self.row_map_jvp(m, &tangent),
@@ -193,10 +193,10 @@ impl OuterGraph {
         self.check_pair(value, saved, "saved result")?;
         if forward {
             self.check_pair(wrt, with, "tangent")?;
-            return Ok(self.accumulate_jvp(a, r, saved, &HashMap::from([(wrt, with)])));
+            return Ok(self.accumulate_jvp(a, r, (saved, true), &HashMap::from([(wrt, with)])));
         }
         self.check_pair(value, with, "cotangent")?;
-        let list = self.accumulate_vjp(a, r, saved, with, &|p| *p == wrt);
+        let list = self.accumulate_vjp(a, r, (saved, true), with, &|p| *p == wrt);
         let parts: Vec<Part> =
             list.into_iter().map(|(_, p)| Part::Whole(self.rebatch(p, wrt))).collect();
         Ok(if parts.is_empty() { None } else { Some(self.total(wrt, parts)) })
@@ -299,7 +299,7 @@ impl OuterGraph {
         let list = match &node {
             OuterNode::Input { .. } | OuterNode::RowIndex { .. } => vec![],
             OuterNode::Reduce(r) => match &r.reduction.kind {
-                Family::Accumulate(a) => self.accumulate_vjp(a, r, value, g, &wanted),
+                Family::Accumulate(a) => self.accumulate_vjp(a, r, (value, false), g, &wanted),
                 Family::Select(s) => self.select_vjp(s, r, value.node, g, &wanted),
             },
             OuterNode::RowMap(m) => self.row_map_vjp(m, g, &wanted),
@@ -324,7 +324,7 @@ impl OuterGraph {
         &mut self,
         builder: Builder,
         gradients: &[Gradient],
-        bindings: &[(Var, Port)],
+        bindings: Bindings,
         how: Evaluate<'_>,
     ) -> Vec<(Port, Port)> {
         if gradients.is_empty() {
@@ -340,8 +340,7 @@ impl OuterGraph {
             (root.id, parts.iter().map(|p| p.dim()).collect::<Vec<_>>())
         };
         let graph = Arc::new(builder.into_graph());
-        let used = graph.variables(&[root]);
-        let bindings = bindings.iter().filter(|(v, _)| used.contains(v)).copied().collect();
+        let bindings = bindings.used(&graph, &[root]);
         let joined = match how {
             Evaluate::Sum(of, axis) => {
                 let node = self.reduce(sum_of(of, axis, graph, root, bindings));
@@ -373,54 +372,55 @@ impl OuterGraph {
         let b = Builder::default();
         let (gradients, bindings) = {
             let root = b.import(&m.graph, m.root);
-            let mut bindings = m.bindings.clone();
-            let seed = bind(&b, self, &mut bindings, g);
+            let mut bindings = Bindings::of(&m.bindings);
+            let seed = bindings.fresh(&b, self, g);
             (gradients(root, seed, &m.bindings, wanted), bindings)
         };
-        self.evaluate(b, &gradients, &bindings, Evaluate::Rows(m.category, m.present))
+        self.evaluate(b, &gradients, bindings, Evaluate::Rows(m.category, m.present))
     }
 
     fn row_map_jvp(&mut self, m: &RowMap, tangent: &HashMap<Port, Port>) -> Option<Port> {
         let b = Builder::default();
         let (root, bindings) = {
             let root = b.import(&m.graph, m.root);
-            let mut bindings = m.bindings.clone();
-            let t = tangents(&b, self, &mut bindings, &m.bindings, tangent);
+            let mut bindings = Bindings::of(&m.bindings);
+            let t = bindings.tangents(&b, self, &m.bindings, tangent);
             let d = autodiff::jvp(root, &t)?;
             (m.present.map_or(d, |p| masked(b.var(p), d)).id, bindings)
         };
         let (graph, RowMap { category, present, .. }) = (Arc::new(b.into_graph()), m.clone());
+        let bindings = bindings.used(&graph, &[root]);
         Some(self.row_map(RowMap { graph, root, bindings, category, present }))
     }
 
-    /// ψ of an accumulating reduction in `b`, with the bindings of its variables.
+    /// ψ of an accumulating reduction in `b`, with the bindings of its variables. Where the result
+    /// `out` is `given`, it serves for what can be had of it.
     fn linearised<'g>(
         &mut self,
         b: &'g Builder,
         a: &Accumulate,
         r: &Reduction,
-        out: Port,
-    ) -> (Ex<'g>, Vec<(Var, Port)>) {
-        let used = r.graph.variables(&r.roots());
-        let mut bindings: Vec<_> =
-            r.bindings.iter().filter(|(v, _)| used.contains(v)).copied().collect();
+        (out, given): (Port, bool),
+    ) -> (Ex<'g>, Bindings) {
+        let mut bindings = Bindings::of(&r.bindings);
         let f = b.import(&r.graph, r.formula);
         let w = r.weight.map(|w| b.import(&r.graph, w));
-        let saved = a.saved.map(|reduction| {
-            let weight = None;
-            let node = self.reduce(Reduction { reduction, weight, ..r.clone() });
-            Port { node, output: 0 }
+        let saved = a.saved.filter(|s| !(given && s.weighted)).map(|s| {
+            let weight = r.weight.filter(|_| s.weighted);
+            let saved = Reduction { reduction: s.reduction, weight, ..r.clone() };
+            let bindings = Bindings::of(&r.bindings).used(&r.graph, &saved.roots());
+            Port { node: self.reduce(Reduction { bindings, ..saved }), output: 0 }
         });
-        let result = bind(b, self, &mut bindings, out);
-        let normaliser = saved.map(|s| bind(b, self, &mut bindings, s));
-        ((a.linearise)(f, w, result, normaliser), bindings)
+        let result = bindings.fresh(b, self, out);
+        let saved = saved.map(|s| bindings.fresh(b, self, s));
+        ((a.linearise)(f, w, result, saved), bindings)
     }
 
     fn accumulate_vjp(
         &mut self,
         a: &Accumulate,
         r: &Reduction,
-        out: Port,
+        out: (Port, bool),
         g: Port,
         wanted: &dyn Fn(&Port) -> bool,
     ) -> Vec<(Port, Port)> {
@@ -435,11 +435,11 @@ impl OuterGraph {
             let (gradients, bindings) = {
                 let (psi, mut bindings) = self.linearised(&b, a, r, out);
                 let own: Vec<_> = r.bindings.iter().filter(|(v, _)| mine(v)).copied().collect();
-                let seed = bind(&b, self, &mut bindings, g);
+                let seed = bindings.fresh(&b, self, g);
                 (gradients(psi, seed, &own, wanted), bindings)
             };
             let how = Evaluate::Sum(r, axis);
-            list.extend(self.evaluate(b, &gradients, &bindings, how));
+            list.extend(self.evaluate(b, &gradients, bindings, how));
         }
         list
     }
@@ -448,7 +448,7 @@ impl OuterGraph {
         &mut self,
         a: &Accumulate,
         r: &Reduction,
-        out: Port,
+        out: (Port, bool),
         tangent: &HashMap<Port, Port>,
     ) -> Option<Port> {
         if !r.bindings.iter().any(|(_, p)| tangent.contains_key(p)) {
@@ -457,12 +457,11 @@ impl OuterGraph {
         let b = Builder::default();
         let (root, bindings) = {
             let (psi, mut bindings) = self.linearised(&b, a, r, out);
-            let t = tangents(&b, self, &mut bindings, &r.bindings, tangent);
+            let t = bindings.tangents(&b, self, &r.bindings, tangent);
             (autodiff::jvp(psi, &t)?.id, bindings)
         };
         let graph = Arc::new(b.into_graph());
-        let used = graph.variables(&[root]);
-        let bindings = bindings.into_iter().filter(|(v, _)| used.contains(v)).collect();
+        let bindings = bindings.used(&graph, &[root]);
         let node = self.reduce(sum_of(r, r.axis, graph, root, bindings));
         Some(Port { node, output: 0 })
     }
@@ -495,9 +494,9 @@ impl OuterGraph {
                 (*v, *p)
             });
         }
-        let index = used.iter().map(|v| v.index + 1).max().unwrap_or(0);
-        let position = Var { index, dim: 1, category: kept };
-        bindings.push((position, self.row_index(at)));
+        let mut bindings = Bindings(bindings);
+        let place = self.row_index(at);
+        let position = bindings.fresh_var(self, place);
         let mut graph = Graph::default();
         let root = graph.import_nodes(&r.graph, &[r.formula], |g, node| match node {
             Node::Var(v) if v.category == reduced => {
@@ -510,7 +509,7 @@ impl OuterGraph {
         let component = at.column % r.graph.dim(r.formula);
         let root = b.ex(root).pick(component, 1, 1).id;
         let graph = Arc::new(b.into_graph());
-        RowMap { graph, root, bindings, category: kept, present: Some(position) }
+        RowMap { graph, root, bindings: bindings.0, category: kept, present: Some(position) }
     }
 
     fn select_vjp(
@@ -604,18 +603,43 @@ fn sum_of(
     Reduction { graph, formula, weight, reduction: &reduce::SUM, k, axis, options, bindings }
 }
 
-/// A new variable of a formula that stands for `port`.
-fn bind<'g>(
-    b: &'g Builder,
-    outer: &OuterGraph,
-    bindings: &mut Vec<(Var, Port)>,
-    port: Port,
-) -> Ex<'g> {
-    let index = bindings.iter().map(|(v, _)| v.index + 1).max().unwrap_or(0);
-    let info = outer.info(port);
-    let var = Var { index, dim: info.dim, category: info.category };
-    bindings.push((var, port));
-    b.var(var)
+/// What the variables of a formula under construction stand for: the variables of the formula that
+/// is differentiated, used or not (gradients are taken in all of them), and new ones. No two have
+/// one index, as a new one is numbered after all others, and none is dropped before [`Self::used`].
+struct Bindings(Vec<(Var, Port)>);
+
+impl Bindings {
+    /// Those of a reduction or row map: all of them.
+    fn of(all: &[(Var, Port)]) -> Bindings {
+        Bindings(all.to_vec())
+    }
+    /// A new variable that stands for `port`.
+    fn fresh<'g>(&mut self, b: &'g Builder, outer: &OuterGraph, port: Port) -> Ex<'g> {
+        b.var(self.fresh_var(outer, port))
+    }
+    fn fresh_var(&mut self, outer: &OuterGraph, port: Port) -> Var {
+        let index = self.0.iter().map(|(v, _)| v.index + 1).max().unwrap_or(0);
+        let info = outer.info(port);
+        let var = Var { index, dim: info.dim, category: info.category };
+        self.0.push((var, port));
+        var
+    }
+    /// The variables of `own` whose values have tangents, with new variables for the tangents.
+    fn tangents<'g>(
+        &mut self,
+        b: &'g Builder,
+        outer: &OuterGraph,
+        own: &[(Var, Port)],
+        tangent: &HashMap<Port, Port>,
+    ) -> Vec<(Ex<'g>, Ex<'g>)> {
+        let active = own.iter().filter_map(|(v, p)| Some((*v, *tangent.get(p)?)));
+        active.map(|(v, t)| (b.var(v), self.fresh(b, outer, t))).collect()
+    }
+    /// Those that `roots` read.
+    fn used(self, graph: &Graph, roots: &[NodeId]) -> Vec<(Var, Port)> {
+        let used = graph.variables(roots);
+        self.0.into_iter().filter(|(v, _)| used.contains(v)).collect()
+    }
 }
 
 /// Gradients of `f` with respect to those variables of `own` whose values are wanted.
@@ -633,20 +657,6 @@ fn gradients(
         .filter_map(|((var, target), value)| {
             Some(Gradient { var: *var, target: *target, value: value?.id })
         })
-        .collect()
-}
-
-/// The variables of `own` whose values have tangents, with new variables for the tangents.
-fn tangents<'g>(
-    b: &'g Builder,
-    outer: &OuterGraph,
-    bindings: &mut Vec<(Var, Port)>,
-    own: &[(Var, Port)],
-    tangent: &HashMap<Port, Port>,
-) -> Vec<(Ex<'g>, Ex<'g>)> {
-    own.iter()
-        .filter_map(|(v, p)| tangent.get(p).map(|t| (b.var(*v), *t)))
-        .map(|(v, t)| (v, bind(b, outer, bindings, t)))
         .collect()
 }
 

@@ -68,7 +68,8 @@ pub enum Order {
 /// # Ok::<(), keops_core::error::Error>(())
 /// ```
 pub struct ReductionDef {
-    /// Name, as KeOps' `reduction_op`.
+    /// Name, as KeOps' `reduction_op`: for people, and for text. A definition is identified by its
+    /// place in memory, so that two of one name are two.
     pub name: &'static str,
     /// Other accepted spellings.
     pub spellings: &'static [&'static str],
@@ -119,11 +120,28 @@ pub struct Accumulate {
     pub dim: fn(usize) -> usize,
     /// Result from the sums: `(sums, pivot) -> value`.
     pub finalise: for<'g> fn(Ex<'g>, Option<Ex<'g>>) -> Ex<'g>,
-    /// `(f, w, result, normaliser) -> ψ`, see the module; the normaliser is the result of the
-    /// reduction `saved` over the same formula, where one is named.
+    /// `(f, w, result, saved) -> ψ`, see the module; `saved` is the result of the reduction
+    /// [`Accumulate::saved`], where one is named.
     pub linearise: for<'g> fn(Ex<'g>, Option<Ex<'g>>, Ex<'g>, Option<Ex<'g>>) -> Ex<'g>,
-    /// A further reduction (without weight) whose result `linearise` needs.
-    pub saved: Option<&'static ReductionDef>,
+    /// A further reduction whose result `linearise` reads.
+    pub saved: Option<Saved>,
+}
+
+/// A reduction whose result the derivative of another one reads.
+///
+/// ```
+/// use keops_core::reduce::{Family, LOG_SUM_EXP, MAX_SUM_SHIFT_EXP};
+/// let Family::Accumulate(lse) = &LOG_SUM_EXP.kind else { unreachable!("it accumulates") };
+/// // The maximum and the sum that belongs to it: log-sum-exp itself is rounded.
+/// assert!(lse.saved.is_some_and(|s| s.reduction == &MAX_SUM_SHIFT_EXP && s.weighted));
+/// ```
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+pub struct Saved {
+    /// The reduction, over the same formula.
+    pub reduction: &'static ReductionDef,
+    /// Is it over the weight too? Then what it holds is in the result, but for rounding: where a
+    /// caller gives the result of an earlier evaluation, `linearise` gets that and no `saved`.
+    pub weighted: bool,
 }
 
 /// A pivot and how sums follow when it moves.
@@ -172,27 +190,41 @@ fn weighted<'g>(e: Ex<'g>, w: Option<Ex<'g>>) -> Ex<'g> {
     w.map_or(e, |w| e * w)
 }
 
+fn if_else<'g>(condition: Ex<'g>, yes: Ex<'g>, no: Ex<'g>) -> Ex<'g> {
+    Ex::apply(&crate::ops::IF_ELSE, &[condition, yes, no])
+}
 /// At least 0 where `x` is this infinity, else negative or NaN.
 fn is_infinite<'g>(x: Ex<'g>, infinity: f64) -> Ex<'g> {
     Ex::apply(&crate::ops::EQUAL, &[x, x.lit(infinity)]) - 1.0
 }
-/// `exp(f - out)`, where `out` is the log-sum-exp of `f`: 0 where both are -inf, so that rows in
-/// which every entry is masked by -inf have gradient 0 (and do not spoil the others).
-fn softmax<'g>(f: Ex<'g>, out: Ex<'g>) -> Ex<'g> {
-    let nothing = is_infinite(out, f64::NEG_INFINITY);
-    (f - Ex::apply(&crate::ops::IF_ELSE, &[nothing, f.lit(0.0), out])).un(&crate::ops::EXP)
+/// `exp(f - m)`, where `m` is the maximum or the log-sum-exp of `f`: 0 where both are -inf, so that
+/// rows in which every entry is masked by -inf have gradient 0 (and do not spoil the others).
+fn below<'g>(f: Ex<'g>, m: Ex<'g>) -> Ex<'g> {
+    let nothing = is_infinite(m, f64::NEG_INFINITY);
+    (f - if_else(nothing, f.lit(0.0), m)).un(&crate::ops::EXP)
+}
+/// `exp(f - m) / s` for the maximum `m` and the sum `s` of [`MAX_SUM_SHIFT_EXP`], 0 where every
+/// entry is -inf. Not `exp(f - lse)`: a log-sum-exp of 1e6 is rounded by 0.03 in f32, and the
+/// weights would add up to as much more or less than 1.
+fn softmax<'g>(f: Ex<'g>, m: Ex<'g>, s: Ex<'g>) -> Ex<'g> {
+    let nothing = is_infinite(m, f64::NEG_INFINITY);
+    below(f, m) * (s.lit(1.0) / if_else(nothing, s.lit(1.0), s))
+}
+/// The parts of a result of [`MAX_SUM_SHIFT_EXP`].
+fn parts(pair: Ex<'_>) -> (Ex<'_>, Ex<'_>) {
+    (pair.pick(0, 1, 1), pair.pick(1, 1, pair.dim() - 1))
 }
 /// The maximum that a pivot stands for, by the sum of `exp(f - pivot)`: that is 0 where there is
 /// no entry above -inf (the pivot is kept within the finite range), inf where one is +inf, and
 /// NaN where one is NaN; there a pivot at the end of the range counts as infinite.
 fn extended<'g>(m: Ex<'g>, total: Ex<'g>) -> Ex<'g> {
-    let (inf, if_else) = (m.lit(f64::INFINITY), |x: &[_]| Ex::apply(&crate::ops::IF_ELSE, x));
+    let inf = m.lit(f64::INFINITY);
     // Infinite for the last of the finite numbers, in any type.
     let past = m * (1.0 + 2f64.powi(-20));
     let (low, high) = (is_infinite(past, f64::NEG_INFINITY), is_infinite(past, f64::INFINITY));
-    let beside_nan = if_else(&[low, -inf, if_else(&[high, inf, m])]);
-    let some = if_else(&[total, m, beside_nan]);
-    if_else(&[is_infinite(total, f64::INFINITY), inf, if_else(&[-total, -inf, some])])
+    let beside_nan = if_else(low, -inf, if_else(high, inf, m));
+    let some = if_else(total, m, beside_nan);
+    if_else(is_infinite(total, f64::INFINITY), inf, if_else(-total, -inf, some))
 }
 
 /// `Σ f`
@@ -241,16 +273,16 @@ pub static LOG_SUM_EXP: ReductionDef = ReductionDef {
         lift: |f, w, m| weighted((f - m.unwrap_or(f)).un(&crate::ops::EXP), w),
         dim: |d| d,
         finalise: |s, m| s.un(&crate::ops::LOG) + m.unwrap_or(s.lit(0.0)),
-        linearise: |f, w, out, _| match w {
-            None => softmax(f, out),
-            // The result is -inf also where the weights add up to 0: the mask is that of f.
-            Some(w) => {
-                let masked = is_infinite(f, f64::NEG_INFINITY);
-                let d = Ex::apply(&crate::ops::IF_ELSE, &[masked, f, f - out]);
-                d.un(&crate::ops::EXP) * w
-            }
+        linearise: |f, w, out, pair| {
+            // A result that is given stands for the maximum, beside a sum of 1.
+            let (m, s) = pair.map_or((out, out.lit(1.0)), parts);
+            let Some(w) = w else { return softmax(f, m, s) };
+            // The sum is 0 also where the weights add up to 0: the mask is that of f.
+            let masked = is_infinite(f, f64::NEG_INFINITY);
+            let e = if_else(masked, f, f - m).un(&crate::ops::EXP);
+            e * w * if_else(masked, f.lit(0.0), s.lit(1.0) / s)
         },
-        saved: None,
+        saved: Some(Saved { reduction: &MAX_SUM_SHIFT_EXP, weighted: true }),
     }),
 };
 /// `Σ w exp f / Σ exp f`
@@ -280,12 +312,13 @@ pub static SUM_SOFT_MAX_WEIGHT: ReductionDef = ReductionDef {
         finalise: |s, _| {
             let (total, sums) = (s.pick(0, 1, 1), s.pick(1, 1, s.dim() - 1));
             let none = -total.un(&crate::ops::ABS);
-            sums / Ex::apply(&crate::ops::IF_ELSE, &[none, s.lit(1.0), total])
+            sums / if_else(none, s.lit(1.0), total)
         },
-        linearise: |f, w, out, normaliser| {
-            softmax(f, normaliser.unwrap_or(f)) * (w.unwrap_or(f) - out)
+        linearise: |f, w, out, pair| {
+            let (m, s) = pair.map_or((f, f.lit(1.0)), parts);
+            softmax(f, m, s) * (w.unwrap_or(f) - out)
         },
-        saved: Some(&LOG_SUM_EXP),
+        saved: Some(Saved { reduction: &MAX_SUM_SHIFT_EXP, weighted: false }),
     }),
 };
 
@@ -317,7 +350,7 @@ pub static MAX_SUM_SHIFT_EXP: ReductionDef = ReductionDef {
             Ex::concat(&[extended(m.unwrap_or(s), total), sums])
         },
         linearise: |f, w, out, _| {
-            Ex::concat(&[f.lit(0.0), weighted(softmax(f, out.pick(0, 1, 1)), w)])
+            Ex::concat(&[f.lit(0.0), weighted(below(f, out.pick(0, 1, 1)), w)])
         },
         saved: None,
     }),
@@ -450,15 +483,16 @@ pub fn by_name(name: &str) -> Option<&'static ReductionDef> {
     ALL.iter().copied().find(|r| r.name == name || r.spellings.contains(&name))
 }
 
+// A definition is itself: two of one name are two.
 impl PartialEq for ReductionDef {
     fn eq(&self, other: &Self) -> bool {
-        self.name == other.name
+        std::ptr::eq(self, other)
     }
 }
 impl Eq for ReductionDef {}
 impl std::hash::Hash for ReductionDef {
     fn hash<H: std::hash::Hasher>(&self, state: &mut H) {
-        self.name.hash(state);
+        std::ptr::hash(self, state);
     }
 }
 impl std::fmt::Debug for ReductionDef {

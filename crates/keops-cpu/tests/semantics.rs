@@ -198,6 +198,9 @@ fn comparisons_and_selections() {
     value("IfElse(x, 5, Log(x))", &[1.0, 2.0], &[5.0, 5.0]);
     value("IfElse(x - 1, Log(x - 1), 3)", &[0.0, 2.0], &[3.0, 0.0]);
     slope("IfElse(x - 1, Log(x - 1), 3 * x)", &[0.0, 3.0], 1.0, &[3.0, 0.5]);
+    slope("IfElse(x - 1, Log(x), 3 * x)", &[0.0, 4.0], 1.0, &[3.0, 0.25]);
+    slope("ReLU(Log(x))", &[0.0], 1.0, &[0.0]);
+    slope("0 * Log(x)", &[0.0], 1.0, &[NAN]);
     value("Step(x)", &[-1.0, 0.0, 1.0], &[0.0, 1.0, 1.0]);
     value("Sign(x)", &[-2.0, 0.0, 3.0], &[-1.0, 0.0, 1.0]);
     value("Clamp(x, -1, 1)", &[-2.0, 0.5, 3.0, NAN], &[-1.0, 0.5, 1.0, NAN]);
@@ -262,6 +265,12 @@ fn derivatives_at_kinks() {
     value("Atan2(x, 0 * x)", &[0.0], &[0.0]);
     slope("XLogX(x)", &[0.0], 1.0, &[-INF]);
     slope("XLogX(x)", &[0.0], 0.0, &[0.0]);
+    // More of powers and of branches is in derivatives.rs.
+    slope("Powf(x, 0.3)", &[0.0], 1.0, &[0.0]);
+    slope("Powf(x, -0.5)", &[0.0], 1.0, &[-INF]);
+    slope("Powf(Abs(x), x + 1)", &[0.0], 1.0, &[0.0]);
+    slope("Pow(x, -2)", &[0.0, 2.0], 1.0, &[-INF, -0.25]);
+    slope("Pow(x * x, -1)", &[0.0], 1.0, &[NAN]);
 }
 
 #[test]

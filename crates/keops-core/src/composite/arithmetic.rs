@@ -59,8 +59,10 @@ fn less<'g>(a: Ex<'g>, b: Ex<'g>) -> Ex<'g> {
     Ex::apply(&LESS_THAN, &[a, b])
 }
 
-/// `x` to an integer power by repeated squaring.
+/// `x` to an integer power by repeated squaring, of `1 / x` for negative powers: every factor of
+/// their derivatives is then infinite at 0, as the limit is. (That of `1 / x²` is `-∞ · 2x` there.)
 fn power<'g>(x: Ex<'g>, n: i64) -> Ex<'g> {
+    let x = if n < 0 { x.lit(1.0) / x } else { x };
     let (mut base, mut left, mut result) = (x, n.unsigned_abs(), None::<Ex<'g>>);
     while left > 0 {
         if left & 1 == 1 {
@@ -71,8 +73,7 @@ fn power<'g>(x: Ex<'g>, n: i64) -> Ex<'g> {
             base = base * base;
         }
     }
-    let p = result.unwrap_or(x.lit(1.0).broadcast(x.dim()));
-    if n < 0 { x.lit(1.0) / p } else { p }
+    result.unwrap_or(x.lit(1.0).broadcast(x.dim()))
 }
 
 /// `x` kept within `[a, b]`: NaN stays NaN, and `x` has the gradient at both bounds unless they

@@ -425,12 +425,12 @@ impl Backend for Planted {
         for k in 0..spec.graph.len() {
             let mut node = spec.graph.node(NodeId(k as u32)).clone();
             if let Node::Map { op, .. } = &mut node {
-                *op = self.copies.iter().find(|c| *c == op).unwrap_or(op);
+                *op = self.copies.iter().find(|c| c.name == op.name).unwrap_or(op);
             }
             // Nodes are distinct, so each keeps its place.
             graph.intern(node);
         }
-        let copy = self.reductions.iter().find(|r| **r == spec.reduction);
+        let copy = self.reductions.iter().find(|r| r.name == spec.reduction.name);
         let reduction = copy.copied().unwrap_or(spec.reduction);
         let outputs = spec.outputs();
         let spec = ReduceSpec { graph: Arc::new(graph), reduction, ..spec.clone() };
@@ -438,7 +438,6 @@ impl Backend for Planted {
             let log = format!("results are {:?}, expected {outputs:?}", spec.outputs());
             return Err(CompileError::Failed { backend: "planted".into(), log });
         }
-        // Not through the cache of the device: the key does not tell a copy from the original.
-        self.inner.backend().compile(&spec)
+        self.inner.compile(&spec)
     }
 }

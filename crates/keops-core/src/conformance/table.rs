@@ -198,9 +198,17 @@ const ENTRIES: [[f64; 4]; 3] =
 
 fn accumulates(a: &Accumulate, weighted: bool) -> Result<(), String> {
     let b = Builder::default();
+    let further = a.saved.and_then(|s| match &s.reduction.kind {
+        Family::Accumulate(of) => Some((of, s.weighted && weighted)),
+        Family::Select(_) => None,
+    });
     let [t, m, n, result, saved] = [0, 1, 2, 3, 4].map(|index| {
-        // The result may have two components.
-        let dim = if index == 3 { (a.dim)(1) } else { 1 };
+        // Results may have two components.
+        let dim = match index {
+            3 => (a.dim)(1),
+            4 => further.map_or(1, |(of, _)| (of.dim)(1)),
+            _ => 1,
+        };
         b.var(Var { index, dim, category: Category::Param })
     });
     let entry = |[f, g, w, v]: [f64; 4]| (t * g + f, weighted.then(|| t * v + w));
@@ -219,31 +227,31 @@ fn accumulates(a: &Accumulate, weighted: bool) -> Result<(), String> {
     let (under_m, under_n) = (sums(m), sums(n));
     let moved = a.pivot.as_ref().map(|p| (p.rebase)(b.ex(under_m), m, n).id);
     let (value, other) = (finalised(m), finalised(n));
-    let normaliser = a.saved.map(|_| saved);
+    let given = further.map(|_| saved);
     let tangents = ENTRIES.map(|e| {
         let (f, w) = entry(e);
-        let psi = (a.linearise)(f, w, result, normaliser);
+        let psi = (a.linearise)(f, w, result, given);
         let zero = t.lit(0.0).broadcast(psi.dim());
         autodiff::jvp(psi, &[(t, t.lit(1.0))]).unwrap_or(zero)
     });
     let tangent = (tangents[0] + tangents[1] + tangents[2]).id;
     // What `saved` reduces to: its own finalised sums.
-    let kept = a.saved.and_then(|r| match &r.kind {
-        Family::Accumulate(s) => {
-            let pivot = s.pivot.is_some().then_some(m);
-            let terms = ENTRIES.map(|e| (s.lift)(entry(e).0, None, pivot));
-            Some((s.finalise)(terms[0] + terms[1] + terms[2], pivot).id)
-        }
-        Family::Select(_) => None,
+    let kept = further.map(|(of, with)| {
+        let pivot = of.pivot.is_some().then_some(m);
+        let terms = ENTRIES.map(|e| {
+            let (f, w) = entry(e);
+            (of.lift)(f, w.filter(|_| with), pivot)
+        });
+        (of.finalise)(terms[0] + terms[1] + terms[2], pivot).id
     });
     let graph = b.into_graph();
-    let at = |root: NodeId, t: f64, result: &[f64], saved: f64| {
+    let at = |root: NodeId, t: f64, result: &[f64], saved: &[f64]| {
         evaluate_at(&graph, root, |v| match v.index {
             0 => vec![t],
             1 => vec![0.9],
             2 => vec![1.7],
             3 => result.to_vec(),
-            _ => vec![saved],
+            _ => saved.to_vec(),
         })
     };
     let same = |what: &str, got: Vec<f64>, expected: Vec<f64>, tolerance: f64| {
@@ -256,18 +264,18 @@ fn accumulates(a: &Accumulate, weighted: bool) -> Result<(), String> {
     };
     let nothing = [0.0; 2];
     if let Some(moved) = moved {
-        let [got, expected] = [moved, under_n].map(|r| at(r, 0.1, &nothing, 0.0));
+        let [got, expected] = [moved, under_n].map(|r| at(r, 0.1, &nothing, &nothing));
         same("sums under a new pivot", got, expected, 1e-13)?;
     }
     if a.pivot.as_ref().is_none_or(|p| !p.shown) {
-        let [got, expected] = [other, value].map(|r| at(r, 0.1, &nothing, 0.0));
+        let [got, expected] = [other, value].map(|r| at(r, 0.1, &nothing, &nothing));
         same("the result under another pivot", got, expected, 1e-13)?;
     }
-    let result = at(value, 0.0, &nothing, 0.0);
-    let normaliser = kept.map_or(0.0, |k| at(k, 0.0, &nothing, 0.0)[0]);
-    let got = at(tangent, 0.0, &result, normaliser);
+    let result = at(value, 0.0, &nothing, &nothing);
+    let held = kept.map_or(vec![], |k| at(k, 0.0, &nothing, &nothing));
+    let got = at(tangent, 0.0, &result, &held);
     let h = 1e-3;
-    let differences = [-2.0, -1.0, 1.0, 2.0].map(|s| at(value, s * h, &nothing, 0.0));
+    let differences = [-2.0, -1.0, 1.0, 2.0].map(|s| at(value, s * h, &nothing, &nothing));
     let expected = (0..result.len())
         .map(|k| {
             let [a, b, c, d] = [0, 1, 2, 3].map(|s: usize| differences[s][k]);

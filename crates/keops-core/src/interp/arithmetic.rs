@@ -68,8 +68,9 @@ pub trait Arithmetic {
     /// An entry of a table.
     fn gather(&self, table: &[Self::V], index: Self::V) -> Self::V;
     /// The running maximum of a reduction that shows it: by definition it is not differentiated,
-    /// neither where it is shown nor in the sums beside it.
-    fn shown(&self, pivot: Self::V) -> Self::V {
+    /// neither where it is shown nor in the sums beside it. Those belong to the number that the
+    /// type of the result holds: `exp(f - m)` of both divided by the other is a softmax.
+    fn shown(&self, pivot: Self::V, _: DType) -> Self::V {
         pivot
     }
     /// An empty sum.
@@ -186,6 +187,9 @@ impl Arithmetic for Exact {
     type V = f64;
     type Acc = PlainSum;
     const PRUNES: bool = true;
+    fn shown(&self, pivot: f64, compute: DType) -> f64 {
+        if compute == DType::F64 { pivot } else { f64::from(pivot as f32) }
+    }
     fn exact(&self, v: f64) -> f64 {
         v
     }

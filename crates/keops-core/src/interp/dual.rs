@@ -9,6 +9,7 @@ use super::arithmetic::{
     Arithmetic, Compensated, Selected, Sum, folded, neutral, position, winner,
 };
 use super::{Job, copied};
+use crate::data::DType;
 use crate::error::Error;
 use crate::graph::FoldOp;
 use crate::ops::OpDef;
@@ -214,7 +215,7 @@ impl Arithmetic for Dual {
     fn gather(&self, table: &[HyperDual], index: HyperDual) -> HyperDual {
         position(index.value, table.len()).map_or(constant(f64::NAN), |k| table[k])
     }
-    fn shown(&self, pivot: HyperDual) -> HyperDual {
+    fn shown(&self, pivot: HyperDual, _: DType) -> HyperDual {
         constant(pivot.value)
     }
     fn accumulator(&self, _: Sum) -> [Compensated; 4] {

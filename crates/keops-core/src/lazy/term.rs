@@ -255,17 +255,13 @@ impl Rule {
     }
 }
 
-/// Entries of the tables are what their places say: a changed copy has another one.
 impl Hash for Rule {
     fn hash<H: Hasher>(&self, state: &mut H) {
         match self {
-            Rule::Map(op) => {
-                state.write_u8(0);
-                state.write(&std::ptr::from_ref(*op).addr().to_ne_bytes());
-            }
+            Rule::Map(op) => (0u8, op).hash(state),
             Rule::Composite(op) => {
                 state.write_u8(1);
-                state.write(&std::ptr::from_ref(*op).addr().to_ne_bytes());
+                std::ptr::hash(*op, state);
             }
             Rule::Power(v) => (2u8, v.to_bits()).hash(state),
             Rule::Components(group, Slice { start, end, step }) => {
