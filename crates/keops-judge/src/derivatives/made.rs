@@ -1,6 +1,7 @@
 //! What keops makes of a case.
 
 use super::case::{Case, rows};
+use super::planted::Planted;
 use super::wanted;
 use crate::naive::reduce::canonical;
 use crate::naive::{Array, Category, Expr, Names, Reduction, Variable};
@@ -8,13 +9,18 @@ use keops::cpu::{Cpu, Level};
 use keops_core::data::{ArgView, Element};
 use keops_core::genred::{Genred, Reduce};
 use keops_core::interp::Interpreter;
+use keops_core::parse::parse_formula;
 use keops_core::ranges::Ranges;
 use keops_core::spec::{Axis, Device};
 use ndarray::{ArrayD, IxDyn};
 use std::fmt::Write;
 
 /// Devices in turn: the best level, AVX2, the portable level, the interpreter.
-pub struct Devices(Vec<Device>);
+pub struct Devices {
+    devices: Vec<Device>,
+    /// A fault in keops, to judge the judge.
+    pub planted: Planted,
+}
 
 impl Default for Devices {
     fn default() -> Devices {
@@ -23,7 +29,8 @@ impl Default for Devices {
         let best = at(*levels.last().unwrap_or(&Level::Portable));
         let middle = at(levels.get(1).copied().unwrap_or(Level::Portable));
         let interpreter = Device::new(Interpreter::new());
-        Devices(vec![best, middle, at(Level::Portable), interpreter])
+        let devices = vec![best, middle, at(Level::Portable), interpreter];
+        Devices { devices, planted: Planted::default() }
     }
 }
 
@@ -72,15 +79,14 @@ fn text(case: &Case, r: &Reduction, declares: &[usize], written: &[usize]) -> Te
     Text { formula, weight, aliases: written.iter().map(alias).collect() }
 }
 
-fn genred(t: &Text, r: &Reduction) -> Result<Genred, String> {
+fn genred(t: &Text, r: &Reduction, planted: &Planted) -> Result<Genred, String> {
     let axis = if r.over == Category::J { Axis::J } else { Axis::I };
     let many = r.name.contains('K').then_some(r.k);
-    let reduce = Reduce::named(&r.name, many).map_err(|e| e.to_string())?;
-    match &t.weight {
-        None => Genred::new(&t.formula, &t.aliases, reduce, axis),
-        Some(w) => Genred::weighted(&t.formula, w, &t.aliases, reduce, axis),
-    }
-    .map_err(|e| e.to_string())
+    let reduce = planted.reduce(Reduce::named(&r.name, many).map_err(|e| e.to_string())?);
+    let aliases: Vec<&str> = t.aliases.iter().map(String::as_str).collect();
+    let formula = parse_formula(&t.formula, t.weight.as_deref(), &aliases);
+    let formula = planted.formula(formula.map_err(|e| e.to_string())?);
+    Genred::from_formula(formula, reduce, axis).map_err(|e| e.to_string())
 }
 
 fn array(a: &Array<f64>) -> ArrayD<f64> {
@@ -96,6 +102,7 @@ fn all(case: &Case) -> Vec<usize> {
 /// # Errors
 /// Its error.
 pub fn derivative(case: &Case, devices: &Devices) -> Result<Made, String> {
+    let planted = &devices.planted;
     let mut arrays: Vec<ArrayD<f64>> = case.args.iter().map(array).collect();
     let g = if case.saved {
         let mut t = text(case, &case.outer, &all(case), &case.written);
@@ -136,12 +143,14 @@ pub fn derivative(case: &Case, devices: &Devices) -> Result<Made, String> {
         }
         Genred::from_text(&whole, &t.aliases).map_err(|e| format!("{whole}: {e}"))?
     } else {
-        let mut g = genred(&text(case, &case.outer, &all(case), &case.written), &case.outer)?;
+        let mut g =
+            genred(&text(case, &case.outer, &all(case), &case.written), &case.outer, planted)?;
         if let Some((hole, inner)) = &case.inner {
             let t = text(case, inner, &case.inner_declares, &case.inner_declares);
-            let inner = genred(&t, inner)?;
+            let inner = genred(&t, inner, planted)?;
             g = g.compose(&case.variables[*hole].name, &inner).map_err(|e| e.to_string())?;
         }
+        let primal = g.computation().graph().len();
         for step in &case.steps {
             let names: Vec<String> = g.arguments().map(String::from).collect();
             if names.len() != arrays.len() {
@@ -152,7 +161,7 @@ pub fn derivative(case: &Case, devices: &Devices) -> Result<Made, String> {
                 .map_err(|e| e.to_string())?;
             arrays.extend(step.with.iter().map(array));
         }
-        g
+        planted.derivative(g, primal)
     };
     let ranges = match &case.blocks {
         None => None,
@@ -166,7 +175,7 @@ pub fn derivative(case: &Case, devices: &Devices) -> Result<Made, String> {
         }
     };
     let views: Vec<ArgView<'_>> = arrays.iter().map(|a| f64::erase(a.view())).collect();
-    let device = &devices.0[case.device];
+    let device = &devices.devices[case.device];
     let out = g.call_with(device, &views, ranges.as_ref()).map_err(|e| e.to_string())?;
     let out: Vec<ArrayD<f64>> =
         out.iter().filter(|b| b.indices().is_none()).map(|b| b.to_f64()).collect();

@@ -112,11 +112,11 @@ pub fn value(case: &Case) -> Result<Array<f64>, String> {
 pub fn derivative(case: &Case, h: f64, noise: f64) -> Result<f64, String> {
     let primal = Primal::new(case)?;
     let mut args: Args = case.args.iter().map(|a| a.map(Dd::from)).collect();
-    // Irregular, so that no tie is kept.
-    let mut t = 0.37f64;
+    // Irregular and of both signs, so that no tie is kept, and each size in its own way.
+    let mut t = 0.37 + (noise.abs() * 1e5).fract() / 3.0;
     for a in args.iter_mut().flat_map(|a| &mut a.data) {
         t = (t * 7.31 + 0.173).fract();
-        *a = *a + Dd::from(noise * (0.5 + t));
+        *a = *a + Dd::from(noise * if t < 0.5 { t - 1.0 } else { t });
     }
     for step in &case.steps {
         args.extend(step.with.iter().map(|a| a.map(Dd::from)));
