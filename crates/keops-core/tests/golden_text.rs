@@ -146,7 +146,9 @@ fn programs_do_not_grow_with_the_dimension() {
         };
         [count(&value), count(&gradient), count(&hessian)]
     };
-    assert_eq!(sizes(50), sizes(4096));
+    // (Beyond a block of components there is a loop of blocks, and one of what is left.)
+    assert_eq!(sizes(50), sizes(200));
+    assert_eq!(sizes(512), sizes(4096));
 }
 
 fn live(g: &Graph, roots: &[NodeId]) -> usize {

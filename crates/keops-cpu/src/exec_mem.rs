@@ -48,3 +48,8 @@ impl ExecMem {
         &self.map
     }
 }
+
+/// Does the system grant executable memory?
+pub fn granted() -> bool {
+    ExecMem::new(&[&[0]]).is_ok()
+}

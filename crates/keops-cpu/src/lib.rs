@@ -8,6 +8,7 @@ mod exec_mem;
 mod frame;
 mod kernels;
 mod memory;
+mod pool;
 mod print;
 mod routine;
 mod runner;
@@ -51,6 +52,8 @@ use std::sync::Arc;
 #[derive(Clone, Copy, Debug)]
 pub struct Cpu {
     level: Level,
+    /// Is the portable level taken where memory for machine code is refused?
+    falls_back: bool,
 }
 
 impl Default for Cpu {
@@ -60,16 +63,24 @@ impl Default for Cpu {
 }
 
 impl Cpu {
-    /// The best level that this processor has.
+    /// The best level that this processor has. Where the system refuses executable memory (as
+    /// hardened systems do), formulas are interpreted as at [`Level::Portable`], which is several
+    /// times slower: [`CpuExecutable::is_native`] tells.
+    ///
+    /// A process forked from one that has computed does not have the threads of its parent's pools: there,
+    /// large problems run on a pool that is made for them, or on the caller's if that was made
+    /// after the fork.
     ///
     /// ```
     /// use keops_cpu::{Cpu, Level};
     /// assert_eq!(Cpu::new().level(), Level::available()[0]);
     /// ```
     pub fn new() -> Cpu {
-        Cpu { level: Level::available()[0] }
+        pool::note();
+        Cpu { level: Level::available()[0], falls_back: true }
     }
-    /// A given level, to compare levels on one machine.
+    /// A given level, to compare levels on one machine; where executable memory is refused, compiling
+    /// is an error.
     ///
     /// # Errors
     /// [`Unavailable`] if the processor does not have it.
@@ -85,7 +96,8 @@ impl Cpu {
     /// # Ok::<(), keops_core::spec::Unavailable>(())
     /// ```
     pub fn with_level(level: Level) -> Result<Cpu, Unavailable> {
-        let cpu = Cpu { level };
+        pool::note();
+        let cpu = Cpu { level, falls_back: false };
         cpu.check()?;
         Ok(cpu)
     }
@@ -101,7 +113,7 @@ impl Cpu {
     /// Compiles to the concrete type, which tells more than [`Executable`].
     ///
     /// # Errors
-    /// [`CompileError`] if the formula is too large or executable memory is denied.
+    /// [`CompileError`] if the formula is too large or, at a given level, executable memory is refused.
     ///
     /// ```
     /// # use keops_core::{data::DType, parse::parse_formula, reduce::SUM, spec::Axis};
@@ -118,7 +130,20 @@ impl Cpu {
     /// # Ok::<(), keops_core::error::Error>(())
     /// ```
     pub fn compile_executable(&self, spec: &ReduceSpec) -> Result<CpuExecutable, CompileError> {
-        self.compile_with(spec, true)
+        match self.compile_with(spec, true) {
+            Err(_) if self.must_fall_back() => self.fallback().compile_with(spec, true),
+            Ok(mut made) => {
+                made.falls_back = self.falls_back && made.is_native();
+                Ok(made)
+            }
+            refused => refused,
+        }
+    }
+    fn fallback(&self) -> Cpu {
+        Cpu { level: Level::Portable, falls_back: false }
+    }
+    fn must_fall_back(&self) -> bool {
+        self.falls_back && self.level != Level::Portable && !exec_mem::granted()
     }
     /// Compiles a program that was parsed or changed, in place of the one that `spec` is lowered
     /// to. The wide accumulation in f64 of f32 data is not to be had here.
@@ -176,7 +201,12 @@ impl Cpu {
         }
         match spec.accumulation() {
             Accumulation::Wide => unsupported("a program by hand is not accumulated in f64"),
-            a => CpuExecutable::new(spec, program, a, self.level),
+            a => match CpuExecutable::new(spec, program.clone(), a, self.level) {
+                Err(_) if self.must_fall_back() => {
+                    CpuExecutable::new(spec, program, a, self.fallback().level)
+                }
+                made => made,
+            },
         }
     }
     fn compile_with(
@@ -198,8 +228,13 @@ impl Cpu {
         let mut accumulation = spec.accumulation();
         if accumulation == Accumulation::Wide {
             let plan = kernels::plan(&program, self.level.machine(), accumulation);
-            // Where f64 sums of f32 values are not to be had in registers, everything is f64.
-            if program.mode != Mode::Sum || !plan.registers || self.level == Level::Portable {
+            // Where f64 sums of f32 values are not to be had in registers, everything is f64. So it is
+            // where a pair is itself a long sum.
+            if kernels::sums_long(&program)
+                || program.mode != Mode::Sum
+                || !plan.registers
+                || self.level == Level::Portable
+            {
                 let double = ReduceSpec { dtype: DType::F64, ..spec.clone() };
                 program = lower(&double, options)?;
                 accumulation = Accumulation::Block;

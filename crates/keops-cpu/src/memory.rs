@@ -17,6 +17,12 @@ pub trait Lane: Element + Default + PartialOrd {
     fn round(v: f64) -> Self;
     /// The next number, upwards or downwards; infinities and NaN stay.
     fn beyond(self, up: bool) -> Self;
+    /// A key with its column, in an order: smaller (or, with `min` false, larger) keys first, of
+    /// equal ones the lower column. Zeros are equal; the key is not NaN.
+    type Ranked: Copy + Ord + Send + Sync;
+    fn ranked(self, min: bool, column: u32) -> Self::Ranked;
+    /// The key and its column (a zero comes back as +0).
+    fn unranked(ranked: Self::Ranked, min: bool) -> (Self, u32);
 }
 impl Lane for f32 {
     const TYPE: Ty = Ty::F32;
@@ -29,6 +35,19 @@ impl Lane for f32 {
     fn beyond(self, up: bool) -> Self {
         if up { self.next_up() } else { self.next_down() }
     }
+    type Ranked = u64;
+    fn ranked(self, min: bool, column: u32) -> u64 {
+        // Numbers of the same sign are in the order of their bits, negative ones in reverse.
+        let bits = (self + 0.0).to_bits();
+        let order = if bits >> 31 == 0 { bits | 1 << 31 } else { !bits };
+        u64::from(if min { order } else { !order }) << 32 | u64::from(column)
+    }
+    fn unranked(ranked: u64, min: bool) -> (Self, u32) {
+        let order = (ranked >> 32) as u32;
+        let order = if min { order } else { !order };
+        let bits = if order >> 31 == 1 { order & !(1 << 31) } else { !order };
+        (Self::from_bits(bits), ranked as u32)
+    }
 }
 impl Lane for f64 {
     const TYPE: Ty = Ty::F64;
@@ -40,6 +59,19 @@ impl Lane for f64 {
     }
     fn beyond(self, up: bool) -> Self {
         if up { self.next_up() } else { self.next_down() }
+    }
+    type Ranked = u128;
+    fn ranked(self, min: bool, column: u32) -> u128 {
+        // Numbers of the same sign are in the order of their bits, negative ones in reverse.
+        let bits = (self + 0.0).to_bits();
+        let order = if bits >> 63 == 0 { bits | 1 << 63 } else { !bits };
+        u128::from(if min { order } else { !order }) << 32 | u128::from(column)
+    }
+    fn unranked(ranked: u128, min: bool) -> (Self, u32) {
+        let order = (ranked >> 32) as u64;
+        let order = if min { order } else { !order };
+        let bits = if order >> 63 == 1 { order & !(1 << 63) } else { !order };
+        (Self::from_bits(bits), ranked as u32)
     }
 }
 

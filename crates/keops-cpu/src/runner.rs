@@ -1,14 +1,16 @@
 //! Runs compiled reductions: packing, tiles, blocks of columns, threads, results.
 
-use crate::Cpu;
+use crate::{Cpu, exec_mem};
 mod few;
 mod select;
 mod stairs;
+mod winners;
 mod worker;
 
 use crate::frame::Memory;
 use crate::kernels::{self, Accumulation, BLOCK, Plan};
 use crate::memory::{Aligned, Lane, pack_kept, pack_panels, pack_param, pack_reduced};
+use crate::pool;
 use crate::routine::{Level, Routine};
 use crate::vcode::Ty;
 use keops_core::data::{Buffer, Element};
@@ -83,6 +85,9 @@ pub struct CpuExecutable {
     passes: usize,
     /// The same without factors taken out of sums; made when first needed.
     plain: OnceLock<Result<Box<CpuExecutable>, CompileError>>,
+    /// Does the portable level serve where memory is refused for what is made later?
+    pub(crate) falls_back: bool,
+    portable: OnceLock<Result<Box<CpuExecutable>, CompileError>>,
     /// Elements of the parameters, with what reads of tables may touch.
     param_room: usize,
     /// Instructions per pair, to guess the work.
@@ -94,6 +99,10 @@ pub struct CpuExecutable {
 /// Arguments of these sizes, and zeros, are harmless as factors of sums: products of a few of them
 /// neither overflow nor lose digits below the normal numbers.
 const TAME: std::ops::RangeInclusive<f64> = 1e-9..=1e4;
+
+fn device(e: &CompileError) -> RunError {
+    RunError::Device { backend: "cpu".into(), message: e.to_string() }
+}
 
 fn row_routine(plan: &Plan, s: &Stream, level: Level) -> Result<Option<Routine>, CompileError> {
     if s.insts.is_empty() {
@@ -187,6 +196,8 @@ impl CpuExecutable {
             packing,
             passes,
             plain: OnceLock::new(),
+            falls_back: false,
+            portable: OnceLock::new(),
             param_room,
             cost,
             tasks: AtomicUsize::new(0),
@@ -246,8 +257,7 @@ impl CpuExecutable {
             Routine::load(new.all_mut())?;
             Ok(new)
         });
-        made.as_ref()
-            .map_err(|e| RunError::Device { backend: "cpu".into(), message: e.to_string() })
+        made.as_ref().map_err(device)
     }
     fn run_typed<T: Lane>(
         &self,
@@ -332,22 +342,20 @@ impl CpuExecutable {
                 self.inputs(args, start + k, columns, &mut inputs[k], &mut own.worker)?;
                 list.extend(tiles().map(|tile| (k, job(tile))));
             }
-            list.par_drain(..)
-                .map_init(
-                    || None,
-                    |w: &mut Option<Borrowed<T>>, (batch, job)| {
-                        let w = match w {
-                            Some(w) => w,
-                            None => {
-                                let w = w.insert(Borrowed::new());
-                                w.worker.fit(&self.program, &self.full.plan, need)?;
-                                w
-                            }
-                        };
-                        run(&inputs[batch], job, &mut w.worker)
-                    },
-                )
-                .collect::<Result<(), RunError>>()?;
+            let one = |w: &mut Option<Borrowed<T>>, (batch, job): (usize, Job<'_, T>)| {
+                let w = match w {
+                    Some(w) => w,
+                    None => {
+                        let w = w.insert(Borrowed::new());
+                        w.worker.fit(&self.program, &self.full.plan, need)?;
+                        w
+                    }
+                };
+                run(&inputs[batch], job, &mut w.worker)
+            };
+            pool::share(|| {
+                list.par_drain(..).map_init(|| None, one).collect::<Result<(), RunError>>()
+            })??;
         }
         Ok(())
     }
@@ -685,16 +693,36 @@ fn take<'o, T>(all: &mut Option<(&'o mut [T], usize)>, rows: usize) -> Option<&'
 impl CpuExecutable {
     /// Runs the same reduction with all factors inside the sums.
     fn run_plain(&self, args: &CheckedArgs<'_>, out: &mut [Buffer]) -> Result<(), RunError> {
-        let made = self.plain.get_or_init(|| {
-            let cpu = Cpu::with_level(self.level).map_err(|e| CompileError::Unsupported {
-                backend: "cpu".into(),
-                reason: e.reason,
-            })?;
-            cpu.compile_with(&self.spec, false).map(Box::new)
-        });
-        let device =
-            |e: &CompileError| RunError::Device { backend: "cpu".into(), message: e.to_string() };
-        made.as_ref().map_err(device)?.run_code(args, out)
+        let cpu = Cpu { level: self.level, falls_back: false };
+        let made =
+            self.plain.get_or_init(|| cpu.compile_with(&self.spec, false).map(Box::new)).as_ref();
+        made.map_err(device)?.run_code(args, out)
+    }
+    /// Runs, with factors taken out of sums as long as the results are as without.
+    fn run_any(&self, args: &CheckedArgs<'_>, out: &mut [Buffer]) -> Result<(), RunError> {
+        fn harmless<T: Element>(v: &T) -> bool {
+            let v = v.to_f64();
+            v == 0.0 || TAME.contains(&v.abs())
+        }
+        let tame = |k: &usize| {
+            with_view!(&args.args()[*k], v => match v.as_slice() {
+                Some(all) => all.iter().all(harmless),
+                None => v.iter().all(harmless),
+            })
+        };
+        if !self.program.tame.iter().all(tame) {
+            return self.run_plain(args, out);
+        }
+        self.run_code(args, out)?;
+        let finite = |b: &Buffer| match b {
+            Buffer::F32(a) => a.as_slice().is_some_and(|a| a.iter().all(|v| v.is_finite())),
+            Buffer::F64(a) => a.as_slice().is_some_and(|a| a.iter().all(|v| v.is_finite())),
+            _ => true,
+        };
+        if self.program.factored && !out.iter().all(finite) {
+            return self.run_plain(args, out);
+        }
+        Ok(())
     }
     fn run_code(&self, args: &CheckedArgs<'_>, out: &mut [Buffer]) -> Result<(), RunError> {
         let wrong = || RunError::Device {
@@ -737,29 +765,14 @@ impl Executable for CpuExecutable {
             // Nothing to write, for however many batch elements.
             return Ok(());
         }
-        fn harmless<T: Element>(v: &T) -> bool {
-            let v = v.to_f64();
-            v == 0.0 || TAME.contains(&v.abs())
+        let done = self.run_any(args, out);
+        if !(self.falls_back && matches!(done, Err(RunError::Device { .. }))) || exec_mem::granted()
+        {
+            return done;
         }
-        let tame = |k: &usize| {
-            with_view!(&args.args()[*k], v => match v.as_slice() {
-                Some(all) => all.iter().all(harmless),
-                None => v.iter().all(harmless),
-            })
-        };
-        if !self.program.tame.iter().all(tame) {
-            return self.run_plain(args, out);
-        }
-        self.run_code(args, out)?;
-        let finite = |b: &Buffer| match b {
-            Buffer::F32(a) => a.as_slice().is_some_and(|a| a.iter().all(|v| v.is_finite())),
-            Buffer::F64(a) => a.as_slice().is_some_and(|a| a.iter().all(|v| v.is_finite())),
-            _ => true,
-        };
-        if self.program.factored && !out.iter().all(finite) {
-            return self.run_plain(args, out);
-        }
-        Ok(())
+        let cpu = Cpu { level: Level::Portable, falls_back: false };
+        let made = self.portable.get_or_init(|| cpu.compile_with(&self.spec, true).map(Box::new));
+        made.as_ref().map_err(device)?.run(args, out)
     }
     fn source(&self) -> Option<String> {
         Some(format!(

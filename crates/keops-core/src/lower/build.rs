@@ -8,7 +8,7 @@ use crate::graph::{Category, Dependence, FoldOp, Graph, Node, NodeId, Operand};
 use crate::ops::{self, Code, OpDef};
 use crate::prim::{Args, Prim};
 use crate::program::{Affine, Field, Loop, Op, Source, Space, Stream};
-use crate::spec::ReduceSpec;
+use crate::spec::{Accumulation, BLOCK, ReduceSpec};
 use crate::vecmath::{Precision, PrimBuilder, Val};
 use hashbrown::HashMap;
 use std::sync::{LazyLock, OnceLock};
@@ -25,13 +25,22 @@ pub struct Action {
     pub value: Val,
 }
 
+/// A part of a sum over labels: the same loops, and values of all labels.
+#[derive(Clone)]
+struct Summand {
+    loops: Vec<Loop>,
+    cases: Vec<Vec<Option<Affine>>>,
+}
+
 pub struct Lowerer<'a> {
     graph: &'a Graph,
     pub arena: Arena,
     options: LowerOptions,
-    kept: Dependence,
+    /// How components are summed: as rows are.
+    scheme: Accumulation,
+    pub(super) kept: Dependence,
     /// Virtual layouts of arguments: parameter, kept, reduced.
-    layouts: [Vec<Field>; 3],
+    pub(super) layouts: [Vec<Field>; 3],
     derived: [usize; 3],
     derived_actions: [Vec<Action>; 3],
     /// Nodes whose value is given.
@@ -47,16 +56,19 @@ pub struct Lowerer<'a> {
     /// Large nodes that have to be stored.
     store_wanted: HashMap<NodeId, bool>,
     /// The stream being built.
-    section: Section,
-    actions: Vec<Action>,
-    buffer: usize,
+    pub(super) section: Section,
+    pub(super) actions: Vec<Action>,
+    pub(super) buffer: usize,
     /// See [`decisive`].
     decisive: Vec<bool>,
     /// May exponentials whose argument carries rounding errors be the cheap ones?
-    cheap_exp: bool,
+    pub(super) cheap_exp: bool,
     /// Factors of emitted values that no column changes, by component: the results are
     /// multiplied by them, instead of every pair.
     pub factors: Vec<(Affine, Vec<Val>)>,
+    /// 1, or NaN where a factor that was merged has lost its value: the results are multiplied by
+    /// them, so that the target sees it.
+    pub(super) guards: Vec<Val>,
     /// Are such factors taken out?
     pub factoring: bool,
     /// Was there one?
@@ -113,6 +125,11 @@ impl<'a> Lowerer<'a> {
             graph,
             arena,
             options,
+            // (The target computes in f64 where that is to be had.)
+            scheme: match spec.accumulation() {
+                Accumulation::Wide | Accumulation::Half => Accumulation::Block,
+                scheme => scheme,
+            },
             kept,
             layouts,
             derived: [0; 3],
@@ -129,6 +146,7 @@ impl<'a> Lowerer<'a> {
             decisive: decisive(graph),
             cheap_exp: false,
             factors: vec![],
+            guards: vec![],
             factoring: false,
             factored: false,
         };
@@ -195,7 +213,7 @@ impl<'a> Lowerer<'a> {
         self.emit(root, 0, space)?;
         self.finish(section)
     }
-    fn finish(&mut self, section: Section) -> Result<Stream, CompileError> {
+    pub(super) fn finish(&mut self, section: Section) -> Result<Stream, CompileError> {
         let mut actions = std::mem::take(&mut self.actions);
         if self.factoring && section == Section::Add {
             self.take_factors(&mut actions);
@@ -353,68 +371,13 @@ impl<'a> Lowerer<'a> {
     fn put(&mut self, space: Option<Space>, at: Affine, value: Val) {
         self.actions.push(Action { space, at, value });
     }
-    /// Takes factors that no column changes out of what is added up.
-    fn take_factors(&mut self, actions: &mut [Action]) {
-        let stored = actions.iter().filter(|a| a.space.is_some());
-        let stored: Vec<Val> = stored.map(|a| a.value).collect();
-        // Another form of an exponential is worth having only where it replaces the other one
-        // everywhere.
-        let mut taken = self.factors_of(actions, true);
-        let replaced: Vec<Val> = taken.iter().flat_map(|t| &t.2).copied().collect();
-        if self.arena.reaches(taken.iter().map(|t| t.0).chain(stored), &replaced) {
-            taken = self.factors_of(actions, false);
-        }
-        let emitted = actions.iter_mut().filter(|a| a.space.is_none());
-        for (action, (core, factors, exponentials)) in emitted.zip(taken) {
-            self.factored |= !factors.is_empty() || !exponentials.is_empty();
-            self.factors.push((action.at.clone(), factors));
-            action.value = core;
-        }
-    }
-    /// What is left of each value that is added up, its factors, and the exponentials that
-    /// `watched` replaced.
-    fn factors_of(&mut self, actions: &[Action], watched: bool) -> Vec<(Val, Vec<Val>, Vec<Val>)> {
-        let kept = self.kept;
-        // Only arguments themselves: the target can tell whether they are harmless.
-        let accept = |a: &Arena, v: Val, _: &[Val]| a.is_load(v) && a.value(v).class.within(kept);
-        let emitted = actions.iter().filter(|a| a.space.is_none());
-        emitted
-            .map(|a| {
-                let mut replaced = vec![];
-                let exponentials = watched.then_some(&mut replaced);
-                let (core, factors) = self.arena.factor_out(a.value, exponentials, accept);
-                (core, factors, replaced)
-            })
-            .collect()
-    }
-    /// The results of a plain sum: the sums times the factors that were taken out of them.
-    pub fn factored_results(&mut self, sums: usize) -> Result<Stream, CompileError> {
-        self.section = Section::Row(Space::Result);
-        self.buffer = 0;
-        let all = std::mem::take(&mut self.factors);
-        // Components that nothing is emitted to stay zero.
-        if all.iter().map(|(at, _)| self.positions_of(at)).sum::<usize>() < sums {
-            let zero = self.arena.real(0.0);
-            for idx in self.positions(&[sums], sums) {
-                self.actions.push(Action { space: Some(Space::Result), at: idx, value: zero });
-            }
-        }
-        for (at, factors) in all {
-            let mut value = self.arena.load(Space::Sums, at.clone());
-            for f in factors {
-                value = self.arena.arith(Prim::Mul, &[value, f]);
-            }
-            self.actions.push(Action { space: Some(Space::Result), at, value });
-        }
-        self.finish(Section::Row(Space::Result))
-    }
     /// Components that an affine index runs over.
-    fn positions_of(&self, at: &Affine) -> usize {
+    pub(super) fn positions_of(&self, at: &Affine) -> usize {
         at.terms.iter().map(|t| self.arena.extents[t.0.0 as usize]).product()
     }
     /// Flat indices that together run over a vector of this shape: loops over long axes, constants
     /// over short ones.
-    fn positions(&mut self, shape: &[usize], dim: usize) -> Vec<Affine> {
+    pub(super) fn positions(&mut self, shape: &[usize], dim: usize) -> Vec<Affine> {
         let mut all = vec![Affine::constant(0)];
         if dim == 0 {
             return vec![];
@@ -661,35 +624,6 @@ impl<'a> Lowerer<'a> {
             Code::Expand(f) => f(&mut self.arena, args),
         }
     }
-    /// `x log2(e)` with the constant merged into a factor of `x` that is not of the pair.
-    fn times_log2e(&mut self, x: Val) -> Val {
-        let a = &mut self.arena;
-        let log2e = a.real(std::f64::consts::LOG2_E);
-        let kept = self.kept;
-        let (core, factors) =
-            a.factor_out(x, None, |a, v, have| have.is_empty() && a.value(v).class.within(kept));
-        if a.value(core).class != Dependence::IJ || factors.is_empty() {
-            return a.arith(Prim::Mul, &[x, log2e]);
-        }
-        let mut factor = log2e;
-        for &f in &factors {
-            let product = a.arith(Prim::Mul, &[f, factor]);
-            // A finite factor must not become infinite: 0 · inf is not 0.
-            factor = if a.value(product).class == Dependence::NONE && a.is_real(product) {
-                product
-            } else {
-                let (size, inf) = (a.prim(Prim::Abs, &[product]), a.real(f64::INFINITY));
-                let over = a.prim(Prim::Eq, &[size, inf]);
-                a.prim(Prim::Select, &[over, f, product])
-            };
-        }
-        a.arith(Prim::Mul, &[core, factor])
-    }
-    /// Inside a sum, the exponential of a computed argument: the error of the cheap form is of the
-    /// order of what the rounding of the argument has done already.
-    fn exp_may_be_cheap(&self, x: Val) -> bool {
-        self.cheap_exp && self.arena.value(x).class == Dependence::IJ && !self.arena.is_load(x)
-    }
     fn fold(&mut self, op: FoldOp, x: NodeId) -> Result<Val, CompileError> {
         let dim = self.graph.dim(x);
         let kind = match op {
@@ -796,58 +730,19 @@ impl<'a> Lowerer<'a> {
         }
         let mut product: Option<Val> = None;
         if !inside.is_empty() {
-            // Loop variables in use are those of the given labels.
-            let mut loops: Vec<Loop> = vec![];
-            let mut cases = vec![labels.clone()];
-            let used = |labels: &[Option<Affine>], l: Loop| {
-                labels.iter().flatten().any(|a| a.terms.iter().any(|t| t.0 == l))
-            };
-            for &l in &summed {
-                let e = extents[l];
-                if e >= self.options.roll {
-                    let mut ordinal = 0;
-                    let v = loop {
-                        let v = self.arena.loop_of(e, ordinal);
-                        if !loops.contains(&v) && !used(&labels, v) {
-                            break v;
-                        }
-                        ordinal += 1;
-                    };
-                    loops.push(v);
-                    for c in &mut cases {
-                        c[l] = Some(Affine::counter(v));
-                    }
-                } else {
-                    cases = cases
-                        .iter()
-                        .flat_map(|c| {
-                            (0..e as i64).map(move |k| {
-                                let mut c = c.clone();
-                                c[l] = Some(Affine::constant(k));
-                                c
-                            })
-                        })
-                        .collect();
+            for part in self.summands(extents, &summed, &labels) {
+                let mut sum: Option<Val> = None;
+                for c in &part.cases {
+                    let term = self.factors(extents, &inside, c)?;
+                    sum = Some(match sum {
+                        Some(s) => self.arena.arith(Prim::Add, &[term, s]),
+                        None => term,
+                    });
                 }
+                let Some(sum) = sum else { unreachable!("labels have positive extents") };
+                let sum = self.summed(sum, part.loops);
+                product = Some(product.map_or(sum, |p| self.arena.arith(Prim::Add, &[p, sum])));
             }
-            let mut sum: Option<Val> = None;
-            for c in &cases {
-                let term = self.factors(extents, &inside, c)?;
-                sum = Some(match sum {
-                    Some(s) => self.arena.arith(Prim::Add, &[term, s]),
-                    None => term,
-                });
-            }
-            let Some(mut sum) = sum else { unreachable!("labels have positive extents") };
-            if !loops.is_empty() {
-                sum = self.arena.define(Def::Fold {
-                    loops,
-                    kind: FoldKind::Sum,
-                    x: sum,
-                    position: None,
-                });
-            }
-            product = Some(sum);
         }
         if !outside.is_empty() {
             let f = self.factors(extents, &outside, &labels)?;
@@ -877,5 +772,97 @@ impl<'a> Lowerer<'a> {
         }
         let Some(p) = product else { unreachable!("products have factors") };
         Ok(p)
+    }
+    /// The values of the summed labels: loops over long ones, in blocks, the others one by one.
+    fn summands(
+        &mut self,
+        extents: &[usize],
+        summed: &[usize],
+        labels: &[Option<Affine>],
+    ) -> Vec<Summand> {
+        let mut parts = vec![Summand { loops: vec![], cases: vec![labels.to_vec()] }];
+        for &l in summed {
+            let e = extents[l];
+            let block = if self.scheme == Accumulation::Block { BLOCK } else { usize::MAX };
+            let mut next = vec![];
+            for part in parts {
+                let (turns, rest) = (e / block, e % block);
+                if turns > 0 {
+                    let mut whole = part.clone();
+                    let inner = self.open_loop(&mut whole, block);
+                    let mut at = Affine::counter(inner);
+                    if turns > 1 {
+                        let outer = self.open_loop(&mut whole, turns);
+                        let n = whole.loops.len();
+                        whole.loops.swap(n - 2, n - 1);
+                        at = Affine::counter(outer).scaled(block as i64, 0).plus(&at);
+                    }
+                    whole.cases.iter_mut().for_each(|c| c[l] = Some(at.clone()));
+                    next.push(whole);
+                }
+                let (start, mut part) = ((e - rest) as i64, part);
+                if rest >= self.options.roll {
+                    let at = Affine::counter(self.open_loop(&mut part, rest)).scaled(1, start);
+                    part.cases.iter_mut().for_each(|c| c[l] = Some(at.clone()));
+                    next.push(part);
+                } else if rest > 0 {
+                    let each = |c: &Vec<Option<Affine>>| {
+                        let c = c.clone();
+                        (start..e as i64).map(move |k| {
+                            let mut c = c.clone();
+                            c[l] = Some(Affine::constant(k));
+                            c
+                        })
+                    };
+                    part.cases = part.cases.iter().flat_map(each).collect();
+                    next.push(part);
+                }
+            }
+            parts = next;
+        }
+        parts
+    }
+    /// A loop variable that neither the part nor the labels use.
+    fn open_loop(&mut self, part: &mut Summand, extent: usize) -> Loop {
+        let labels = &part.cases[0];
+        let used = |l: Loop| {
+            labels.iter().flatten().any(|a| a.terms.iter().any(|t| t.0 == l))
+                || part.loops.contains(&l)
+        };
+        let mut ordinal = 0;
+        let v = loop {
+            let v = self.arena.loop_of(extent, ordinal);
+            if !used(v) {
+                break v;
+            }
+            ordinal += 1;
+        };
+        part.loops.push(v);
+        v
+    }
+    /// The sum of `x` over loops: a plain one of up to [`BLOCK`] terms, and a compensated one of such
+    /// blocks, as sums over rows are made.
+    fn summed(&mut self, mut x: Val, mut loops: Vec<Loop>) -> Val {
+        let mut inner = loops.len();
+        match self.scheme {
+            Accumulation::Block => {
+                let mut terms = 1usize;
+                while inner > 0 {
+                    terms = terms.saturating_mul(self.arena.extents[loops[inner - 1].0 as usize]);
+                    if terms > BLOCK {
+                        break;
+                    }
+                    inner -= 1;
+                }
+            }
+            Accumulation::Kahan => {}
+            _ => inner = 0,
+        }
+        for (loops, kind) in [(loops.split_off(inner), FoldKind::Sum), (loops, FoldKind::Kahan)] {
+            if !loops.is_empty() {
+                x = self.arena.define(Def::Fold { loops, kind, x, position: None });
+            }
+        }
+        x
     }
 }

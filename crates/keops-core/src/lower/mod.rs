@@ -6,6 +6,7 @@
 //! scheduler then puts each where its dependence class belongs.
 
 mod build;
+mod factors;
 mod schedule;
 mod ssa;
 
@@ -51,7 +52,8 @@ pub struct LowerOptions {
     /// themselves are taken out. The finalise section then reads the kept record; where such an
     /// argument ([`Program::tame`]) is not finite or large, or a result is not finite, the target
     /// must run a program without this: `inf · Σ` is not `Σ inf ·`, and a sum can overflow that
-    /// its factor would have kept small.
+    /// its factor would have kept small. Where it has such a program, constants are also merged
+    /// into factors of exponents; if one of those loses its value by that, all results are NaN.
     pub factor_sums: bool,
     /// Dimension from which vectors are lowered to loops, at least 2.
     pub roll: usize,

@@ -299,16 +299,18 @@ impl Scheduler<'_, '_> {
             }
             roots.extend(position);
             let start = match kind {
-                FoldKind::Sum => 0.0,
+                FoldKind::Sum | FoldKind::Kahan => 0.0,
                 FoldKind::Min => f64::INFINITY,
                 FoldKind::Max => f64::NEG_INFINITY,
                 // None yet: an infinity that follows NaN wins as well.
                 FoldKind::ArgMin | FoldKind::ArgMax => f64::NAN,
             };
             let value = self.define(Op::Real(start), vec![], Kind::Real);
-            let key = if position.is_some() { self.temp(Kind::Real) } else { v };
+            // (Kahan's keeps what the sum has too much.)
+            let two = position.is_some() || kind == FoldKind::Kahan;
+            let key = if two { self.temp(Kind::Real) } else { v };
             self.out.push(SInst::Start { acc: key, value });
-            if position.is_some() {
+            if two {
                 let zero = self.define(Op::Real(0.0), vec![], Kind::Real);
                 self.out.push(SInst::Start { acc: v, value: zero });
             }
@@ -333,7 +335,21 @@ impl Scheduler<'_, '_> {
                     s.out.push(SInst::Update { acc: p.key, value: key });
                     continue;
                 }
+                if p.kind == FoldKind::Kahan {
+                    let more = prim(s, Prim::Sub, &[x, p.key]);
+                    let sum = prim(s, Prim::Add, &[p.acc, more]);
+                    let grown = prim(s, Prim::Sub, &[sum, p.acc]);
+                    let lost = prim(s, Prim::Sub, &[grown, more]);
+                    // NaN where the sum is not finite: an infinite sum stays infinite.
+                    let finite = prim(s, Prim::Eq, &[lost, lost]);
+                    let zero = s.define(Op::Real(0.0), vec![], Kind::Real);
+                    let lost = prim(s, Prim::Select, &[finite, lost, zero]);
+                    s.out.push(SInst::Update { acc: p.key, value: lost });
+                    s.out.push(SInst::Update { acc: p.acc, value: sum });
+                    continue;
+                }
                 let new = match (p.kind, p.product) {
+                    (FoldKind::Kahan, _) => unreachable!("done above"),
                     (FoldKind::Sum, Some((a, b))) => {
                         let (a, b) = (s.place(a), s.place(b));
                         prim(s, Prim::Fma, &[a, b, p.acc])

@@ -11,6 +11,8 @@ use std::hash::BuildHasher;
 #[derive(Clone, Copy, PartialEq, Eq, Hash, Debug)]
 pub enum FoldKind {
     Sum,
+    /// The same by Kahan's summation.
+    Kahan,
     Min,
     Max,
     /// Position of the first smallest; the payload is the value whose key is `x`.
@@ -160,20 +162,20 @@ impl Arena {
     pub fn load(&mut self, space: Space, at: Affine) -> Val {
         self.define(Def::Op(Op::Load(space, at), Args::default()))
     }
-    fn constant(&self, v: Val) -> Option<f64> {
+    pub fn constant(&self, v: Val) -> Option<f64> {
         match self.value(v).def {
             Def::Op(Op::Real(c), _) => Some(c),
             _ => None,
         }
     }
-    fn as_prim(&self, v: Val) -> Option<(Prim, &[Val])> {
+    pub fn as_prim(&self, v: Val) -> Option<(Prim, &[Val])> {
         match &self.value(v).def {
             Def::Op(Op::Prim(p), a) => Some((*p, a)),
             _ => None,
         }
     }
     /// A constant product that loses nothing: finite, normal in the compute type.
-    fn product(&self, a: f64, b: f64) -> Option<f64> {
+    pub fn product(&self, a: f64, b: f64) -> Option<f64> {
         let (c, least, most) = match self.precision {
             Precision::F32 => (a * b, f32::MIN_POSITIVE as f64, f32::MAX as f64),
             Precision::F64 => (a * b, f64::MIN_POSITIVE, f64::MAX),
@@ -364,6 +366,25 @@ impl Arena {
             _ => Some(x),
         }
     }
+    /// `(y, c)` with `x scale = y c`: signs and constants of the outermost products of `x` that are
+    /// of the pair move to the scale, as long as that is a normal number.
+    pub fn constants_off(&self, mut x: Val, mut scale: f64) -> (Val, f64) {
+        loop {
+            let (inner, c) = match self.as_prim(x) {
+                Some((Prim::Neg, &[y])) => (y, -1.0),
+                Some((Prim::Mul, &[y, c])) => match self.constant(c) {
+                    Some(c) => (y, c),
+                    None => return (x, scale),
+                },
+                _ => return (x, scale),
+            };
+            let Some(product) = self.product(scale, c) else { return (x, scale) };
+            if self.value(inner).class != Dependence::IJ {
+                return (x, scale);
+            }
+            (x, scale) = (inner, product);
+        }
+    }
     /// Is it known that `v` (or `-v`, if `negated`) is at least 0, or NaN? Gives up after `steps`.
     fn has_sign(&self, v: Val, negated: bool, steps: &mut u32) -> bool {
         if *steps == 0 {
@@ -373,7 +394,7 @@ impl Arena {
         if let Some(c) = self.constant(v) {
             return if negated { c <= 0.0 } else { c >= 0.0 };
         }
-        if let Def::Fold { kind: FoldKind::Sum, x, .. } = self.value(v).def {
+        if let Def::Fold { kind: FoldKind::Sum | FoldKind::Kahan, x, .. } = self.value(v).def {
             return self.has_sign(x, negated, steps);
         }
         match self.as_prim(v) {

@@ -140,27 +140,33 @@ pub fn plan(p: &Program, machine: Machine, accumulation: Accumulation) -> Plan {
     Plan { ty, lanes, rows, columns, interleave, staged, chunk, accumulation, registers, across }
 }
 
-/// Accumulators of the pair's loops that are alive together.
+/// Most accumulators that one loop of the pair's updates itself (those of loops around it wait).
 fn accumulators(s: &Stream) -> usize {
-    let (mut open, mut most) = (0usize, 0usize);
-    let mut depth = 0;
+    let (mut open, mut most) = (vec![], 0);
     for i in &s.insts {
         match i {
-            SInst::Begin { .. } => depth += 1,
-            SInst::End(_) => {
-                depth -= 1;
-                if depth == 0 {
-                    open = 0;
-                }
-            }
-            SInst::Start { .. } => {
-                open += 1;
-                most = most.max(open);
-            }
+            SInst::Begin { .. } => open.push(0),
+            SInst::End(_) => most = most.max(open.pop().unwrap_or(0)),
+            SInst::Update { .. } => open.iter_mut().last().into_iter().for_each(|n| *n += 1),
             _ => {}
         }
     }
     most
+}
+
+/// Does a pair sum so many components that f32 loses digits?
+pub fn sums_long(p: &Program) -> bool {
+    const MANY: usize = 64;
+    let mut extents: Vec<usize> = vec![];
+    [&p.key, &p.add].iter().flat_map(|s| &s.insts).any(|i| {
+        match i {
+            SInst::Begin { extent, .. } => extents.push(*extent),
+            SInst::End(_) => drop(extents.pop()),
+            SInst::Update { .. } => return extents.iter().product::<usize>() > MANY,
+            _ => {}
+        }
+        false
+    })
 }
 
 impl Plan {

@@ -1,12 +1,14 @@
 //! Few kept rows and many columns: lanes along the columns, and pieces of the columns for the
 //! threads. Pieces depend on the problem only, and so do the bits of the results.
 
-use super::select::{Panels, Passes, Winners};
+use super::select::{Panels, Passes};
+use super::winners::Winners;
 use super::worker::{Need, Worker};
-use super::{CpuExecutable, Routines};
+use super::{CpuExecutable, Routines, device};
 use crate::frame::Memory;
 use crate::kernels::{self, Accumulation, BLOCK, Plan};
 use crate::memory::{Aligned, Lane};
+use crate::pool;
 use crate::routine::{Level, Routine};
 use keops_core::error::{CompileError, RunError};
 use keops_core::memory;
@@ -64,7 +66,7 @@ impl Across {
 }
 
 /// What some columns contribute.
-enum Part<T> {
+enum Part<T: Lane> {
     /// `[slot][row]` totals with what they lost, and `[row]` pivots.
     Sums(Vec<[T; 2]>, Vec<T>),
     /// `[slot][row]` best keys and their columns, -1 where there is none.
@@ -144,8 +146,9 @@ impl CpuExecutable {
             };
             let starts = memory::collected((0..columns).step_by(piece), "the list of pieces")?;
             self.tasks.store(starts.len(), Ordering::Relaxed);
-            let parts: Vec<Vec<Part<T>>> =
-                starts.into_par_iter().map_init(|| None, run).collect::<Result<_, RunError>>()?;
+            let parts: Vec<Vec<Part<T>>> = pool::share(|| {
+                starts.into_par_iter().map_init(|| None, run).collect::<Result<_, RunError>>()
+            })??;
             let values =
                 values.as_mut().map(|(v, dim)| &mut v[batch * rows * *dim..][..rows * *dim]);
             let indices =
@@ -160,8 +163,7 @@ impl CpuExecutable {
             let most = if rows > 1 { usize::MAX } else { 1 };
             Across::new(&self.program, self.full.plan, most, self.level)
         });
-        made.as_ref()
-            .map_err(|e| RunError::Device { backend: "cpu".into(), message: e.to_string() })
+        made.as_ref().map_err(device)
     }
     /// What columns `start .. end` contribute.
     fn part<T: Lane>(
@@ -340,10 +342,9 @@ impl CpuExecutable {
         let turn = kernels::find_turn(shared.single.plan.lanes);
         let mut winners = Winners::new(w, select.order, k, self.program.keys * width)?;
         let (start, end) = panels.range;
-        for list in 0..winners.lists() {
-            if list % width >= shared.rows {
-                continue;
-            }
+        let live = (0..winners.lists()).filter(|list| list % width < shared.rows);
+        winners.reserve(live.clone(), end - start)?;
+        for list in live {
             // Short steps first, in which the worst winner improves most.
             let (mut j, mut step) = (start, kernels::GROUP);
             while j < end {
@@ -381,8 +382,9 @@ impl CpuExecutable {
             Mode::Select { select, .. } if select.many => {
                 let mut all = many.swap_remove(0);
                 for m in &many {
-                    all.merge(m);
+                    all.merge(m)?;
                 }
+                all.finish();
                 let width = shared.single.plan.width();
                 all.write(shared.rows, width, values, indices);
                 Ok(())

@@ -1,5 +1,6 @@
 //! Selections: the best keys of a tile, one or several.
 
+use super::winners::Winners;
 use super::{Block, CpuExecutable, Inputs, Job, Routines, Worker, job_columns, mask_words};
 use crate::frame::Memory;
 use crate::kernels::{self, COARSE, GROUP, NETWORK};
@@ -160,13 +161,16 @@ impl CpuExecutable {
         let (n, width) = (p.keys, routines.plan.width());
         let lists = n * width;
         let (rows, block) = (job.rows.1 - job.rows.0, job.block);
+        let columns = block.columns.iter().map(|c| c.1 - c.0).sum();
         let mut winners = Winners::new(w, select.order, k, lists)?;
+        winners.reserve((0..lists).filter(|l| l % width < rows), columns)?;
         match Passes::of(routines) {
             Some(passes) if passes.pay(block, k) => {
                 self.passes(&passes, inputs, block, rows, &mut winners, w)?;
             }
-            _ => self.scan(routines, inputs, block, &mut winners, w)?,
+            _ => self.scan(routines, inputs, block, rows, &mut winners, w)?,
         }
+        winners.finish();
         winners.write(rows, width, job.values.as_deref_mut(), job.indices.as_deref_mut());
         winners.give_back(w);
         Ok(())
@@ -181,9 +185,9 @@ impl CpuExecutable {
         winners: &mut Winners<T>,
         w: &mut Worker<T>,
     ) -> Result<(), RunError> {
-        let lists = winners.count.len();
+        let (lists, width) = (winners.lists(), passes.routines.plan.width());
         let stride = kernels::extremes_stride(lists);
-        let most = PASS.max(4 * winners.k).next_multiple_of(COARSE / GROUP);
+        let most = PASS.max(4 * winners.k()).next_multiple_of(COARSE / GROUP);
         w.extremes.resize(most * stride, "the extremes of groups")?;
         let mut loose = memory::room(block.columns.len(), "columns")?;
         w.groups.clear();
@@ -192,7 +196,7 @@ impl CpuExecutable {
             let mut j = start;
             while j < end {
                 if w.groups.is_empty() {
-                    w.state.fill(winners.worst);
+                    w.state.fill(winners.worst());
                 }
                 let done = w.groups.len();
                 let take = ((end - j) / COARSE * COARSE).min((most - done) * GROUP);
@@ -224,11 +228,11 @@ impl CpuExecutable {
             self.pass(passes, inputs, rows, winners, w)?;
         }
         // What is left of each range are a few columns.
-        let known = winners.count.iter().all(|&c| c >= winners.k);
+        let known = (0..lists).all(|list| list % width >= rows || winners.last(list).is_some());
         if known {
             for (list, s) in w.state[..lists].iter_mut().enumerate() {
-                let min = winners.order == Order::Min;
-                *s = winners.keys[list * winners.k + winners.k - 1].beyond(min);
+                let min = winners.order() == Order::Min;
+                *s = winners.last(list).map_or(winners.worst(), |l| l.0).beyond(min);
             }
         }
         for range in loose {
@@ -247,16 +251,16 @@ impl CpuExecutable {
     ) -> Result<(), RunError> {
         let p = &self.program;
         let plan = &passes.routines.plan;
-        let (k, lists, groups) = (winners.k, winners.count.len(), w.groups.len());
+        let (k, lists, groups) = (winners.k(), winners.lists(), w.groups.len());
         let stride = kernels::extremes_stride(lists);
         let (width, vectors, words) = (plan.width(), p.keys * plan.rows, mask_words(plan));
-        let order = winners.order;
+        let order = winners.order();
         let better = |a: T, b: T| if order == Order::Min { a < b } else { a > b };
         // The k-th best extreme bounds each list, and so does the k-th best key so far.
         if k <= NETWORK {
             w.state.copy_within((k - 1) * lists..k * lists, 0);
         } else if groups < k {
-            w.state[..lists].fill(winners.worst);
+            w.state[..lists].fill(winners.worst());
         } else {
             w.bound.resize(groups, "bounds")?;
             let ascending = |a: &T, b: &T| {
@@ -340,7 +344,7 @@ impl CpuExecutable {
         if count == 0 {
             return Ok(());
         }
-        let better = |a: T, b: T| if winners.order == Order::Min { a < b } else { a > b };
+        let better = |a: T, b: T| if winners.order() == Order::Min { a < b } else { a > b };
         if let Some((kth, _)) = winners.last(list)
             && better(kth, w.state[list])
         {
@@ -482,11 +486,12 @@ impl CpuExecutable {
         routines: &Routines,
         inputs: &Inputs<T>,
         block: &Block<'_>,
+        rows: usize,
         winners: &mut Winners<T>,
         w: &mut Worker<T>,
     ) -> Result<(), RunError> {
         let Some(keys) = &routines.keys else { unreachable!("selections have a routine") };
-        let lists = winners.count.len();
+        let (lists, width) = (winners.lists(), routines.plan.width());
         let step = self.step(lists * size_of::<T>());
         let mut full = false;
         for &(start, end) in block.columns {
@@ -495,7 +500,7 @@ impl CpuExecutable {
                 let next = end.min(j + step);
                 if full {
                     for (l, s) in w.state[..lists].iter_mut().enumerate() {
-                        *s = winners.keys[l * winners.k + winners.k - 1];
+                        *s = winners.last(l).map_or(winners.worst(), |l| l.0);
                     }
                 }
                 self.offer(
@@ -507,7 +512,7 @@ impl CpuExecutable {
                     winners,
                     w,
                 )?;
-                full = full || winners.count.iter().all(|&c| c >= winners.k);
+                full = full || (0..lists).all(|l| l % width >= rows || winners.last(l).is_some());
                 j = next;
             }
         }
@@ -558,113 +563,5 @@ impl<'r> Passes<'r> {
     fn pay(&self, block: &Block<'_>, k: usize) -> bool {
         let whole: usize = block.columns.iter().map(|c| (c.1 - c.0) / COARSE).sum();
         if k <= NETWORK { whole > k } else { whole * (COARSE / GROUP) > 2 * k }
-    }
-}
-
-/// The best keys of every list so far, in order.
-pub(super) struct Winners<T> {
-    order: Order,
-    k: usize,
-    worst: T,
-    keys: Vec<T>,
-    columns: Vec<u32>,
-    count: Vec<usize>,
-}
-
-impl<T: Lane> Winners<T> {
-    /// Takes the worker's memory.
-    pub fn new(w: &mut Worker<T>, order: Order, k: usize, lists: usize) -> Result<Self, RunError> {
-        let worst = T::round(if order == Order::Min { f64::INFINITY } else { f64::NEG_INFINITY });
-        let mut new = take(&mut w.winners);
-        let total = lists.saturating_mul(k);
-        let out = || RunError::OutOfMemory {
-            what: "the lists of winners".into(),
-            bytes: total.saturating_mul(size_of::<T>() + 4),
-        };
-        new.0.clear();
-        new.1.clear();
-        new.2.clear();
-        new.0.try_reserve_exact(total).map_err(|_| out())?;
-        new.1.try_reserve_exact(total).map_err(|_| out())?;
-        new.2.try_reserve_exact(lists).map_err(|_| out())?;
-        new.0.resize(total, worst);
-        new.1.resize(total, 0);
-        new.2.resize(lists, 0);
-        Ok(Winners { order, k, worst, keys: new.0, columns: new.1, count: new.2 })
-    }
-    fn give_back(self, w: &mut Worker<T>) {
-        w.winners = (self.keys, self.columns, self.count);
-    }
-    /// Their number.
-    pub fn lists(&self) -> usize {
-        self.count.len()
-    }
-    /// The key that every other one beats.
-    pub fn worst(&self) -> T {
-        self.worst
-    }
-    /// Offers the winners of other columns.
-    pub fn merge(&mut self, other: &Self) {
-        for list in 0..other.lists() {
-            for at in (list * other.k..).take(other.count[list]) {
-                self.offer(list, other.keys[at], other.columns[at]);
-            }
-        }
-    }
-    /// Results of rows whose lists are `[slot][row]`, rows of a tile of `width`: the worst key and
-    /// -1 where there are too few.
-    pub fn write(
-        &self,
-        rows: usize,
-        width: usize,
-        mut values: Option<&mut [T]>,
-        mut indices: Option<&mut [i64]>,
-    ) {
-        let (k, n) = (self.k, self.lists() / width);
-        for row in 0..rows {
-            for s in 0..n {
-                let list = s * width + row;
-                for q in 0..k {
-                    let place = row * k * n + q * n + s;
-                    let there = q < self.count[list];
-                    if let Some(v) = &mut values {
-                        v[place] = if there { self.keys[list * k + q] } else { self.worst };
-                    }
-                    if let Some(i) = &mut indices {
-                        i[place] = if there { self.columns[list * k + q] as i64 } else { -1 };
-                    }
-                }
-            }
-        }
-    }
-    /// The k-th best key and its column, if there are as many.
-    pub fn last(&self, list: usize) -> Option<(T, u32)> {
-        let at = list * self.k + self.k - 1;
-        (self.count[list] >= self.k).then(|| (self.keys[at], self.columns[at]))
-    }
-    /// Inserts a key if it belongs to the best; equal keys are in the order of their columns.
-    fn offer(&mut self, list: usize, key: T, column: u32) {
-        let (k, have) = (self.k, self.count[list]);
-        let keys = &mut self.keys[list * k..(list + 1) * k];
-        let columns = &mut self.columns[list * k..(list + 1) * k];
-        let min = self.order == Order::Min;
-        let before = |at: usize| {
-            let (a, b) = (key, keys[at]);
-            (if min { a < b } else { a > b }) || a == b && column < columns[at]
-        };
-        let is_number = key.partial_cmp(&key).is_some();
-        if !is_number || have == k && !before(k - 1) {
-            return;
-        }
-        let last = have.min(k - 1);
-        let mut at = last;
-        while at > 0 && before(at - 1) {
-            at -= 1;
-        }
-        keys.copy_within(at..last, at + 1);
-        columns.copy_within(at..last, at + 1);
-        keys[at] = key;
-        columns[at] = column;
-        self.count[list] = (have + 1).min(k);
     }
 }

@@ -1,6 +1,7 @@
 //! Memory of one worker, which its thread keeps while it is small: a call of few rows and columns
 //! asks for none.
 
+use super::winners;
 use crate::frame::Memory;
 use crate::kernels::Plan;
 use crate::memory::{Aligned, Lane};
@@ -57,7 +58,7 @@ impl<T: Copy + Default> Growing<T> {
 
 /// Memory of one worker.
 #[derive(Default)]
-pub(super) struct Worker<T> {
+pub(super) struct Worker<T: Lane> {
     pub(super) kept: Aligned<T>,
     pub(super) input: Aligned<T>,
     pub(super) state: Aligned<T>,
@@ -79,7 +80,7 @@ pub(super) struct Worker<T> {
     pub(super) waits: Growing<u32>,
     /// Columns to be searched.
     pub(super) gathered: Growing<T>,
-    pub(super) winners: (Vec<T>, Vec<u32>, Vec<usize>),
+    pub(super) winners: winners::Kept<T>,
 }
 
 impl<T: Lane> Worker<T> {
@@ -135,15 +136,13 @@ impl<T: Lane> Worker<T> {
         let grown =
             [&self.out, &self.bound, &self.extremes, &self.lanes, &self.derived, &self.gathered];
         let words = [&self.masks, &self.hits, &self.waiting, &self.waits].map(|a| a.bytes());
-        let (keys, columns, ends) = &self.winners;
         tiles.iter().sum::<usize>()
             + grown.iter().map(|a| a.bytes()).sum::<usize>()
             + words.iter().sum::<usize>()
             + self.wide.bytes()
             + self.workspace.capacity()
-            + size_of::<u32>() * (self.groups.capacity() + columns.capacity())
-            + size_of::<T>() * keys.capacity()
-            + size_of::<usize>() * ends.capacity()
+            + size_of::<u32>() * self.groups.capacity()
+            + winners::bytes::<T>(&self.winners)
     }
 }
 
@@ -166,7 +165,7 @@ impl<T: Copy + Default> Inputs<T> {
 
 /// Memory of a call.
 #[derive(Default)]
-pub(super) struct Own<T> {
+pub(super) struct Own<T: Lane> {
     pub(super) worker: Worker<T>,
     pub(super) inputs: Inputs<T>,
 }

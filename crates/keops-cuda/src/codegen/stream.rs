@@ -335,8 +335,13 @@ impl Translation<'_, '_> {
                 let (pair, free) = if self.is_pair(a[1]) { (a[1], a[0]) } else { (a[0], a[1]) };
                 let first = self.name(pair, r, c);
                 match self.definition(free) {
-                    Some((_, Op::Real(v), _)) => format!("{first} * {}", log2e(*v)),
-                    _ => format!("{first} * ({} * {})", self.name(free, r, c), log2e(1.0)),
+                    Some((_, Op::Real(v), _)) if (v * std::f64::consts::LOG2_E).abs() <= 1e38 => {
+                        format!("{first} * {}", log2e(*v))
+                    }
+                    Some((_, Op::Real(_), _)) => {
+                        format!("{first} * {} * {}", self.name(free, r, c), log2e(1.0))
+                    }
+                    _ => format!("{first} * times_log2e({})", self.name(free, r, c)),
                 }
             }
             _ => format!("{} * {}", self.name(x, r, c), log2e(1.0)),

@@ -1,3 +1,9 @@
+// f log2(e), a factor of the argument of an exponential that does not depend on the pair. A finite
+// factor stays finite, as 0 times infinity is not 0: from 2^127.5 on it stays f.
+__device__ __forceinline__ T times_log2e(T f) {
+  const T p = f * T(1.4426950408889634);
+  return p - p == T(0) || f - f != T(0) ? p : f;
+}
 // Adds the sum of a block to the total, without error (Knuth's two-sum): what the total cannot
 // hold goes to `lost`. Infinite and NaN totals keep it out.
 __device__ __forceinline__ void add_block(T& total, T& lost, T block) {

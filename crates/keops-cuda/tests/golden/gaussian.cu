@@ -151,10 +151,10 @@ keops_reduce(const T* __restrict__ param, const T* __restrict__ kept,
         const T v11_2 = fma(v8_2, v8_2, v10_2);
         const T v11_3 = fma(v8_3, v8_3, v10_3);
         const T v12 = p1;
-        const T v14_0 = exp2_fast(v11_0 * (v12 * 1.442695f));
-        const T v14_1 = exp2_fast(v11_1 * (v12 * 1.442695f));
-        const T v14_2 = exp2_fast(v11_2 * (v12 * 1.442695f));
-        const T v14_3 = exp2_fast(v11_3 * (v12 * 1.442695f));
+        const T v14_0 = exp2_fast(v11_0 * times_log2e(v12));
+        const T v14_1 = exp2_fast(v11_1 * times_log2e(v12));
+        const T v14_2 = exp2_fast(v11_2 * times_log2e(v12));
+        const T v14_3 = exp2_fast(v11_3 * times_log2e(v12));
         const T v15 = y[3];
         sum_0[0] = fma(v14_0, v15, sum_0[0]);
         sum_1[0] = fma(v14_1, v15, sum_1[0]);
