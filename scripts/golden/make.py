@@ -1,6 +1,7 @@
 """Writes tests/golden: python scripts/golden/make.py (see README.md)."""
 
 import operations
+import radial
 import reductions
 import witness
 from cases import Book
@@ -10,4 +11,6 @@ if __name__ == "__main__":
     witness.add(book)
     operations.add(book)
     reductions.add(book)
+    # Last, so that the numbers of the others stay.
+    radial.add(book)
     book.write()

@@ -7,6 +7,7 @@ pub mod autodiff;
 pub mod composite;
 #[cfg(feature = "conformance")]
 pub mod conformance;
+pub mod conventions;
 pub mod data;
 pub mod error;
 pub mod eval;

@@ -7,9 +7,15 @@
 
 use crate::graph::{Builder, Category, Ex, Node};
 use crate::prim::Prim;
+use crate::simplify::{even_square, product_of_roots};
 use crate::vecmath::{self, PrimBuilder, Val};
 use hashbrown::HashMap;
 use std::sync::LazyLock;
+
+mod radial;
+
+pub(crate) use radial::MOST_HALF_ORDER;
+pub use radial::{COS_SQRT, EXTENDED_GAMMA, MATERN_HALF, POW_LOG, SINC_SQRT, WENDLAND_INTEGRAL};
 
 /// Everything the system knows about one element-wise operation.
 /// See the guide `docs/adding-an-operation.md` for an entry with explanations.
@@ -137,15 +143,19 @@ fn without_zero<'g>(x: &[Ex<'g>]) -> Option<Ex<'g>> {
         _ => None,
     }
 }
-/// `a * 1` is `a`, `a * -1` is `-a`.
+/// `a * 1` is `a`, `a * -1` is `-a`, a square of a norm has no root.
 fn without_unit<'g>(x: &[Ex<'g>]) -> Option<Ex<'g>> {
     match (x[0].constant(), x[1].constant()) {
         (Some(1.0), _) => Some(x[1]),
         (_, Some(1.0)) => Some(x[0]),
         (Some(-1.0), _) => Some(-x[1]),
         (_, Some(-1.0)) => Some(-x[0]),
-        _ => None,
+        _ => product_of_roots(x[0], x[1]),
     }
+}
+/// `op` of a multiple of a norm or absolute value, in which it is even, as `of_square` of its square.
+fn even<'g>(of_square: &'static OpDef, x: &[Ex<'g>]) -> Option<Ex<'g>> {
+    even_square(x[0]).map(|u| u.un(of_square))
 }
 /// Slope of `sin(a) / a`. `(cos a - sin(a) / a) / a` cancels near 0: there its series,
 /// Σ (-1)^k 2k a^(2k-1) / (2k+1)!, of which eight terms are exact to f64 for |a| <= 1/2.
@@ -334,7 +344,7 @@ pub static COS: OpDef = OpDef {
     arity: 1,
     value: value!(|a| a.cos()),
     derivative: |x, _, t| vec![-(t * x[0].un(&SIN))],
-    simplify: keep,
+    simplify: |x| even(&COS_SQRT, x),
     cuda: "cos({0})",
     code: Code::Expand(|b, a| vecmath::cos(b, a[0])),
     domain: (-4.0, 4.0),
@@ -376,7 +386,7 @@ pub static COSH: OpDef = OpDef {
     arity: 1,
     value: value!(|a| a.cosh()),
     derivative: |x, _, t| vec![t * x[0].un(&SINH)],
-    simplify: keep,
+    simplify: |x| even_square(x[0]).map(|u| (-u).un(&COS_SQRT)),
     cuda: "cosh({0})",
     code: Code::Expand(|b, a| vecmath::cosh(b, a[0])),
     domain: (-3.0, 3.0),
@@ -644,7 +654,7 @@ pub static SIN_X_DIV_X: OpDef = OpDef {
     arity: 1,
     value: value!(|a| if a == 0.0 { 1.0 } else { a.sin() / a }),
     derivative: |x, _, t| vec![t * sinc_slope(x[0])],
-    simplify: keep,
+    simplify: |x| even(&SINC_SQRT, x),
     cuda: "({0} == T(0) ? T(1) : sin({0}) / {0})",
     code: Code::Expand(|b, a| {
         let sin = vecmath::sin(b, a[0]);
@@ -717,7 +727,11 @@ pub static POWF: OpDef = OpDef {
 };
 
 // The compiler rejects an entry that is not in the list.
-const _: () = assert!(entries(include_str!("ops.rs"), "\npub static ") == ALL.len() + 1);
+const _: () = assert!(
+    entries(include_str!("ops.rs"), "\npub static ")
+        + entries(include_str!("ops/radial.rs"), "\npub static ")
+        == ALL.len() + 1
+);
 
 /// How often a text occurs in another.
 pub(crate) const fn entries(text: &str, marker: &str) -> usize {
@@ -770,6 +784,12 @@ pub static ALL: &[&OpDef] = &[
     &TANH,
     &EXPM1,
     &LOG1P,
+    &MATERN_HALF,
+    &WENDLAND_INTEGRAL,
+    &POW_LOG,
+    &EXTENDED_GAMMA,
+    &COS_SQRT,
+    &SINC_SQRT,
 ];
 
 /// The operation of that name.

@@ -1,8 +1,12 @@
 //! Local rewrites of structural nodes, applied at construction.
 //!
 //! No rewrite changes a value by more than rounding, none makes a NaN where the formula is finite.
+//!
+//! Even functions of a norm or an absolute value are functions of its square: written as such, their
+//! derivatives are right where it is 0, of every order.
 
-use crate::graph::{Builder, Ex, Node, Operand};
+use crate::graph::{Builder, Ex, Graph, Node, NodeId, Operand};
+use crate::ops::{ABS, ADD, DIVIDE, EXP, MINUS, MULT, OpDef, SQRT};
 
 /// Builds a contraction: nested broadcasts and outer products without a sum are merged into it,
 /// labels of extent 1 are dropped.
@@ -30,6 +34,7 @@ pub(crate) fn contract<'g>(
         }
         extents.retain(|&e| e != 1);
     }
+    pair_up(b, &mut operands);
     let summed = |o: &Operand| o.axes.iter().any(|l| !out.contains(l));
     let mut merged: Vec<Operand> = Vec::with_capacity(operands.len());
     let mut products = 0;
@@ -155,4 +160,129 @@ pub(crate) fn pick<'g>(x: Ex<'g>, start: usize, step: usize, len: usize) -> Ex<'
 fn apart((s, t, d): (usize, usize, usize), (start, step, len): (usize, usize, usize)) -> bool {
     let other_phase = t == step && s % t != start % t;
     other_phase || s + (d - 1) * t < start || start + (len - 1) * step < s
+}
+
+/// Steps into a formula that a rewrite looks for a root, or for a sign.
+const DEPTH: usize = 8;
+
+/// An element-wise operation and its operands.
+fn map(graph: &Graph, id: NodeId) -> Option<(&'static OpDef, &[NodeId])> {
+    match graph.node(id) {
+        Node::Map { op, args } => Some((op, args)),
+        _ => None,
+    }
+}
+
+/// Is a value certainly not negative (or NaN)?
+fn nonnegative(graph: &Graph, id: NodeId, depth: usize) -> bool {
+    let go = |a: NodeId| depth > 0 && nonnegative(graph, a, depth - 1);
+    match graph.node(id) {
+        Node::Const(bits) => f64::from_bits(*bits) >= 0.0,
+        Node::Map { op, args } => match *op {
+            op if *op == ABS || *op == SQRT || *op == EXP => true,
+            op if *op == MULT && args[0] == args[1] => true,
+            op if *op == MULT || *op == ADD || *op == DIVIDE => args.iter().all(|&a| go(a)),
+            _ => false,
+        },
+        // A product of squares and of such values.
+        Node::Contract { operands, .. } => operands
+            .iter()
+            .all(|o| operands.iter().filter(|p| *p == o).count() % 2 == 0 || go(o.node)),
+        Node::Pick { x, .. } | Node::Put { x, .. } | Node::Fold { x, .. } => go(*x),
+        Node::Concat(parts) => parts.iter().all(|&p| go(p)),
+        _ => false,
+    }
+}
+
+/// The square root of something that is not negative, or the absolute value, that `id` is a
+/// multiple of.
+fn core(graph: &Graph, id: NodeId, depth: usize) -> Option<NodeId> {
+    let (op, args) = map(graph, id)?;
+    let go = |a: NodeId| if depth > 0 { core(graph, a, depth - 1) } else { None };
+    match op {
+        op if *op == ABS => Some(id),
+        op if *op == SQRT => nonnegative(graph, args[0], DEPTH).then_some(id),
+        op if *op == MINUS || *op == DIVIDE => go(args[0]),
+        op if *op == MULT => go(args[0]).or_else(|| go(args[1])),
+        _ => None,
+    }
+}
+
+/// The square of a [`core`].
+fn squared(b: &Builder, core: NodeId) -> Ex<'_> {
+    let (op, inside) = match b.graph().node(core) {
+        Node::Map { op, args } => (*op, b.ex(args[0])),
+        _ => unreachable!("a core is an operation"),
+    };
+    if *op == ABS { inside * inside } else { inside }
+}
+
+/// The square of `x` as a function of the square of its [`core`], where it is a multiple of one.
+///
+/// A factor stays beside the square: `c (c u)` overflows only where `(c sqrt(u))²` does.
+pub(crate) fn even_square(x: Ex<'_>) -> Option<Ex<'_>> {
+    // The walk of `core`, along the operands that led to it.
+    fn square<'g>(x: Ex<'g>, core: NodeId, depth: usize) -> Option<Ex<'g>> {
+        if x.id == core {
+            return Some(squared(x.b, core));
+        }
+        let depth = depth.checked_sub(1)?;
+        let (op, args) = operation(x)?;
+        let leads = |a: Ex<'_>| self::core(&a.b.graph(), a.id, depth) == Some(core);
+        match op {
+            op if *op == MINUS => square(args[0], core, depth),
+            op if *op == DIVIDE => Some(square(args[0], core, depth)? / args[1] / args[1]),
+            _ if leads(args[0]) => Some(args[1] * (args[1] * square(args[0], core, depth)?)),
+            _ => Some(args[0] * (args[0] * square(args[1], core, depth)?)),
+        }
+    }
+    let core = core(&x.b.graph(), x.id, DEPTH)?;
+    square(x, core, DEPTH)
+}
+
+/// An element-wise operation and its operands, as expressions.
+fn operation(x: Ex<'_>) -> Option<(&'static OpDef, Vec<Ex<'_>>)> {
+    let graph = x.b.graph();
+    let (op, args) = map(&graph, x.id)?;
+    Some((op, args.iter().map(|&a| x.b.ex(a)).collect()))
+}
+
+/// `a * b` without the root that both are multiples of: `sqrt(u) (c sqrt(u))` is `c u`.
+pub(crate) fn product_of_roots<'g>(a: Ex<'g>, b: Ex<'g>) -> Option<Ex<'g>> {
+    if a.id == b.id {
+        return even_square(a);
+    }
+    let find = |x: Ex<'_>| core(&x.b.graph(), x.id, 1);
+    let core = find(a).filter(|_| find(a) == find(b))?;
+    let multiple = if a.id == core {
+        b
+    } else if b.id == core {
+        a
+    } else {
+        return None;
+    };
+    let (op, args) = operation(multiple)?;
+    let square = squared(a.b, core);
+    match op {
+        op if *op == MINUS => Some(-square),
+        op if *op == DIVIDE => Some(square / args[1]),
+        op if *op == MULT && args[0].id == core => Some(args[1] * square),
+        op if *op == MULT => Some(args[0] * square),
+        _ => None,
+    }
+}
+
+/// `|x|` twice over the same labels of a product is `x` twice.
+fn pair_up(b: &Builder, operands: &mut [Operand]) {
+    for k in 1..operands.len() {
+        let (before, rest) = operands.split_at_mut(k);
+        let absolute = match map(&b.graph(), rest[0].node) {
+            Some((op, args)) if *op == ABS => args[0],
+            _ => continue,
+        };
+        if let Some(other) = before.iter_mut().find(|o| **o == rest[0]) {
+            other.node = absolute;
+            rest[0].node = absolute;
+        }
+    }
 }

@@ -8,6 +8,7 @@ mod complex;
 mod differential;
 mod matrix;
 mod norms;
+mod radial;
 mod sequence;
 mod vector;
 
@@ -124,6 +125,7 @@ pub static ALL: LazyLock<Vec<&'static CompositeDef>> = LazyLock::new(|| {
     let families = [
         arithmetic::ALL,
         norms::ALL,
+        radial::ALL,
         vector::ALL,
         matrix::ALL,
         complex::ALL,

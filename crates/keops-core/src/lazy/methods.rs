@@ -96,6 +96,25 @@ methods! {
     /// `sin(a) / a`, 1 at 0.
     sinxdivx(this;) = "SinXDivX"(this)
         where x = [0.0, PI / 2.0], x.sinxdivx() => [1.0, 2.0 / PI];
+    /// `cos(sqrt(u))`, smooth at 0; `cosh(sqrt(-u))` below.
+    cos_sqrt(this;) = "CosSqrt"(this)
+        where x = [0.0, PI * PI], x.cos_sqrt() => [1.0, -1.0];
+    /// `sin(sqrt(u)) / sqrt(u)`, 1 at 0 and smooth there; `sinh(sqrt(-u)) / sqrt(-u)` below.
+    sinc_sqrt(this;) = "SincSqrt"(this)
+        where x = [0.0, PI * PI / 4.0], x.sinc_sqrt() => [1.0, 2.0 / PI];
+    /// Wendland's kernel of a squared distance `r² / l²`, 2k times differentiable, positive definite
+    /// up to dimension 3, 0 from 1 on; `k` within 0..=3. For k = 1, `(1 - r)⁴ (4 r + 1)`.
+    wendland(this; k: usize) = "Wendland"(this)
+        where x = [0.0, 0.25, 1.0], x.wendland(1).round(12) => [1.0, 0.1875, 0.0];
+    /// `(1 + u / (2 α))^-α` of a squared distance `u = r² / l²`.
+    rational_quadratic(this, alpha;) = "RationalQuadratic"(this, alpha)
+        where x = [0.0, 2.0], x.rational_quadratic(1).round(12) => [1.0, 0.5];
+    /// Thin-plate spline `r^(2k) log(r)` of a squared distance `r²`, 0 at 0; `k` within 1..=8.
+    thin_plate(this; k: usize) = "ThinPlate"(this)
+        where x = [0.0, 1.0, (2f64).exp()], x.thin_plate(1).round(12) => [0.0, 0.0, 7.389056098931];
+    /// `u^p` of a squared distance, for any real `p`; where it or a derivative is infinite at 0, 0.
+    radial_power(this, exponent;) = "RadialPower"(this, exponent)
+        where x = [0.0, 4.0], x.radial_power(1.5) => [0.0, 8.0];
     /// Arcsine, in radians within `[-π/2, π/2]`; NaN outside `[-1, 1]`.
     asin(this;) = "Asin"(this)
         where x = [0.0, 1.0], x.asin() => [0.0, PI / 2.0];
@@ -306,6 +325,29 @@ methods! {
 }
 
 impl<T, P: Place> LazyTensor<T, P> {
+    /// Matérn kernel of order `nu` of a squared distance `u = r² / l²`: with `s = sqrt(2 nu u)`,
+    /// `2^(1-nu) s^nu K_nu(s) / Γ(nu)`. It is 1 at 0, and its derivatives in the points are right
+    /// there, of every order that exists. An error is carried if `nu` is not in (0, 50].
+    ///
+    /// Orders 1/2, 3/2, … up to 41/2 are machine code, others a scalar function. An order that
+    /// varies, or that is differentiated, is an operand: `u.call("Matern", &[&order], &[])`.
+    ///
+    /// ```
+    /// # use keops_core::{genred::Reference, lazy::LazyTensor, spec::Axis};
+    /// # use ndarray::array;
+    /// # type Lazy = LazyTensor<f64, Reference>;
+    /// let (x, y) = (Lazy::vi(array![[0.2, -0.3]]), Lazy::vj(array![[0.2, -0.3]]));
+    /// let k = x.sqdist(&y).matern(1.5); // (1 + s) exp(-s) with s = sqrt(3) |x - y|
+    /// assert_eq!(k.laplacian(&x).sum(Axis::J)?.round(), array![[-6.0]].into_dyn());
+    /// # Ok::<(), keops_core::error::Error>(())
+    /// ```
+    #[track_caller]
+    pub fn matern(&self, nu: f64) -> LazyTensor<T, P>
+    where
+        P: Default,
+    {
+        self.call("Matern", &[&LazyTensor::constant(nu)], &[])
+    }
     /// Integer power of each component, by repeated multiplication; of the inverse if negative.
     ///
     /// ```

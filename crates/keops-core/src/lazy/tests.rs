@@ -18,6 +18,11 @@ const BY_NAME: &[&str] = &[
     "Divide",
     "Minus",
     "Pow",
+    "Matern",
+    "MaternHalf",
+    "WendlandIntegral",
+    "PowLog",
+    "ExtendedGamma",
     "SqNormIso",
     "SqNormDiag",
     "SymSqNorm",
@@ -178,6 +183,40 @@ fn every_method_is_what_it_says() {
     m.map("tanh", |x| x.tanh(), f64::tanh);
     m.map("expm1", |x| x.expm1(), f64::exp_m1);
     m.map("log1p", |x| x.abs().log1p(), |v| v.abs().ln_1p());
+    m.map(
+        "cos_sqrt",
+        |x| x.cos_sqrt(),
+        |v| if v < 0.0 { (-v).sqrt().cosh() } else { v.sqrt().cos() },
+    );
+    m.map(
+        "sinc_sqrt",
+        |x| x.sinc_sqrt(),
+        |v| match v.abs().sqrt() {
+            0.0 => 1.0,
+            s if v < 0.0 => s.sinh() / s,
+            s => s.sin() / s,
+        },
+    );
+    m.map(
+        "wendland",
+        |x| x.wendland(2),
+        |v| {
+            // (1 - r)^6 (35 r² + 18 r + 3) / 3; powers from integers keep a NaN below 0.
+            let r = if v < 1.0 { v.sqrt() } else { 1.0 };
+            (1.0 - r).powi(6) * (35.0 * r * r + 18.0 * r + 3.0) / 3.0
+        },
+    );
+    m.zip(
+        "rational_quadratic",
+        |x, y| x.rational_quadratic(y),
+        |u, a| (1.0 + u / (2.0 * a)).powf(-a),
+    );
+    m.map(
+        "thin_plate",
+        |x| x.thin_plate(2),
+        |v| if v == 0.0 { 0.0 } else { v.sqrt().powi(4) * v.sqrt().ln() },
+    );
+    m.zip("radial_power", |x, y| x.radial_power(y), f64::powf);
     m.map("sinxdivx", |x| x.sinxdivx(), |v| if v == 0.0 { 1.0 } else { v.sin() / v });
     m.map(
         "sinc",

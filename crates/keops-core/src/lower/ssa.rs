@@ -451,6 +451,9 @@ impl PrimBuilder for Arena {
     fn scaling(&self) -> Scaling {
         self.scaling
     }
+    fn constant(&self, v: Val) -> Option<f64> {
+        Arena::constant(self, v)
+    }
     fn bound(&self, v: Val) -> Bound {
         let below_pivot = |v: Val| match self.as_prim(v) {
             Some((Prim::Sub, &[key, pivot])) => {

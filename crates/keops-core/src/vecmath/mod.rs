@@ -36,12 +36,15 @@ mod exp;
 mod log;
 mod math;
 mod power;
+mod radial;
 mod trig;
 mod trig_large;
 
 pub use exp::{cosh, exp, exp_cheap, exp2, exp2_cheap, exp2_watched, expm1, sinh, tanh};
 pub use log::{log, log1p, log2};
 pub use power::{pow, powi, rsqrt};
+pub use radial::{cos_sqrt, matern, pow_log, sinc_sqrt, wendland};
+pub(crate) use radial::{matern_ratio, wendland_polynomial};
 pub use trig::{acos, asin, atan, atan2, cos, sin, tan};
 
 use crate::prim::Prim;
@@ -209,6 +212,18 @@ pub trait PrimBuilder {
     /// ```
     fn scaling(&self) -> Scaling {
         Scaling::Exact
+    }
+    /// The number of a constant. Functions of an order know it when code is made, or ask for a
+    /// scalar function.
+    ///
+    /// ```
+    /// use keops_core::{prim_eval::Scalar, vecmath::PrimBuilder};
+    /// let mut m = Scalar::<f64>::new();
+    /// let x = m.real(1.0);
+    /// assert_eq!(m.constant(x), None); // a machine that evaluates need not remember
+    /// ```
+    fn constant(&self, _v: Val) -> Option<f64> {
+        None
     }
     /// What is known of a value of which an exponential is taken.
     ///
