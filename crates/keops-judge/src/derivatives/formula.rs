@@ -150,6 +150,11 @@ impl Maker<'_> {
     fn operand(&mut self, d: usize, depth: usize) -> Expr {
         self.formula(d, depth.saturating_sub(1))
     }
+    /// Near an integer from `least` on, which an order is rounded to.
+    fn order(&mut self, least: usize) -> Expr {
+        let (near, whole) = (self.bounded(1, 0), (least + self.random.below(3)) as f64);
+        Expr::of(Op::Add, [self.scaled(near, 0.3), Expr::Num(whole)])
+    }
     /// Forms that are written again and again.
     fn idiom(&mut self, depth: usize) -> (Expr, usize) {
         let d = self.dim();
@@ -220,6 +225,36 @@ impl Maker<'_> {
             Log | Sqrt | Rsqrt | XLogX | Inv | Log1p => {
                 let x = self.positive(d, below);
                 (Expr::of(op, [x]), d)
+            }
+            CosSqrt | SincSqrt => {
+                let x = self.bounded(d, below);
+                (Expr::of(op, [self.scaled(x, 3.0)]), d)
+            }
+            RationalQuadratic | RadialPower | Matern => {
+                let a = one_or(self);
+                let (u, y) = (self.positive(a, below), self.positive(d, 0));
+                if op == Matern && self.random.chance(0.7) {
+                    let nu = *self.random.of(&[0.5, 1.5, 2.5]);
+                    return (Expr::of(op, [u, Expr::Num(nu)]), a);
+                }
+                (Expr::of(op, [u, y]), d)
+            }
+            Wendland | ThinPlate => {
+                let u = self.positive(d, below);
+                let (least, range) = if op == Wendland { (0, 4) } else { (1, 2) };
+                let k = least + self.random.below(range) as i64;
+                (Expr::with(op, vec![self.scaled(u, 0.3)], &[k]), d)
+            }
+            MaternHalf | WendlandIntegral | PowLog | ExtendedGamma => {
+                let u = self.positive(d, below);
+                let mut x = vec![self.scaled(u, if op == WendlandIntegral { 0.3 } else { 1.0 })];
+                match op {
+                    MaternHalf => {}
+                    WendlandIntegral => x.push(self.order(1)),
+                    _ => x.push(self.bounded(1, 0)),
+                }
+                x.push(self.order(0));
+                (Expr::of(op, x), d)
             }
             Asin | Acos | Tan => {
                 let x = self.bounded(d, below);

@@ -14,6 +14,7 @@ pub mod eval;
 pub mod expr;
 pub mod ops;
 pub mod parse;
+mod radial;
 pub mod reduce;
 mod scalar;
 

@@ -49,6 +49,8 @@ operations! {
     ComplexSum 1 1, ComplexSumT 1 1, BSpline 2 2, SoftDTW_SqDist 3 3, Grad 3 3, Diff 3 3,
     GradMatrix 2 2, Divergence 2 2, Laplacian 2 2, TraceOperator 2 3, AdjointOperator 3 3,
     SumLinOperator 2 4, Factorize 2 2, AutoFactorize 1 1,
+    MaternHalf 2 2, WendlandIntegral 3 3, PowLog 3 3, ExtendedGamma 3 3, CosSqrt 1 1, SincSqrt 1 1,
+    Matern 2 2, Wendland 1 1, RationalQuadratic 2 2, ThinPlate 1 1, RadialPower 2 2,
     // Constants and forms that are in no table.
     Zero 0 0, Iota 0 0, IntCst 0 0, IntInv 0 0, RatCst 0 0, Put 1 1, Einsum 1 99,
 }
@@ -111,6 +113,10 @@ pub fn apply<T: Real>(op: Op, x: &[Vec<T>], literals: &[Vec<i64>]) -> Made<T> {
         Acos => un(&|a| ((one - a) * (one + a)).sqrt().atan2(a))?,
         Atan2 => bin(&|a, b| a.atan2(b))?,
         Powf => bin(&|a, b| a.powf(b))?,
+        MaternHalf | WendlandIntegral | PowLog | ExtendedGamma | CosSqrt | SincSqrt | Matern
+        | Wendland | RationalQuadratic | ThinPlate | RadialPower => {
+            each(op, x, &|a| super::radial::value(op, a, int(0)))?
+        }
         Tan => un(&|a| a.sin() / a.cos())?,
         Sinh => un(&|a| a.sinh())?,
         Cosh => un(&|a| a.cosh())?,
