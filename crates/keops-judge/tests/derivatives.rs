@@ -1,4 +1,4 @@
-//! Derivatives of keops against differences of values: 20,000 cases.
+//! Derivatives of keops against differences of values: 30,000 cases.
 
 use keops_core::{composite, ops, reduce};
 use keops_judge::derivatives::{Devices, draw, report, run, shrink};
@@ -9,7 +9,7 @@ const KNOWN: [&str; 5] = ["IfElse", "Powf", "LogSumExp", "SumSoftMaxWeight", "Ma
 
 /// Number of cases: `KEOPS_JUDGE_CASES`, or as many as a run of the tests affords.
 fn cases() -> u64 {
-    std::env::var("KEOPS_JUDGE_CASES").ok().and_then(|n| n.parse().ok()).unwrap_or(20_000)
+    std::env::var("KEOPS_JUDGE_CASES").ok().and_then(|n| n.parse().ok()).unwrap_or(30_000)
 }
 
 #[test]
@@ -35,7 +35,7 @@ fn derivatives_are_differences_of_values() {
         .collect();
     assert!(tally.faults.is_empty(), "{} faults:\n{}", tally.faults.len(), found.join("\n"));
     assert!(tally.skip_rate() < 0.1, "{} skipped", tally.skipped);
-    if cases() >= 20_000 {
+    if cases() >= 30_000 {
         // Every entry of the tables, but the reductions whose results are indices alone.
         let names = ops::ALL.iter().map(|o| o.name).chain(composite::ALL.iter().map(|c| c.name));
         let reductions = reduce::ALL.iter().map(|r| r.name).filter(|n| !n.starts_with("Arg"));
