@@ -145,7 +145,11 @@ fn primitives(op: &'static OpDef, known: &[Option<f64>]) -> usize {
     operations(&program(&Arc::new(b.into_graph()), root, Axis::J, true)).max(1)
 }
 /// Operations that the nodes of a formula mean.
-fn meant(graph: &Graph, root: NodeId, costs: &mut HashMap<(&str, Vec<Option<u64>>), usize>) -> usize {
+fn meant(
+    graph: &Graph,
+    root: NodeId,
+    costs: &mut HashMap<(&str, Vec<Option<u64>>), usize>,
+) -> usize {
     let mut one = |id: NodeId| match graph.node(id) {
         Node::Contract { extents, operands, .. } => {
             extents.iter().product::<usize>() * operands.len()
