@@ -63,10 +63,11 @@ const MAX_RECORD: usize = 1 << 40;
 /// 6. *Kinds* of operands and results are those of the operations; accumulators keep theirs;
 ///    what is emitted and stored is real. Shifts are shorter than a value.
 /// 7. *Memory.* Addresses stay within their memory for every turn of the open loops; a section
-///    loads and stores only where it may; arguments are not overwritten; the buffer is stored to
-///    before it is loaded from.
+///    loads and stores only where it may; arguments are not overwritten; the buffer and derived
+///    values are stored to before their section loads from them.
 /// 8. *Results.* Every derived value, key, rebased sum and result is written; a key or an addend
-///    is emitted at most once. (Addends that nothing is emitted to stay 0.)
+///    is emitted at most once: each loop around an emission moves its slot. (Addends that nothing
+///    is emitted to stay 0.)
 /// 9. *Factors.* Only a plain sum is factored; tame arguments are in the kept record or among the
 ///    parameters; only the finalise section of a factored program loads the kept record.
 ///
@@ -106,7 +107,7 @@ pub fn verify(p: &Program) -> Result<(), VerifyError> {
             numbers: HashSet::new(),
             scopes: vec![vec![]],
             written: HashMap::new(),
-            buffered: vec![],
+            stored: HashMap::new(),
         };
         let error = |at, fault| VerifyError { section, at, fault };
         for (at, inst) in s.insts.iter().enumerate() {
@@ -264,8 +265,8 @@ struct Check<'p> {
     scopes: Vec<Vec<Val>>,
     /// By memory; slots count as [`Space::Key`].
     written: HashMap<Space, Written>,
-    /// Elements of the buffer that were stored to.
-    buffered: Vec<bool>,
+    /// Elements of the buffer, and of the memory of derived values, that were stored to.
+    stored: HashMap<Space, Vec<bool>>,
 }
 
 /// Number of elements that an address runs over, or more.
@@ -366,10 +367,29 @@ impl Check<'_> {
         };
         rule(may, || format!("{} loads from {space:?}", self.section))?;
         let (low, loops) = self.within(at, self.len(space), &format!("{space:?}"))?;
-        let known = space != Space::Buffer
-            || self.s.buffer.max(count(&loops)) > MAX_TRACKED
-            || elements(low, &loops).iter().all(|&k| self.buffered.get(k) == Some(&true));
-        rule(known, || format!("{space:?}[{at}] is loaded before it is stored to"))
+        rule(self.known(space, low, &loops), || {
+            format!("{space:?}[{at}] is loaded before it is stored to")
+        })
+    }
+    /// The memory that the section makes: only there can a load come before its store.
+    fn own(&self) -> Option<Space> {
+        match self.section {
+            "once" => Some(Space::Param),
+            "per kept" => Some(Space::Kept),
+            "per reduced" => Some(Space::Reduced),
+            _ => None,
+        }
+    }
+    /// Is everything stored to that an address of this section's own memory runs over?
+    fn known(&self, space: Space, low: i64, loops: &[(usize, i64)]) -> bool {
+        if space != Space::Buffer && self.own() != Some(space)
+            || self.len(space).max(count(loops)) > MAX_TRACKED
+        {
+            return true;
+        }
+        let (first, stored) = (self.derived_from(space), self.stored.get(&space));
+        let there = |&k: &usize| k < first || stored.is_some_and(|s| s[k]);
+        elements(low, loops).iter().all(there)
     }
     fn stores(&mut self, space: Space, at: &Affine) -> Checked {
         let may = match self.section {
@@ -387,16 +407,15 @@ impl Check<'_> {
         let (low, loops) = self.within(at, len, &format!("{space:?}"))?;
         let first = self.derived_from(space);
         rule(low >= first as i64, || format!("{space:?} {low} is an argument"))?;
-        if space == Space::Buffer {
-            if len <= MAX_TRACKED {
-                let all = count(&loops) > MAX_TRACKED;
-                self.buffered.resize(len, false);
-                if all {
-                    self.buffered.fill(true);
-                } else {
-                    elements(low, &loops).into_iter().for_each(|k| self.buffered[k] = true);
-                }
+        if (space == Space::Buffer || self.own() == Some(space)) && len <= MAX_TRACKED {
+            let stored = self.stored.entry(space).or_insert_with(|| vec![false; len]);
+            if count(&loops) > MAX_TRACKED {
+                stored.fill(true);
+            } else {
+                elements(low, &loops).into_iter().for_each(|k| stored[k] = true);
             }
+        }
+        if space == Space::Buffer {
             return Ok(());
         }
         self.written.entry(space).or_default().push((low, loops));
@@ -435,6 +454,9 @@ impl Check<'_> {
                         let end = i128::from(*offset) + *len as i128;
                         rule(*offset >= 0 && *len > 0 && end <= self.p.param.len as i128, || {
                             format!("table {offset}..{end} of {}", self.p.param.len)
+                        })?;
+                        rule(self.known(Space::Param, *offset, &[(*len, 1)]), || {
+                            format!("table {offset}..{end} is read before it is stored to")
                         })?;
                     }
                     Op::Counter(at) => {
@@ -479,6 +501,10 @@ impl Check<'_> {
                     "add" => self.p.sums,
                     _ => return Err("rows emit nothing".into()),
                 };
+                let moves = |l: &Loop| slot.terms.iter().any(|t| t.0 == *l && t.1 != 0);
+                if let Some((l, _)) = self.open.iter().find(|(l, turns)| *turns > 1 && !moves(l)) {
+                    return Err(format!("[{slot}] is emitted to in each turn of loop l{}", l.0));
+                }
                 self.writes(Space::Key, slot, len)
             }
             SInst::Store { space, at, value } => {
