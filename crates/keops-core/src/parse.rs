@@ -50,6 +50,7 @@
 mod constructors;
 mod forms;
 mod lexer;
+mod nest;
 mod raw;
 mod spelling;
 mod text;
@@ -215,7 +216,7 @@ fn inline_name(v: Var) -> String {
 enum Value<'b> {
     /// A formula.
     Formula(Ex<'b>),
-    /// `[a, b]`: a concatenation, or a literal list.
+    /// `[1, 2]`: a concatenation, or a literal list.
     Brackets(Vec<Located<'b>>),
     /// `(1, 2)` or `Ind(1, 2)`: a literal list.
     Tuple(Vec<Located<'b>>),
@@ -257,6 +258,7 @@ fn strength(symbol: &str) -> Option<u8> {
     })
 }
 const COMPARISON: u8 = 1;
+const NO_FORMULA: &str = "a list of numbers is no formula; [a, b] concatenates";
 const SIGN: u8 = 5;
 
 struct Parser<'b, 't> {
@@ -343,89 +345,6 @@ impl<'b, 't> Parser<'b, 't> {
         let value = self.expression(least)?;
         self.as_formula(&value)
     }
-    /// A sequence of operators that bind at least so strongly.
-    fn expression(&mut self, least: u8) -> Result<Located<'b>, ParseError> {
-        if self.depth == MAX_DEPTH {
-            let m = format!("brackets, signs and powers are nested more than {MAX_DEPTH} deep");
-            return Err(self.error(self.span(), &m));
-        }
-        self.depth += 1;
-        let mut left = self.operand()?;
-        while let Token::Symbol(symbol) = self.peek() {
-            let Some(s) = strength(symbol).filter(|s| *s >= least) else { break };
-            self.at += 1;
-            let right = self.expression(if symbol == "**" { SIGN } else { s + 1 })?;
-            left = self.infix(symbol, &left, &right)?;
-            let comparison = |t| matches!(t, Token::Symbol(c) if strength(c) == Some(COMPARISON));
-            if s == COMPARISON && comparison(self.peek()) {
-                let m = "comparisons do not chain: multiply two comparisons, or use parentheses";
-                return Err(self.error(self.span(), m));
-            }
-        }
-        self.depth -= 1;
-        Ok(left)
-    }
-    /// A sign and its operand, or a primary and what is selected of it.
-    fn operand(&mut self) -> Result<Located<'b>, ParseError> {
-        let start = self.span().start;
-        if self.eat("-") {
-            let x = self.formula(SIGN)?;
-            return self.made(start, x.un(&ops::MINUS));
-        }
-        if self.eat("+") {
-            let x = self.formula(SIGN)?;
-            return self.made(start, x);
-        }
-        let mut value = self.primary()?;
-        while self.eat("[") {
-            value = self.select(&value)?;
-        }
-        Ok(value)
-    }
-    fn primary(&mut self) -> Result<Located<'b>, ParseError> {
-        let (token, span) = (self.peek(), self.span());
-        match token {
-            Token::Number(v) => {
-                self.at += 1;
-                self.made(span.start, self.builder.lit(v))
-            }
-            Token::Name => {
-                self.at += 1;
-                if self.eat("(") { self.call(span) } else { self.name(span) }
-            }
-            Token::Symbol("(") => {
-                self.at += 1;
-                let comma_before = |p: &Self| p.tokens[p.at - 2].0 == Token::Symbol(",");
-                let mut items = self.arguments()?;
-                let span = Span { start: span.start, end: self.last_end() };
-                if items.len() == 1 && !comma_before(self) {
-                    return Ok(Located { span, ..items.remove(0) });
-                }
-                Ok(Located { value: Value::Tuple(items), span })
-            }
-            Token::Symbol("[") => {
-                self.at += 1;
-                let items = self.list("]")?;
-                let span = Span { start: span.start, end: self.last_end() };
-                Ok(Located { value: Value::Brackets(items), span })
-            }
-            _ => Err(self.unexpected("a formula")),
-        }
-    }
-    /// What comes after an opening parenthesis, up to the closing one.
-    fn arguments(&mut self) -> Result<Vec<Located<'b>>, ParseError> {
-        self.list(")")
-    }
-    fn list(&mut self, close: &'static str) -> Result<Vec<Located<'b>>, ParseError> {
-        let mut items = vec![];
-        while !self.eat(close) {
-            items.push(self.expression(0)?);
-            if !self.eat(",") && self.peek() != Token::Symbol(close) {
-                return Err(self.unexpected(&format!("an operator, `,` or `{close}`")));
-            }
-        }
-        Ok(items)
-    }
     fn name(&mut self, span: Span) -> Result<Located<'b>, ParseError> {
         let name = self.slice(span);
         let b = self.builder;
@@ -463,9 +382,7 @@ impl<'b, 't> Parser<'b, 't> {
     fn as_formula(&self, x: &Located<'b>) -> Result<Ex<'b>, ParseError> {
         match &x.value {
             Value::Formula(e) => Ok(*e),
-            Value::Tuple(_) => {
-                Err(self.error(x.span, "a list of numbers is no formula; [a, b] concatenates"))
-            }
+            Value::Tuple(_) => Err(self.error(x.span, NO_FORMULA)),
             Value::Brackets(items) if items.is_empty() => {
                 Err(self.error(x.span, "nothing to concatenate"))
             }
@@ -577,53 +494,6 @@ impl<'b, 't> Parser<'b, 't> {
         self.error(Span { start, end: self.last_end() }, &message)
     }
 
-    /// The selection after an opening `[`.
-    fn select(&mut self, x: &Located<'b>) -> Result<Located<'b>, ParseError> {
-        let e = self.as_formula(x)?;
-        let dim = e.dim();
-        let open = self.last_end() - 1;
-        let mut bounds = [None; 3];
-        let mut colons = 0;
-        loop {
-            if !matches!(self.peek(), Token::Symbol(":" | "]")) {
-                let value = self.expression(0)?;
-                let Some(v) = value.integer() else {
-                    return Err(
-                        self.error(value.span, "expected an integer; see Gather for tables")
-                    );
-                };
-                bounds[colons] = Some(v);
-            }
-            if colons == 2 || !self.eat(":") {
-                break;
-            }
-            colons += 1;
-        }
-        self.require("]", "`:` or `]`")?;
-        let span = Span { start: open, end: self.last_end() };
-        let size = |v: i64, low: usize, high: usize| {
-            let ok = usize::try_from(v).ok().filter(|v| (low..=high).contains(v));
-            ok.ok_or_else(|| {
-                let name = self.slice(x.span);
-                self.error(
-                    span,
-                    &format!("{v} is not in {low}..={high}: {name} has {dim} components"),
-                )
-            })
-        };
-        let picked = match (colons, bounds) {
-            (0, [Some(at), ..]) => e.pick(size(at, 0, dim - 1)?, 1, 1),
-            (0, _) => return Err(self.error(span, "expected a component")),
-            (_, [start, stop, step]) => {
-                let start = size(start.unwrap_or(0), 0, dim - 1)?;
-                let stop = size(stop.unwrap_or(dim as i64), start + 1, dim)?;
-                let step = size(step.unwrap_or(1), 1, dim)?;
-                e.pick(start, step, (stop - start).div_ceil(step))
-            }
-        };
-        self.made(x.span.start, picked)
-    }
-
     /// `Grad(f, v)`: the cotangent is a further variable, at the next free position, of the other
     /// category than `v`, as in KeOps.
     fn cotangent(&mut self, args: &[Located<'b>], start: usize) -> Result<Located<'b>, ParseError> {
@@ -655,10 +525,13 @@ impl<'b, 't> Parser<'b, 't> {
         }
     }
 
-    /// A call, after its opening parenthesis.
-    fn call(&mut self, name_span: Span) -> Result<Located<'b>, ParseError> {
+    /// A call of these arguments.
+    fn call(
+        &mut self,
+        name_span: Span,
+        mut args: Vec<Located<'b>>,
+    ) -> Result<Located<'b>, ParseError> {
         let name = self.slice(name_span);
-        let mut args = self.arguments()?;
         let start = name_span.start;
         if name == "Grad" && args.len() == 2 {
             args.push(self.cotangent(&args, start)?);
@@ -686,7 +559,7 @@ impl<'b, 't> Parser<'b, 't> {
             return self.made(start, self.builder.var(var));
         }
         if name == "Ind" {
-            return Ok(Located { value: Value::Tuple(args), span });
+            return self.tuple(args, span);
         }
         if let Some(value) = self.form(name, &args, span)? {
             return self.made(start, value);

@@ -107,53 +107,75 @@ pub(crate) fn contract<'g>(
 
 /// Builds a pick: through concatenations, puts and picks where that is exact.
 pub(crate) fn pick<'g>(x: Ex<'g>, start: usize, step: usize, len: usize) -> Ex<'g> {
-    let step = if len <= 1 { 1 } else { step };
-    if start == 0 && step == 1 && len == x.dim() {
-        return x;
-    }
-    let node = x.b.graph().node(x.id).clone();
-    match node {
-        Node::Pick { x: y, start: s, step: t, .. } => {
-            return pick(x.b.ex(y), s + start * t, t * step, len);
+    let (mut x, mut start, mut step) = (x, start, step);
+    // (A loop: such nodes nest as deep as a formula does.)
+    loop {
+        step = if len <= 1 { 1 } else { step };
+        if start == 0 && step == 1 && len == x.dim() {
+            return x;
         }
+        match picked_from(x, start, step, len) {
+            From::Part(y, s, t) => (x, start, step) = (y, s, t),
+            From::Made(y) => return y,
+            From::Here => return x.b.node(Node::Pick { x: x.id, start, step, len }),
+        }
+    }
+}
+
+/// Where a pick takes its components from.
+enum From<'g> {
+    /// From an operand of the node: its start and step there.
+    Part(Ex<'g>, usize, usize),
+    /// It is this value.
+    Made(Ex<'g>),
+    /// From the node itself.
+    Here,
+}
+
+fn picked_from<'g>(x: Ex<'g>, start: usize, step: usize, len: usize) -> From<'g> {
+    let graph = x.b.graph();
+    let part = |y: NodeId, start, step| From::Part(x.b.ex(y), start, step);
+    match graph.node(x.id) {
+        Node::Pick { x: y, start: s, step: t, .. } => part(*y, s + start * t, t * step),
         Node::Concat(parts) => {
             let mut at = 0;
-            for p in parts {
-                let d = x.b.graph().dim(p);
+            for &p in parts {
+                let d = graph.dim(p);
                 if start >= at && start + (len - 1) * step < at + d {
-                    return pick(x.b.ex(p), start - at, step, len);
+                    return part(p, start - at, step);
                 }
                 at += d;
             }
+            From::Here
         }
         Node::Put { x: y, start: s, step: t, .. } => {
-            let d = x.b.graph().dim(y);
-            if s == start && t == step && d == len {
-                return x.b.ex(y);
-            }
-            if apart((s, t, d), (start, step, len)) {
-                return x.lit(0.0).broadcast(len);
+            let (y, d) = (*y, graph.dim(*y));
+            let ours = (*s, *t, d);
+            drop(graph);
+            if ours == (start, step, len) {
+                From::Made(x.b.ex(y))
+            } else if apart(ours, (start, step, len)) {
+                From::Made(x.lit(0.0).broadcast(len))
+            } else {
+                From::Here
             }
         }
         // Of a transposed matrix, a part of one row or column. (A label that nothing reads would
         // be summed: a factor.)
         Node::Contract { extents, operands, out }
-            if out == [0, 1] && extents.len() == 2 && operands.len() == 1 =>
+            if *out == [0, 1] && extents.len() == 2 && operands.len() == 1 =>
         {
             let (rows, columns) = (extents[0], extents[1]);
             let (i, j) = (start / columns, start % columns);
-            let y = x.b.ex(operands[0].node);
+            let y = operands[0].node;
             match &operands[0].axes[..] {
-                [1, 0] if step == 1 && j + len <= columns => {
-                    return pick(y, j * rows + i, rows, len);
-                }
-                [1, 0] if step == columns => return pick(y, j * rows + i, 1, len),
-                _ => {}
+                [1, 0] if step == 1 && j + len <= columns => part(y, j * rows + i, rows),
+                [1, 0] if step == columns => part(y, j * rows + i, 1),
+                _ => From::Here,
             }
         }
-        _ => {}
+        _ => From::Here,
     }
-    x.b.node(Node::Pick { x: x.id, start, step, len })
 }
 
 /// Do two progressions `start + k step`, `k < len`, certainly have no number in common?

@@ -99,12 +99,13 @@ enum Body {
 }
 
 /// A compiled routine.
-pub struct Routine {
+pub struct Routine(Box<Parts>);
+
+struct Parts {
     body: Body,
     ty: Ty,
     extents: Extents,
-    /// Elements of scratch memory that it addresses.
-    pub scratch: usize,
+    scratch: usize,
     /// Its vector code in text form, where that is what is executed.
     text: String,
 }
@@ -120,7 +121,7 @@ impl Routine {
     pub fn load<'r>(all: impl Iterator<Item = &'r mut Routine>) -> Result<(), CompileError> {
         #[cfg(target_arch = "x86_64")]
         {
-            let native = all.filter_map(|r| match &mut r.body {
+            let native = all.filter_map(|r| match &mut r.0.body {
                 Body::Native(n) => Some(n),
                 Body::Portable(_) => None,
             });
@@ -171,11 +172,24 @@ impl Routine {
         };
         let extents = extents.clone();
         let text = if level == Level::Portable { code.to_string() } else { String::new() };
-        Ok(Routine { body, ty: code.ty, extents, scratch: code.scratch, text })
+        Ok(Routine(Box::new(Parts { body, ty: code.ty, extents, scratch: code.scratch, text })))
+    }
+    /// Elements of scratch memory that it addresses.
+    pub fn scratch(&self) -> usize {
+        self.0.scratch
+    }
+    /// Memory that it takes.
+    pub fn bytes(&self) -> usize {
+        let code = match &self.0.body {
+            #[cfg(target_arch = "x86_64")]
+            Body::Native(n) => n.bytes().len(),
+            Body::Portable(v) => v.bytes(),
+        };
+        size_of::<Parts>() + code + self.0.text.capacity()
     }
     /// Bytes that a call needs.
     pub fn workspace_bytes(&self) -> usize {
-        match &self.body {
+        match &self.0.body {
             #[cfg(target_arch = "x86_64")]
             Body::Native(n) => n.workspace_bytes(),
             Body::Portable(v) => v.workspace_bytes(),
@@ -183,15 +197,15 @@ impl Routine {
     }
     /// The machine code, or the vector code where there is none.
     pub fn listing(&self) -> String {
-        match &self.body {
+        match &self.0.body {
             #[cfg(target_arch = "x86_64")]
             Body::Native(n) => n.disassemble(),
-            Body::Portable(_) => self.text.clone(),
+            Body::Portable(_) => self.0.text.clone(),
         }
     }
     /// Is it machine code?
     pub fn is_native(&self) -> bool {
-        !matches!(self.body, Body::Portable(_))
+        !matches!(self.0.body, Body::Portable(_))
     }
     /// Runs. A scalar function of the code that panics aborts (machine code cannot be unwound).
     ///
@@ -199,13 +213,13 @@ impl Routine {
     /// If the memory is smaller than the code needs for so many columns, or has another type: a
     /// fault of ours that never becomes an access outside of it.
     pub fn run<T: Lane>(&self, mut memory: Memory<'_, T>) {
-        assert_eq!(T::TYPE, self.ty, "type of the memory");
+        assert_eq!(T::TYPE, self.0.ty, "type of the memory");
         let ((sizes, masks), columns) = (memory.sizes(), memory.columns);
         for base in Base::ALL {
-            let (need, size) = (self.extents.of(base, columns), sizes[base as usize]);
+            let (need, size) = (self.0.extents.of(base, columns), sizes[base as usize]);
             assert!(need <= size, "{base} memory: {columns} columns need {need}, there are {size}");
         }
-        let need = self.extents.masks(columns);
+        let need = self.0.extents.masks(columns);
         assert!(need <= masks, "masks: {columns} columns need {need} words, there are {masks}");
         let frame = memory.frame();
         // What both calls below ask for: `Extents` bounds what the code touches for this number of
@@ -213,7 +227,7 @@ impl Routine {
         // included, for as many lanes as the code has here. They were just compared with the
         // slices, whose elements have the type of the code. Being slices, they are initialised and
         // live; those that are written are borrowed for this call alone, and so overlap nothing.
-        match &self.body {
+        match &self.0.body {
             #[cfg(target_arch = "x86_64")]
             // SAFETY: as above; `compile` made sure that the processor has the instructions.
             Body::Native(n) => unsafe { n.call(&frame, memory.workspace) },

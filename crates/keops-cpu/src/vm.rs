@@ -49,6 +49,11 @@ impl VmCode {
         Ok(VmCode { ty: code.ty, decoded, workspace_bytes, extents })
     }
 
+    /// Memory that it takes.
+    pub fn bytes(&self) -> usize {
+        size_of::<VmCode>() + self.decoded.bytes()
+    }
+
     /// Bytes of workspace that [`VmCode::call`] needs.
     pub fn workspace_bytes(&self) -> usize {
         self.workspace_bytes

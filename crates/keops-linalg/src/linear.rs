@@ -5,7 +5,7 @@ use keops_core::graph::{Category, Graph, Node, NodeId, Var, for_each_arg};
 use keops_core::ops::{ADD, DIVIDE, IF_ELSE, MINUS, MULT, SUBTRACT};
 use keops_core::outer::{Computation, OuterNode};
 use keops_core::reduce::SUM;
-use std::collections::HashMap;
+use std::collections::{HashMap, HashSet};
 
 /// A sum that is linear in one of its arguments.
 #[derive(Clone, PartialEq, Eq, Debug)]
@@ -166,13 +166,25 @@ fn part(graph: &Graph, id: NodeId, var: Var, parts: &HashMap<NodeId, Part>) -> R
 
 /// Is a node 0 by its structure?
 fn is_zero(graph: &Graph, id: NodeId) -> bool {
-    match graph.node(id) {
-        Node::Const(bits) => f64::from_bits(*bits) == 0.0,
-        Node::Map { op, args } => *op == &MINUS && is_zero(graph, args[0]),
-        // A broadcast.
-        Node::Contract { operands, .. } => operands.len() == 1 && is_zero(graph, operands[0].node),
-        Node::Pick { x, .. } | Node::Put { x, .. } => is_zero(graph, *x),
-        Node::Concat(pieces) => pieces.iter().all(|&p| is_zero(graph, p)),
-        _ => false,
+    // (Formulas nest deeper than any stack.)
+    let (mut rest, mut seen) = (vec![id], HashSet::from([id]));
+    while let Some(id) = rest.pop() {
+        let zero = match graph.node(id) {
+            Node::Const(bits) => f64::from_bits(*bits) == 0.0,
+            Node::Map { op, .. } => *op == &MINUS,
+            // A broadcast.
+            Node::Contract { operands, .. } => operands.len() == 1,
+            Node::Pick { .. } | Node::Put { .. } | Node::Concat(_) => true,
+            _ => false,
+        };
+        if !zero {
+            return false;
+        }
+        for_each_arg(graph.node(id), |a| {
+            if seen.insert(a) {
+                rest.push(a);
+            }
+        });
     }
+    true
 }

@@ -1,5 +1,6 @@
 //! From graph nodes to scalar values.
 
+use super::gather::decisive;
 use super::schedule::schedule;
 use super::ssa::{Arena, Def, FoldKind};
 use super::{LowerOptions, MAX_VALUES, Section, pieces};
@@ -10,8 +11,7 @@ use crate::prim::{Args, Prim};
 use crate::program::{Affine, Field, Loop, Op, Source, Space, Stream};
 use crate::spec::{Accumulation, BLOCK, ReduceSpec};
 use crate::vecmath::{Precision, PrimBuilder, Val};
-use hashbrown::HashMap;
-use std::sync::{LazyLock, OnceLock};
+use hashbrown::{HashMap, HashSet};
 
 /// Inlining of vector expressions stops at this depth; the vector is then stored.
 const MAX_INLINE_DEPTH: usize = 48;
@@ -25,17 +25,48 @@ pub struct Action {
     pub value: Val,
 }
 
-/// A part of a sum over labels: the same loops, and values of all labels.
+/// A part of a sum over labels: loops over some, all values of the others.
 #[derive(Clone)]
 struct Summand {
     loops: Vec<Loop>,
-    cases: Vec<Vec<Option<Affine>>>,
+    case: Vec<Option<Affine>>,
+    /// Labels that take values one by one, and from where to where.
+    unrolled: Vec<(usize, [usize; 2])>,
+}
+
+impl Summand {
+    fn terms(&self) -> usize {
+        self.unrolled.iter().fold(1, |n, (_, [start, end])| n.saturating_mul(end - start))
+    }
+    /// Gives labels the values of this term; the last ones change fastest.
+    fn choose(&mut self, mut term: usize) {
+        for &(l, [start, end]) in self.unrolled.iter().rev() {
+            self.case[l] = Some(Affine::constant((start + term % (end - start)) as i64));
+            term /= end - start;
+        }
+    }
+}
+
+/// Components that need others are computed inside each other up to this depth; beyond it, what is
+/// needed is computed first, from a list ([`Lowerer::settle`]). A formula nests deeper than any stack.
+const MAX_NESTED: usize = 4;
+
+/// Why a component was not computed.
+pub enum Stop {
+    Failed(CompileError),
+    /// This one has to be there first.
+    Deep(NodeId, Affine),
+}
+impl From<CompileError> for Stop {
+    fn from(e: CompileError) -> Stop {
+        Stop::Failed(e)
+    }
 }
 
 pub struct Lowerer<'a> {
-    graph: &'a Graph,
+    pub graph: &'a Graph,
     pub arena: Arena,
-    options: LowerOptions,
+    pub options: LowerOptions,
     /// How components are summed: as rows are.
     scheme: Accumulation,
     pub(super) kept: Dependence,
@@ -44,12 +75,12 @@ pub struct Lowerer<'a> {
     derived: [usize; 3],
     derived_actions: [Vec<Action>; 3],
     /// Nodes whose value is given.
-    fixed: HashMap<NodeId, Val>,
+    pub fixed: HashMap<NodeId, Val>,
     /// Components of small nodes, in the current stream.
-    small: HashMap<NodeId, Vec<Val>>,
+    pub small: HashMap<NodeId, Vec<Val>>,
     memo: HashMap<(NodeId, Affine), Val>,
     /// Large nodes that were stored, by space and first element.
-    stored: HashMap<NodeId, (Space, i64)>,
+    pub stored: HashMap<NodeId, (Space, i64)>,
     /// Dependence of the nodes of the current stream: what is loaded as the pair's key depends on
     /// both indices, whatever it is made of.
     classes: HashMap<NodeId, Dependence>,
@@ -61,6 +92,8 @@ pub struct Lowerer<'a> {
     pub(super) buffer: usize,
     /// See [`decisive`].
     decisive: Vec<bool>,
+    /// Components that are being computed, one for the other.
+    nested: usize,
     /// May exponentials whose argument carries rounding errors be the cheap ones?
     pub(super) cheap_exp: bool,
     /// Factors of emitted values that no column changes, by component: the results are
@@ -83,29 +116,6 @@ fn class_slot(class: Dependence, kept: Dependence) -> usize {
     } else {
         2
     }
-}
-
-/// Nodes whose value decides a jump: a floor, a comparison, an index. An ulp matters there:
-/// `Floor(i / 41)` at 41 is 1, and 41 · (1 / 41) rounds to less in f32.
-fn decisive(graph: &Graph) -> Vec<bool> {
-    let mut mark = vec![false; graph.len()];
-    static JUMPS: LazyLock<HashMap<&str, OnceLock<Vec<bool>>>> =
-        LazyLock::new(|| ops::ALL.iter().map(|op| (op.name, OnceLock::new())).collect());
-    for k in (0..mark.len()).rev() {
-        let node = graph.node(NodeId(k as u32));
-        crate::graph::for_each_arg(node, |a| mark[a.0 as usize] |= mark[k]);
-        match node {
-            Node::Map { op, args } => {
-                let jumps = JUMPS.get(op.name).map(|known| known.get_or_init(|| op.jumps()));
-                args.iter()
-                    .zip(jumps.into_iter().flatten())
-                    .for_each(|(a, jump)| mark[a.0 as usize] |= *jump);
-            }
-            Node::Gather { index, .. } => mark[index.0 as usize] = true,
-            _ => {}
-        }
-    }
-    mark
 }
 
 impl<'a> Lowerer<'a> {
@@ -144,6 +154,7 @@ impl<'a> Lowerer<'a> {
             actions: vec![],
             buffer: 0,
             decisive: decisive(graph),
+            nested: 0,
             cheap_exp: false,
             factors: vec![],
             guards: vec![],
@@ -262,6 +273,18 @@ impl<'a> Lowerer<'a> {
             }
             self.classes.insert(id, class);
         }
+        let mut used_higher = vec![false; root.0 as usize + 1];
+        used_higher[root.0 as usize] = true;
+        for &u in &nodes {
+            crate::graph::for_each_arg(self.graph.node(u), |a| {
+                used_higher[a.0 as usize] |= self.class(u) != self.class(a);
+            });
+        }
+        let table = |&id: &NodeId| match self.graph.node(id) {
+            Node::Gather { table, .. } => Some(*table),
+            _ => None,
+        };
+        let tables: HashSet<NodeId> = nodes.iter().filter_map(table).collect();
         let mut depth: HashMap<NodeId, usize> = HashMap::new();
         for &id in &nodes {
             let node = self.graph.node(id);
@@ -288,13 +311,12 @@ impl<'a> Lowerer<'a> {
                 matches!(node, Node::Contract { extents, out, .. } if out.len() < extents.len());
             let pieces = id != root && matches!(node, Node::Concat(_) | Node::Put { .. });
             let class = self.class(id);
-            let used_higher = nodes.iter().any(|&u| {
-                let mut uses = false;
-                crate::graph::for_each_arg(self.graph.node(u), |a| uses |= a == id);
-                uses && self.class(u) != class
-            }) || id == root;
-            let hoisted = hoists && class != Dependence::IJ && !trivial && used_higher;
-            let want = sums || pieces || hoisted || d > MAX_INLINE_DEPTH;
+            let higher = used_higher[id.0 as usize];
+            let hoisted = hoists && class != Dependence::IJ && !trivial && higher;
+            // Tables are looked up in memory; entries of tables of entries would be loops in loops.
+            let table = tables.contains(&id)
+                && (class == Dependence::NONE || matches!(node, Node::Gather { .. }));
+            let want = sums || pieces || hoisted || table || d > MAX_INLINE_DEPTH;
             self.store_wanted.insert(id, want);
             depth.insert(id, if want { 0 } else { d });
         }
@@ -302,19 +324,36 @@ impl<'a> Lowerer<'a> {
             if self.graph.dim(id) >= self.options.roll || self.given(id) {
                 continue;
             }
-            let c = self.components(id)?;
+            let c = self.settle(|l| l.components(id))?;
             self.small.insert(id, c);
-            if self.arena.values.len() > MAX_VALUES {
-                return Err(CompileError::Limit {
-                    what: "the number of scalar operations of the formula".into(),
-                    limit: MAX_VALUES,
-                    got: self.arena.values.len(),
-                });
-            }
         }
         Ok(())
     }
-    fn class(&self, id: NodeId) -> Dependence {
+    /// Computes what needs components: those that nest too deep first.
+    fn settle<T>(&mut self, f: impl Fn(&mut Self) -> Result<T, Stop>) -> Result<T, CompileError> {
+        let mut waiting: Vec<(NodeId, Affine)> = vec![];
+        loop {
+            self.nested = 0;
+            let stop = match waiting.last().cloned() {
+                None => match f(self) {
+                    Ok(v) => return Ok(v),
+                    Err(stop) => stop,
+                },
+                Some((id, idx)) => match self.component(id, &idx) {
+                    Ok(_) => {
+                        waiting.pop();
+                        continue;
+                    }
+                    Err(stop) => stop,
+                },
+            };
+            match stop {
+                Stop::Deep(id, idx) => waiting.push((id, idx)),
+                Stop::Failed(e) => return Err(e),
+            }
+        }
+    }
+    pub fn class(&self, id: NodeId) -> Dependence {
         self.classes.get(&id).copied().unwrap_or(self.graph.dependence(id))
     }
     /// Is the value of a node loaded?
@@ -337,34 +376,36 @@ impl<'a> Lowerer<'a> {
 
     /// Emits (or stores to `space`) a root vector from component `base` on.
     fn emit(&mut self, id: NodeId, base: i64, space: Option<Space>) -> Result<(), CompileError> {
-        let dim = self.graph.dim(id);
-        if dim >= self.options.roll && !self.given(id) {
-            match self.graph.node(id).clone() {
-                Node::Concat(parts) => {
-                    let mut at = base;
-                    for p in parts {
-                        self.emit(p, at, space)?;
-                        at += self.graph.dim(p) as i64;
+        let mut rest = vec![(id, base)];
+        while let Some((id, base)) = rest.pop() {
+            let dim = self.graph.dim(id);
+            if dim >= self.options.roll && !self.given(id) {
+                match self.graph.node(id) {
+                    Node::Concat(parts) => {
+                        let (first, mut end) = (rest.len(), base);
+                        for &p in parts {
+                            rest.push((p, end));
+                            end += self.graph.dim(p) as i64;
+                        }
+                        rest[first..].reverse();
+                        continue;
                     }
-                    return Ok(());
-                }
-                // What is added up starts from zero.
-                Node::Put { x, start, step, dim } if self.section == Section::Add => {
-                    let d = self.graph.dim(x);
-                    for idx in self.positions(&self.shape(x), d) {
-                        let value = self.component(x, &idx)?;
-                        let at = idx.scaled(step as i64, base + start as i64);
-                        debug_assert!(start + (d - 1) * step < dim);
-                        self.put(space, at, value);
+                    // What is added up starts from zero.
+                    &Node::Put { x, start, step, .. } if self.section == Section::Add => {
+                        for idx in self.positions(&self.shape(x), self.graph.dim(x)) {
+                            let value = self.settle(|l| l.component(x, &idx))?;
+                            let at = idx.scaled(step as i64, base + start as i64);
+                            self.put(space, at, value);
+                        }
+                        continue;
                     }
-                    return Ok(());
+                    _ => {}
                 }
-                _ => {}
             }
-        }
-        for idx in self.positions(&self.shape(id), dim) {
-            let value = self.component(id, &idx)?;
-            self.put(space, idx.scaled(1, base), value);
+            for idx in self.positions(&self.shape(id), dim) {
+                let value = self.settle(|l| l.component(id, &idx))?;
+                self.put(space, idx.scaled(1, base), value);
+            }
         }
         Ok(())
     }
@@ -421,7 +462,43 @@ impl<'a> Lowerer<'a> {
         }
         vec![dim]
     }
-    fn store(&mut self, id: NodeId) -> Result<(), CompileError> {
+    /// Stores all components of a node where they can be loaded from.
+    pub fn store(&mut self, id: NodeId) -> Result<(), Stop> {
+        // All values first: one of them may have to wait for others.
+        let mut values: Vec<(Affine, Val)> = vec![];
+        match self.graph.node(id) {
+            Node::Concat(parts) => {
+                let mut start = 0;
+                for &p in parts {
+                    for idx in self.positions(&self.shape(p), self.graph.dim(p)) {
+                        let v = self.component(p, &idx)?;
+                        values.push((idx.scaled(1, start), v));
+                    }
+                    start += self.graph.dim(p) as i64;
+                }
+            }
+            &Node::Put { x, start, step, dim } => {
+                let zero = self.arena.real(0.0);
+                values.extend(self.positions(&[dim], dim).into_iter().map(|idx| (idx, zero)));
+                for idx in self.positions(&self.shape(x), self.graph.dim(x)) {
+                    let v = self.component(x, &idx)?;
+                    values.push((idx.scaled(step as i64, start as i64), v));
+                }
+            }
+            _ => {
+                for idx in self.positions(&self.shape(id), self.graph.dim(id)) {
+                    let v = match self.small.get(&id) {
+                        Some(c) => c[idx.offset as usize],
+                        None => self.inline(id, &idx)?,
+                    };
+                    values.push((idx, v));
+                }
+            }
+        }
+        // (What was needed may have stored it.)
+        if self.stored.contains_key(&id) {
+            return Ok(());
+        }
         let (dim, class) = (self.graph.dim(id), self.class(id));
         let derive = class != Dependence::IJ && !matches!(self.section, Section::Row(_));
         let (space, base) = if derive {
@@ -430,58 +507,20 @@ impl<'a> Lowerer<'a> {
             self.buffer += dim;
             (Space::Buffer, (self.buffer - dim) as i64)
         };
-        let put = |l: &mut Self, at: Affine, value: Val| {
+        for (at, value) in values {
             let action = Action { space: Some(space), at: at.scaled(1, base), value };
-            if derive { l.push_derived(class, action) } else { l.actions.push(action) }
-        };
-        match self.graph.node(id).clone() {
-            Node::Concat(parts) => {
-                let mut start = 0;
-                for p in parts {
-                    for idx in self.positions(&self.shape(p), self.graph.dim(p)) {
-                        let v = self.component(p, &idx)?;
-                        put(self, idx.scaled(1, start), v);
-                    }
-                    start += self.graph.dim(p) as i64;
-                }
-            }
-            Node::Put { x, start, step, dim } => {
-                let zero = self.arena.real(0.0);
-                for idx in self.positions(&[dim], dim) {
-                    put(self, idx, zero);
-                }
-                for idx in self.positions(&self.shape(x), self.graph.dim(x)) {
-                    let v = self.component(x, &idx)?;
-                    put(self, idx.scaled(step as i64, start as i64), v);
-                }
-            }
-            _ => {
-                let small = self.small.get(&id).cloned();
-                for idx in self.positions(&self.shape(id), dim) {
-                    let v = match &small {
-                        Some(c) => c[idx.offset as usize],
-                        None => self.inline(id, &idx)?,
-                    };
-                    put(self, idx, v);
-                }
-            }
+            if derive { self.push_derived(class, action) } else { self.actions.push(action) }
         }
         self.stored.insert(id, (space, base));
         Ok(())
     }
     /// Component `idx` of a node.
-    fn component(&mut self, id: NodeId, idx: &Affine) -> Result<Val, CompileError> {
+    pub fn component(&mut self, id: NodeId, idx: &Affine) -> Result<Val, Stop> {
         if let Some(&v) = self.fixed.get(&id) {
             return Ok(v);
         }
         if let (Some(c), []) = (self.small.get(&id), &idx.terms[..]) {
             return Ok(c[idx.offset as usize]);
-        }
-        if !self.stored.contains_key(&id)
-            && (self.store_wanted.get(&id) == Some(&true) || self.graph.dim(id) < self.options.roll)
-        {
-            // (A short vector under a loop counter is stored too.)
-            self.store(id)?;
         }
         if let Some(&(space, base)) = self.stored.get(&id) {
             return Ok(self.arena.load(space, idx.scaled(1, base)));
@@ -489,13 +528,29 @@ impl<'a> Lowerer<'a> {
         if let Some(&v) = self.memo.get(&(id, idx.clone())) {
             return Ok(v);
         }
-        let v = self.inline(id, idx)?;
-        self.memo.insert((id, idx.clone()), v);
+        if self.nested == MAX_NESTED {
+            return Err(Stop::Deep(id, idx.clone()));
+        }
+        let got = self.arena.values.len();
+        if got > MAX_VALUES {
+            let what = "the number of scalar operations of the formula".into();
+            return Err(CompileError::Limit { what, limit: MAX_VALUES, got }.into());
+        }
+        self.nested += 1;
+        // (A short vector under a loop counter is stored too.)
+        let short = self.graph.dim(id) < self.options.roll;
+        let v = if short || self.store_wanted.get(&id) == Some(&true) {
+            self.through_memory(id, idx)?
+        } else {
+            let v = self.inline(id, idx)?;
+            self.memo.insert((id, idx.clone()), v);
+            v
+        };
+        self.nested -= 1;
         Ok(v)
     }
-    /// Component of a large node, computed in place. The depth of recursion is bounded: deeper
-    /// vectors are stored.
-    fn inline(&mut self, id: NodeId, idx: &Affine) -> Result<Val, CompileError> {
+    /// Component of a large node, computed in place.
+    fn inline(&mut self, id: NodeId, idx: &Affine) -> Result<Val, Stop> {
         match self.graph.node(id).clone() {
             Node::Iota(_) => Ok(if idx.terms.is_empty() {
                 self.arena.real(idx.offset as f64)
@@ -538,7 +593,7 @@ impl<'a> Lowerer<'a> {
             }
         }
     }
-    fn through_memory(&mut self, id: NodeId, idx: &Affine) -> Result<Val, CompileError> {
+    fn through_memory(&mut self, id: NodeId, idx: &Affine) -> Result<Val, Stop> {
         if !self.stored.contains_key(&id) {
             self.store(id)?;
         }
@@ -571,7 +626,7 @@ impl<'a> Lowerer<'a> {
         parts.iter().zip(shape).all(|(p, &e)| top(p) < e as i64).then_some(parts)
     }
     /// All components of a small node.
-    fn components(&mut self, id: NodeId) -> Result<Vec<Val>, CompileError> {
+    fn components(&mut self, id: NodeId) -> Result<Vec<Val>, Stop> {
         let dim = self.graph.dim(id);
         let at = |k: usize| Affine::constant(k as i64);
         let mut out = Vec::with_capacity(dim);
@@ -624,7 +679,7 @@ impl<'a> Lowerer<'a> {
             Code::Expand(f) => f(&mut self.arena, args),
         }
     }
-    fn fold(&mut self, op: FoldOp, x: NodeId) -> Result<Val, CompileError> {
+    fn fold(&mut self, op: FoldOp, x: NodeId) -> Result<Val, Stop> {
         let dim = self.graph.dim(x);
         let kind = match op {
             FoldOp::Min => FoldKind::Min,
@@ -657,64 +712,13 @@ impl<'a> Lowerer<'a> {
         }
         Ok(if matches!(op, FoldOp::Min | FoldOp::Max) { key } else { at })
     }
-    /// `table[k]`, NaN out of range.
-    fn gather(&mut self, table: NodeId, k: Val) -> Result<Val, CompileError> {
-        let len = self.graph.dim(table);
-        // The key of a pair may be a table of one entry.
-        let given = self.fixed.get(&table).copied();
-        let [half, zero, end, nan] = [0.5, 0.0, len as f64, f64::NAN].map(|v| self.arena.real(v));
-        let r = self.arena.prim(Prim::Add, &[k, half]);
-        let r = self.arena.prim(Prim::Floor, &[r]);
-        let (low, high) =
-            (self.arena.prim(Prim::Le, &[zero, r]), self.arena.prim(Prim::Lt, &[r, end]));
-        let inside = self.arena.prim(Prim::MaskAnd, &[low, high]);
-        let entry = match given {
-            Some(entry) => entry,
-            None if self.class(table) != Dependence::NONE => self.entry(table, r)?,
-            None => {
-                if !self.stored.contains_key(&table) {
-                    self.store(table)?;
-                }
-                let (_, offset) = self.stored[&table];
-                let safe = self.arena.prim(Prim::Select, &[inside, r, zero]);
-                let index = self.arena.prim(Prim::ToInt, &[safe]);
-                self.arena.define(Def::Op(Op::Gather { offset, len }, [index].into()))
-            }
-        };
-        Ok(self.arena.prim(Prim::Select, &[inside, entry, nan]))
-    }
-    /// The component at `r`, 0 out of range, of a table of a row or a pair (the tangent of one of
-    /// parameters): lanes have tables of their own, so that all components are looked at.
-    fn entry(&mut self, table: NodeId, r: Val) -> Result<Val, CompileError> {
-        let len = self.graph.dim(table);
-        let zero = self.arena.real(0.0);
-        if len >= self.options.roll {
-            let l = self.arena.loop_of(len, 0);
-            let idx = Affine::counter(l);
-            let x = self.component(table, &idx)?;
-            let c = self.arena.define(Def::Op(Op::Counter(idx), Args::default()));
-            let c = self.arena.prim(Prim::FromInt, &[c]);
-            let here = self.arena.prim(Prim::Eq, &[r, c]);
-            let x = self.arena.prim(Prim::Select, &[here, x, zero]);
-            let kind = FoldKind::Sum;
-            return Ok(self.arena.define(Def::Fold { loops: vec![l], kind, x, position: None }));
-        }
-        let mut entry = zero;
-        for k in 0..len {
-            let x = self.component(table, &Affine::constant(k as i64))?;
-            let c = self.arena.real(k as f64);
-            let here = self.arena.prim(Prim::Eq, &[r, c]);
-            entry = self.arena.prim(Prim::Select, &[here, x, entry]);
-        }
-        Ok(entry)
-    }
     /// A generalised product at given values of some labels, summed over the others.
     fn contract(
         &mut self,
         extents: &[usize],
         operands: &[Operand],
         labels: Vec<Option<Affine>>,
-    ) -> Result<Val, CompileError> {
+    ) -> Result<Val, Stop> {
         let open: Vec<usize> = (0..extents.len()).filter(|&l| labels[l].is_none()).collect();
         // Factors that no sum touches come out of it.
         let (inside, outside): (Vec<&Operand>, Vec<&Operand>) =
@@ -730,10 +734,11 @@ impl<'a> Lowerer<'a> {
         }
         let mut product: Option<Val> = None;
         if !inside.is_empty() {
-            for part in self.summands(extents, &summed, &labels) {
+            for mut part in self.summands(extents, &summed, &labels)? {
                 let mut sum: Option<Val> = None;
-                for c in &part.cases {
-                    let term = self.factors(extents, &inside, c)?;
+                for term in 0..part.terms() {
+                    part.choose(term);
+                    let term = self.factors(extents, &inside, &part.case)?;
                     sum = Some(match sum {
                         Some(s) => self.arena.arith(Prim::Add, &[term, s]),
                         None => term,
@@ -759,7 +764,7 @@ impl<'a> Lowerer<'a> {
         extents: &[usize],
         operands: &[&Operand],
         labels: &[Option<Affine>],
-    ) -> Result<Val, CompileError> {
+    ) -> Result<Val, Stop> {
         let mut product: Option<Val> = None;
         for o in operands {
             let mut idx = Affine::constant(0);
@@ -779,8 +784,8 @@ impl<'a> Lowerer<'a> {
         extents: &[usize],
         summed: &[usize],
         labels: &[Option<Affine>],
-    ) -> Vec<Summand> {
-        let mut parts = vec![Summand { loops: vec![], cases: vec![labels.to_vec()] }];
+    ) -> Result<Vec<Summand>, CompileError> {
+        let mut parts = vec![Summand { loops: vec![], case: labels.to_vec(), unrolled: vec![] }];
         for &l in summed {
             let e = extents[l];
             let block = if self.scheme == Accumulation::Block { BLOCK } else { usize::MAX };
@@ -797,36 +802,32 @@ impl<'a> Lowerer<'a> {
                         whole.loops.swap(n - 2, n - 1);
                         at = Affine::counter(outer).scaled(block as i64, 0).plus(&at);
                     }
-                    whole.cases.iter_mut().for_each(|c| c[l] = Some(at.clone()));
+                    whole.case[l] = Some(at);
                     next.push(whole);
                 }
-                let (start, mut part) = ((e - rest) as i64, part);
+                let (start, mut part) = (e - rest, part);
                 if rest >= self.options.roll {
-                    let at = Affine::counter(self.open_loop(&mut part, rest)).scaled(1, start);
-                    part.cases.iter_mut().for_each(|c| c[l] = Some(at.clone()));
+                    let counter = Affine::counter(self.open_loop(&mut part, rest));
+                    part.case[l] = Some(counter.scaled(1, start as i64));
                     next.push(part);
                 } else if rest > 0 {
-                    let each = |c: &Vec<Option<Affine>>| {
-                        let c = c.clone();
-                        (start..e as i64).map(move |k| {
-                            let mut c = c.clone();
-                            c[l] = Some(Affine::constant(k));
-                            c
-                        })
-                    };
-                    part.cases = part.cases.iter().flat_map(each).collect();
+                    part.unrolled.push((l, [start, e]));
                     next.push(part);
                 }
             }
             parts = next;
         }
-        parts
+        let terms = parts.iter().map(Summand::terms).fold(0, usize::saturating_add);
+        if terms > MAX_VALUES {
+            let what = "the number of terms of a sum over short axes".into();
+            return Err(CompileError::Limit { what, limit: MAX_VALUES, got: terms });
+        }
+        Ok(parts)
     }
     /// A loop variable that neither the part nor the labels use.
     fn open_loop(&mut self, part: &mut Summand, extent: usize) -> Loop {
-        let labels = &part.cases[0];
         let used = |l: Loop| {
-            labels.iter().flatten().any(|a| a.terms.iter().any(|t| t.0 == l))
+            part.case.iter().flatten().any(|a| a.terms.iter().any(|t| t.0 == l))
                 || part.loops.contains(&l)
         };
         let mut ordinal = 0;

@@ -7,6 +7,7 @@
 
 mod build;
 mod factors;
+mod gather;
 mod schedule;
 mod ssa;
 

@@ -385,45 +385,51 @@ impl Arena {
             (x, scale) = (inner, product);
         }
     }
-    /// Is it known that `v` (or `-v`, if `negated`) is at least 0, or NaN? Gives up after `steps`.
-    fn has_sign(&self, v: Val, negated: bool, steps: &mut u32) -> bool {
-        if *steps == 0 {
-            return false;
+    /// Is it known that `v` (or `-v`, if `negated`) is at least 0, or NaN? Gives up after `steps`,
+    /// and inside products of products.
+    fn has_sign(&self, v: Val, negated: bool, steps: &mut u32, products: u32) -> bool {
+        let mut all = vec![(v, negated)];
+        while let Some((v, negated)) = all.pop() {
+            if *steps == 0 {
+                return false;
+            }
+            *steps -= 1;
+            if let Some(c) = self.constant(v) {
+                if if negated { c > 0.0 } else { c < 0.0 } || c.is_nan() {
+                    return false;
+                }
+                continue;
+            }
+            if let Def::Fold { kind: FoldKind::Sum | FoldKind::Kahan, x, .. } = self.value(v).def {
+                all.push((x, negated));
+                continue;
+            }
+            let (product, more) = match self.as_prim(v) {
+                Some((Prim::Abs | Prim::Sqrt, _)) if !negated => (None, vec![]),
+                Some((Prim::Neg, &[a])) => (None, vec![(a, !negated)]),
+                Some((Prim::Mul, &[a, b])) => (Some((a, b, negated)), vec![]),
+                Some((Prim::Add, &[a, b])) => (None, vec![(a, negated), (b, negated)]),
+                Some((Prim::Sub, &[a, b])) => (None, vec![(a, negated), (b, !negated)]),
+                Some((Prim::Fma, &[a, b, c])) => (Some((a, b, negated)), vec![(c, negated)]),
+                Some((Prim::Fms, &[a, b, c])) => (Some((a, b, negated)), vec![(c, !negated)]),
+                Some((Prim::Fnma, &[a, b, c])) => (Some((a, b, !negated)), vec![(c, negated)]),
+                _ => return false,
+            };
+            if let Some((a, b, negated)) = product
+                && (a != b || negated)
+            {
+                let mut both = |negate_a, negate_b| {
+                    products > 0
+                        && self.has_sign(a, negate_a, steps, products - 1)
+                        && self.has_sign(b, negate_b, steps, products - 1)
+                };
+                if !both(negated, false) && !both(!negated, true) {
+                    return false;
+                }
+            }
+            all.extend(more);
         }
-        *steps -= 1;
-        if let Some(c) = self.constant(v) {
-            return if negated { c <= 0.0 } else { c >= 0.0 };
-        }
-        if let Def::Fold { kind: FoldKind::Sum | FoldKind::Kahan, x, .. } = self.value(v).def {
-            return self.has_sign(x, negated, steps);
-        }
-        match self.as_prim(v) {
-            Some((Prim::Abs | Prim::Sqrt, _)) => !negated,
-            Some((Prim::Neg, &[a])) => self.has_sign(a, !negated, steps),
-            Some((Prim::Mul, &[a, b])) => self.product_has_sign(a, b, negated, steps),
-            Some((Prim::Add, &[a, b])) => {
-                self.has_sign(a, negated, steps) && self.has_sign(b, negated, steps)
-            }
-            Some((Prim::Sub, &[a, b])) => {
-                self.has_sign(a, negated, steps) && self.has_sign(b, !negated, steps)
-            }
-            Some((Prim::Fma, &[a, b, c])) => {
-                self.product_has_sign(a, b, negated, steps) && self.has_sign(c, negated, steps)
-            }
-            Some((Prim::Fms, &[a, b, c])) => {
-                self.product_has_sign(a, b, negated, steps) && self.has_sign(c, !negated, steps)
-            }
-            Some((Prim::Fnma, &[a, b, c])) => {
-                self.product_has_sign(a, b, !negated, steps) && self.has_sign(c, negated, steps)
-            }
-            _ => false,
-        }
-    }
-    fn product_has_sign(&self, a: Val, b: Val, negated: bool, steps: &mut u32) -> bool {
-        let mut both = |negate_a, negate_b| {
-            self.has_sign(a, negate_a, steps) && self.has_sign(b, negate_b, steps)
-        };
-        (a == b && !negated) || both(negated, false) || both(!negated, true)
+        true
     }
     pub fn is_real(&self, v: Val) -> bool {
         self.constant(v).is_some()
@@ -463,7 +469,7 @@ impl PrimBuilder for Arena {
             _ => false,
         };
         match self.as_prim(v) {
-            _ if self.has_sign(v, true, &mut 64) => Bound::Nonpositive,
+            _ if self.has_sign(v, true, &mut 64, 8) => Bound::Nonpositive,
             Some((Prim::Mul, &[a, b]))
                 if below_pivot(a) && self.constant(b).is_some_and(|c| c > 0.0) =>
             {

@@ -9,20 +9,29 @@ use crate::reduce::{self, Family, ReductionDef, WeightRule};
 use crate::spec::Axis;
 use std::sync::Arc;
 
+/// What a reduction string begins with.
+const REDUCTION: &str = "a reduction, as Sum_Reduction(formula, tag)";
+
 /// What a reduction string says.
-enum Raw {
-    /// `Sum_Reduction(formula, tag)` and its like.
-    Reduce {
-        formula: NodeId,
-        weight: Option<NodeId>,
-        reduction: &'static ReductionDef,
-        k: usize,
-        axis: Axis,
-        span: Span,
-    },
-    /// `Grad_WithSavedForward(reduction, variable, cotangent, saved result)`, or in forward mode
-    /// `Diff_WithSavedForward(reduction, variable, tangent, saved result)`.
-    Derivative { of: Box<Raw>, forward: bool, variable: Var, with: Var, saved: Var, span: Span },
+struct Raw {
+    formula: NodeId,
+    weight: Option<NodeId>,
+    reduction: &'static ReductionDef,
+    k: usize,
+    axis: Axis,
+    span: Span,
+    /// Derivatives of it, from the innermost on.
+    derivatives: Vec<Derivative>,
+}
+
+/// `Grad_WithSavedForward(reduction, variable, cotangent, saved result)`, or in forward mode
+/// `Diff_WithSavedForward(reduction, variable, tangent, saved result)`.
+struct Derivative {
+    forward: bool,
+    variable: Var,
+    with: Var,
+    saved: Var,
+    span: Span,
 }
 
 /// Reads a reduction in KeOps' internal form, such as `Sum_Reduction(Exp(-SqDist(x,y))*b,0)`:
@@ -73,53 +82,54 @@ fn build(raw: &Raw, all: &Formula, text: &str) -> Result<Computation, Error> {
     let fail = |span: &Span, message: String| {
         Err(Error::Parse(ParseError { message, text: text.into(), span: *span }))
     };
-    match raw {
-        Raw::Reduce { formula, weight, reduction, k, axis, span } => {
-            let formula = Formula { root: *formula, weight: *weight, ..all.clone() };
-            Computation::reduction(formula, reduction, *k, *axis)
-                .or_else(|e| fail(span, e.to_string()))
-        }
-        Raw::Derivative { of, forward, variable, with, saved, span } => {
-            let inner = build(of, all, text)?;
-            let [OutputDef { port, row }] = inner.outputs() else {
-                return fail(span, "expected a reduction with one result to differentiate".into());
-            };
-            let mut graph: OuterGraph = inner.graph().clone();
-            let mut input = |v: &Var| graph.input(v.index as usize, v.dim, v.category);
-            let (x, e, saved): (Port, Port, Port) = (input(variable), input(with), input(saved));
-            let made = graph.derivative_with_saved((*port, saved), (x, e), *forward)?;
-            let like = if *forward { *port } else { x };
-            let made = made.unwrap_or_else(|| {
-                // Nothing depends on it: zeros, with the batches of what they are the derivative of.
-                let info = graph.info(like);
-                let zeros = graph.zeros(info.dim, info.category);
-                graph.rebatch(zeros, like)
-            });
-            let inputs: Vec<InputDef> = inner.inputs().to_vec();
-            let row = if *forward { row.clone() } else { vec![variable.dim] };
-            Ok(Computation::new(graph, inputs, vec![OutputDef { port: made, row }])?)
-        }
+    let Raw { formula, weight, reduction, k, axis, span, derivatives } = raw;
+    let formula = Formula { root: *formula, weight: *weight, ..all.clone() };
+    let mut made = Computation::reduction(formula, reduction, *k, *axis)
+        .or_else(|e| fail(span, e.to_string()))?;
+    for Derivative { forward, variable, with, saved, span } in derivatives {
+        let [OutputDef { port, row }] = made.outputs() else {
+            return fail(span, "expected a reduction with one result to differentiate".into());
+        };
+        let mut graph: OuterGraph = made.graph().clone();
+        let mut input = |v: &Var| graph.input(v.index as usize, v.dim, v.category);
+        let (x, e, saved): (Port, Port, Port) = (input(variable), input(with), input(saved));
+        let derived = graph.derivative_with_saved((*port, saved), (x, e), *forward)?;
+        let like = if *forward { *port } else { x };
+        let derived = derived.unwrap_or_else(|| {
+            // Nothing depends on it: zeros, with the batches of what they are the derivative of.
+            let info = graph.info(like);
+            let zeros = graph.zeros(info.dim, info.category);
+            graph.rebatch(zeros, like)
+        });
+        let inputs: Vec<InputDef> = made.inputs().to_vec();
+        let row = if *forward { row.clone() } else { vec![variable.dim] };
+        made = Computation::new(graph, inputs, vec![OutputDef { port: derived, row }])?;
     }
+    Ok(made)
 }
 
 impl<'b> Parser<'b, '_> {
+    /// A reduction inside any number of derivatives.
     fn reduction(&mut self) -> Result<Raw, ParseError> {
-        let start = self.span();
-        let name = self.slice(start);
-        let hint = "a reduction, as Sum_Reduction(formula, tag)";
-        if self.peek() != Token::Name || self.ahead(1) != Token::Symbol("(") {
-            return Err(self.unexpected(hint));
-        }
-        if self.depth == MAX_DEPTH {
-            let m = format!("gradients are nested more than {MAX_DEPTH} deep");
-            return Err(self.error(start, &m));
-        }
-        let forward = name == "Diff_WithSavedForward";
-        if forward || name == "Grad_WithSavedForward" {
+        let mut open = vec![];
+        let mut raw = loop {
+            let start = self.span();
+            let name = self.slice(start);
+            if self.peek() != Token::Name || self.ahead(1) != Token::Symbol("(") {
+                return Err(self.unexpected(REDUCTION));
+            }
+            if self.depth + open.len() == MAX_DEPTH {
+                let m = format!("gradients are nested more than {MAX_DEPTH} deep");
+                return Err(self.error(start, &m));
+            }
+            let forward = name == "Diff_WithSavedForward";
+            if !forward && name != "Grad_WithSavedForward" {
+                break self.innermost(start, name)?;
+            }
             self.at += 2;
-            self.depth += 1;
-            let of = Box::new(self.reduction()?);
-            self.depth -= 1;
+            open.push((start, name, forward));
+        };
+        while let Some((start, name, forward)) = open.pop() {
             self.require(",", "`,`")?;
             let rest = self.arguments()?;
             let span = Span { start: start.start, end: self.last_end() };
@@ -130,10 +140,14 @@ impl<'b> Parser<'b, '_> {
             };
             let [variable, with, saved] = [variable, with, saved].map(|v| self.variable(v));
             let (variable, with, saved) = (variable?, with?, saved?);
-            return Ok(Raw::Derivative { of, forward, variable, with, saved, span });
+            raw.derivatives.push(Derivative { forward, variable, with, saved, span });
         }
+        Ok(raw)
+    }
+    /// `Sum_Reduction(formula, tag)` and its like.
+    fn innermost(&mut self, start: Span, name: &str) -> Result<Raw, ParseError> {
         let Some(reduction) = name.strip_suffix("_Reduction") else {
-            return Err(self.unexpected(hint));
+            return Err(self.unexpected(REDUCTION));
         };
         let Some(reduction) = reduce::by_name(reduction) else {
             return Err(self.error(start, &format!("unknown reduction `{reduction}`")));
@@ -169,7 +183,7 @@ impl<'b> Parser<'b, '_> {
             Some(1) => Axis::I,
             _ => return fail(" with tag 0 (over j) or 1 (over i)"),
         };
-        Ok(Raw::Reduce { formula, weight, reduction, k, axis, span })
+        Ok(Raw { formula, weight, reduction, k, axis, span, derivatives: vec![] })
     }
     fn variable(&self, x: &Located<'b>) -> Result<Var, ParseError> {
         let e = self.as_formula(x)?;

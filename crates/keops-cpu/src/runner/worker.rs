@@ -27,7 +27,7 @@ pub(super) struct Need {
 impl Need {
     /// Enough for each of them.
     pub(super) fn of<'r>(routines: impl Iterator<Item = &'r Routine>) -> Need {
-        let one = |r: &Routine| Need { scratch: r.scratch, workspace: r.workspace_bytes() };
+        let one = |r: &Routine| Need { scratch: r.scratch(), workspace: r.workspace_bytes() };
         routines.map(one).fold(Need::default(), Need::max)
     }
     pub(super) fn max(self, other: Need) -> Need {

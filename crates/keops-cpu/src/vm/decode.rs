@@ -117,6 +117,13 @@ pub(super) struct Decoded {
 }
 
 impl Decoded {
+    /// Memory that it takes.
+    pub fn bytes(&self) -> usize {
+        size_of::<Step>() * self.steps.capacity()
+            + size_of::<(u32, i64)>() * self.terms.capacity()
+            + size_of::<(Place, u64)>() * self.filled.capacity()
+            + size_of::<u64>() * self.constants.capacity()
+    }
     /// Bytes of the table of places and of the counters behind it.
     pub fn table_bytes(&self) -> usize {
         self.places * size_of::<*mut u8>() + self.counters * size_of::<i64>()
