@@ -153,7 +153,8 @@ fn total<'g>(parts: &[Guarded<'g>]) -> Guarded<'g> {
 
 /// Reverse mode: for each node of `wrt` (leaves, usually variables) the product of the transposed
 /// Jacobian of `out` with the cotangent `seed` (of dimension `out.dim()`, or 1 to broadcast).
-/// `None` where `out` does not depend on the node.
+/// `None` where `out` does not depend on the node. A look-up in a table ([`Node::Gather`]) that is
+/// in `wrt` counts as a leaf.
 /// Results are nodes of the same graph, simplified, of the dimension of their leaf.
 ///
 /// ```
@@ -263,9 +264,12 @@ pub fn vjp<'g>(out: Ex<'g>, seed: Ex<'g>, wrt: &[Ex<'g>]) -> Vec<Option<Ex<'g>>>
                 }
             }
             Node::Gather { table, index } => {
+                // (Who asks for the cotangent of a look-up scatters it to the table.)
                 let (table, index) = (b.ex(*table), b.ex(*index));
-                let whole = all.whole();
-                add(table.id, &|| whole.map(|t| scatter(index, t, table.dim())));
+                if !wrt.iter().any(|w| w.id == id) {
+                    let whole = all.whole();
+                    add(table.id, &|| whole.map(|t| scatter(index, t, table.dim())));
+                }
             }
         }
     }

@@ -14,16 +14,15 @@ use crate::outer::{
 };
 use crate::ranges::Ranges;
 use crate::reduce;
-use crate::spec::{
-    Axis, CheckedArgs, Device, DeviceId, Executable, ReduceOptions, ReduceSpec, Scheme,
-};
+use crate::spec::{Axis, CheckedArgs, Device, DeviceId, Loaded, ReduceOptions, ReduceSpec, Scheme};
 use crate::with_view;
 use hashbrown::HashMap;
 use ndarray::{ArrayD, ArrayView2, Axis as NdAxis, Dimension, IxDyn, Slice};
 use std::borrow::Cow;
 use std::fmt;
-use std::sync::{Arc, OnceLock, RwLock};
+use std::sync::{Arc, OnceLock, RwLock, Weak};
 
+mod scatter;
 mod sizes;
 
 pub use sizes::Sizes;
@@ -443,20 +442,22 @@ impl Computation {
         check: impl FnOnce(&ReduceSpec) -> Result<CheckedArgs<'s>, InputError>,
     ) -> Result<Vec<Buffer>, Error> {
         let given = sizes.dtype;
-        let (compiled, checked) = match self.prepared.find(id, given, device) {
-            Some(compiled) => {
+        let (compiled, executable, checked) = match self.prepared.find(id, given, device) {
+            Some((compiled, held)) => {
                 let checked = check(&compiled.spec)?;
-                (compiled, checked)
+                device.touch(&held);
+                (compiled, held.executable.clone(), checked)
             }
             None => {
                 let spec = self.spec(r, dtype, given);
                 spec.check()?;
                 let checked = check(&spec)?;
-                let executable = device.compile(&spec)?;
-                let device = device.id();
-                let new = Arc::new(Compiled { node: id, given, device, spec, executable });
+                let held = device.compile_held(&spec)?;
+                let executable = held.executable.clone();
+                let (device, held) = (device.id(), Arc::downgrade(&held));
+                let new = Arc::new(Compiled { node: id, given, device, spec, held });
                 self.prepared.keep(new.clone());
-                (new, checked)
+                (new, executable, checked)
             }
         };
         let mut out = match (memory, &compiled.spec.outputs()[..]) {
@@ -472,7 +473,7 @@ impl Computation {
             }
             _ => checked.allocate(&compiled.spec)?,
         };
-        compiled.executable.run(&checked, &mut out)?;
+        executable.run(&checked, &mut out)?;
         Ok(out)
     }
     /// The reduction of a node, for arguments of type `dtype`, where those of the computation have
@@ -523,7 +524,8 @@ struct Compiled {
     given: DType,
     device: DeviceId,
     spec: ReduceSpec,
-    executable: Arc<dyn Executable>,
+    /// The device holds it, within its limit of bytes.
+    held: Weak<Loaded>,
 }
 
 impl fmt::Debug for Compiled {
@@ -570,10 +572,29 @@ impl Prepared {
             Plan { steps, only }
         })
     }
-    fn find(&self, node: OuterId, given: DType, device: &Device) -> Option<Arc<Compiled>> {
+    fn find(
+        &self,
+        node: OuterId,
+        given: DType,
+        device: &Device,
+    ) -> Option<(Arc<Compiled>, Arc<Loaded>)> {
         let all = self.compiled.read().unwrap_or_else(|p| p.into_inner());
         let fits = |c: &&Arc<Compiled>| c.node == node && c.given == given && c.device == *device;
-        all.iter().find(fits).cloned()
+        let found = all.iter().find(fits)?;
+        Some((found.clone(), found.held.upgrade()?))
+    }
+    /// Memory that it takes.
+    pub(crate) fn bytes(&self) -> usize {
+        let plan = self.plan.get().map_or(0, |p| {
+            let last_used = p.steps.iter().map(|s| s.last_used.len()).sum::<usize>();
+            size_of::<Step>() * p.steps.len() + size_of::<OuterId>() * last_used
+        });
+        let all = self.compiled.read().unwrap_or_else(|p| p.into_inner());
+        let specs = all.iter().map(|c| {
+            let names = c.spec.names.iter().map(|n| size_of::<String>() + n.capacity());
+            size_of::<Compiled>() + size_of::<Var>() * c.spec.vars.len() + names.sum::<usize>()
+        });
+        plan + specs.sum::<usize>()
     }
     fn keep(&self, new: Arc<Compiled>) {
         let mut all = self.compiled.write().unwrap_or_else(|p| p.into_inner());
@@ -642,6 +663,7 @@ impl<'a> Run<'_, 'a> {
                 }
                 vec![Value::made(rounded(sums, compute)?)]
             }
+            OuterNode::Scatter(s) => vec![self.scatter(id, s, &batch)?],
             OuterNode::RowIndex { at } => {
                 let index = self.index(*at);
                 let last = NdAxis(index.ndim() - 1);

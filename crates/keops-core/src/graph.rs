@@ -389,6 +389,20 @@ impl Graph {
     pub fn len(&self) -> usize {
         self.nodes.len()
     }
+    /// Memory that it takes, about; nodes may be shared with other graphs.
+    pub(crate) fn bytes(&self) -> usize {
+        let lists = |node: &Node| match node {
+            Node::Map { args, .. } | Node::Concat(args) => size_of::<NodeId>() * args.len(),
+            Node::Contract { extents, operands, out } => {
+                let axes = operands.iter().map(|o| size_of::<Operand>() + o.axes.len());
+                size_of::<usize>() * extents.len() + axes.sum::<usize>() + out.len()
+            }
+            _ => 0,
+        };
+        // A node with its counts, its place in three tables, and the slack of allocations.
+        let node = size_of::<Node>() + 96;
+        self.nodes.iter().map(|n| node + lists(n)).sum()
+    }
     /// Has it no node?
     ///
     /// ```

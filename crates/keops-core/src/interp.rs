@@ -11,6 +11,7 @@ mod tape;
 #[cfg(test)]
 mod tests;
 
+pub(crate) use arithmetic::position;
 pub use bounded::{Bounded, evaluate_with_bounds};
 #[cfg(feature = "conformance")]
 pub(crate) use dual::slopes;

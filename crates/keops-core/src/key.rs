@@ -35,6 +35,10 @@ pub(crate) fn of(value: &impl Hash) -> Key {
 }
 
 impl Key {
+    /// Memory that it takes.
+    pub fn bytes(&self) -> usize {
+        self.0.capacity()
+    }
     /// Seven bits a byte, so that small numbers stay small.
     fn number(&mut self, mut v: u64) {
         while v >= 0x80 {

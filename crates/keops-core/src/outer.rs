@@ -18,7 +18,7 @@ mod computation;
 mod nodes;
 
 pub use computation::{Computation, Formula, InputDef, OutputDef};
-pub use nodes::{OuterId, OuterNode, Port, PortInfo, Reduction, RowMap, Selected};
+pub use nodes::{OuterId, OuterNode, Port, PortInfo, Reduction, RowMap, Scatter, Selected};
 
 use crate::graph::{Builder, Category, Ex, MAX_NODES, Node, Var};
 use crate::key::{self, Key};
@@ -181,6 +181,7 @@ impl OuterGraph {
             OuterNode::ScatterAddRows { x, category, .. } => {
                 vec![port(self.info(*x).dim, *category, false)]
             }
+            OuterNode::Scatter(s) => vec![port(s.dim, Category::Param, false)],
             OuterNode::RowIndex { at } => vec![port(1, self.info(at.index).category, false)],
             OuterNode::Rebatch { x, .. } => vec![self.info(*x)],
         };
@@ -195,7 +196,8 @@ impl OuterGraph {
         };
         let formula = match &node {
             OuterNode::Reduce(Reduction { graph, .. })
-            | OuterNode::RowMap(RowMap { graph, .. }) => {
+            | OuterNode::RowMap(RowMap { graph, .. })
+            | OuterNode::Scatter(Scatter { graph, .. }) => {
                 self.full |= graph.is_full();
                 graph.len()
             }
@@ -336,6 +338,23 @@ impl OuterGraph {
     /// ```
     pub fn scatter_add_rows(&mut self, x: Port, at: Selected, category: Category) -> Port {
         self.single(OuterNode::ScatterAddRows { x, at, category })
+    }
+    /// Values scattered over a table of parameters: see [`Scatter`].
+    ///
+    /// ```
+    /// use keops_core::genred::Genred;
+    /// use keops_core::{reduce::SUM, spec::Axis};
+    /// use ndarray::array;
+    /// // The gradient of look-ups in a table: how often each of 40 entries was met.
+    /// let sum: Genred = Genred::new("Gather(t, i + y)", ["t = Pm(40)", "y = Vj(1)"], &SUM, Axis::J)?;
+    /// let counts = sum.vjp("t")?.call((&ndarray::Array1::zeros(40), &array![[1.0], [7.0], [1.0]], &array![[1.0]]))?;
+    /// assert_eq!((counts[[1]], counts[[7]], counts.sum()), (2.0, 1.0, 3.0));
+    /// # Ok::<(), keops_core::error::Error>(())
+    /// ```
+    pub fn scatter(&mut self, mut s: Scatter) -> Port {
+        let used = s.graph.variables(&[s.index, s.value]);
+        s.bindings.retain(|(v, _)| used.contains(v));
+        self.single(OuterNode::Scatter(s))
     }
     /// The indices as reals, one in each row: see [`OuterNode::RowIndex`].
     ///
@@ -509,6 +528,10 @@ impl OuterGraph {
                     m.bindings.iter_mut().for_each(|(_, p)| moved(p));
                     None
                 }
+                OuterNode::Scatter(s) => {
+                    s.bindings.iter_mut().for_each(|(_, p)| moved(p));
+                    None
+                }
                 OuterNode::SumRows { x } => {
                     moved(x);
                     None
@@ -562,6 +585,11 @@ impl fmt::Display for OuterGraph {
                 OuterNode::RowMap(m) => {
                     writeln!(f, "row map, {}", bound(&m.bindings))?;
                     write!(f, "{}", indented(&print::nodes(&m.graph, &[m.root])))?;
+                }
+                OuterNode::Scatter(s) => {
+                    let over = s.rows.map_or("pairs".into(), |c| format!("rows of {c:?}"));
+                    writeln!(f, "scatter over {over}, {}", bound(&s.bindings))?;
+                    write!(f, "{}", indented(&print::nodes(&s.graph, &[s.index, s.value])))?;
                 }
                 OuterNode::SumRows { x } => writeln!(f, "sum of rows of {}", port(x))?,
                 OuterNode::GatherRows { x, at } => {

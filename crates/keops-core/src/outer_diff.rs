@@ -11,6 +11,8 @@
 //! * A selecting reduction is differentiated through the entries that it selected: the formula is
 //!   evaluated again on the rows that won, a [`RowMap`] on gathered rows. Indices are held fixed.
 
+mod tables;
+
 use crate::autodiff;
 use crate::error::{DimError, GradError};
 use crate::graph::{Builder, Category, Ex, Graph, MAX_NODES, Node, NodeId, Var};
@@ -23,6 +25,7 @@ use crate::reduce::{self, Accumulate, Family, Select};
 use crate::spec::Axis;
 use std::collections::HashMap;
 use std::sync::Arc;
+use tables::{Parts, parts};
 
 /// A contribution to the cotangent of a value: to all its columns, or from one column on.
 #[derive(Clone, Copy, Debug)]
@@ -162,6 +165,7 @@ impl OuterGraph {
                 OuterNode::ScatterAddRows { x, at, category } => {
                     tangent.get(x).map(|&t| self.scatter_add_rows(t, *at, *category))
                 }
+                OuterNode::Scatter(s) => self.scatter_jvp(s, &tangent),
                 OuterNode::Rebatch { x, like } => tangent.get(x).map(|&t| self.rebatch(t, *like)),
             };
             if let Some(t) = t {
@@ -312,6 +316,7 @@ impl OuterGraph {
                 one(*x, self.scatter_add_rows(g, *at, category))
             }
             OuterNode::ScatterAddRows { x, at, .. } => one(*x, self.gather_rows(g, *at)),
+            OuterNode::Scatter(s) => self.scatter_vjp(s, g, &wanted),
             // The caller gives every contribution the batches of its target.
             OuterNode::Rebatch { x, .. } => one(*x, g),
         };
@@ -323,12 +328,18 @@ impl OuterGraph {
     fn evaluate(
         &mut self,
         builder: Builder,
-        gradients: &[Gradient],
+        parts: Parts,
         bindings: Bindings,
         how: Evaluate<'_>,
-    ) -> Vec<(Port, Port)> {
+    ) -> (Vec<(Port, Port)>, Vec<(RowMap, Port)>) {
+        let (mut list, mut tables) = (vec![], vec![]);
+        if parts.has_look_ups() {
+            let graph = builder.graph().clone();
+            (list, tables) = self.scattered(graph, &parts, &bindings.0, &how);
+        }
+        let gradients = &parts.variables;
         if gradients.is_empty() {
-            return vec![];
+            return (list, tables);
         }
         let (root, dims) = {
             let parts: Vec<Ex<'_>> = gradients.iter().map(|g| builder.ex(g.value)).collect();
@@ -351,7 +362,6 @@ impl OuterGraph {
             }
         };
         let mut at = 0;
-        let mut list = vec![];
         for (g, dim) in gradients.iter().zip(dims) {
             let mut p = self.columns(joined, at, dim);
             at += dim;
@@ -360,7 +370,7 @@ impl OuterGraph {
             }
             list.push((g.target, p));
         }
-        list
+        (list, tables)
     }
 
     fn row_map_vjp(
@@ -369,14 +379,25 @@ impl OuterGraph {
         g: Port,
         wanted: &dyn Fn(&Port) -> bool,
     ) -> Vec<(Port, Port)> {
+        let (mut list, tables) = self.row_map_step(m, g, wanted);
+        self.pull_back_tables(tables, wanted, &mut list);
+        list
+    }
+
+    fn row_map_step(
+        &mut self,
+        m: &RowMap,
+        g: Port,
+        wanted: &dyn Fn(&Port) -> bool,
+    ) -> (Vec<(Port, Port)>, Vec<(RowMap, Port)>) {
         let b = Builder::default();
-        let (gradients, bindings) = {
+        let (parts, bindings) = {
             let root = b.import(&m.graph, m.root);
             let mut bindings = Bindings::of(&m.bindings);
             let seed = bindings.fresh(&b, self, g);
-            (gradients(root, seed, &m.bindings, wanted), bindings)
+            (parts(root, seed, &m.bindings, wanted), bindings)
         };
-        self.evaluate(b, &gradients, bindings, Evaluate::Rows(m.category, m.present))
+        self.evaluate(b, parts, bindings, Evaluate::Rows(m.category, m.present))
     }
 
     fn row_map_jvp(&mut self, m: &RowMap, tangent: &HashMap<Port, Port>) -> Option<Port> {
@@ -432,14 +453,16 @@ impl OuterGraph {
                 continue;
             }
             let b = Builder::default();
-            let (gradients, bindings) = {
+            let (parts, bindings) = {
                 let (psi, mut bindings) = self.linearised(&b, a, r, out);
                 let own: Vec<_> = r.bindings.iter().filter(|(v, _)| mine(v)).copied().collect();
                 let seed = bindings.fresh(&b, self, g);
-                (gradients(psi, seed, &own, wanted), bindings)
+                (parts(psi, seed, &own, wanted), bindings)
             };
             let how = Evaluate::Sum(r, axis);
-            list.extend(self.evaluate(b, &gradients, bindings, how));
+            let (own, tables) = self.evaluate(b, parts, bindings, how);
+            list.extend(own);
+            self.pull_back_tables(tables, wanted, &mut list);
         }
         list
     }

@@ -4,11 +4,14 @@
 //! there for backends.
 
 mod args;
+mod cache;
 mod device;
 
 pub use args::CheckedArgs;
-pub use device::Device;
+pub(crate) use args::check_numbered;
+pub(crate) use cache::Loaded;
 pub(crate) use device::DeviceId;
+pub use device::{CACHE_LIMIT, Device};
 
 use crate::data::{Buffer, DType};
 use crate::error::{CompileError, InputError, RunError};
@@ -527,4 +530,18 @@ pub trait Executable: Send + Sync {
     /// # Ok::<(), keops_core::error::Error>(())
     /// ```
     fn source(&self) -> Option<String>;
+    /// Memory that the compiled reduction takes, in bytes, about: a device keeps what fits its
+    /// [`Device::cache_limit`].
+    ///
+    /// ```
+    #[doc = include_str!("spec/example.txt")]
+    /// # use keops_core::{interp::Interpreter, spec::Backend};
+    /// let spec = spec("x * y", &["x = Vi(2)", "y = Vj(2)"], &reduce::SUM);
+    /// let compiled = Interpreter::new().compile(&spec)?;
+    /// assert!(compiled.bytes() > 0);
+    /// # Ok::<(), keops_core::error::Error>(())
+    /// ```
+    fn bytes(&self) -> usize {
+        1 << 14
+    }
 }

@@ -16,7 +16,7 @@ use crate::vcode::Ty;
 use keops_core::data::{Buffer, Element};
 use keops_core::error::{CompileError, OutOfMemory, RunError};
 use keops_core::memory;
-use keops_core::program::{Mode, Program, Stream};
+use keops_core::program::{Mode, Program, SInst, Stream};
 use keops_core::ranges::Pattern;
 use keops_core::spec::{CheckedArgs, Executable, ReduceSpec};
 use keops_core::with_view;
@@ -48,7 +48,7 @@ struct Routines {
     finalise: Option<Routine>,
     /// What all of them need.
     need: Need,
-    initial: Vec<f64>,
+    initial: kernels::Initial,
 }
 
 /// A compiled reduction, made by [`Cpu::compile_executable`](crate::Cpu::compile_executable). It
@@ -143,7 +143,7 @@ impl Routines {
             finalise = Some(make(kernels::finalise_code(p, &plan))?);
         }
         let per_kept = row_routine(&plan, &p.per_kept, level)?;
-        let (need, initial) = (Need::default(), kernels::initial_state(p, &plan));
+        let (need, initial) = (Need::default(), kernels::Initial::new(p, &plan));
         let mut new =
             Routines { plan, main, keys, extremes, hits, find, per_kept, finalise, need, initial };
         new.need = Need::of(new.all());
@@ -487,9 +487,7 @@ impl CpuExecutable {
         if !block.columns.is_empty() {
             self.pack_rows(routines, args, &inputs.index, &inputs.param, job.rows, w);
         }
-        for (s, v) in w.state.iter_mut().zip(&routines.initial) {
-            *s = T::round(*v);
-        }
+        routines.initial.fill(&mut w.state[..plan.state_len(p)]);
         match p.mode {
             Mode::Sum if block.columns.is_empty() => {
                 if let Some(values) = &mut job.values {
@@ -773,6 +771,19 @@ impl Executable for CpuExecutable {
         let cpu = Cpu { level: Level::Portable, falls_back: false };
         let made = self.portable.get_or_init(|| cpu.compile_with(&self.spec, true).map(Box::new));
         made.as_ref().map_err(device)?.run(args, out)
+    }
+    fn bytes(&self) -> usize {
+        let stream = |(_, s): &(&str, &Stream)| s.insts.len() * (size_of::<SInst>() + 24);
+        let program = self.program.sections().iter().map(stream).sum::<usize>();
+        let single = self.single.get().and_then(|s| s.as_ref().ok());
+        let across = self.across.iter().filter_map(|a| a.get()?.as_ref().ok());
+        let routines = (self.full.all())
+            .chain([&self.per_reduced, &self.once].into_iter().flatten().map(|(_, r)| r))
+            .chain(single.into_iter().flat_map(|s| s.all()))
+            .chain(across.flat_map(|a| a.all()));
+        let plain = self.plain.get().and_then(|p| p.as_ref().ok()).map_or(0, |p| p.bytes());
+        // Code lies in whole pages.
+        size_of::<Self>() + program + routines.map(|r| r.bytes()).sum::<usize>() + plain + (1 << 13)
     }
     fn source(&self) -> Option<String> {
         Some(format!(

@@ -63,6 +63,34 @@ fn check(name: &str, f: &Genred, device: &Device, args: &[&ArrayD<f32>]) {
     assert!(most <= 3 * data + FIXED, "{name}: {most} bytes at a time for {data} bytes of data");
 }
 
+/// Elements of 4 bytes for each component and row of a tile: the row, sums with their
+/// compensation and their block, results. A tile has as many rows as a vector has lanes.
+fn tile(level: Level, d: usize) -> usize {
+    let lanes = match level {
+        Level::Avx512 => 16,
+        Level::Avx2 => 8,
+        Level::Portable => 64,
+    };
+    4 * lanes * 5 * d
+}
+
+/// The longest vectors: a tile of rows is all that comes to the data.
+fn long_vectors(level: Level, device: &Device) {
+    let d = 1 << 20;
+    let f = |text: &str| -> Genred {
+        let aliases = [format!("x = Vi({d})"), format!("y = Vj({d})")];
+        Genred::new(text, aliases, &SUM, Axis::J).expect("a formula")
+    };
+    for text in ["x + y", "Exp(-SqDist(x, y))"] {
+        let (x, y) = (array(&[2, d]), array(&[2, d]));
+        let (views, f) = ([x.as_arg(), y.as_arg()], f(text).at(device.clone()));
+        let (out, most) = most_of(|| f.run(&views).unwrap_or_else(|e| panic!("{text}: {e}")));
+        let data = 4 * (x.len() + y.len() + out[0].shape().iter().product::<usize>());
+        let limit = 2 * data + tile(level, d) + FIXED;
+        assert!(most <= limit, "{}, {text}: {most} bytes, not {limit}", level.name());
+    }
+}
+
 // One test: the allocator is one for all threads of the process.
 #[test]
 fn memory_is_linear_in_the_data() {
@@ -85,6 +113,7 @@ fn memory_is_linear_in_the_data() {
     // (The portable level packs as the others do.)
     for level in [Level::available()[0], Level::Portable] {
         let device = Device::new(Cpu::with_level(level).expect("available"));
+        pool.install(|| long_vectors(level, &device));
         let check = |name: &str, f: &Genred, args: &[&ArrayD<f32>]| {
             let name = format!("{}, {name}", level.name());
             pool.install(|| check(&name, f, &device, args));

@@ -329,6 +329,21 @@ impl Computation {
             prepared: kept.prepared.clone(),
         })
     }
+    /// Memory that it takes, about.
+    pub(crate) fn bytes(&self) -> usize {
+        let formula = |node: &OuterNode| match node {
+            OuterNode::Reduce(r) => r.graph.bytes(),
+            OuterNode::RowMap(m) => m.graph.bytes(),
+            OuterNode::Scatter(s) => s.graph.bytes(),
+            _ => 0,
+        };
+        let nodes = self.graph.nodes.iter().map(|n| size_of::<OuterNode>() + 64 + formula(n));
+        let inputs = self.inputs.iter().map(|i| size_of::<InputDef>() + i.name.capacity() + 64);
+        size_of::<Computation>()
+            + nodes.sum::<usize>()
+            + inputs.sum::<usize>()
+            + self.prepared.bytes()
+    }
     /// The graph.
     ///
     /// ```

@@ -206,6 +206,48 @@ impl Hash for RowMap {
     }
 }
 
+/// Values added up by an index that comes with them: `out[index_k] += value_k`, a parameter of
+/// dimension `dim`, for every pair of rows or every row. Indices are real numbers that are rounded;
+/// those out of range are left out. Sums are in f64, in the order of i, j and k whatever the device
+/// and its threads do.
+///
+/// ```
+/// use keops_core::graph::{Builder, Category, Var};
+/// use keops_core::outer::{OuterGraph, Scatter};
+/// let mut g = OuterGraph::default();
+/// let (at, x) = (g.input(0, 1, Category::I), g.input(1, 1, Category::I));
+/// let var = |index| Var { index, dim: 1, category: Category::I };
+/// let b = Builder::default();
+/// let (index, value) = (b.var(var(0)).id, b.var(var(1)).id);
+/// let (graph, bindings) = (b.into_graph().into(), vec![(var(0), at), (var(1), x)]);
+/// // A histogram of 10 bins.
+/// let rows = Some(Category::I);
+/// let sums = g.scatter(Scatter { graph, index, value, dim: 10, rows, bindings });
+/// assert_eq!((g.info(sums).dim, g.info(sums).category), (10, Category::Param));
+/// ```
+#[derive(Clone, Debug)]
+pub struct Scatter {
+    /// Graph of index and value.
+    pub graph: Arc<Graph>,
+    /// The indices, real numbers.
+    pub index: NodeId,
+    /// What is added: of the dimension of the index, or 1 for all of them.
+    pub value: NodeId,
+    /// Entries of the result.
+    pub dim: usize,
+    /// The rows that are gone through; all pairs where there is none (within the ranges of the run).
+    pub rows: Option<Category>,
+    /// What each variable stands for.
+    pub bindings: Vec<(Var, Port)>,
+}
+
+impl Hash for Scatter {
+    fn hash<H: Hasher>(&self, state: &mut H) {
+        key::formulas(&self.graph, &[self.index, self.value], state);
+        (self.dim, self.rows, &self.bindings).hash(state);
+    }
+}
+
 /// One column of an index result: for each row, the number of a row of the other category, or -1.
 ///
 /// ```
@@ -284,6 +326,8 @@ pub enum OuterNode {
         /// What the rows of the result are indexed by.
         category: Category,
     },
+    /// Values scattered over a table.
+    Scatter(Scatter),
     /// The indices as reals, of dimension 1, -1 where there is none.
     RowIndex {
         /// The indices.
@@ -314,6 +358,7 @@ impl OuterNode {
             OuterNode::Input { .. } => vec![],
             OuterNode::Reduce(r) => r.bindings.iter().map(|(_, p)| *p).collect(),
             OuterNode::RowMap(m) => m.bindings.iter().map(|(_, p)| *p).collect(),
+            OuterNode::Scatter(s) => s.bindings.iter().map(|(_, p)| *p).collect(),
             OuterNode::SumRows { x } | OuterNode::Rebatch { x, .. } => vec![*x],
             OuterNode::GatherRows { x, at } | OuterNode::ScatterAddRows { x, at, .. } => {
                 vec![*x, at.index]

@@ -11,6 +11,16 @@ use ndarray::{Dimension, IxDyn};
 /// Row numbers below this are exact in f32, in which f16 and bf16 data are computed too.
 const EXACT: usize = 1 << 24;
 
+/// Can so many rows be numbered in f32?
+pub(crate) fn check_numbered(category: Category, rows: usize) -> Result<(), InputError> {
+    if rows <= EXACT {
+        return Ok(());
+    }
+    let name = if category == Category::I { "i" } else { "j" };
+    let detail = format!("{rows} (limit 2^24; f64 data have more)");
+    Err(InputError::TooLarge { what: format!("rows that `{name}` numbers in f32"), detail })
+}
+
 /// Arguments that fit a [`ReduceSpec`]: types, shapes, batches and ranges are checked.
 ///
 /// ```
@@ -174,15 +184,8 @@ impl<'a> CheckedArgs<'a> {
             // Numbers of rows would be rounded, and `i == j` be true of neighbours.
             let roots: Vec<_> = std::iter::once(spec.formula).chain(spec.weight).collect();
             for id in spec.graph.live(&roots) {
-                let (name, count) = match spec.graph.node(id) {
-                    Node::Index(Category::I) => ("i", i),
-                    Node::Index(Category::J) => ("j", j),
-                    _ => continue,
-                };
-                if count > EXACT {
-                    let detail = format!("{count} (limit 2^24; f64 data have more)");
-                    let what = format!("rows that `{name}` numbers in f32");
-                    return Err(InputError::TooLarge { what, detail });
+                if let Node::Index(c) = spec.graph.node(id) {
+                    check_numbered(*c, if *c == Category::I { i } else { j })?;
                 }
             }
         }

@@ -1,25 +1,31 @@
 //! A backend with what it has compiled.
 
+use super::cache::{Cache, Loaded};
 use super::{Backend, Executable, ReduceSpec};
 use crate::error::CompileError;
 use crate::key::{self, Key};
 use crate::outer::Computation;
-use hashbrown::HashMap;
-use std::sync::{Arc, RwLock, Weak};
-
-/// What was compiled, once somebody has done it.
-type Slot = Arc<std::sync::OnceLock<Result<Arc<dyn Executable>, CompileError>>>;
-/// Compiled reductions by their keys, which are compared on a hit.
-type Cache = HashMap<Key, Slot>;
+use std::sync::atomic::{AtomicU64, Ordering};
+use std::sync::{Arc, RwLock, RwLockReadGuard, RwLockWriteGuard, Weak};
 
 /// What the clones of a device share.
 struct Shared {
     backend: Box<dyn Backend>,
-    compiled: RwLock<Cache>,
-    /// Computations of formulas made by operators, by their keys: made anew for every call, they
-    /// are prepared once.
-    computations: RwLock<HashMap<Key, Arc<Computation>>>,
+    /// Compiled reductions, and computations of formulas made by operators, which are made anew for
+    /// every call and prepared once.
+    cache: RwLock<Cache>,
+    /// Number of insertions: the time by which uses are told apart.
+    time: AtomicU64,
 }
+
+/// Bytes of compiled code and prepared computations that a device keeps unless
+/// [`Device::set_cache_limit`] says otherwise: 256 MiB.
+///
+/// ```
+/// use keops_core::{interp::Interpreter, spec::{CACHE_LIMIT, Device}};
+/// assert_eq!(Device::new(Interpreter::new()).cache_limit(), CACHE_LIMIT);
+/// ```
+pub const CACHE_LIMIT: usize = 256 << 20;
 
 /// A backend with its cache of compiled reductions. Cheap to clone; clones share the cache.
 ///
@@ -63,9 +69,6 @@ impl PartialEq<Device> for DeviceId {
     }
 }
 
-/// Compiled reductions that a device keeps; beyond it the cache starts anew.
-const CACHE_ENTRIES: usize = 4096;
-
 impl Device {
     /// A device over a backend.
     ///
@@ -75,8 +78,8 @@ impl Device {
     /// assert!(a == a.clone() && a != b); // caches of their own
     /// ```
     pub fn new(backend: impl Backend + 'static) -> Device {
-        let (compiled, computations) = Default::default();
-        Device { shared: Arc::new(Shared { backend: Box::new(backend), compiled, computations }) }
+        let (cache, time) = (RwLock::new(Cache::new(CACHE_LIMIT)), AtomicU64::new(0));
+        Device { shared: Arc::new(Shared { backend: Box::new(backend), cache, time }) }
     }
     pub(crate) fn id(&self) -> DeviceId {
         DeviceId(Arc::downgrade(&self.shared))
@@ -110,25 +113,78 @@ impl Device {
     /// # Errors
     /// [`CompileError`] from the backend.
     pub fn compile(&self, spec: &ReduceSpec) -> Result<Arc<dyn Executable>, CompileError> {
+        self.compile_held(spec).map(|held| held.executable.clone())
+    }
+    /// As [`Device::compile`]. What was dropped from the cache is gone once nobody runs it.
+    pub(crate) fn compile_held(&self, spec: &ReduceSpec) -> Result<Arc<Loaded>, CompileError> {
         let key = key::of(spec);
-        // A poisoned lock only means that another thread panicked; the map itself is whole.
-        let cache = &self.shared.compiled;
-        let known = cache.read().unwrap_or_else(|p| p.into_inner()).get(&key).cloned();
-        let slot = known.unwrap_or_else(|| {
-            let mut cache = cache.write().unwrap_or_else(|p| p.into_inner());
-            if cache.len() >= CACHE_ENTRIES && !cache.contains_key(&key) {
-                cache.clear();
+        let known = self.cache().slot(&key);
+        let slot = known.unwrap_or_else(|| self.cache_mut().insert_slot(key.clone()));
+        let mut new = false;
+        let make = || {
+            new = true;
+            self.backend().compile(spec).map(|executable| Arc::new(Loaded::new(executable)))
+        };
+        let made = slot.get_or_init(make).clone();
+        match &made {
+            Ok(held) if new => {
+                let now = self.shared.time.fetch_add(1, Ordering::Relaxed) + 1;
+                held.touch(now);
+                self.cache_mut().grown(held.executable.bytes());
             }
-            cache.entry(key.clone()).or_default().clone()
-        });
-        let made = slot.get_or_init(|| self.backend().compile(spec)).clone();
-        if made.is_err() {
-            let mut cache = cache.write().unwrap_or_else(|p| p.into_inner());
-            if cache.get(&key).is_some_and(|s| Arc::ptr_eq(s, &slot)) {
-                cache.remove(&key);
-            }
+            Ok(held) => self.touch(held),
+            Err(_) => self.cache_mut().remove_slot(&key, &slot),
         }
         made
+    }
+    /// A compiled reduction of this device is about to be run.
+    pub(crate) fn touch(&self, held: &Loaded) {
+        held.touch(self.shared.time.load(Ordering::Relaxed));
+    }
+    // A poisoned lock only means that another thread panicked; the cache itself is whole.
+    fn cache(&self) -> RwLockReadGuard<'_, Cache> {
+        self.shared.cache.read().unwrap_or_else(|p| p.into_inner())
+    }
+    fn cache_mut(&self) -> RwLockWriteGuard<'_, Cache> {
+        self.shared.cache.write().unwrap_or_else(|p| p.into_inner())
+    }
+    /// Bytes of compiled code and prepared computations that the device keeps at most.
+    ///
+    /// ```
+    /// use keops_core::{interp::Interpreter, spec::Device};
+    /// let device = Device::new(Interpreter::new());
+    /// device.set_cache_limit(1 << 20);
+    /// assert_eq!(device.clone().cache_limit(), 1 << 20); // clones share it
+    /// ```
+    pub fn cache_limit(&self) -> usize {
+        self.cache().limit()
+    }
+    /// Keeps at most so many bytes, about: what was used least recently is dropped, and compiled
+    /// again where it is needed. A reduction that takes more by itself is not kept beyond its run.
+    ///
+    /// ```
+    /// use keops_core::spec::{Axis, Device};
+    /// use keops_core::{genred::Genred, interp::Interpreter, reduce::SUM};
+    /// let device = Device::new(Interpreter::new());
+    /// device.set_cache_limit(100_000);
+    /// for k in 0..1000 {
+    ///     let sum: Genred = Genred::new(&format!("y + {k}"), ["y = Vj(1)"], &SUM, Axis::J)?;
+    ///     sum.at(device.clone()).call((&ndarray::array![[1.0], [2.0]],))?;
+    /// }
+    /// assert!(device.cached() < 1000 && device.cache_bytes() <= 100_000);
+    /// # Ok::<(), keops_core::error::Error>(())
+    /// ```
+    pub fn set_cache_limit(&self, bytes: usize) {
+        self.cache_mut().set_limit(bytes);
+    }
+    /// Bytes of compiled code and prepared computations that are kept, about.
+    ///
+    /// ```
+    /// use keops_core::{interp::Interpreter, spec::Device};
+    /// assert_eq!(Device::new(Interpreter::new()).cache_bytes(), 0);
+    /// ```
+    pub fn cache_bytes(&self) -> usize {
+        self.cache().bytes()
     }
     /// Number of compiled reductions in the cache.
     ///
@@ -137,7 +193,7 @@ impl Device {
     /// assert_eq!(Device::new(Interpreter::new()).cached(), 0);
     /// ```
     pub fn cached(&self) -> usize {
-        self.shared.compiled.read().unwrap_or_else(|p| p.into_inner()).len()
+        self.cache().compiled()
     }
     /// The computation of a key: the one of an earlier call, or what `make` gives.
     pub(crate) fn computation<E>(
@@ -145,15 +201,12 @@ impl Device {
         key: Key,
         make: impl FnOnce() -> Result<Computation, E>,
     ) -> Result<Arc<Computation>, E> {
-        let all = &self.shared.computations;
-        if let Some(c) = all.read().unwrap_or_else(|p| p.into_inner()).get(&key) {
-            return Ok(c.clone());
+        let now = self.shared.time.load(Ordering::Relaxed);
+        if let Some(c) = self.cache().computation(&key, now) {
+            return Ok(c);
         }
         let made = Arc::new(make()?);
-        let mut all = all.write().unwrap_or_else(|p| p.into_inner());
-        if all.len() >= CACHE_ENTRIES {
-            all.clear();
-        }
-        Ok(all.entry(key).or_insert(made).clone())
+        let now = self.shared.time.fetch_add(1, Ordering::Relaxed) + 1;
+        Ok(self.cache_mut().insert_computation(key, made, now))
     }
 }

@@ -24,6 +24,7 @@ pub use select::{
 };
 pub use sums::{pivot_code, rebase_code, sum_code};
 
+use crate::memory::Lane;
 use crate::translate::{Context, Emission, Sums, Tile, Writer};
 use crate::vcode::{Ty, VReg};
 use keops_core::prim::Prim;
@@ -75,6 +76,9 @@ pub struct Machine {
 
 /// Instructions of a stream that is long.
 const LONG: usize = 64;
+
+/// Sums or keys from which a tile has one vector of rows.
+const LARGE: usize = 1 << 12;
 
 /// Chooses tile sizes.
 pub fn plan(p: &Program, machine: Machine, accumulation: Accumulation) -> Plan {
@@ -130,6 +134,8 @@ pub fn plan(p: &Program, machine: Machine, accumulation: Accumulation) -> Plan {
         (2, if p.mode == Mode::Sum { 8 } else { 4 }, 2)
     };
     let staged = !selects && folds == 0 && (looped || size <= LONG);
+    // Tiles of long vectors leave the caches, and are most of the memory of a call.
+    let rows = if rolled && slots > LARGE { 1 } else { rows };
     // Whole turns make a group of columns.
     let columns = if selects { 1 << columns.min(GROUP).ilog2() } else { columns };
     let chunk = columns * 32usize.div_ceil(columns);
@@ -181,12 +187,14 @@ impl Plan {
     /// Elements of the state of a tile.
     pub fn state_len(&self, p: &Program) -> usize {
         let n = Self::slots(p);
-        // Wide sums need twice the room.
-        let sums = 4 * n + 1;
-        match p.mode {
-            Mode::Select { k, .. } if k <= NETWORK => sums.max(n * k) * self.width(),
-            _ => sums * self.width(),
-        }
+        let len = match (p.mode, self.accumulation) {
+            (Mode::Select { k, .. }, _) => n * if k <= NETWORK { k.max(2) } else { 2 },
+            (Mode::PivotSum, _) => return self.pivot_at(p) + self.width(),
+            // These need twice the room.
+            (_, Accumulation::Wide) => 4 * n,
+            _ => 3 * n,
+        };
+        len * self.width()
     }
     /// First element of the pivot.
     pub fn pivot_at(&self, p: &Program) -> usize {
@@ -219,23 +227,33 @@ fn finite_max(ty: Ty) -> f64 {
     }
 }
 
-/// Values of the state before the first column.
-pub fn initial_state(p: &Program, plan: &Plan) -> Vec<f64> {
-    let w = plan.width();
-    let n = Plan::slots(p);
-    let mut s = vec![0.0; plan.state_len(p)];
-    match p.mode {
-        Mode::Select { select, .. } => {
-            let worst = if select.order == Order::Min { f64::INFINITY } else { f64::NEG_INFINITY };
-            s[..n * w].fill(worst);
+/// The state before the first column: one value in a range, zeros elsewhere.
+pub struct Initial {
+    value: f64,
+    range: std::ops::Range<usize>,
+}
+
+impl Initial {
+    pub fn new(p: &Program, plan: &Plan) -> Initial {
+        let w = plan.width();
+        match p.mode {
+            Mode::Select { select, .. } => {
+                let least = select.order == Order::Min;
+                let worst = if least { f64::INFINITY } else { f64::NEG_INFINITY };
+                Initial { value: worst, range: 0..Plan::slots(p) * w }
+            }
+            Mode::PivotSum => {
+                let at = plan.pivot_at(p);
+                Initial { value: -finite_max(plan.ty), range: at..at + w }
+            }
+            Mode::Sum => Initial { value: 0.0, range: 0..0 },
         }
-        Mode::PivotSum => {
-            let at = plan.pivot_at(p);
-            s[at..at + w].fill(-finite_max(plan.ty));
-        }
-        Mode::Sum => {}
     }
-    s
+    /// Fills a state.
+    pub fn fill<T: Lane>(&self, state: &mut [T]) {
+        state.fill(T::default());
+        state[self.range.clone()].fill(T::round(self.value));
+    }
 }
 
 fn context<'c>(plan: &Plan, columns: usize, sums: Sums<'c>) -> Context<'c> {

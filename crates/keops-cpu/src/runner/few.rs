@@ -36,7 +36,7 @@ pub(super) struct Across {
     rebase: Option<Routine>,
     /// The same for lanes along the rows.
     rebase_rows: Option<Routine>,
-    initial: Vec<f64>,
+    initial: kernels::Initial,
 }
 
 impl Across {
@@ -58,7 +58,7 @@ impl Across {
             rebase = Some(make(kernels::rebase_code(p, &plan))?);
             rebase_rows = Some(make(kernels::rebase_code(p, &Plan { rows: 1, ..full }))?);
         }
-        Ok(Across { plan, main, rebase, rebase_rows, initial: kernels::initial_state(p, &plan) })
+        Ok(Across { plan, main, rebase, rebase_rows, initial: kernels::Initial::new(p, &plan) })
     }
     pub(super) fn all(&self) -> impl Iterator<Item = &Routine> {
         [Some(&self.main), self.rebase.as_ref(), self.rebase_rows.as_ref()].into_iter().flatten()
@@ -261,9 +261,8 @@ impl CpuExecutable {
     ) -> Result<Part<T>, RunError> {
         let (p, rows) = (&self.program, shared.rows);
         let Some(main) = &shared.single.main else { unreachable!("sums have a routine") };
-        for (s, v) in w.state.iter_mut().zip(&shared.single.initial) {
-            *s = T::round(*v);
-        }
+        let single = &shared.single;
+        single.initial.fill(&mut w.state[..single.plan.state_len(p)]);
         main.run(Memory { reduced: records, columns, ..w.memory(&shared.param, 0) });
         let (n, plan) = (p.sums, &shared.single.plan);
         let width = plan.width();
@@ -461,8 +460,6 @@ impl CpuExecutable {
 impl Across {
     /// The state before the first column.
     fn start<T: Lane>(&self, w: &mut Worker<T>) {
-        for (s, v) in w.state.iter_mut().zip(&self.initial) {
-            *s = T::round(*v);
-        }
+        self.initial.fill(&mut w.state);
     }
 }

@@ -185,6 +185,10 @@ fn attempt(r: &mut Random, featured: Op, number_of_case: u64) -> Option<Case> {
     if featured == Op::Gather {
         // Tables are parameters; with two of them one is hardly ever left out.
         variables[0].category = Category::Parameter;
+        // Gradients in tables of 32 entries and more are scattered.
+        if r.chance(0.5) {
+            variables[0].dim = 40;
+        }
         if let Some(v) = variables.get_mut(1) {
             v.category = Category::Parameter;
         }

@@ -5,7 +5,8 @@ use keops_core::graph::{Graph, Node, NodeId};
 use keops_core::ops::OpDef;
 use keops_core::outer::Formula;
 use keops_core::outer::{
-    Computation, InputDef, OuterGraph, OuterNode, OutputDef, Port, Reduction, RowMap, Selected,
+    Computation, InputDef, OuterGraph, OuterNode, OutputDef, Port, Reduction, RowMap, Scatter,
+    Selected,
 };
 use keops_core::reduce::ReductionDef;
 use std::collections::HashMap;
@@ -35,6 +36,8 @@ pub enum Outer {
     GatherRows,
     /// Scattered rows are.
     ScatterAddRows,
+    /// Gradients in tables are.
+    Scatter,
     /// What is summed over batches is.
     Rebatch,
     /// Two variables of a reduction stand for each other.
@@ -45,12 +48,13 @@ pub enum Outer {
 
 impl Outer {
     /// All of them.
-    pub const ALL: [Outer; 8] = [
+    pub const ALL: [Outer; 9] = [
         Outer::Reduce,
         Outer::RowMap,
         Outer::SumRows,
         Outer::GatherRows,
         Outer::ScatterAddRows,
+        Outer::Scatter,
         Outer::Rebatch,
         Outer::SwappedReduce,
         Outer::SwappedRowMap,
@@ -156,6 +160,11 @@ fn faulty(c: &Computation, primal: usize, fault: Outer) -> Option<Computation> {
                 kind = Some(Outer::ScatterAddRows);
                 let s = select(&at, s);
                 made.push(new.scatter_add_rows(at[x], s, *category));
+            }
+            OuterNode::Scatter(s) => {
+                kind = Some(Outer::Scatter);
+                let bindings = s.bindings.iter().map(|(v, p)| (*v, at[p])).collect();
+                made.push(new.scatter(Scatter { bindings, ..s.clone() }));
             }
             OuterNode::RowIndex { at: s } => {
                 kind = None;
