@@ -191,8 +191,9 @@ impl Plan {
             (Mode::Select { k, .. }, _) => n * if k <= NETWORK { k.max(2) } else { 2 },
             (Mode::PivotSum, _) => return self.pivot_at(p) + self.width(),
             // These need twice the room.
-            (_, Accumulation::Wide) => 4 * n,
-            _ => 3 * n,
+            (_, Accumulation::Wide) => 4 * n + 1,
+            // (Partial results of few rows have a pivot in every mode.)
+            _ => 3 * n + 1,
         };
         len * self.width()
     }
