@@ -20,7 +20,8 @@ use std::fmt;
 /// let distance = parse_formula("Norm2(x - y)", None, &["x = Vi(3)", "y = Vj(3)"])?;
 /// let found = distance.conventions();
 /// assert_eq!((found[0].operation, found[0].at, found[0].derivative), ("Sqrt", 0.0, 0.0));
-/// assert!(found[0].to_string().starts_with("Sqrt((x - y) | (x - y)) where its operand is 0"));
+/// assert_eq!(found[0].place, "Sqrt(SqNorm2(x - y))");
+/// assert!(found[0].to_string().contains("where its operand is 0: the derivative is taken as 0"));
 /// // An even function of it has none: it is one of the squared distance.
 /// let even = parse_formula("Cos(Norm2(x - y))", None, &["x = Vi(3)", "y = Vj(3)"])?;
 /// assert!(even.conventions().is_empty());
