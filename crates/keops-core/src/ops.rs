@@ -7,7 +7,7 @@
 
 use crate::graph::{Builder, Category, Ex, Node};
 use crate::prim::Prim;
-use crate::simplify::{even_square, product_of_roots};
+use crate::simplify::{even_square, product_of_roots, without_absolute};
 use crate::vecmath::{self, PrimBuilder, Val};
 use hashbrown::HashMap;
 use std::sync::LazyLock;
@@ -153,9 +153,14 @@ fn without_unit<'g>(x: &[Ex<'g>]) -> Option<Ex<'g>> {
         _ => product_of_roots(x[0], x[1]),
     }
 }
-/// `op` of a multiple of a norm or absolute value, in which it is even, as `of_square` of its square.
-fn even<'g>(of_square: &'static OpDef, x: &[Ex<'g>]) -> Option<Ex<'g>> {
-    even_square(x[0]).map(|u| u.un(of_square))
+/// `op`, which is even, of a multiple of an absolute value without it, and of a multiple of a norm as
+/// `of_square` of its square.
+fn even<'g>(
+    op: &'static OpDef,
+    of_square: impl FnOnce(Ex<'g>) -> Ex<'g>,
+    x: &[Ex<'g>],
+) -> Option<Ex<'g>> {
+    without_absolute(x[0]).map(|x| x.un(op)).or_else(|| even_square(x[0]).map(of_square))
 }
 /// Slope of `sin(a) / a`. `(cos a - sin(a) / a) / a` cancels near 0: there its series,
 /// Σ (-1)^k 2k a^(2k-1) / (2k+1)!, of which eight terms are exact to f64 for |a| <= 1/2.
@@ -344,7 +349,7 @@ pub static COS: OpDef = OpDef {
     arity: 1,
     value: value!(|a| a.cos()),
     derivative: |x, _, t| vec![-(t * x[0].un(&SIN))],
-    simplify: |x| even(&COS_SQRT, x),
+    simplify: |x| even(&COS, |u| u.un(&COS_SQRT), x),
     cuda: "cos({0})",
     code: Code::Expand(|b, a| vecmath::cos(b, a[0])),
     domain: (-4.0, 4.0),
@@ -386,7 +391,7 @@ pub static COSH: OpDef = OpDef {
     arity: 1,
     value: value!(|a| a.cosh()),
     derivative: |x, _, t| vec![t * x[0].un(&SINH)],
-    simplify: |x| even_square(x[0]).map(|u| (-u).un(&COS_SQRT)),
+    simplify: |x| even(&COSH, |u| (-u).un(&COS_SQRT), x),
     cuda: "cosh({0})",
     code: Code::Expand(|b, a| vecmath::cosh(b, a[0])),
     domain: (-3.0, 3.0),
@@ -654,7 +659,7 @@ pub static SIN_X_DIV_X: OpDef = OpDef {
     arity: 1,
     value: value!(|a| if a == 0.0 { 1.0 } else { a.sin() / a }),
     derivative: |x, _, t| vec![t * sinc_slope(x[0])],
-    simplify: |x| even(&SINC_SQRT, x),
+    simplify: |x| even(&SIN_X_DIV_X, |u| u.un(&SINC_SQRT), x),
     cuda: "({0} == T(0) ? T(1) : sin({0}) / {0})",
     code: Code::Expand(|b, a| {
         let sin = vecmath::sin(b, a[0]);

@@ -230,23 +230,44 @@ fn core(graph: &Graph, id: NodeId, depth: usize) -> Option<NodeId> {
     }
 }
 
-/// The square of a [`core`].
-fn squared(b: &Builder, core: NodeId) -> Ex<'_> {
-    let (op, inside) = match b.graph().node(core) {
-        Node::Map { op, args } => (*op, b.ex(args[0])),
+/// What is inside a [`core`], and whether that is an absolute value.
+fn inside(b: &Builder, core: NodeId) -> (Ex<'_>, bool) {
+    match b.graph().node(core) {
+        Node::Map { op, args } => (b.ex(args[0]), **op == ABS),
         _ => unreachable!("a core is an operation"),
-    };
-    if *op == ABS { inside * inside } else { inside }
+    }
 }
 
-/// The square of `x` as a function of the square of its [`core`], where it is a multiple of one.
+/// `x` without the absolute value that it is a multiple of, which no even function of `x` sees. (Its
+/// square would overflow where the function is finite.)
+pub(crate) fn without_absolute(x: Ex<'_>) -> Option<Ex<'_>> {
+    // The walk of `core`, along the operands that led to it.
+    fn walk<'g>(x: Ex<'g>, core: NodeId, depth: usize) -> Option<Ex<'g>> {
+        if x.id == core {
+            return Some(inside(x.b, core).0);
+        }
+        let depth = depth.checked_sub(1)?;
+        let (op, args) = operation(x)?;
+        let leads = |a: Ex<'_>| self::core(&a.b.graph(), a.id, depth) == Some(core);
+        match op {
+            op if *op == MINUS => walk(args[0], core, depth).map(|a| -a),
+            op if *op == DIVIDE => Some(walk(args[0], core, depth)? / args[1]),
+            _ if leads(args[0]) => Some(walk(args[0], core, depth)? * args[1]),
+            _ => Some(args[0] * walk(args[1], core, depth)?),
+        }
+    }
+    let core = core(&x.b.graph(), x.id, DEPTH)?;
+    if inside(x.b, core).1 { walk(x, core, DEPTH) } else { None }
+}
+
+/// The square of `x` as a function of the square of the root that it is a multiple of.
 ///
 /// A factor stays beside the square: `c (c u)` overflows only where `(c sqrt(u))²` does.
 pub(crate) fn even_square(x: Ex<'_>) -> Option<Ex<'_>> {
     // The walk of `core`, along the operands that led to it.
     fn square<'g>(x: Ex<'g>, core: NodeId, depth: usize) -> Option<Ex<'g>> {
         if x.id == core {
-            return Some(squared(x.b, core));
+            return Some(inside(x.b, core).0);
         }
         let depth = depth.checked_sub(1)?;
         let (op, args) = operation(x)?;
@@ -259,7 +280,7 @@ pub(crate) fn even_square(x: Ex<'_>) -> Option<Ex<'_>> {
         }
     }
     let core = core(&x.b.graph(), x.id, DEPTH)?;
-    square(x, core, DEPTH)
+    if inside(x.b, core).1 { None } else { square(x, core, DEPTH) }
 }
 
 /// An element-wise operation and its operands, as expressions.
@@ -272,7 +293,7 @@ fn operation(x: Ex<'_>) -> Option<(&'static OpDef, Vec<Ex<'_>>)> {
 /// `a * b` without the root that both are multiples of: `sqrt(u) (c sqrt(u))` is `c u`.
 pub(crate) fn product_of_roots<'g>(a: Ex<'g>, b: Ex<'g>) -> Option<Ex<'g>> {
     if a.id == b.id {
-        return even_square(a);
+        return without_absolute(a).map(|a| a * a).or_else(|| even_square(a));
     }
     let find = |x: Ex<'_>| core(&x.b.graph(), x.id, 1);
     let core = find(a).filter(|_| find(a) == find(b))?;
@@ -284,7 +305,10 @@ pub(crate) fn product_of_roots<'g>(a: Ex<'g>, b: Ex<'g>) -> Option<Ex<'g>> {
         return None;
     };
     let (op, args) = operation(multiple)?;
-    let square = squared(a.b, core);
+    let (square, absolute) = inside(a.b, core);
+    if absolute {
+        return Some(square * without_absolute(multiple)?);
+    }
     match op {
         op if *op == MINUS => Some(-square),
         op if *op == DIVIDE => Some(square / args[1]),

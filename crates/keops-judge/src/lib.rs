@@ -7,3 +7,4 @@
 
 pub mod derivatives;
 pub mod naive;
+pub mod values;

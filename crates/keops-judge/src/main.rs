@@ -1,7 +1,8 @@
 //! Runs a judge over many seeds and prints what it finds:
-//! `cargo run --release -p keops-judge -- derivatives --seeds 1..50 --cases 20000`.
+//! `cargo run --release -p keops-judge -- derivatives --seeds 1..50 --cases 20000`, or `values`.
 
 use keops_judge::derivatives::{Devices, Verdict, draw, judge, report, run, shrink};
+use keops_judge::values;
 use std::process::ExitCode;
 
 fn main() -> ExitCode {
@@ -13,11 +14,11 @@ fn main() -> ExitCode {
     let seeds = option("--seeds", "1..1");
     let (from, to) = seeds.split_once("..").unwrap_or((&seeds, &seeds));
     let numbers = (from.parse::<u64>(), to.parse::<u64>(), option("--cases", "20000").parse());
-    let (Ok(from), Ok(to), Ok(cases), Some("derivatives")) =
+    let (Ok(from), Ok(to), Ok(cases), Some(which @ ("derivatives" | "values"))) =
         (numbers.0, numbers.1, numbers.2, args.first().map(String::as_str))
     else {
         eprintln!(
-            "usage: keops-judge derivatives [--seeds A..B] [--cases N] [--show N] [--without NAME,NAME]"
+            "usage: keops-judge derivatives|values [--seeds A..B] [--cases N] [--show N] [--without NAME,NAME]"
         );
         return ExitCode::from(2);
     };
@@ -25,6 +26,9 @@ fn main() -> ExitCode {
     let without = option("--without", "");
     let without: Vec<&str> = without.split(',').filter(|n| !n.is_empty()).collect();
     std::panic::set_hook(Box::new(|_| {})); // panics of keops are reported as faults
+    if which == "values" {
+        return of_values(from..=to, cases, show);
+    }
     let mut faults = 0;
     for seed in from..=to {
         let start = std::time::Instant::now();
@@ -57,4 +61,33 @@ fn main() -> ExitCode {
         }
     }
     if faults == 0 { ExitCode::SUCCESS } else { ExitCode::FAILURE }
+}
+
+fn of_values(seeds: std::ops::RangeInclusive<u64>, cases: u64, show: usize) -> ExitCode {
+    let mut wrong = 0;
+    for seed in seeds {
+        let start = std::time::Instant::now();
+        let tally = values::run(seed, cases);
+        println!(
+            "seed {seed}: {} cases, {} entries judged, {} left to rounding, {} faults, {:.1?}",
+            tally.cases,
+            tally.judged,
+            tally.open,
+            tally.faults.len(),
+            start.elapsed()
+        );
+        wrong += tally.faults.len();
+        for (number, fault) in tally.faults.iter().take(show) {
+            let devices = values::Devices::default();
+            let small = values::shrink(&values::draw(seed, *number), &devices);
+            println!(
+                "case {number} of seed {seed}: {fault}\n{}",
+                values::report(&values::draw(seed, *number))
+            );
+            if let values::Verdict::Fault(f) = values::judge(&small, &devices) {
+                println!("shrunk: {f}\n{}", values::report(&small));
+            }
+        }
+    }
+    if wrong == 0 { ExitCode::SUCCESS } else { ExitCode::FAILURE }
 }

@@ -67,21 +67,23 @@ fn b_splines<'g>(knots: Ex<'g>, x: Ex<'g>, order: usize) -> Ex<'g> {
 /// Soft-DTW of Cuturi & Blondel (2017) on squared differences, unrolled over its cells:
 /// r_kl = (x_k - y_l)² + softmin(r_{k-1,l}, r_{k,l-1}, r_{k-1,l-1}).
 fn soft_dtw<'g>(x: Ex<'g>, y: Ex<'g>, gamma: Ex<'g>) -> Ex<'g> {
-    let minimum = |a: Ex<'g>, b: Ex<'g>| Ex::apply(&IF_ELSE, &[b - a, a, b]);
-    let soft_min = |c: &[Ex<'g>]| -> Ex<'g> {
-        if c.len() == 1 {
-            return c[0];
-        }
-        let least = c[1..].iter().fold(c[0], |m, &v| minimum(m, v));
-        let total = c.iter().map(|&v| ((least - v) / gamma).un(&EXP)).reduce(|a, b| a + b);
-        least - gamma * total.unwrap_or(least).un(&LOG)
+    // -γ log(exp(-a/γ) + exp(-b/γ)). Backends fuse products and sums: the difference of a cost d²
+    // and the same cost, rounded, is the rounding error of d², which may be many times γ. So the
+    // smaller value is not compared with itself, and the gap is bounded below (by -γ, so that the
+    // slope at ties is that of the formula).
+    let soft_min = |a: Ex<'g>, b: Ex<'g>| -> Ex<'g> {
+        let order = b - a;
+        let least = Ex::apply(&IF_ELSE, &[order, a, b]);
+        let other = Ex::apply(&IF_ELSE, &[order, b, a]);
+        let gap = ((other - least) / gamma + 1.0).un(&RELU);
+        least - gamma * (x.lit(1.0) - gap).un(&EXP).un(&LOG1P)
     };
     let mut row: Vec<Ex<'g>> = vec![];
     for k in 0..x.dim() {
         let mut next: Vec<Ex<'g>> = Vec::with_capacity(y.dim());
         for l in 0..y.dim() {
             let d = x.pick(k, 1, 1) - y.pick(l, 1, 1);
-            let mut c = vec![];
+            let mut c: Vec<Ex<'g>> = vec![];
             if k > 0 {
                 c.push(row[l]);
             }
@@ -92,7 +94,8 @@ fn soft_dtw<'g>(x: Ex<'g>, y: Ex<'g>, gamma: Ex<'g>) -> Ex<'g> {
                 c.push(row[l - 1]);
             }
             let cost = d * d;
-            next.push(if c.is_empty() { cost } else { cost + soft_min(&c) });
+            let before = c.into_iter().reduce(soft_min);
+            next.push(before.map_or(cost, |before| cost + before));
         }
         row = next;
     }

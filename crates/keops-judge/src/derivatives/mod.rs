@@ -10,11 +10,12 @@ pub mod case;
 mod formula;
 mod made;
 mod planted;
-mod random;
+pub(crate) mod random;
 mod shrink;
 mod wanted;
 
 pub use case::{Case, draw};
+pub(crate) use formula::Maker;
 pub use made::{Devices, report};
 pub use planted::{Outer, Planted};
 pub use shrink::shrink;

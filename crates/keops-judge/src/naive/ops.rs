@@ -193,8 +193,14 @@ pub fn apply<T: Real>(op: Op, x: &[Vec<T>], literals: &[Vec<i64>]) -> Made<T> {
             need(size(0) + d(0) <= size(1))?;
             placed(&x[0], size(0), 1, size(1))
         }
-        Max => vec![x[0][first_best(&x[0], &|a, b| a > b)]],
-        Min => vec![x[0][first_best(&x[0], &|a, b| a < b)]],
+        Max => {
+            let best = x[0][first_best(&x[0], &|a, b| a > b)];
+            vec![if best.is_nan() { r(f64::NEG_INFINITY) } else { best }]
+        }
+        Min => {
+            let best = x[0][first_best(&x[0], &|a, b| a < b)];
+            vec![if best.is_nan() { r(f64::INFINITY) } else { best }]
+        }
         ArgMax => vec![r(first_best(&x[0], &|a, b| a > b) as f64)],
         ArgMin => vec![r(first_best(&x[0], &|a, b| a < b) as f64)],
         OneHot => {
@@ -249,7 +255,7 @@ pub fn apply<T: Real>(op: Op, x: &[Vec<T>], literals: &[Vec<i64>]) -> Made<T> {
         ComplexMult => complex(op, x, &|z| times(z[0], z[1]))?,
         ComplexDivide => complex(op, x, &|z| {
             let n = z[1].0 * z[1].0 + z[1].1 * z[1].1;
-            times(z[0], (z[1].0 / n, -z[1].1 / n))
+            times(z[0], (z[1].0, -z[1].1)).into_iter().map(|v| v / n).collect()
         })?,
         ComplexRealScal => {
             let (s, z) = match () {
@@ -272,7 +278,9 @@ pub fn apply<T: Real>(op: Op, x: &[Vec<T>], literals: &[Vec<i64>]) -> Made<T> {
         }
         BSpline => {
             need(d(1) == 1)?;
-            b_splines(&x[0], x[1][0], size(0)).ok_or_else(|| misfit(op, x))?
+            let made = b_splines(&x[0], x[1][0], size(0)).ok_or_else(|| misfit(op, x))?;
+            let nothing = x[1][0].is_nan() || x[0].iter().any(|k| k.is_nan());
+            made.into_iter().map(|v| if nothing { r(f64::NAN) } else { v }).collect()
         }
         SoftDTW_SqDist => {
             need(d(2) == 1)?;
@@ -355,11 +363,11 @@ fn weighted_squares<T: Real>(op: Op, s: &[T], x: &[T]) -> Result<T, String> {
         return Ok(s[0] * squares(x));
     }
     if op != Op::SymSqNorm && s.len() == n {
-        return Ok(s.iter().zip(x).fold(T::from(0.0), |t, (s, x)| t + *s * *x * *x));
+        return Ok(s.iter().zip(x).fold(T::from(0.0), |t, (s, x)| t + *s * (*x * *x)));
     }
     if op != Op::SqNormDiag && s.len() == n * n {
-        let row = |k: usize| x[k] * dot(&s[k * n..(k + 1) * n], x);
-        return Ok(sum(&(0..n).map(row).collect::<Vec<_>>()));
+        let term = |k: usize| s[k] * x[k / n] * x[k % n];
+        return Ok(sum(&(0..n * n).map(term).collect::<Vec<_>>()));
     }
     Err(format!("{}: weights of dimension {} for vectors of dimension {n}", op.name(), s.len()))
 }
@@ -371,9 +379,13 @@ fn placed<T: Real>(x: &[T], start: usize, step: usize, d: usize) -> Vec<T> {
     }
     out
 }
-/// Position of the first entry that no other one beats.
+/// Position of the first entry that no other one beats; a NaN never wins, unless there is nothing else.
 fn first_best<T: Real>(x: &[T], beats: &dyn Fn(T, T) -> bool) -> usize {
-    (0..x.len()).fold(0, |best, k| if beats(x[k], x[best]) { k } else { best })
+    let better = |best: usize, k: usize| {
+        let wins = !x[k].is_nan() && (x[best].is_nan() || beats(x[k], x[best]));
+        if wins { k } else { best }
+    };
+    (0..x.len()).fold(0, better)
 }
 
 // Matrices, row-major.

@@ -296,7 +296,11 @@ fn reduce<T: Real>(
             let infinite = top.f64().is_infinite();
             // exp(-inf - -inf) and exp(inf - inf) have no meaning: shifted by nothing.
             let shift = if infinite { zero } else { top };
-            let share = |r: &Row<T>| (r.f[0] - shift).exp();
+            // Beside an infinity whatever is finite vanishes.
+            let share = |r: &Row<T>| match infinite && r.f[0] < top {
+                true => zero,
+                false => (r.f[0] - shift).exp(),
+            };
             let weight_of = |r: &Row<T>, c: usize| r.w.as_ref().map_or(T::from(1.0), |w| w[c]);
             let d = weight.unwrap_or(1);
             let sums = total(d, &|r, c| share(r) * weight_of(r, c));
@@ -304,7 +308,8 @@ fn reduce<T: Real>(
                 "LogSumExp" => (sums.iter().map(|s| s.ln() + shift).collect(), vec![]),
                 "SumSoftMaxWeight" => {
                     let whole = total(1, &|r, _| share(r))[0];
-                    let mean = |s: &T| if whole == zero { zero } else { *s / whole };
+                    // (What is left of sums of nothing is 0, or NaN from a weight of inf or NaN.)
+                    let mean = |s: &T| if whole == zero { *s } else { *s / whole };
                     (sums.iter().map(mean).collect(), vec![])
                 }
                 _ => ([&[top], &sums[..]].concat(), vec![]),

@@ -1,0 +1,198 @@
+//! Numbers that are rounded at random: what a formula is sensitive to, its samples show.
+//!
+//! Random rounding (Vignes, "Discrete stochastic arithmetic", 2004): every result is moved by up to
+//! a few units in the last place. Where samples scatter, no implementation can be held to one of
+//! them; where they do not, every implementation has to give the same.
+
+use crate::naive::Real;
+use std::cell::Cell;
+use std::cmp::Ordering;
+use std::ops::{Add, Div, Mul, Neg, Sub};
+
+/// How numbers are rounded.
+#[derive(Clone, Copy, PartialEq, Debug)]
+pub struct Rounding {
+    /// To f32 instead of f64.
+    pub single: bool,
+    /// Seed of the noise; 0 is none.
+    pub noise: u64,
+}
+
+thread_local! {
+    static ROUNDING: Cell<Rounding> = const { Cell::new(Rounding { single: false, noise: 0 }) };
+}
+
+thread_local! {
+    static OVERFLOWED: Cell<bool> = const { Cell::new(false) };
+}
+
+/// Did a finite product overflow in the last evaluation?
+pub fn overflowed() -> bool {
+    OVERFLOWED.with(Cell::get)
+}
+
+/// Evaluates with a rounding.
+pub fn with<R>(rounding: Rounding, f: impl FnOnce() -> R) -> R {
+    ROUNDING.with(|r| r.set(rounding));
+    OVERFLOWED.with(|o| o.set(false));
+    f()
+}
+
+/// A number of the current rounding.
+#[derive(Clone, Copy, Debug)]
+pub struct Noisy(f64);
+
+fn unit() -> Option<f64> {
+    ROUNDING.with(|cell| {
+        let mut r = cell.get();
+        if r.noise == 0 {
+            return None;
+        }
+        r.noise ^= r.noise << 13;
+        r.noise ^= r.noise >> 7;
+        r.noise ^= r.noise << 17;
+        cell.set(r);
+        Some((r.noise >> 11) as f64 / (1u64 << 52) as f64 - 1.0)
+    })
+}
+fn single() -> bool {
+    ROUNDING.with(|r| r.get().single)
+}
+
+/// `v`, wrong by up to so many units of the last place where it is not exact.
+fn rounded(v: f64, ulps: f64, exact: bool) -> Noisy {
+    let single = single();
+    let (unit_roundoff, least) = match single {
+        true => (f64::from(f32::EPSILON) / 2.0, f64::from(f32::MIN_POSITIVE)),
+        false => (f64::EPSILON / 2.0, f64::MIN_POSITIVE),
+    };
+    let nearest = |v: f64| if single { f64::from(v as f32) } else { v };
+    let plain = nearest(v);
+    if v == 0.0 {
+        // The sign of a zero is left open.
+        return Noisy(if unit().is_some_and(|u| u < 0.0) { -v } else { v });
+    }
+    if !v.is_finite() || (exact && plain == v && v.abs() >= least) {
+        return Noisy(plain);
+    }
+    let Some(u) = unit() else { return Noisy(plain) };
+    if v.abs() < least {
+        // Numbers below the normal ones may be flushed.
+        return Noisy(if u < 0.0 { 0.0 } else { plain });
+    }
+    Noisy(nearest(v * (1.0 + 2.0 * u * ulps * unit_roundoff)))
+}
+/// Is the sum exact in f64? (Knuth's two-sum.)
+fn sum_is_exact(a: f64, b: f64) -> bool {
+    let s = a + b;
+    let t = s - a;
+    (a - (s - t)) + (b - t) == 0.0
+}
+
+impl From<f64> for Noisy {
+    fn from(v: f64) -> Noisy {
+        Noisy(if single() { f64::from(v as f32) } else { v })
+    }
+}
+impl PartialEq for Noisy {
+    fn eq(&self, o: &Noisy) -> bool {
+        self.0 == o.0
+    }
+}
+impl PartialOrd for Noisy {
+    fn partial_cmp(&self, o: &Noisy) -> Option<Ordering> {
+        self.0.partial_cmp(&o.0)
+    }
+}
+impl Neg for Noisy {
+    type Output = Noisy;
+    fn neg(self) -> Noisy {
+        Noisy(-self.0)
+    }
+}
+impl Add for Noisy {
+    type Output = Noisy;
+    fn add(self, o: Noisy) -> Noisy {
+        rounded(self.0 + o.0, 2.0, sum_is_exact(self.0, o.0))
+    }
+}
+impl Sub for Noisy {
+    type Output = Noisy;
+    fn sub(self, o: Noisy) -> Noisy {
+        rounded(self.0 - o.0, 2.0, sum_is_exact(self.0, -o.0))
+    }
+}
+impl Mul for Noisy {
+    type Output = Noisy;
+    fn mul(self, o: Noisy) -> Noisy {
+        let p = self.0 * o.0;
+        let product = Noisy::from(p).0;
+        if product.is_infinite() && self.0.is_finite() && o.0.is_finite() {
+            OVERFLOWED.with(|o| o.set(true));
+        }
+        rounded(p, 2.0, self.0.mul_add(o.0, -p) == 0.0)
+    }
+}
+impl Div for Noisy {
+    type Output = Noisy;
+    fn div(self, o: Noisy) -> Noisy {
+        let q = self.0 / o.0;
+        rounded(q, 4.0, q.mul_add(o.0, -self.0) == 0.0)
+    }
+}
+
+/// A function of the library, with the error that vector code may have.
+fn function(v: f64, ulps: f64) -> Noisy {
+    rounded(v, ulps, false)
+}
+
+impl Real for Noisy {
+    const STEP: f64 = f64::STEP;
+    fn f64(self) -> f64 {
+        self.0
+    }
+    fn pi() -> Noisy {
+        function(std::f64::consts::PI, 1.0)
+    }
+    fn floor(self) -> Noisy {
+        Noisy(self.0.floor())
+    }
+    fn sqrt(self) -> Noisy {
+        function(self.0.sqrt(), 2.0)
+    }
+    fn exp(self) -> Noisy {
+        // An argument that was computed carries its rounding: see docs/accuracy.md.
+        function(self.0.exp(), 4.0 + 2.0 * self.0.abs())
+    }
+    fn exp_m1(self) -> Noisy {
+        function(self.0.exp_m1(), 6.0 + 2.0 * self.0.abs())
+    }
+    fn ln(self) -> Noisy {
+        function(self.0.ln(), 4.0)
+    }
+    fn ln_1p(self) -> Noisy {
+        function(self.0.ln_1p(), 4.0)
+    }
+    fn sin(self) -> Noisy {
+        function(self.0.sin(), 6.0)
+    }
+    fn cos(self) -> Noisy {
+        function(self.0.cos(), 6.0)
+    }
+    fn atan2(self, x: Noisy) -> Noisy {
+        function(self.0.atan2(x.0), 6.0)
+    }
+    fn sinh(self) -> Noisy {
+        function(self.0.sinh(), 8.0 + 2.0 * self.0.abs())
+    }
+    fn cosh(self) -> Noisy {
+        function(self.0.cosh(), 8.0 + 2.0 * self.0.abs())
+    }
+    fn tanh(self) -> Noisy {
+        function(self.0.tanh(), 8.0)
+    }
+    fn powf(self, b: Noisy) -> Noisy {
+        let p = self.0.powf(b.0);
+        function(p, 6.0 + 2.0 * (b.0 * self.0.abs().ln()).abs().min(1e6))
+    }
+}
