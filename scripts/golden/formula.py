@@ -138,6 +138,7 @@ define(
     DiffClampInt=lambda a, lo, hi: ld((primal(a) >= lo) & (primal(a) <= hi)),
     ClampInt=lambda a, lo, hi: OPS["Clamp"](a, ld([lo]), ld([hi])),
     IfElse=lambda f, a, b: where(primal(f) >= 0, a, b),
+    Select=lambda mask, a, b: where(primal(mask) != 0, a, b),
     Mod=lambda x, n, d: x - n * floor((x - d) / n),
 )
 

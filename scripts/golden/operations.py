@@ -272,6 +272,14 @@ def ternary(book):
         xy + ["A=Pm(9)", "e=Vi(3)"],
     )
     case("ternary/IfElse_broadcast/grad_s", "Grad(IfElse(x-y,s,x),s,e)", xy + ["s=Vi(1)", "e=Vi(3)"])
+    # The mask is a comparison, and any number of either sign.
+    case("ternary/Select", "Select(LessThan(s,t),x*y,x+y)", xy + ["s=Vi(1)", "t=Vj(1)"])
+    case(
+        "ternary/Select/grad_x",
+        "Grad(Select(LessThan(s,t),x*y,x+Sin(y)),x,e)",
+        xy + ["s=Vi(1)", "t=Vj(1)", "e=Vi(3)"],
+    )
+    case("ternary/Select_vector", "Select(Sign(x-y)-Step(x-y),x*y,x+Sin(y))", xy)
     case("ternary/Mod", "Mod(x,n,d)*y", xy + ["n=Pm(1)", "d=Pm(1)"], fixed={"n": [0.7], "d": [0.21]})
     case("ternary/Mod_negative", "Mod(x,n,d)*y", xy + ["n=Pm(1)", "d=Pm(1)"], fixed={"n": [-0.7], "d": [0.21]})
     for v, dim in [("x", 3), ("n", 1)]:
