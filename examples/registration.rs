@@ -5,11 +5,17 @@
 //! cargo run --release --example registration -- --curves        # two built-in curves
 //! cargo run --release --example registration -- a.ply b.ply --sigma 10 --gamma 1
 //! ```
+//!
+//! Ctrl-C (and SIGTERM) ends the minimisation; what was reached is written, with a checkpoint from
+//! which `--resume` goes on, bit for bit as if there had been no interruption. Checkpoints are also
+//! written on the way, so that a run that is killed loses little. The exit code is 0 for a run that
+//! ended by itself, 130 for one that was interrupted, 1 for an error and where the report could not
+//! be printed (results are written before).
 
 use std::error::Error;
-use std::io::IsTerminal;
+use std::io::{IsTerminal, Write};
 use std::ops::ControlFlow;
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 use std::process::ExitCode;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
@@ -22,10 +28,12 @@ use keops_lddmm::Real;
 use keops_lddmm::attachment::{Attachment, Matching};
 use keops_lddmm::builtin::{curve_pair, surface_pair};
 use keops_lddmm::distance::distances;
-use keops_lddmm::export::export;
+use keops_lddmm::export::{earlier_results, export};
 use keops_lddmm::io::read_shape;
 use keops_lddmm::kernel::Kernel;
-use keops_lddmm::registration::{Limits, Observer, Options, Progress, Registration, Stop};
+use keops_lddmm::registration::{
+    Autosave, Checkpoint, Every, Limits, Observer, Options, Progress, Registration, Stop,
+};
 use keops_lddmm::shape::Shape;
 use keops_lddmm::shooting::Scheme;
 
@@ -78,7 +86,33 @@ struct Arguments {
     /// Folder of the results
     #[arg(long, default_value = "out/registration")]
     out: PathBuf,
+    /// Replace the results of another run in that folder
+    #[arg(long)]
+    overwrite: bool,
+    /// Go on from the checkpoint in that folder (with the options of the first run; --iterations
+    /// counts from its start)
+    #[arg(long, conflicts_with = "overwrite")]
+    resume: bool,
+    /// Write a checkpoint every so many iterations (20) or seconds (60s)
+    #[arg(long, default_value = "30s", value_parser = every)]
+    checkpoint: Every,
 }
+
+fn every(text: &str) -> Result<Every, String> {
+    let number = |text: &str| match text.parse::<u64>() {
+        Ok(n) if n > 0 => Ok(n),
+        _ => {
+            Err("expected a number of iterations (20) or of seconds (60s), at least 1".to_string())
+        }
+    };
+    Ok(match text.strip_suffix('s') {
+        Some(seconds) => Every::Time(Duration::from_secs(number(seconds)?)),
+        None => Every::Iterations(number(text)? as usize),
+    })
+}
+
+/// The checkpoint in the folder of the results.
+const CHECKPOINT: &str = "checkpoint.keops";
 
 #[derive(Clone, Copy, PartialEq, Debug, ValueEnum)]
 enum Family {
@@ -94,49 +128,150 @@ enum Family {
     Landmarks,
 }
 
+/// Prints what can be printed: a full disk or a closed pipe is no reason to lose a result.
+#[derive(Default)]
+struct Printer {
+    failed: bool,
+}
+
+impl Printer {
+    fn say(&mut self, text: &str) {
+        let mut out = std::io::stdout().lock();
+        self.failed |= writeln!(out, "{text}").and_then(|()| out.flush()).is_err();
+    }
+}
+
+/// As [`Printer::say`], to standard error, which has no part in the exit code.
+fn warn(text: &str) {
+    let _ = writeln!(std::io::stderr(), "{text}");
+}
+
 fn main() -> ExitCode {
     let arguments = Arguments::parse();
-    let done = if arguments.f32 { run::<f32>(&arguments) } else { run::<f64>(&arguments) };
+    let mut printer = Printer::default();
+    let done = if arguments.f32 {
+        run::<f32>(&arguments, &mut printer)
+    } else {
+        run::<f64>(&arguments, &mut printer)
+    };
     match done {
         // As a shell reports a program that Ctrl-C ended.
         Ok(Stop::Interrupted) => ExitCode::from(130),
+        Ok(_) if printer.failed => ExitCode::FAILURE,
         Ok(_) => ExitCode::SUCCESS,
         Err(e) => {
-            eprintln!("error: {e}");
+            warn(&format!("error: {e}"));
             ExitCode::FAILURE
         }
     }
 }
 
-fn run<F: Real>(a: &Arguments) -> Result<Stop, Box<dyn Error>> {
-    // Before the work, not after it.
+/// The checkpoint to go on from. Before the work, not after it, the folder is made and looked at.
+fn prepare(a: &Arguments, file: &Path) -> Result<Option<Checkpoint>, Box<dyn Error>> {
     std::fs::create_dir_all(&a.out).map_err(|e| format!("{}: {e}", a.out.display()))?;
-    let (source, target, title) = shapes(a)?;
+    if a.resume {
+        let read = Checkpoint::read(file);
+        return Ok(Some(read.map_err(|e| format!("--resume: {}: {e}", file.display()))?));
+    }
+    let mut found = earlier_results(&a.out)?;
+    if file.try_exists()? {
+        found.push(CHECKPOINT.into());
+    }
+    if !a.overwrite && !found.is_empty() {
+        return Err(format!(
+            "{} holds another run ({}): --overwrite replaces it, --resume goes on with it, --out \
+             gives another folder",
+            a.out.display(),
+            found.join(", ")
+        )
+        .into());
+    }
+    Ok(None)
+}
+
+fn run<F: Real>(a: &Arguments, printer: &mut Printer) -> Result<Stop, Box<dyn Error>> {
+    let file = a.out.join(CHECKPOINT);
+    let checkpoint = prepare(a, &file)?;
+    let (source, target, title) = shapes(a, printer)?;
     let device = Device::new(keops_cpu::Cpu::new());
-    let (low, high) = source.bounding_box();
-    let edge = high - low;
-    let size = edge.dot(&edge).sqrt();
-    let scale = |given: Option<f64>| given.unwrap_or_else(|| round(0.2 * size));
-    let kernel =
-        Kernel::gaussian(scale(a.varifold_sigma)).map_err(|e| format!("attachment: {e}"))?;
+    let options = options(a, &source, &target, &device)?;
+    let registration = Registration::<F>::new(&source, &target, &options, &device)?;
+    let mut watch = Watch::new(a.iterations)?;
+    let bar = watch.bar.clone();
+    let mut saving = Autosave::new(&file, a.checkpoint, &mut watch);
+    let done = match &checkpoint {
+        Some(checkpoint) => registration.resume(checkpoint, &mut saving),
+        None => registration.run(None, &mut saving),
+    };
+    bar.finish_and_clear();
+    if let Some(e) = saving.failure() {
+        warn(&format!("the last checkpoint was not written: {e}"));
+    }
+    let reached = match &done {
+        Ok(outcome) => Some(&outcome.checkpoint),
+        Err(e) => e.checkpoint.as_deref(),
+    };
+    let saved = reached.map(|c| c.write(&file)).transpose();
+    if let Err(e) = &saved {
+        warn(&format!("the checkpoint was not written: {e}"));
+    }
+    // What was reached is kept, whatever went wrong: here, or in the checkpoint.
+    let kept = match saved {
+        Ok(Some(())) => format!("; what was reached is in {} (--resume)", file.display()),
+        _ => String::new(),
+    };
+    let outcome = done.map_err(|e| format!("{e}{kept}"))?;
+    let files = export(&a.out, &title, &registration, &outcome)
+        .map_err(|e| format!("the results were not written: {e}{kept}"))?;
+    printer.say(&outcome.report.to_string());
+    let files = files.join(", ");
+    printer.say(&format!("results            {}: {files}, {CHECKPOINT}", a.out.display()));
+    Ok(outcome.report.stop)
+}
+
+/// The options asked for; scales and weights that were not given come from the shapes.
+fn options(
+    a: &Arguments,
+    source: &Shape,
+    target: &Shape,
+    device: &Device,
+) -> Result<Options, Box<dyn Error>> {
+    let diagonal = |shape: &Shape| {
+        let (low, high) = shape.bounding_box();
+        let edge = high - low;
+        edge.dot(&edge).sqrt()
+    };
+    let size = diagonal(source);
+    let scale = |name: &str, given: Option<f64>| match given {
+        Some(sigma) => Ok(sigma),
+        None if size > 0.0 => Ok(round(0.2 * size)),
+        None => Err(format!(
+            "--{name} is needed: the points of the source coincide, so that it has no size"
+        )),
+    };
+    let wide = || -> Result<Kernel, Box<dyn Error>> {
+        let sigma = scale("varifold-sigma", a.varifold_sigma)?;
+        Ok(Kernel::gaussian(sigma).map_err(|e| format!("attachment: {e}"))?)
+    };
     let attachment = match a.attachment {
-        Family::Varifold => Attachment::Varifold { kernel },
-        Family::Oriented => Attachment::OrientedVarifold { kernel, normal_sigma: 0.5 },
-        Family::Current => Attachment::Current { kernel },
-        Family::Measure => Attachment::Measure { kernel },
+        Family::Varifold => Attachment::Varifold { kernel: wide()? },
+        Family::Oriented => Attachment::OrientedVarifold { kernel: wide()?, normal_sigma: 0.5 },
+        Family::Current => Attachment::Current { kernel: wide()? },
+        Family::Measure => Attachment::Measure { kernel: wide()? },
         Family::Landmarks => Attachment::Landmarks,
     };
     let gamma = match a.gamma {
         Some(gamma) => gamma,
         None => {
-            let matching = Matching::<f64>::new(&attachment, &source, &target, &device)?;
-            let mean = distances(&source, &target)?.mean();
+            let matching = Matching::<f64>::new(&attachment, source, target, device)?;
+            let mean = distances(source, target)?.mean();
             let gamma = round(1e-4 * matching.value(source.vertices())? / (mean * mean));
             if gamma.is_finite() { gamma } else { 0.0 }
         }
     };
-    let options = Options {
-        kernel: Kernel::gaussian(scale(a.sigma)).map_err(|e| format!("deformation: {e}"))?,
+    let sigma = scale("sigma", a.sigma)?;
+    Ok(Options {
+        kernel: Kernel::gaussian(sigma).map_err(|e| format!("deformation: {e}"))?,
         attachment,
         gamma,
         scheme: a.scheme,
@@ -147,32 +282,24 @@ fn run<F: Real>(a: &Arguments) -> Result<Stop, Box<dyn Error>> {
             cost_tolerance: a.tolerance,
             ..Limits::default()
         },
-    };
-    let registration = Registration::<F>::new(&source, &target, &options, &device)?;
-    let mut watch = Watch::new(a.iterations)?;
-    let outcome = registration.run(None, &mut watch)?;
-    watch.bar.finish_and_clear();
-    println!("{}", outcome.report);
-    let files = export(&a.out, &title, &registration, &outcome)?;
-    println!("results            {}: {}", a.out.display(), files.join(", "));
-    Ok(outcome.report.stop)
+    })
 }
 
 /// Source, target and a title.
-fn shapes(a: &Arguments) -> Result<(Shape, Shape, String), Box<dyn Error>> {
+fn shapes(a: &Arguments, printer: &mut Printer) -> Result<(Shape, Shape, String), Box<dyn Error>> {
     let (Some(source), Some(target)) = (&a.source, &a.target) else {
         let (source, target) =
             if a.curves { curve_pair(25 << a.level)? } else { surface_pair(usize::from(a.level))? };
         return Ok((source, target, "Registration of built-in shapes".into()));
     };
-    let read = |path: &PathBuf| -> Result<Shape, Box<dyn Error>> {
+    let mut read = |path: &PathBuf| -> Result<Shape, Box<dyn Error>> {
         let (shape, report) = read_shape(path)?;
-        println!("{}: {report}", path.display());
+        printer.say(&format!("{}: {report}", path.display()));
         let (shape, left_out) = shape
             .cleaned()
             .map_err(|e| format!("{}: without degenerate cells {e}", path.display()))?;
         if !left_out.is_empty() {
-            println!("{}: {left_out}", path.display());
+            printer.say(&format!("{}: {left_out}", path.display()));
         }
         Ok(shape)
     };
@@ -190,8 +317,8 @@ fn round(x: f64) -> f64 {
     format!("{x:.1e}").parse().unwrap_or(x)
 }
 
-/// A progress bar on a terminal, else a line every two seconds. Ctrl-C ends the minimisation; what
-/// was reached is written.
+/// A progress bar on a terminal, else a line every two seconds. Ctrl-C and SIGTERM end the
+/// minimisation.
 struct Watch {
     bar: ProgressBar,
     terminal: bool,
@@ -210,7 +337,7 @@ impl Watch {
                 // The second time at once.
                 std::process::exit(130);
             }
-            eprintln!("stopping after this evaluation (once more: at once)");
+            warn("stopping after this evaluation (once more: at once)");
         })?;
         let terminal = std::io::stderr().is_terminal();
         Ok(Watch { bar, terminal, last_line: Duration::ZERO, interrupted })
@@ -231,7 +358,7 @@ impl Observer for Watch {
             ));
         } else if p.iteration == 1 || p.elapsed >= self.last_line + Duration::from_secs(2) {
             self.last_line = p.elapsed;
-            eprintln!("{p}");
+            warn(&p.to_string());
         }
         ControlFlow::Continue(())
     }

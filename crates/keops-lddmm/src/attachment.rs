@@ -7,6 +7,7 @@
 //! a weight w. Value and gradient come from one reduction.
 
 use keops_core::autodiff::vjp;
+use keops_core::error::Error;
 use keops_core::graph::{Category, Ex};
 use keops_core::ops::EXP;
 use keops_core::spec::{Axis, Device};
@@ -15,7 +16,7 @@ use ndarray::{Array2, ArrayView2, s};
 use crate::error::LddmmError;
 use crate::kernel::Kernel;
 use crate::shape::{CellGeometry, Cells, Shape, cell_geometry};
-use crate::sum::{Real, Sum, narrow, narrowed};
+use crate::sum::{Real, Sum, copied, narrow, narrowed, zeros};
 
 /// A squared distance between shapes; its kernels are functions of the distance of centres, in
 /// units of the coordinates.
@@ -121,9 +122,9 @@ impl Features {
         (row.pick(0, 1, d), vector, weight)
     }
     /// Rows (c, e, w) of cells; e = 0 for cells without extent.
-    fn rows<F: Real>(self, g: &CellGeometry<F>) -> Array2<F> {
+    fn rows<F: Real>(self, g: &CellGeometry<F>) -> Result<Array2<F>, Error> {
         let (m, d) = g.centres.dim();
-        let mut rows = Array2::zeros((m, self.width(d)));
+        let mut rows = zeros((m, self.width(d)))?;
         rows.slice_mut(s![.., ..d]).assign(&g.centres);
         if let (true, Some(normals)) = (self.has_vector(), &g.normals) {
             let mut e = rows.slice_mut(s![.., d..2 * d]);
@@ -139,15 +140,19 @@ impl Features {
         if self.has_weight() {
             rows.column_mut(self.width(d) - 1).assign(&g.measures);
         }
-        rows
+        Ok(rows)
     }
     /// From cotangents of the rows those of centres and normals; zero for the normals of cells
     /// without extent, where features other than [`Features::Normals`] have no derivative.
-    fn pull_back<F: Real>(self, g: &CellGeometry<F>, bars: &Array2<F>) -> (Array2<F>, Array2<F>) {
+    fn pull_back<F: Real>(
+        self,
+        g: &CellGeometry<F>,
+        bars: &Array2<F>,
+    ) -> Result<(Array2<F>, Array2<F>), Error> {
         let d = g.centres.ncols();
-        let centres = bars.slice(s![.., ..d]).to_owned();
-        let mut normals = Array2::zeros((bars.nrows(), d));
-        let Some(n) = &g.normals else { return (centres, normals) };
+        let centres = copied(bars.slice(s![.., ..d]))?;
+        let mut normals = zeros((bars.nrows(), d))?;
+        let Some(n) = &g.normals else { return Ok((centres, normals)) };
         for (i, mut out) in normals.outer_iter_mut().enumerate() {
             let l = g.measures[i];
             let bar = bars.row(i);
@@ -172,12 +177,15 @@ impl Features {
             }
             out.scaled_add(w_bar - scale * part * along, &u);
         }
-        (centres, normals)
+        Ok((centres, normals))
     }
 }
 
 /// From cotangents of the centres and normals of cells (see [`cell_geometry`]), of shape
 /// (cells, d), those of the vertices, of shape (n, d).
+///
+/// # Errors
+/// When there is no memory for them.
 ///
 /// # Panics
 /// As [`cell_geometry`], and when there are fewer rows of cotangents than cells.
@@ -188,16 +196,17 @@ impl Features {
 /// let (ends, cells) = (array![[0.0, 0.0], [1.0, 0.0]], Cells::Segments(vec![[0, 1]]));
 /// // The centre is the mean of the ends, the tangent their difference.
 /// let (centre, tangent) = (array![[2.0, 0.0]], array![[0.0, 3.0]]);
-/// let bar = cell_geometry_adjoint(ends.view(), &cells, centre.view(), tangent.view());
+/// let bar = cell_geometry_adjoint(ends.view(), &cells, centre.view(), tangent.view())?;
 /// assert_eq!(bar, array![[1.0, -3.0], [1.0, 3.0]]);
+/// # Ok::<(), keops_core::error::Error>(())
 /// ```
 pub fn cell_geometry_adjoint<F: Real>(
     vertices: ArrayView2<'_, F>,
     cells: &Cells,
     centres: ArrayView2<'_, F>,
     normals: ArrayView2<'_, F>,
-) -> Array2<F> {
-    let mut out = Array2::zeros(vertices.raw_dim());
+) -> Result<Array2<F>, Error> {
+    let mut out = zeros(vertices.dim())?;
     let half = narrow::<F>(0.5);
     let third = narrow::<F>(1.0 / 3.0);
     match cells {
@@ -226,7 +235,7 @@ pub fn cell_geometry_adjoint<F: Real>(
             }
         }
     }
-    out
+    Ok(out)
 }
 
 /// A product ⟨S,T⟩ of shapes, with its gradient in S.
@@ -258,6 +267,7 @@ impl Product {
                 (kernel, Features::Directions, spread(*normal_sigma)?)
             }
         };
+        kernel.check_precision::<F>()?;
         let squared = matches!(attachment, Varifold { .. } | UnorientedVarifold { .. });
         let width = features.width(d);
         let vars = [("cells", Category::I, width), ("cells (columns)", Category::J, width)];
@@ -290,7 +300,7 @@ impl Product {
     ) -> Result<(f64, Array2<F>), LddmmError> {
         let out = self.sum.call(&[s, t])?;
         let value = out.column(0).iter().map(|&v| keops_core::data::Element::to_f64(v)).sum();
-        Ok((value, out.slice(s![.., 1..]).to_owned()))
+        Ok((value, copied(out.slice(s![.., 1..]))?))
     }
 }
 
@@ -312,8 +322,8 @@ impl Product {
 /// # Ok::<(), Box<dyn std::error::Error>>(())
 /// ```
 pub struct Matching<F> {
-    cells: Cells,
-    vertices: (usize, usize),
+    /// For its cells.
+    source: Shape,
     target: Target<F>,
 }
 
@@ -351,14 +361,8 @@ impl<F: Real> Matching<F> {
         target: &Shape,
         device: &Device,
     ) -> Result<Matching<F>, LddmmError> {
-        if source.dim() != target.dim() {
-            return Err(LddmmError::mismatch(
-                "the target",
-                format!("{} coordinates, as the source has", source.dim()),
-                target.dim(),
-            ));
-        }
-        let vertices = narrowed::<F>(target.vertices());
+        LddmmError::check_dimension(source, target)?;
+        let vertices = narrowed::<F>(target.vertices())?;
         let target = match Product::new::<F>(attachment, source.dim(), device)? {
             None => {
                 if source.vertex_count() != target.vertex_count() {
@@ -391,13 +395,13 @@ impl<F: Real> Matching<F> {
                         format!("{}s", target.cells().name()),
                     ));
                 }
-                let rows = product.features.rows(&cell_geometry(vertices.view(), target.cells()));
+                let rows =
+                    product.features.rows(&cell_geometry(vertices.view(), target.cells())?)?;
                 let norm = product.call(rows.view(), rows.view())?.0;
                 Target::Cells { product, rows, norm }
             }
         };
-        let cells = source.cells().clone();
-        Ok(Matching { cells, vertices: source.vertices().dim(), target })
+        Ok(Matching { source: source.clone(), target })
     }
 
     /// The squared distance of the shape with the given vertices, of shape (n, d), and its
@@ -429,28 +433,60 @@ impl<F: Real> Matching<F> {
         &self,
         vertices: ArrayView2<'_, F>,
     ) -> Result<(f64, Array2<F>), LddmmError> {
-        let (n, d) = self.vertices;
+        let (n, d) = self.source.vertices().dim();
         LddmmError::check_array("vertices", vertices, Some(n), d)?;
         match &self.target {
             Target::Landmarks(target) => {
-                let r = &vertices - target;
+                let mut r = copied(vertices)?;
+                r -= target;
                 let value = crate::sum::dot(r.view(), r.view());
-                Ok((value, r.mapv(|x| x + x)))
+                Ok((value, r.mapv_into(|x| x + x)))
             }
             Target::Cells { product, rows, norm } => {
-                let geometry = cell_geometry(vertices, &self.cells);
-                let own = product.features.rows(&geometry);
+                let cells = self.source.cells();
+                let geometry = cell_geometry(vertices, cells)?;
+                let own = product.features.rows(&geometry)?;
                 let (self_norm, self_gradient) = product.call(own.view(), own.view())?;
                 let (inner, cross_gradient) = product.call(own.view(), rows.view())?;
                 let two = narrow::<F>(2.0);
                 // ⟨S,S⟩ is symmetric: its gradient is twice that of its first argument.
                 let bars = (self_gradient - cross_gradient).mapv_into(|x| two * x);
-                let (centres, normals) = product.features.pull_back(&geometry, &bars);
+                let (centres, normals) = product.features.pull_back(&geometry, &bars)?;
                 let gradient =
-                    cell_geometry_adjoint(vertices, &self.cells, centres.view(), normals.view());
+                    cell_geometry_adjoint(vertices, cells, centres.view(), normals.view())?;
                 Ok((self_norm + norm - 2.0 * inner, gradient))
             }
         }
+    }
+    /// The cosine of the angle between source and target, ⟨S,T⟩ / (|S| |T|), where the attachment
+    /// has one: near 0 where its kernel is too narrow to see the target.
+    ///
+    /// # Errors
+    /// As [`Matching::value_and_gradient`].
+    ///
+    /// ```
+    /// use keops_core::{interp::Interpreter, spec::Device};
+    /// use keops_lddmm::attachment::{Attachment, Matching};
+    /// use keops_lddmm::{builtin::curve_pair, kernel::Kernel};
+    /// let (ellipse, bean) = curve_pair(30)?;
+    /// let device = Device::new(Interpreter::new());
+    /// let overlap = |sigma| -> Result<Option<f64>, Box<dyn std::error::Error>> {
+    ///     let attachment = Attachment::Varifold { kernel: Kernel::gaussian(sigma)? };
+    ///     let matching = Matching::<f64>::new(&attachment, &ellipse, &bean, &device)?;
+    ///     Ok(matching.overlap(ellipse.vertices())?)
+    /// };
+    /// assert!(overlap(0.5)?.unwrap() > 0.1 && overlap(1e-6)?.unwrap() < 1e-6);
+    /// # Ok::<(), Box<dyn std::error::Error>>(())
+    /// ```
+    pub fn overlap(&self, vertices: ArrayView2<'_, F>) -> Result<Option<f64>, LddmmError> {
+        let (n, d) = self.source.vertices().dim();
+        LddmmError::check_array("vertices", vertices, Some(n), d)?;
+        let Target::Cells { product, rows, norm } = &self.target else { return Ok(None) };
+        let own = product.features.rows(&cell_geometry(vertices, self.source.cells())?)?;
+        let self_norm = product.call(own.view(), own.view())?.0;
+        let inner = product.call(own.view(), rows.view())?.0;
+        let cosine = inner / (self_norm.sqrt() * norm.sqrt());
+        Ok(cosine.is_finite().then_some(cosine))
     }
     /// The squared distance alone.
     ///
@@ -488,7 +524,7 @@ mod tests {
         let curve = closed_curve(6, |t| [t.cos(), 0.5 * (2.0 * t).sin()]).unwrap();
         let surface = surface_pair(1).unwrap().1;
         let cloud = Shape::new(curve.vertices().to_owned(), Cells::Points).unwrap();
-        for shape in [curve.clone(), curve.to_spatial(), surface, cloud] {
+        for shape in [curve.clone(), curve.to_spatial().unwrap(), surface, cloud] {
             let wave = |rows: usize, phase: f64| {
                 Array2::from_shape_fn((rows, shape.dim()), |(i, k)| {
                     (1.7 * i as f64 + 2.9 * k as f64 + phase).sin()
@@ -498,11 +534,12 @@ mod tests {
             let (cc, nn, dx) = (wave(m, 0.0), wave(m, 1.0), wave(shape.vertex_count(), 2.0));
             let inner = |h: f64| {
                 let moved = &shape.vertices() + &(&dx * h);
-                let g = cell_geometry(moved.view(), shape.cells());
+                let g = cell_geometry(moved.view(), shape.cells()).unwrap();
                 (&cc * &g.centres).sum() + g.normals.map_or(0.0, |n| (&nn * &n).sum())
             };
             let expected = (inner(0.5) - inner(-0.5)) / 1.0;
             let bar = cell_geometry_adjoint(shape.vertices(), shape.cells(), cc.view(), nn.view());
+            let bar = bar.unwrap();
             let got = (&bar * &dx).sum();
             assert!((got - expected).abs() < 1e-13 * m as f64, "{got} {expected}");
         }
@@ -521,13 +558,13 @@ mod tests {
             let bars = Array2::from_shape_fn((2, features.width(3)), |(i, k)| {
                 (1.0 + 0.7 * i as f64 + 1.3 * k as f64).sin()
             });
-            let (_, pulled) = features.pull_back(&geometry(&normals), &bars);
+            let (_, pulled) = features.pull_back(&geometry(&normals), &bars).unwrap();
             for k in 0..3 {
                 let h = 1e-6;
                 let at = |h: f64| {
                     let mut n = normals.clone();
                     n[[0, k]] += h;
-                    (&features.rows(&geometry(&n)) * &bars).sum()
+                    (&features.rows(&geometry(&n)).unwrap() * &bars).sum()
                 };
                 let expected = (at(h) - at(-h)) / (2.0 * h);
                 assert!((pulled[[0, k]] - expected).abs() < 1e-9, "{features:?} {k}");

@@ -56,7 +56,7 @@ fn within(
 /// ```
 /// use keops_lddmm::builtin::closed_curve;
 /// let circle = closed_curve(6, |t| [t.cos(), t.sin()])?; // a hexagon with sides of length 1
-/// assert!((circle.geometry().measures.sum() - 6.0).abs() < 1e-12);
+/// assert!((circle.geometry().unwrap().measures.sum() - 6.0).abs() < 1e-12);
 /// assert_eq!(
 ///     closed_curve(2, |t| [t, 0.0]).unwrap_err().to_string(),
 ///     "the number of points of a closed curve must be between 3 and 10000000, got 2"
@@ -107,9 +107,9 @@ pub fn curve_pair(n: usize) -> Result<(Shape, Shape), BuiltinError> {
 /// ```
 /// use keops_lddmm::builtin::grid_lines;
 /// let grid = grid_lines([0.0, 0.0], [4.0, 1.0], 3, 5)?; // three lines along each axis
-/// let counts = grid.counts();
+/// let counts = grid.counts().unwrap();
 /// assert_eq!((counts.vertices, counts.cells), (2 * 3 * 5, 2 * 3 * 4));
-/// assert_eq!(grid.geometry().measures.sum(), 3.0 * 4.0 + 3.0 * 1.0);
+/// assert_eq!(grid.geometry().unwrap().measures.sum(), 3.0 * 4.0 + 3.0 * 1.0);
 /// # Ok::<(), keops_lddmm::builtin::BuiltinError>(())
 /// ```
 pub fn grid_lines(
@@ -148,7 +148,7 @@ pub fn grid_lines(
 ///
 /// ```
 /// use keops_lddmm::builtin::icosphere;
-/// let counts = icosphere(2)?.counts();
+/// let counts = icosphere(2)?.counts().unwrap();
 /// assert_eq!((counts.vertices, counts.cells, counts.boundary), (162, 320, 0));
 /// # Ok::<(), keops_lddmm::builtin::BuiltinError>(())
 /// ```
@@ -265,7 +265,7 @@ mod tests {
     }
 
     fn volume(surface: &Shape) -> f64 {
-        let g = surface.geometry();
+        let g = surface.geometry().unwrap();
         (&g.centres * &g.normals.unwrap()).sum() / 3.0
     }
 
@@ -273,7 +273,7 @@ mod tests {
     fn curves_are_closed_simple_and_counter_clockwise() {
         let (ellipse, bean) = curve_pair(400).unwrap();
         for curve in [&ellipse, &bean] {
-            let counts = curve.counts();
+            let counts = curve.counts().unwrap();
             assert_eq!((counts.vertices, counts.edges, counts.boundary), (400, 400, 0));
             assert!(signed_area(curve) > 0.0);
             // No two segments cross: with v the vertices, orientations tell.
@@ -302,13 +302,13 @@ mod tests {
     fn spheres_and_their_images_are_closed_and_outward() {
         for level in 0..4 {
             let sphere = icosphere(level).unwrap();
-            let counts = sphere.counts();
+            let counts = sphere.counts().unwrap();
             assert_eq!(counts.vertices, 10 * 4_usize.pow(level as u32) + 2);
             assert_eq!(counts.cells, 20 * 4_usize.pow(level as u32));
             assert_eq!((counts.boundary, counts.euler), (0, 2));
             let radii = sphere.vertices().map_axis(Axis(1), |v| v.dot(&v).sqrt());
             assert!(radii.iter().all(|r| (r - 1.0).abs() < 1e-15));
-            let g = sphere.geometry();
+            let g = sphere.geometry().unwrap();
             let outward = (&g.centres * &g.normals.unwrap()).sum_axis(Axis(1));
             assert!(outward.iter().all(|&x| x > 0.0));
         }
@@ -331,7 +331,7 @@ mod tests {
         let (low, high) = grid.bounding_box();
         assert_eq!((low.to_vec(), high.to_vec()), (vec![-1.0, 0.0], vec![3.0, 2.0]));
         // Three lines of length 4 and three of length 2, horizontal or vertical.
-        let g = grid.geometry();
+        let g = grid.geometry().unwrap();
         assert!((g.measures.sum() - 18.0).abs() < 1e-14);
         assert!(g.normals.unwrap().outer_iter().all(|t| t[0] == 0.0 || t[1] == 0.0));
         assert!(grid_lines([0.0; 2], [f64::NAN; 2], 3, 5).is_err());

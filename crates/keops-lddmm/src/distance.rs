@@ -1,5 +1,7 @@
 //! Exact distances between shapes: every vertex of one to the nearest point of the other.
 
+use keops_core::error::OutOfMemory;
+use keops_core::memory;
 use ndarray::{Array1, ArrayView2};
 use rstar::{AABB, PointDistance, RTree, RTreeObject};
 
@@ -25,6 +27,9 @@ pub enum DistanceError {
         /// Coordinates given.
         got: usize,
     },
+    /// There is no memory for them.
+    #[error(transparent)]
+    OutOfMemory(#[from] OutOfMemory),
 }
 
 /// A cell as a convex set with one, two or three corners.
@@ -93,73 +98,98 @@ fn triangle_distance_2(p: [f64; 3], a: [f64; 3], b: [f64; 3], c: [f64; 3]) -> f6
 ///
 /// ```
 /// use keops_lddmm::{builtin::icosphere, distance::ShapeTree};
-/// let tree = ShapeTree::new(&icosphere(3)?); // within 0.01 of the unit sphere
+/// let tree = ShapeTree::new(&icosphere(3)?)?; // within 0.01 of the unit sphere
 /// let far = tree.distances(ndarray::array![[0.0, 0.0, 5.0], [0.0, -3.0, 4.0]].view());
-/// assert!(far.unwrap().iter().all(|d| (d - 4.0).abs() < 0.01));
-/// # Ok::<(), keops_lddmm::builtin::BuiltinError>(())
+/// assert!(far?.iter().all(|d| (d - 4.0).abs() < 0.01));
+/// # Ok::<(), Box<dyn std::error::Error>>(())
 /// ```
 pub struct ShapeTree {
     tree: RTree<Simplex>,
     dim: usize,
+    /// Coordinates are multiplied by this power of two, so that squares of shapes of any size can be
+    /// represented.
+    scale: f64,
+}
+
+/// A power of two that brings `x` to the size of 1; 1 for 0.
+fn scale_of(x: f64) -> f64 {
+    if x == 0.0 { 1.0 } else { (-x.log2()).round().clamp(-1000.0, 1000.0).exp2() }
 }
 
 impl ShapeTree {
     /// Prepares a shape: all its cells, or the points of a cloud.
     ///
+    /// # Errors
+    /// When there is no memory for it.
+    ///
     /// ```
     /// use keops_lddmm::{builtin::curve_pair, distance::ShapeTree};
     /// let (ellipse, _) = curve_pair(100)?;
-    /// let own = ShapeTree::new(&ellipse).distances(ellipse.vertices());
-    /// assert!(own.unwrap().iter().all(|&d| d == 0.0));
-    /// # Ok::<(), keops_lddmm::builtin::BuiltinError>(())
+    /// let own = ShapeTree::new(&ellipse)?.distances(ellipse.vertices())?;
+    /// assert!(own.iter().all(|&d| d == 0.0));
+    /// # Ok::<(), Box<dyn std::error::Error>>(())
     /// ```
-    pub fn new(shape: &Shape) -> ShapeTree {
+    pub fn new(shape: &Shape) -> Result<ShapeTree, OutOfMemory> {
+        let what = "a tree of cells";
+        let scale = scale_of(shape.vertices().fold(0.0, |m: f64, x| m.max(x.abs())));
         let simplex = |corners: &[usize]| Simplex {
-            corners: [0, 1, 2].map(|k| shape.point(corners[k.min(corners.len() - 1)])),
+            corners: [0, 1, 2]
+                .map(|k| shape.point(corners[k.min(corners.len() - 1)]).map(|x| x * scale)),
             count: corners.len(),
         };
-        let simplices = match shape.cells() {
-            Cells::Points => (0..shape.vertex_count()).map(|i| simplex(&[i])).collect(),
-            cells => cells.corners().map(simplex).collect(),
-        };
-        ShapeTree { tree: RTree::bulk_load(simplices), dim: shape.dim() }
+        let n = shape.cell_count();
+        let mut simplices = memory::room(n, what)?;
+        match shape.cells() {
+            Cells::Points => simplices.extend((0..n).map(|i| simplex(&[i]))),
+            cells => simplices.extend(cells.corners().map(simplex)),
+        }
+        // The crate that makes the tree does not ask whether there is memory for it: ask for as much
+        // and give it back.
+        drop(memory::room::<[Simplex; 2]>(n, what)?);
+        Ok(ShapeTree { tree: RTree::bulk_load(simplices), dim: shape.dim(), scale })
     }
 
     /// Distance of each point (rows of `points`, shape (n, d)) to the nearest point of the shape,
     /// exact up to rounding; shape (n). NaN for a point with a coordinate that is not finite.
     ///
     /// # Errors
-    /// When the points have another number of coordinates than the shape.
+    /// When the points have another number of coordinates than the shape, or there is no memory.
     ///
     /// ```
     /// use keops_lddmm::distance::ShapeTree;
     /// use keops_lddmm::shape::{Cells, Shape};
     /// use ndarray::array;
     /// let segment = Shape::new(array![[0.0, 0.0], [2.0, 0.0]], Cells::Segments(vec![[0, 1]]))?;
-    /// let tree = ShapeTree::new(&segment);
+    /// let tree = ShapeTree::new(&segment)?;
     /// // Beside the segment, and beyond its end.
-    /// let found = tree.distances(array![[1.0, 3.0], [5.0, 4.0], [f64::NAN, 0.0]].view()).unwrap();
+    /// let found = tree.distances(array![[1.0, 3.0], [5.0, 4.0], [f64::NAN, 0.0]].view())?;
     /// assert_eq!((found[0], found[1], found[2].is_nan()), (3.0, 5.0, true));
     /// assert!(tree.distances(array![[1.0, 3.0, 0.0]].view()).is_err());
-    /// # Ok::<(), keops_lddmm::shape::ShapeError>(())
+    /// # Ok::<(), Box<dyn std::error::Error>>(())
     /// ```
     pub fn distances(&self, points: ArrayView2<'_, f64>) -> Result<Array1<f64>, DistanceError> {
         if points.ncols() != self.dim {
             return Err(DistanceError::Dimension { expected: self.dim, got: points.ncols() });
         }
-        Ok(points
-            .outer_iter()
-            .map(|row| {
-                let point = [row[0], row[1], if self.dim == 3 { row[2] } else { 0.0 }];
-                if point.iter().any(|x| !x.is_finite()) {
-                    return f64::NAN;
-                }
-                // Not `nearest_neighbor`: its pruning compares bounds of boxes with distances to
-                // cells, which for flat boxes can differ by a rounding error and leave nothing.
-                let mut nearest = self.tree.nearest_neighbor_iter_with_distance_2(point);
-                nearest.next().map_or(f64::NAN, |(_, distance_2)| distance_2.sqrt())
-            })
-            .collect())
+        let all = points.outer_iter().map(|row| {
+            let point = [row[0], row[1], if self.dim == 3 { row[2] } else { 0.0 }];
+            if point.iter().any(|x| !x.is_finite()) {
+                return f64::NAN;
+            }
+            let largest = point.iter().fold(0.0, |m: f64, x| m.max(x.abs()));
+            if largest * self.scale > 1e100 {
+                // So far away that the shape is a point, the origin, up to rounding.
+                let s = scale_of(largest);
+                let p = point.map(|x| x * s);
+                return dot(p, p).sqrt() / s;
+            }
+            let point = point.map(|x| x * self.scale);
+            // Not `nearest_neighbor`: its pruning compares bounds of boxes with distances to
+            // cells, which for flat boxes can differ by a rounding error and leave nothing.
+            let mut nearest = self.tree.nearest_neighbor_iter_with_distance_2(point);
+            nearest.next().map_or(f64::NAN, |(_, distance_2)| distance_2.sqrt() / self.scale)
+        });
+        Ok(memory::collected(all, "distances")?.into())
     }
 }
 
@@ -191,7 +221,7 @@ pub struct OneSided {
 impl OneSided {
     fn of(mut distances: Vec<f64>) -> OneSided {
         let n = distances.len() as f64;
-        distances.sort_by(f64::total_cmp);
+        distances.sort_unstable_by(f64::total_cmp);
         let rank = (0.95 * n).ceil() as usize;
         OneSided {
             mean: distances.iter().sum::<f64>() / n,
@@ -251,7 +281,7 @@ impl Distances {
 /// other shape's cells. Vertices that no cell uses do not count.
 ///
 /// # Errors
-/// When one shape is planar and the other spatial.
+/// When one shape is planar and the other spatial, or there is no memory.
 ///
 /// ```
 /// use keops_lddmm::{builtin::closed_curve, distance::distances};
@@ -272,11 +302,12 @@ pub(crate) fn distances_with_values(
     if first.dim() != second.dim() {
         return Err(DistanceError::Dimension { expected: first.dim(), got: second.dim() });
     }
-    let one_sided = |from: &Shape, to: &Shape| {
-        let all = ShapeTree::new(to).distances(from.vertices())?.to_vec();
-        let used = from.referenced();
-        let counted = all.iter().zip(used).filter(|(_, used)| *used).map(|(&d, _)| d);
-        Ok((OneSided::of(counted.collect()), all))
+    let one_sided = |from: &Shape, to: &Shape| -> Result<(OneSided, Vec<f64>), DistanceError> {
+        let all = ShapeTree::new(to)?.distances(from.vertices())?;
+        let used = from.referenced()?;
+        let mut counted = memory::room(all.len(), "distances")?;
+        counted.extend(all.iter().zip(used).filter(|(_, used)| *used).map(|(&d, _)| d));
+        Ok((OneSided::of(counted), all.into_raw_vec_and_offset().0))
     };
     let (forward, values) = one_sided(first, second)?;
     let (backward, _) = one_sided(second, first)?;
@@ -344,7 +375,7 @@ mod tests {
             };
             let array = |rows: &[[f64; 3]]| Array2::from(rows.to_vec());
             let shape = Shape::new(array(&vertices), cells).unwrap();
-            let found = ShapeTree::new(&shape).distances(array(&queries).view()).unwrap();
+            let found = ShapeTree::new(&shape).unwrap().distances(array(&queries).view()).unwrap();
             for (p, found) in queries.iter().zip(found) {
                 let all: Vec<f64> = match shape.cells() {
                     Cells::Points => vertices.iter().map(|&a| segment_distance_2(*p, a, a)).collect(),
@@ -394,15 +425,32 @@ mod tests {
         );
         assert_eq!((d.backward.mean, d.backward.max), (2f64.sqrt(), 2f64.sqrt()));
         assert_eq!((d.mean(), d.hausdorff()), (2f64.sqrt(), 2f64.sqrt()));
-        let error = distances(&square(1.0), &square(1.0).to_spatial());
+        let error = distances(&square(1.0), &square(1.0).to_spatial().unwrap());
         assert_eq!(error, Err(DistanceError::Dimension { expected: 2, got: 3 }));
-        let tree = ShapeTree::new(&square(1.0));
+        let tree = ShapeTree::new(&square(1.0)).unwrap();
         let found =
             tree.distances(array![[f64::NAN, 0.0], [f64::INFINITY, 0.0], [0.0, 3.0]].view());
         let found = found.unwrap();
         assert!(found[0].is_nan() && found[1].is_nan() && found[2] == 2.0);
         assert_eq!(tree.distances(Array2::zeros((0, 2)).view()).unwrap().len(), 0);
         assert!(tree.distances(Array2::zeros((1, 3)).view()).is_err());
+    }
+
+    /// Scaled by a power of two, everything scales.
+    #[test]
+    fn distances_have_no_unit() {
+        for exponent in [-900, -600, 100] {
+            let scale = 2f64.powi(exponent);
+            let v = array![[0.0, 0.0], [3.0, 0.0], [0.0, 4.0]] * scale;
+            let curve = Shape::new(v, Cells::Segments(vec![[0, 1], [1, 2]])).unwrap();
+            let tree = ShapeTree::new(&curve).unwrap();
+            let points = array![[0.0, 1.0], [-3.0, -4.0], [1.0, -2.0]] * scale;
+            // The line through (3, 0) and (0, 4) is 4 x + 3 y = 12; (0, 0) is nearer to (0, 1).
+            assert_eq!(tree.distances(points.view()).unwrap(), array![1.0, 5.0, 2.0] * scale);
+        }
+        let tiny = Shape::new(array![[1e-200, 0.0]], Cells::Points).unwrap();
+        let far = ShapeTree::new(&tiny).unwrap().distances(array![[3e50, 4e50]].view()).unwrap();
+        assert!((far[0] / 5e50 - 1.0).abs() < 1e-15);
     }
 
     #[test]

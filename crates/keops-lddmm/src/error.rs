@@ -68,6 +68,21 @@ pub enum LddmmError {
     Device(#[from] keops_core::error::Error),
 }
 
+impl From<crate::distance::DistanceError> for LddmmError {
+    fn from(e: crate::distance::DistanceError) -> LddmmError {
+        match e {
+            crate::distance::DistanceError::OutOfMemory(e) => e.into(),
+            e => LddmmError::mismatch("the target", "as many coordinates as the source has", e),
+        }
+    }
+}
+
+impl From<keops_core::error::OutOfMemory> for LddmmError {
+    fn from(e: keops_core::error::OutOfMemory) -> LddmmError {
+        LddmmError::Device(e.into())
+    }
+}
+
 impl LddmmError {
     pub(crate) fn parameter(
         name: impl Into<String>,
@@ -82,6 +97,17 @@ impl LddmmError {
         got: impl std::fmt::Display,
     ) -> LddmmError {
         LddmmError::Mismatch { what: what.into(), expected: expected.into(), got: got.to_string() }
+    }
+    /// An error unless both shapes are planar, or both spatial.
+    pub(crate) fn check_dimension(
+        source: &crate::shape::Shape,
+        target: &crate::shape::Shape,
+    ) -> Result<(), LddmmError> {
+        if source.dim() == target.dim() {
+            return Ok(());
+        }
+        let expected = format!("{} coordinates, as the source has", source.dim());
+        Err(LddmmError::mismatch("the target", expected, target.dim()))
     }
     /// An error unless `array` has the given numbers of rows (`None`: any) and columns.
     pub(crate) fn check_array<F>(

@@ -2,15 +2,15 @@
 
 use std::path::{Path, PathBuf};
 
-use ndarray::{Array2, ArrayView2, Axis};
+use ndarray::{Array2, ArrayView2};
 
 use crate::builtin::grid_lines;
 use crate::error::LddmmError;
-use crate::io::{PointData, VtkEncoding, WriteError, write_file, write_pvd, write_vtk, write_vtp};
+use crate::io::{PointData, Staged, VtkEncoding, WriteError, pvd_text, vtk_bytes, vtp_bytes};
 use crate::picture::{PictureError, RegistrationPicture};
 use crate::registration::{Outcome, Registration};
 use crate::shape::{Cells, Shape};
-use crate::sum::{Real, narrowed, widened};
+use crate::sum::{Real, difference, lengths, narrowed, widened};
 
 /// Why files were not written.
 ///
@@ -42,6 +42,72 @@ pub enum ExportError {
     Json(#[from] serde_json::Error),
 }
 
+/// Files of a result, in the order in which they are renamed: the report is last.
+const FILES: [&str; 7] = [
+    "source.vtk",
+    "target.vtk",
+    "result.vtk",
+    "momenta.vtk",
+    "deformation.pvd",
+    "picture.svg",
+    "report.json",
+];
+/// Folder of the time series.
+const SERIES: &str = "deformation";
+
+/// What of an earlier [`export`] is in a folder: the names of its files, without the time series.
+///
+/// # Errors
+/// When the folder is there but cannot be read.
+///
+/// ```
+/// use keops_lddmm::export::earlier_results;
+/// let folder = std::env::temp_dir().join(format!("keops-earlier-{}", std::process::id()));
+/// assert!(earlier_results(&folder)?.is_empty()); // no folder
+/// std::fs::create_dir(&folder)?;
+/// std::fs::write(folder.join("report.json"), "{}")?;
+/// assert_eq!(earlier_results(&folder)?, ["report.json"]);
+/// # std::fs::remove_dir_all(&folder)?;
+/// # Ok::<(), Box<dyn std::error::Error>>(())
+/// ```
+pub fn earlier_results(folder: impl AsRef<Path>) -> Result<Vec<String>, ExportError> {
+    let folder = folder.as_ref();
+    let mut found = vec![];
+    for name in FILES {
+        let path = folder.join(name);
+        match path.try_exists() {
+            Ok(true) => found.push(name.to_string()),
+            Ok(false) => {}
+            Err(source) => return Err(WriteError::Io { path, source }.into()),
+        }
+    }
+    if !steps(folder)?.is_empty() {
+        found.push(SERIES.into());
+    }
+    Ok(found)
+}
+
+/// The files of a time series in a folder of results, with their numbers.
+fn steps(folder: &Path) -> Result<Vec<(usize, PathBuf)>, WriteError> {
+    let series = folder.join(SERIES);
+    let failed = |source| WriteError::Io { path: series.clone(), source };
+    let entries = match std::fs::read_dir(&series) {
+        Ok(entries) => entries,
+        Err(e) if e.kind() == std::io::ErrorKind::NotFound => return Ok(vec![]),
+        Err(e) => return Err(failed(e)),
+    };
+    let mut found = vec![];
+    for entry in entries {
+        let path = entry.map_err(failed)?.path();
+        let name = path.file_name().unwrap_or_default().to_string_lossy().into_owned();
+        let number = name.strip_prefix("step_").and_then(|n| n.strip_suffix(".vtp"));
+        if let Some(number) = number.and_then(|n| n.parse().ok()) {
+            found.push((number, path));
+        }
+    }
+    Ok(found)
+}
+
 /// Writes into `folder`, which is made if need be:
 ///
 /// | file | content |
@@ -52,10 +118,14 @@ pub enum ExportError {
 /// | deformation.pvd, deformation/ | the source at every step, a time series for ParaView |
 /// | picture.svg | before, deformation, after |
 ///
+/// All files are written under temporary names and take their own when all are complete, so that a
+/// failure (a full disk) leaves earlier results as they were. Steps of an earlier, longer series
+/// are removed then; [`earlier_results`] tells whether there is something that would be replaced.
+///
 /// Returns the names of the files in the folder.
 ///
 /// # Errors
-/// [`ExportError`]; files written before it stay.
+/// [`ExportError`].
 ///
 /// ```
 #[doc = include_str!("registration_example.txt")]
@@ -76,17 +146,17 @@ pub fn export<F: Real>(
     outcome: &Outcome<F>,
 ) -> Result<Vec<String>, ExportError> {
     let folder = folder.as_ref();
-    let series = folder.join("deformation");
+    let series = folder.join(SERIES);
     std::fs::create_dir_all(&series)
         .map_err(|source| WriteError::Io { path: series.clone(), source })?;
     let (source, target, result) = (registration.source(), registration.target(), &outcome.result);
 
-    let json = serde_json::to_string_pretty(&outcome.report)?;
-    write_file(folder.join("report.json"), (json + "\n").as_bytes())?;
-    let vtk = |name: &str, shape: &Shape, data: &[PointData<'_>]| {
-        write_vtk(folder.join(name), shape, data, VtkEncoding::Binary)
+    let mut files = Staged::default();
+    let mut vtk = |name: &str, shape: &Shape, data: &[PointData<'_>]| -> Result<(), WriteError> {
+        let path = folder.join(name);
+        files.add(&path, &vtk_bytes(&path, shape, data, VtkEncoding::Binary)?)
     };
-    let displacement = &result.vertices() - &source.vertices();
+    let displacement = difference(result.vertices(), source.vertices()).map_err(device)?;
     vtk("source.vtk", source, &[])?;
     vtk("target.vtk", target, &[])?;
     vtk("result.vtk", result, &[data("displacement", displacement.view())])?;
@@ -95,20 +165,22 @@ pub fn export<F: Real>(
     vtk("momenta.vtk", &landmarks, &[data("momentum", outcome.momenta.view())])?;
 
     let states = outcome.trajectory.states();
-    let mut steps: Vec<(f64, PathBuf)> = Vec::with_capacity(states.len());
+    let mut times: Vec<(f64, PathBuf)> = Vec::with_capacity(states.len());
     for (k, state) in states.iter().enumerate() {
         let shape = registration.deformed(state)?;
-        let name = Path::new("deformation").join(format!("step_{k:04}.vtp"));
+        let name = Path::new(SERIES).join(format!("step_{k:04}.vtp"));
         let velocity =
             registration.shooting().dynamics().velocity(state, registration.vertices(state))?;
-        let velocity = widened(velocity.view());
-        let moved = &shape.vertices() - &source.vertices();
-        let length = moved.map_axis(Axis(1), |v| v.dot(&v).sqrt()).insert_axis(Axis(1));
-        let all = [data("velocity", velocity.view()), data("distance moved", length.view())];
-        write_vtp(folder.join(&name), &shape, &all)?;
-        steps.push((k as f64 / (states.len() - 1) as f64, name));
+        let velocity = widened(velocity.view()).map_err(device)?;
+        let moved = difference(shape.vertices(), source.vertices()).map_err(device)?;
+        let length = lengths(moved.view()).map_err(device)?;
+        let length = length.view().insert_axis(ndarray::Axis(1));
+        let all = [data("velocity", velocity.view()), data("distance moved", length)];
+        let path = folder.join(&name);
+        files.add(&path, &vtp_bytes(&path, &shape, &all)?)?;
+        times.push((k as f64 / (states.len() - 1) as f64, name));
     }
-    write_pvd(folder.join("deformation.pvd"), &steps)?;
+    files.add(folder.join("deformation.pvd"), pvd_text(&times).as_bytes())?;
 
     let grid = if source.dim() == 2 { Some(carried_grid(registration, outcome)?) } else { None };
     let report = &outcome.report;
@@ -126,17 +198,20 @@ pub fn export<F: Real>(
         grid: grid.as_ref(),
         figures: &figures,
     };
-    write_file(folder.join("picture.svg"), picture.svg()?.as_bytes())?;
-    let names = [
-        "report.json",
-        "source.vtk",
-        "target.vtk",
-        "result.vtk",
-        "momenta.vtk",
-        "deformation.pvd",
-        "picture.svg",
-    ];
-    Ok(names.map(String::from).to_vec())
+    files.add(folder.join("picture.svg"), picture.svg()?.as_bytes())?;
+    let json = serde_json::to_string_pretty(&outcome.report)?;
+    files.add(folder.join("report.json"), (json + "\n").as_bytes())?;
+    files.commit()?;
+    for (number, path) in steps(folder)? {
+        if number >= states.len() {
+            std::fs::remove_file(&path).map_err(|source| WriteError::Io { path, source })?;
+        }
+    }
+    Ok(FILES.map(String::from).to_vec())
+}
+
+fn device(e: keops_core::error::Error) -> LddmmError {
+    e.into()
 }
 
 fn data<'a>(name: &'a str, values: ArrayView2<'a, f64>) -> PointData<'a> {
@@ -156,10 +231,10 @@ fn carried_grid<F: Real>(
         LddmmError::mismatch("the grid of the picture", "acceptable points", e)
     };
     let grid = grid_lines([x.0, y.0], [x.1, y.1], 21, 81).map_err(|e| refused(&e))?;
-    let centred = narrowed::<F>((&grid.vertices() - registration.centre()).view());
+    let centred = narrowed::<F>((&grid.vertices() - registration.centre()).view())?;
     let places = registration.shooting().carry(&outcome.trajectory, centred.view())?;
     let end: Array2<f64> = match places.last() {
-        Some(end) => widened(end.view()) + registration.centre(),
+        Some(end) => widened(end.view())? + registration.centre(),
         None => unreachable!("a flow has a first state"),
     };
     grid.with_vertices(end).map_err(|e| refused(&e))

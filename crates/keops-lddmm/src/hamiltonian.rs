@@ -187,7 +187,11 @@ impl<F: Real> State<F> {
     pub fn x_mut(&mut self) -> ArrayViewMut2<'_, F> {
         self.silent.view_mut()
     }
-    /// `self += factor · other`.
+    /// Zeros of the same shapes, or an error where there is no memory for them.
+    pub(crate) fn try_zeros_like(&self) -> Result<State<F>, LddmmError> {
+        let (landmarks, silent) = (zeros(self.landmarks.dim())?, zeros(self.silent.dim())?);
+        Ok(State { landmarks, silent })
+    }
     /// A copy, or an error where there is no memory for it.
     pub(crate) fn copy(&self) -> Result<State<F>, LddmmError> {
         let (landmarks, silent) = (copied(self.landmarks.view())?, copied(self.silent.view())?);
@@ -200,6 +204,7 @@ impl<F: Real> State<F> {
         all.silent.mapv_inplace(|v| factor * v);
         Ok(all)
     }
+    /// `self += factor · other`.
     pub(crate) fn add_scaled(&mut self, factor: F, other: &State<F>) {
         self.landmarks.scaled_add(factor, &other.landmarks);
         self.silent.scaled_add(factor, &other.silent);
@@ -258,7 +263,7 @@ impl<F: Real> Dynamics<F> {
     /// Landmarks in dimension `dim` under a kernel.
     ///
     /// # Errors
-    /// When `dim` is not in 1..=64.
+    /// When `dim` is not in 1..=64, or a scale of the kernel is not a number in the precision `F`.
     ///
     /// ```
     /// use keops_core::{interp::Interpreter, spec::Device};
@@ -273,6 +278,7 @@ impl<F: Real> Dynamics<F> {
         if dim == 0 || dim > MAX_SPACE {
             return Err(LddmmError::parameter("dim", format!("1..={MAX_SPACE}"), dim));
         }
+        kernel.check_precision::<F>()?;
         let (i, j) = (Category::I, Category::J);
         let k = |x: Ex<'_>, y: Ex<'_>| -> keops_core::graph::NodeId {
             let r = x - y;

@@ -10,6 +10,7 @@ use keops_core::graph::{Builder, Category, Ex, Var};
 use keops_core::ops::{EXP, RSQRT};
 
 use crate::error::LddmmError;
+use crate::sum::Real;
 
 /// A radial kernel k(D) of the squared distance D = |x − y|². Lengths are in units of the
 /// coordinates.
@@ -151,6 +152,21 @@ impl Kernel {
         Ok(Kernel(Profile::Custom(name.into(), Arc::new(formula))))
     }
 
+    /// An error where a scale is not a number of the precision `F`: 1/σ² would be 0 or infinite.
+    pub(crate) fn check_precision<F: Real>(&self) -> Result<(), LddmmError> {
+        let scales: &[f64] = match &self.0 {
+            Profile::Gaussians(terms) => &terms.iter().map(|t| t.1).collect::<Vec<f64>>(),
+            Profile::Cauchy(s) | Profile::InverseMultiquadric(s) => &[*s],
+            Profile::Custom(..) => &[],
+        };
+        match scales.iter().find(|&s| !F::of_f64(1.0 / (s * s)).is_normal()) {
+            None => Ok(()),
+            Some(bad) => {
+                let expected = format!("a scale whose 1/σ² is a number in {}", F::DTYPE.name());
+                Err(LddmmError::parameter("sigma", expected, format!("{bad:e}")))
+            }
+        }
+    }
     /// The kernel as a formula of the squared distance, both of dimension 1.
     ///
     /// ```

@@ -629,7 +629,7 @@ mod tests {
         let far = far.unwrap();
         check(&picture(&far, &far, &far).svg().unwrap());
         let (curve, _) = builtin::curve_pair(5).unwrap();
-        let spatial = curve.to_spatial();
+        let spatial = curve.to_spatial().unwrap();
         check(&picture(&spatial, &far, &spatial).svg().unwrap());
         let error = picture(&curve, &one, &spatial).svg().unwrap_err();
         assert_eq!(error, PictureError::Dimension { what: "result", expected: 2, got: 3 });

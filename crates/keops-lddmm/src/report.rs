@@ -1,6 +1,6 @@
 //! The evidence that a registration leaves: costs, conserved quantities, Jacobians, distances.
 
-use ndarray::{Array2, Axis};
+use ndarray::{Array2, ArrayView2, Axis, s};
 use serde::{Deserialize, Serialize};
 
 use crate::distance::{Distances, distances};
@@ -10,7 +10,7 @@ use crate::optimise::{Limits, Minimum, Stop, Value};
 use crate::registration::Registration;
 use crate::shape::Shape;
 use crate::shooting::{Scheme, Trajectory};
-use crate::sum::{Real, narrowed, widened};
+use crate::sum::{Real, lengths, narrowed, widened, zeros};
 
 /// A shape in figures.
 ///
@@ -96,7 +96,7 @@ pub struct CostSplit {
 }
 
 impl CostSplit {
-    fn of(v: &Value) -> CostSplit {
+    pub(crate) fn of(v: &Value) -> CostSplit {
         CostSplit {
             cost: v.cost,
             energy: v.energy,
@@ -150,6 +150,93 @@ pub struct Jacobians {
     pub max: f64,
 }
 
+/// What may be wrong with a registration although it ended without an error.
+///
+/// ```
+#[doc = include_str!("registration_example.txt")]
+/// assert_eq!(registration.run(None, &mut silent)?.report.warnings, []);
+/// // A kernel of the deformations that is far narrower than the gaps between the landmarks.
+/// let narrow = Options { kernel: Kernel::gaussian(1e-3)?, ..options };
+/// let narrow = Registration::<f64>::new(&source, &target, &narrow, &device)?;
+/// let report = narrow.run(None, &mut silent)?.report;
+/// assert!(report.warnings[0].to_string().starts_with("each landmark moves by itself"));
+/// # Ok::<(), Box<dyn std::error::Error>>(())
+/// ```
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+#[serde(rename_all = "snake_case", tag = "kind")]
+#[non_exhaustive]
+pub enum Warning {
+    /// The kernel of the attachment is too narrow, or the target too far away, for the attachment to
+    /// see where the target is.
+    TargetOutOfSight {
+        /// ⟨S,T⟩ / (|S| |T|) at the start.
+        overlap: f64,
+    },
+    /// The kernel of the deformation is so narrow that landmarks do not carry each other.
+    LandmarksApart,
+    /// A distance is larger at the end than at the start.
+    DistanceGrew {
+        /// `"mean"` or `"Hausdorff"`.
+        distance: String,
+        /// At the start, in units of the coordinates.
+        before: f64,
+        /// At the end.
+        after: f64,
+    },
+    /// The cost was not lowered, although its gradient is not 0.
+    NothingGained,
+    /// The deformation folds the space.
+    Folded {
+        /// The smallest determinant of its Jacobian on the grid.
+        min: f64,
+    },
+    /// The run was resumed on another device: its last digits are not those of a run on one.
+    ResumedElsewhere {
+        /// The device before.
+        before: String,
+    },
+}
+
+impl std::fmt::Display for Warning {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        match self {
+            Warning::TargetOutOfSight { overlap } => write!(
+                f,
+                "the attachment hardly sees the target (overlap {overlap:.1e} at the start): a \
+                 larger sigma of the attachment, or shapes that are closer, may help"
+            ),
+            Warning::LandmarksApart => f.write_str(
+                "each landmark moves by itself: the sigma of the deformation is far smaller than \
+                 the gaps between landmarks",
+            ),
+            Warning::DistanceGrew { distance, before, after } => write!(
+                f,
+                "the {distance} distance to the target grew from {before:.4} to {after:.4}: the \
+                 attachment may not measure what is wanted, or the flow may need other parameters"
+            ),
+            Warning::NothingGained => {
+                f.write_str("the cost was not lowered, although its gradient is not 0")
+            }
+            Warning::Folded { min } => write!(
+                f,
+                "the deformation folds (det of Jacobian down to {min:.3}): more steps, a larger \
+                 sigma of the deformation or a larger gamma may help"
+            ),
+            Warning::ResumedElsewhere { before } => write!(
+                f,
+                "begun on another device ({before}): the last digits are not those of a run on one"
+            ),
+        }
+    }
+}
+
+/// Below this cosine of the angle between source and target an attachment does not see the target.
+/// Pairs of shapes that were registered successfully have 0.05 and more.
+const LEAST_OVERLAP: f64 = 1e-3;
+/// Up to this sum of k(|q_i − q_j|²)/k(0) over the landmarks j, for half of the landmarks i, they do
+/// not carry each other.
+const LEAST_COMPANY: f64 = 1.01;
+
 /// Everything about a registration but its shapes; it prints as a table, and is written as JSON.
 ///
 /// ```
@@ -189,6 +276,9 @@ pub struct Report {
     pub distances_before: Distances,
     /// Result to target.
     pub distances_after: Distances,
+    /// What may be wrong.
+    #[serde(default)]
+    pub warnings: Vec<Warning>,
 }
 
 impl std::fmt::Display for Report {
@@ -236,7 +326,8 @@ impl std::fmt::Display for Report {
             c.linear_momentum_drift,
             c.angular_momentum_drift,
             c.reversal_error
-        )
+        )?;
+        self.warnings.iter().try_for_each(|w| write!(f, "\nwarning            {w}"))
     }
 }
 
@@ -257,15 +348,14 @@ pub(crate) fn evidence<F: Real>(
     registration: &Registration<F>,
     trajectory: &Trajectory<F>,
     result: &Shape,
-    before: &Value,
+    before: CostSplit,
     reached: &Minimum,
     seconds: f64,
+    elsewhere: Option<String>,
 ) -> Result<Report, LddmmError> {
-    let Registration { source, target, options, device, .. } = registration;
-    let distance = |shape: &Shape| {
-        distances(shape, target).map_err(|e| LddmmError::mismatch("the target", "one dimension", e))
-    };
-    Ok(Report {
+    let (source, target) = (registration.source(), registration.target());
+    let options = registration.options();
+    let mut report = Report {
         source: ShapeSummary::of(source),
         target: ShapeSummary::of(target),
         settings: Settings {
@@ -277,55 +367,121 @@ pub(crate) fn evidence<F: Real>(
             landmarks: trajectory.end().q().nrows(),
             control_points: options.control_points.is_some(),
             precision: F::DTYPE.name().into(),
-            device: device.clone(),
+            device: registration.device().into(),
             limits: options.limits,
         },
-        before: CostSplit::of(before),
-        after: CostSplit::of(&reached.value),
-        iterations: reached.iterations,
+        before,
+        after: CostSplit::of(reached.best().1),
+        iterations: reached.state.iterations,
         evaluations: reached.evaluations,
         stop: reached.stop,
         seconds,
         conservation: conservation(registration, trajectory)?,
         jacobian: jacobians(registration, trajectory)?,
-        distances_before: distance(source)?,
-        distances_after: distance(result)?,
-    })
+        distances_before: distances(source, target)?,
+        distances_after: distances(result, target)?,
+        warnings: vec![],
+    };
+    report.warnings = warnings(registration, &report, trajectory)?;
+    report.warnings.extend(elsewhere.map(|before| Warning::ResumedElsewhere { before }));
+    Ok(report)
+}
+
+fn warnings<F: Real>(
+    registration: &Registration<F>,
+    report: &Report,
+    trajectory: &Trajectory<F>,
+) -> Result<Vec<Warning>, LddmmError> {
+    let mut all = vec![];
+    let start = &trajectory.states()[0];
+    let overlap = registration.matching().overlap(registration.vertices(start))?;
+    if let Some(overlap) = overlap.filter(|o| o.abs() < LEAST_OVERLAP) {
+        all.push(Warning::TargetOutOfSight { overlap });
+    }
+    if landmarks_apart(registration, start)? {
+        all.push(Warning::LandmarksApart);
+    }
+    let (before, after) = (&report.distances_before, &report.distances_after);
+    for (distance, before, after) in [
+        ("mean", before.mean(), after.mean()),
+        ("Hausdorff", before.hausdorff(), after.hausdorff()),
+    ] {
+        // (Not by rounding alone.)
+        if after > before * (1.0 + 1e-6) {
+            all.push(Warning::DistanceGrew { distance: distance.into(), before, after });
+        }
+    }
+    if report.after.cost >= report.before.cost
+        && report.before.gradient_norm > 0.0
+        && report.stop == Stop::Precision
+    {
+        all.push(Warning::NothingGained);
+    }
+    if report.jacobian.min <= 0.0 {
+        all.push(Warning::Folded { min: report.jacobian.min });
+    }
+    Ok(all)
+}
+
+/// Is k(|q_i − q_j|²) nothing beside k(0) for most landmarks?
+fn landmarks_apart<F: Real>(
+    registration: &Registration<F>,
+    start: &State<F>,
+) -> Result<bool, LddmmError> {
+    let n = start.q().nrows();
+    if n == 1 {
+        return Ok(false);
+    }
+    let velocities = |q: ArrayView2<'_, F>| -> Result<_, LddmmError> {
+        let mut p = zeros::<F>(q.dim())?;
+        p.column_mut(0).fill(F::one());
+        let state = State::new(q, p.view())?;
+        let v = registration.shooting().dynamics().velocity(&state, q)?;
+        Ok(widened(v.view())?)
+    };
+    let own = velocities(start.q().slice_move(s![..1, ..]))?[[0, 0]];
+    let all = velocities(start.q())?;
+    let alone = all.column(0).iter().filter(|&&v| v <= LEAST_COMPANY * own).count();
+    Ok(2 * alone > n)
 }
 
 fn conservation<F: Real>(
     registration: &Registration<F>,
     trajectory: &Trajectory<F>,
 ) -> Result<Conservation, LddmmError> {
-    let shooting = &registration.shooting;
+    let shooting = registration.shooting();
     let states = trajectory.states();
     let mut hamiltonian = Vec::with_capacity(states.len());
     for state in states {
         hamiltonian.push(shooting.dynamics().energy(state)?);
     }
-    let wide = |s: &State<F>| (widened(s.q()), widened(s.p()));
-    let (q0, p0) = wide(&states[0]);
-    let lengths = |a: &Array2<f64>| a.map_axis(Axis(1), norm);
+    let wide = |s: &State<F>| -> Result<_, LddmmError> { Ok((widened(s.q())?, widened(s.p())?)) };
+    let (q0, p0) = wide(&states[0])?;
     let angular = |q: &Array2<f64>, p: &Array2<f64>| {
         let m = q.t().dot(p);
         &m - &m.t()
     };
     let (linear0, angular0) = (p0.sum_axis(Axis(0)), angular(&q0, &p0));
-    let drift = |of: &dyn Fn(&State<F>) -> f64| largest(states.iter().map(of));
-    let linear = drift(&|s| norm((widened(s.p()).sum_axis(Axis(0)) - &linear0).view()));
-    let turned = drift(&|s| {
-        let (q, p) = wide(s);
-        largest((angular(&q, &p) - &angular0).iter().map(|v| v.abs()))
-    });
+    let (mut linear, mut turned) = (0.0, 0.0);
+    for state in states {
+        let (q, p) = wide(state)?;
+        let moved = norm((p.sum_axis(Axis(0)) - &linear0).view());
+        linear = largest([linear, moved].into_iter());
+        let gap = angular(&q, &p) - &angular0;
+        turned = largest(std::iter::once(turned).chain(gap.iter().map(|v| v.abs())));
+    }
     let end = trajectory.end();
-    let back = shooting.shoot(State::new(end.q(), end.p().mapv(|v| -v).view())?)?;
-    let returned = lengths(&(widened(back.end().q()) - &q0));
+    let mut start_back = State::new(end.q(), end.p())?;
+    start_back.p_mut().mapv_inplace(|v| -v);
+    let back = shooting.shoot(start_back)?;
+    let returned = lengths((widened(back.end().q())? - &q0).view())?;
+    let (q0, p0) = (lengths(q0.view())?, lengths(p0.view())?);
     let h0 = hamiltonian[0];
     Ok(Conservation {
         hamiltonian: h0,
         hamiltonian_drift: ratio(largest(hamiltonian.iter().map(|h| (h - h0).abs())), h0.abs()),
-        linear_momentum_drift: ratio(linear, lengths(&p0).sum()),
-        angular_momentum_drift: ratio(turned, lengths(&q0).dot(&lengths(&p0))),
+        linear_momentum_drift: ratio(linear, p0.sum()),
+        angular_momentum_drift: ratio(turned, q0.dot(&p0)),
         reversal_error: largest(returned.iter().copied()),
     })
 }
@@ -334,7 +490,7 @@ fn jacobians<F: Real>(
     registration: &Registration<F>,
     trajectory: &Trajectory<F>,
 ) -> Result<Jacobians, LddmmError> {
-    let (low, high) = registration.source.bounding_box();
+    let (low, high) = registration.source().bounding_box();
     let margin = 0.1 * norm((&high - &low).view());
     let d = low.len();
     let along: usize = if d == 2 { 40 } else { 12 };
@@ -343,8 +499,8 @@ fn jacobians<F: Real>(
         (1.0 - t) * (low[k] - margin) + t * (high[k] + margin) - registration.centre()[k]
     });
     let (_, det) = registration
-        .shooting
-        .carry_with_jacobian(trajectory, narrowed::<F>(points.view()).view())?;
+        .shooting()
+        .carry_with_jacobian(trajectory, narrowed::<F>(points.view())?.view())?;
     let fold = |init: f64, op: fn(f64, f64) -> f64| det.iter().copied().fold(init, op);
     Ok(Jacobians {
         points: det.len(),

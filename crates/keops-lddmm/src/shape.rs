@@ -1,7 +1,10 @@
 //! Discrete shapes: point clouds, polygonal curves and triangulated surfaces.
 
 use std::collections::HashMap;
+use std::sync::Arc;
 
+use keops_core::error::OutOfMemory;
+use keops_core::memory;
 use ndarray::{Array1, Array2, ArrayView2, Axis, NdFloat};
 
 /// Largest coordinate magnitude a [`Shape`] accepts.
@@ -79,6 +82,9 @@ pub enum ShapeError {
         /// Its third coordinate.
         z: f64,
     },
+    /// There is no memory for the result.
+    #[error(transparent)]
+    OutOfMemory(#[from] OutOfMemory),
 }
 
 /// How the vertices of a [`Shape`] are joined. Indices count from 0.
@@ -141,7 +147,7 @@ impl Cells {
 /// use keops_lddmm::shape::{Cells, Shape};
 /// use ndarray::array;
 /// let segment = Shape::new(array![[0.0, 0.0], [3.0, 4.0]], Cells::Segments(vec![[0, 1]]))?;
-/// let geometry = segment.geometry();
+/// let geometry = segment.geometry()?;
 /// assert_eq!(geometry.centres, array![[1.5, 2.0]]);
 /// assert_eq!(geometry.normals, Some(array![[3.0, 4.0]])); // the tangent
 /// assert_eq!(geometry.measures, array![5.0]);
@@ -157,7 +163,26 @@ pub struct CellGeometry<F> {
     pub measures: Array1<F>,
 }
 
+/// Zeros of the given shape, or an error where there is no memory.
+pub(crate) fn zeros<F: NdFloat>(
+    shape: (usize, usize),
+    what: &str,
+) -> Result<Array2<F>, OutOfMemory> {
+    shaped(shape, memory::filled(shape.0.saturating_mul(shape.1), F::zero(), what)?)
+}
+
+/// Entries in row-major order as an array.
+pub(crate) fn shaped<F>(shape: (usize, usize), entries: Vec<F>) -> Result<Array2<F>, OutOfMemory> {
+    match Array2::from_shape_vec(shape, entries) {
+        Ok(array) => Ok(array),
+        Err(_) => unreachable!("as many entries as the shape says"),
+    }
+}
+
 /// Geometry of the cells over the given vertices, in the precision of the vertices.
+///
+/// # Errors
+/// When there is no memory for it.
 ///
 /// # Panics
 /// When a cell refers to a row that `vertices` lacks, or triangles are given planar vertices:
@@ -167,24 +192,39 @@ pub struct CellGeometry<F> {
 /// use keops_lddmm::shape::{Cells, cell_geometry};
 /// use ndarray::array;
 /// let corners = array![[0.0_f32, 0.0, 0.0], [3.0, 0.0, 0.0], [0.0, 6.0, 0.0]];
-/// let geometry = cell_geometry(corners.view(), &Cells::Triangles(vec![[0, 1, 2]]));
+/// let geometry = cell_geometry(corners.view(), &Cells::Triangles(vec![[0, 1, 2]]))?;
 /// assert_eq!(geometry.centres, array![[1.0, 2.0, 0.0]]);
 /// assert_eq!(geometry.normals.unwrap(), array![[0.0, 0.0, 9.0]]);
 /// assert_eq!(geometry.measures, array![9.0]);
+/// # Ok::<(), keops_core::error::OutOfMemory>(())
 /// ```
-pub fn cell_geometry<F: NdFloat>(vertices: ArrayView2<'_, F>, cells: &Cells) -> CellGeometry<F> {
+pub fn cell_geometry<F: NdFloat>(
+    vertices: ArrayView2<'_, F>,
+    cells: &Cells,
+) -> Result<CellGeometry<F>, OutOfMemory> {
     let d = vertices.ncols();
     let two = F::one() + F::one();
     let three = two + F::one();
+    let what = "the geometry of cells";
+    let (mut centres, mut normals) = match cells {
+        Cells::Points => {
+            let n = vertices.nrows();
+            let centres = memory::collected(vertices.iter().copied(), what)?;
+            return Ok(CellGeometry {
+                centres: shaped((n, d), centres)?,
+                normals: None,
+                measures: memory::filled(n, F::one(), what)?.into(),
+            });
+        }
+        Cells::Segments(s) => (zeros((s.len(), d), what)?, zeros((s.len(), d), what)?),
+        Cells::Triangles(t) => {
+            assert_eq!(d, 3, "triangles need spatial vertices");
+            (zeros((t.len(), 3), what)?, zeros((t.len(), 3), what)?)
+        }
+    };
     match cells {
-        Cells::Points => CellGeometry {
-            centres: vertices.to_owned(),
-            normals: None,
-            measures: Array1::ones(vertices.nrows()),
-        },
+        Cells::Points => {}
         Cells::Segments(segments) => {
-            let mut centres = Array2::zeros((segments.len(), d));
-            let mut normals = Array2::zeros((segments.len(), d));
             for (i, &[a, b]) in segments.iter().enumerate() {
                 for k in 0..d {
                     let (a, b) = (vertices[[a, k]], vertices[[b, k]]);
@@ -192,31 +232,22 @@ pub fn cell_geometry<F: NdFloat>(vertices: ArrayView2<'_, F>, cells: &Cells) -> 
                     normals[[i, k]] = b - a;
                 }
             }
-            let measures = row_norms(&normals);
-            CellGeometry { centres, normals: Some(normals), measures }
         }
         Cells::Triangles(triangles) => {
-            assert_eq!(d, 3, "triangles need spatial vertices");
-            let mut centres = Array2::zeros((triangles.len(), 3));
-            let mut normals = Array2::zeros((triangles.len(), 3));
             let row = |i: usize| [vertices[[i, 0]], vertices[[i, 1]], vertices[[i, 2]]];
             for (i, &[a, b, c]) in triangles.iter().enumerate() {
                 let (a, b, c) = (row(a), row(b), row(c));
-                let (u, v) = (sub(b, a), sub(c, a));
-                let n = cross(u, v);
+                let n = cross(sub(b, a), sub(c, a));
                 for k in 0..3 {
                     centres[[i, k]] = (a[k] + b[k] + c[k]) / three;
                     normals[[i, k]] = n[k] / two;
                 }
             }
-            let measures = row_norms(&normals);
-            CellGeometry { centres, normals: Some(normals), measures }
         }
     }
-}
-
-fn row_norms<F: NdFloat>(rows: &Array2<F>) -> Array1<F> {
-    rows.map_axis(Axis(1), |row| row.dot(&row).sqrt())
+    let norms = normals.rows().into_iter().map(|row| row.dot(&row).sqrt());
+    let measures = memory::collected(norms, what)?.into();
+    Ok(CellGeometry { centres, normals: Some(normals), measures })
 }
 
 pub(crate) fn sub<F: NdFloat>(a: [F; 3], b: [F; 3]) -> [F; 3] {
@@ -291,10 +322,10 @@ impl std::fmt::Display for CleanReport {
 ///
 /// ```
 /// use keops_lddmm::builtin::icosphere;
-/// let counts = icosphere(0)?.counts(); // an icosahedron
+/// let counts = icosphere(0)?.counts()?; // an icosahedron
 /// assert_eq!((counts.vertices, counts.edges, counts.cells), (12, 30, 20));
 /// assert_eq!((counts.boundary, counts.non_manifold, counts.euler), (0, 0, 2));
-/// # Ok::<(), keops_lddmm::builtin::BuiltinError>(())
+/// # Ok::<(), Box<dyn std::error::Error>>(())
 /// ```
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct Counts {
@@ -316,8 +347,9 @@ pub struct Counts {
 /// A validated discrete shape: vertices in the plane or in space and the cells that join them.
 ///
 /// Guaranteed: at least one vertex and one cell, 2 or 3 finite coordinates per vertex (3 for
-/// triangles), every index in range. Allowed: unreferenced vertices and degenerate cells, which
-/// [`Shape::cleaned`] removes.
+/// triangles), every index in range. Allowed: unreferenced vertices (they are carried along, and
+/// count in no distance) and degenerate cells (of size 0), which [`Shape::cleaned`] removes.
+/// Cheap to clone.
 ///
 /// ```
 /// use keops_lddmm::shape::{Cells, Shape};
@@ -325,14 +357,15 @@ pub struct Counts {
 /// // A unit square of two triangles.
 /// let corners = array![[0.0, 0.0, 0.0], [1.0, 0.0, 0.0], [1.0, 1.0, 0.0], [0.0, 1.0, 0.0]];
 /// let square = Shape::new(corners, Cells::Triangles(vec![[0, 1, 2], [0, 2, 3]]))?;
-/// assert_eq!(square.geometry().measures.sum(), 1.0);
-/// assert_eq!(square.counts().boundary, 4); // edges of one triangle
+/// assert_eq!(square.geometry()?.measures.sum(), 1.0);
+/// assert_eq!(square.counts()?.boundary, 4); // edges of one triangle
 /// # Ok::<(), keops_lddmm::shape::ShapeError>(())
 /// ```
 #[derive(Clone, Debug, PartialEq)]
 pub struct Shape {
-    vertices: Array2<f64>,
-    cells: Cells,
+    // Shared: the shapes of a deformation have the cells of the first.
+    vertices: Arc<Array2<f64>>,
+    cells: Arc<Cells>,
 }
 
 impl Shape {
@@ -350,6 +383,10 @@ impl Shape {
     /// assert_eq!(Shape::new(flat, triangle), Err(ShapeError::PlanarTriangles { got: 2 }));
     /// ```
     pub fn new(vertices: Array2<f64>, cells: Cells) -> Result<Shape, ShapeError> {
+        Shape::checked(Arc::new(vertices), Arc::new(cells))
+    }
+
+    fn checked(vertices: Arc<Array2<f64>>, cells: Arc<Cells>) -> Result<Shape, ShapeError> {
         let (n, d) = vertices.dim();
         if d != 2 && d != 3 {
             return Err(ShapeError::Dimension { got: d });
@@ -357,7 +394,7 @@ impl Shape {
         if n == 0 {
             return Err(ShapeError::Empty { what: "vertices" });
         }
-        if matches!(cells, Cells::Triangles(_)) && d != 3 {
+        if matches!(*cells, Cells::Triangles(_)) && d != 3 {
             return Err(ShapeError::PlanarTriangles { got: d });
         }
         if let Some(((vertex, axis), &value)) =
@@ -365,7 +402,7 @@ impl Shape {
         {
             return Err(ShapeError::Coordinate { vertex, axis, value });
         }
-        if !matches!(cells, Cells::Points) && cells.corners().next().is_none() {
+        if !matches!(*cells, Cells::Points) && cells.corners().next().is_none() {
             return Err(ShapeError::Empty { what: "cells" });
         }
         for (cell, corners) in cells.corners().enumerate() {
@@ -398,7 +435,7 @@ impl Shape {
                 got: vertices.dim(),
             });
         }
-        Shape::new(vertices, self.cells.clone())
+        Shape::checked(Arc::new(vertices), self.cells.clone())
     }
 
     /// Vertices, shape (n, d).
@@ -434,7 +471,7 @@ impl Shape {
     /// # Ok::<(), keops_lddmm::builtin::BuiltinError>(())
     /// ```
     pub fn into_parts(self) -> (Array2<f64>, Cells) {
-        (self.vertices, self.cells)
+        (Arc::unwrap_or_clone(self.vertices), Arc::unwrap_or_clone(self.cells))
     }
 
     /// Dimension d of the space, 2 or 3.
@@ -467,7 +504,7 @@ impl Shape {
     /// # Ok::<(), keops_lddmm::builtin::BuiltinError>(())
     /// ```
     pub fn cell_count(&self) -> usize {
-        match &self.cells {
+        match &*self.cells {
             Cells::Points => self.vertices.nrows(),
             Cells::Segments(s) => s.len(),
             Cells::Triangles(t) => t.len(),
@@ -482,13 +519,16 @@ impl Shape {
 
     /// Centres, normals (or tangents) and sizes of the cells.
     ///
+    /// # Errors
+    /// When there is no memory for them.
+    ///
     /// ```
     /// use keops_lddmm::builtin::icosphere;
-    /// let area = icosphere(3)?.geometry().measures.sum();
+    /// let area = icosphere(3)?.geometry()?.measures.sum();
     /// assert!((area / (4.0 * std::f64::consts::PI) - 1.0).abs() < 0.01); // of the unit sphere
-    /// # Ok::<(), keops_lddmm::builtin::BuiltinError>(())
+    /// # Ok::<(), Box<dyn std::error::Error>>(())
     /// ```
-    pub fn geometry(&self) -> CellGeometry<f64> {
+    pub fn geometry(&self) -> Result<CellGeometry<f64>, OutOfMemory> {
         cell_geometry(self.vertices.view(), &self.cells)
     }
 
@@ -510,19 +550,46 @@ impl Shape {
 
     /// For each vertex, whether a cell uses it; all true for point clouds.
     ///
+    /// # Errors
+    /// When there is no memory for it.
+    ///
     /// ```
     /// use keops_lddmm::shape::{Cells, Shape};
     /// let vertices = ndarray::array![[0.0, 0.0], [1.0, 0.0], [2.0, 0.0]];
     /// let shape = Shape::new(vertices, Cells::Segments(vec![[0, 2]]))?;
-    /// assert_eq!(shape.referenced(), [true, false, true]);
+    /// assert_eq!(shape.referenced()?, [true, false, true]);
     /// # Ok::<(), keops_lddmm::shape::ShapeError>(())
     /// ```
-    pub fn referenced(&self) -> Vec<bool> {
-        let mut used = vec![matches!(self.cells, Cells::Points); self.vertex_count()];
+    pub fn referenced(&self) -> Result<Vec<bool>, OutOfMemory> {
+        let all = matches!(*self.cells, Cells::Points);
+        let mut used = memory::filled(self.vertex_count(), all, "the vertices in use")?;
         for &i in self.cells.corners().flatten() {
             used[i] = true;
         }
-        used
+        Ok(used)
+    }
+
+    /// Does a cell have no extent, up to rounding, whatever the scale of the coordinates?
+    fn is_degenerate(&self, corners: &[usize]) -> bool {
+        match *corners {
+            [a, b] => a == b || self.point(a) == self.point(b),
+            [a, b, c] => {
+                let (a, b, c) = (self.point(a), self.point(b), self.point(c));
+                let edges = [sub(b, a), sub(c, a), sub(c, b)];
+                let largest = edges.iter().flatten().fold(0.0, |m: f64, x| m.max(x.abs()));
+                if largest == 0.0 {
+                    return true;
+                }
+                // Of size about 1, so that squares neither underflow nor overflow; times a power
+                // of two twice, as 2^1074 is no number.
+                let half = (-largest.log2() / 2.0).round().exp2();
+                let [u, v, w] = edges.map(|e| e.map(|x| x * half * half));
+                let n = cross(u, v);
+                let longest = dot(u, u).max(dot(v, v)).max(dot(w, w));
+                0.5 * dot(n, n).sqrt() <= 1e-14 * longest
+            }
+            _ => false,
+        }
     }
 
     /// The shape without degenerate cells and without the vertices that no cell uses then; the
@@ -531,7 +598,7 @@ impl Shape {
     /// (collinear corners, up to round-off).
     ///
     /// # Errors
-    /// [`ShapeError::Empty`] when every cell is degenerate.
+    /// [`ShapeError::Empty`] when every cell is degenerate, [`ShapeError::OutOfMemory`].
     ///
     /// ```
     /// use keops_lddmm::shape::{Cells, Shape, ShapeError};
@@ -548,53 +615,57 @@ impl Shape {
     /// # Ok::<(), keops_lddmm::shape::ShapeError>(())
     /// ```
     pub fn cleaned(&self) -> Result<(Shape, CleanReport), ShapeError> {
-        let degenerate = |corners: &[usize]| match *corners {
-            [a, b] => a == b || self.point(a) == self.point(b),
-            [a, b, c] => {
-                let (a, b, c) = (self.point(a), self.point(b), self.point(c));
-                let (u, v, w) = (sub(b, a), sub(c, a), sub(c, b));
-                let n = cross(u, v);
-                let longest = dot(u, u).max(dot(v, v)).max(dot(w, w));
-                0.5 * dot(n, n).sqrt() <= 1e-14 * longest
-            }
-            _ => false,
-        };
+        let what = "a cleaned shape";
+        let n = self.vertex_count();
         let mut report = CleanReport::default();
-        let mut keep = vec![matches!(self.cells, Cells::Points); self.vertex_count()];
+        let mut keep = memory::filled(n, matches!(*self.cells, Cells::Points), what)?;
         for (cell, corners) in self.cells.corners().enumerate() {
-            if degenerate(corners) {
-                report.degenerate_cells.push(cell);
+            if self.is_degenerate(corners) {
+                memory::push(&mut report.degenerate_cells, cell, what)?;
             } else {
                 corners.iter().for_each(|&i| keep[i] = true);
             }
         }
-        let mut renumbered = vec![usize::MAX; keep.len()];
-        let mut kept = Vec::new();
+        let mut renumbered = memory::filled(n, usize::MAX, what)?;
+        let mut vertices = memory::room(n * self.dim(), what)?;
+        let mut kept = 0;
         for (i, &keep) in keep.iter().enumerate() {
             if keep {
-                renumbered[i] = kept.len();
-                kept.push(i);
+                renumbered[i] = kept;
+                kept += 1;
+                vertices.extend(self.vertices.row(i));
             } else {
-                report.unreferenced_vertices.push(i);
+                memory::push(&mut report.unreferenced_vertices, i, what)?;
             }
+        }
+        if kept == 0 {
+            return Err(ShapeError::Empty { what: "cells" });
+        }
+        if report.is_empty() {
+            return Ok((self.clone(), report));
         }
         fn select<const K: usize>(
             cells: &[[usize; K]],
-            degenerate: impl Fn(&[usize]) -> bool,
+            dropped: &[usize],
             renumbered: &[usize],
-        ) -> Vec<[usize; K]> {
-            cells.iter().filter(|c| !degenerate(&c[..])).map(|c| c.map(|i| renumbered[i])).collect()
+        ) -> Result<Vec<[usize; K]>, OutOfMemory> {
+            let mut left = memory::room(cells.len() - dropped.len(), "a cleaned shape")?;
+            let mut dropped = dropped.iter().peekable();
+            for (i, cell) in cells.iter().enumerate() {
+                if dropped.next_if_eq(&&i).is_none() {
+                    left.push(cell.map(|i| renumbered[i]));
+                }
+            }
+            Ok(left)
         }
-        let cells = match &self.cells {
+        let dropped = &report.degenerate_cells;
+        let cells = match &*self.cells {
             Cells::Points => Cells::Points,
-            Cells::Segments(s) => Cells::Segments(select(s, degenerate, &renumbered)),
-            Cells::Triangles(t) => Cells::Triangles(select(t, degenerate, &renumbered)),
+            Cells::Segments(s) => Cells::Segments(select(s, dropped, &renumbered)?),
+            Cells::Triangles(t) => Cells::Triangles(select(t, dropped, &renumbered)?),
         };
-        if kept.is_empty() {
-            return Err(ShapeError::Empty { what: "cells" });
-        }
-        let shape = Shape { vertices: self.vertices.select(Axis(0), &kept), cells };
-        Ok((shape, report))
+        let vertices = shaped((kept, self.dim()), vertices)?;
+        Ok((Shape { vertices: Arc::new(vertices), cells: Arc::new(cells) }, report))
     }
 
     /// A shape in the plane z = 0 as a planar one (d = 2); a planar shape is returned as it is.
@@ -618,33 +689,45 @@ impl Shape {
         if let Some(vertex) = self.vertices.column(2).iter().position(|&z| z != 0.0) {
             return Err(ShapeError::NotPlanar { vertex, z: self.vertices[[vertex, 2]] });
         }
-        Shape::new(self.vertices.select(Axis(1), &[0, 1]), self.cells.clone())
+        let mut flat = memory::room(2 * self.vertex_count(), "a planar shape")?;
+        flat.extend(self.vertices.rows().into_iter().flat_map(|row| [row[0], row[1]]));
+        let vertices = shaped((self.vertex_count(), 2), flat)?;
+        Shape::checked(Arc::new(vertices), self.cells.clone())
     }
 
     /// The shape in space (d = 3), a planar one in the plane z = 0.
+    ///
+    /// # Errors
+    /// When there is no memory for it.
     ///
     /// ```
     /// use keops_lddmm::shape::{Cells, Shape};
     /// use ndarray::array;
     /// let planar = Shape::new(array![[1.0, 2.0]], Cells::Points)?;
-    /// assert_eq!(planar.to_spatial().vertices(), array![[1.0, 2.0, 0.0]]);
+    /// assert_eq!(planar.to_spatial()?.vertices(), array![[1.0, 2.0, 0.0]]);
     /// # Ok::<(), keops_lddmm::shape::ShapeError>(())
     /// ```
-    pub fn to_spatial(&self) -> Shape {
-        let vertices = Array2::from_shape_fn((self.vertex_count(), 3), |(i, k)| self.point(i)[k]);
-        Shape { vertices, cells: self.cells.clone() }
+    pub fn to_spatial(&self) -> Result<Shape, OutOfMemory> {
+        let n = self.vertex_count();
+        let mut points = memory::room(3 * n, "a spatial shape")?;
+        points.extend((0..n).flat_map(|i| self.point(i)));
+        Ok(Shape { vertices: Arc::new(shaped((n, 3), points)?), cells: self.cells.clone() })
     }
 
     /// Sizes and topology.
+    ///
+    /// # Errors
+    /// When there is no memory to count them.
     ///
     /// ```
     /// use keops_lddmm::shape::{Cells, Shape};
     /// let vertices = ndarray::array![[0.0, 0.0], [1.0, 0.0], [2.0, 0.0]];
     /// let path = Shape::new(vertices, Cells::Segments(vec![[0, 1], [1, 2]]))?;
-    /// assert_eq!((path.counts().boundary, path.counts().euler), (2, 1)); // two ends, one piece
+    /// let counts = path.counts()?;
+    /// assert_eq!((counts.boundary, counts.euler), (2, 1)); // two ends, one piece
     /// # Ok::<(), keops_lddmm::shape::ShapeError>(())
     /// ```
-    pub fn counts(&self) -> Counts {
+    pub fn counts(&self) -> Result<Counts, OutOfMemory> {
         let mut counts = Counts {
             vertices: self.vertex_count(),
             edges: 0,
@@ -654,11 +737,17 @@ impl Shape {
             euler: 0,
         };
         let mut edges: HashMap<(usize, usize), usize> = HashMap::new();
+        let corners = self.cells.corners().next().map_or(0, <[usize]>::len);
+        let most = corners * self.cell_count();
+        edges.try_reserve(most).map_err(|_| {
+            memory::refused::<((usize, usize), usize)>(most, "the edges of a shape")
+        })?;
         let mut edge = |a: usize, b: usize| *edges.entry((a.min(b), a.max(b))).or_default() += 1;
-        match &self.cells {
+        match &*self.cells {
             Cells::Points => {}
             Cells::Segments(segments) => {
-                let mut degree = vec![0_usize; self.vertex_count()];
+                let mut degree =
+                    memory::filled(self.vertex_count(), 0_usize, "degrees of vertices")?;
                 for &[a, b] in segments {
                     edge(a, b);
                     degree[a] += 1;
@@ -678,9 +767,9 @@ impl Shape {
             }
         }
         counts.edges = edges.len();
-        let faces = if matches!(self.cells, Cells::Triangles(_)) { counts.cells } else { 0 };
+        let faces = if matches!(*self.cells, Cells::Triangles(_)) { counts.cells } else { 0 };
         counts.euler = (counts.vertices + faces) as i64 - counts.edges as i64;
-        counts
+        Ok(counts)
     }
 }
 
@@ -689,147 +778,4 @@ pub(crate) fn acceptable_coordinate(x: f64) -> bool {
 }
 
 #[cfg(test)]
-mod tests {
-    use super::*;
-    use ndarray::array;
-
-    fn tetrahedron() -> Shape {
-        Shape::new(
-            array![[0.0, 0.0, 0.0], [1.0, 0.0, 0.0], [0.0, 2.0, 0.0], [0.0, 0.0, 3.0]],
-            Cells::Triangles(vec![[0, 2, 1], [0, 1, 3], [0, 3, 2], [1, 2, 3]]),
-        )
-        .unwrap()
-    }
-
-    #[test]
-    fn errors_name_the_culprit() {
-        let v = || array![[0.0, 0.0], [1.0, 0.0]];
-        let new = Shape::new;
-        assert_eq!(
-            new(v(), Cells::Segments(vec![[0, 1], [1, 2]])),
-            Err(ShapeError::Index { cell: 1, index: 2, vertices: 2 })
-        );
-        assert_eq!(
-            new(v(), Cells::Triangles(vec![[0, 1, 1]])),
-            Err(ShapeError::PlanarTriangles { got: 2 })
-        );
-        assert_eq!(new(v(), Cells::Segments(vec![])), Err(ShapeError::Empty { what: "cells" }));
-        assert_eq!(
-            new(Array2::zeros((0, 3)), Cells::Points),
-            Err(ShapeError::Empty { what: "vertices" })
-        );
-        assert_eq!(
-            new(Array2::zeros((5, 4)), Cells::Points),
-            Err(ShapeError::Dimension { got: 4 })
-        );
-        assert_eq!(
-            new(Array2::zeros((0, 0)), Cells::Points),
-            Err(ShapeError::Dimension { got: 0 })
-        );
-        for bad in [f64::NAN, f64::INFINITY, -1e51] {
-            match new(array![[0.0, 1.0], [2.0, bad]], Cells::Points) {
-                Err(e @ ShapeError::Coordinate { vertex: 1, axis: 1, .. }) => {
-                    assert!(e.to_string().contains("vertex 1"), "{e}");
-                }
-                other => panic!("{other:?}"),
-            }
-        }
-        assert_eq!(
-            tetrahedron().with_vertices(array![[0.0, 0.0, 0.0]]),
-            Err(ShapeError::VertexShape { expected: (4, 3), got: (1, 3) })
-        );
-    }
-
-    #[test]
-    fn triangle_geometry_matches_the_definition() {
-        let g = tetrahedron().geometry();
-        // Face (0,2,1): ½ (0,2,0)×(1,0,0) = (0,0,−1), centre (1/3, 2/3, 0).
-        let n = g.normals.unwrap();
-        assert_eq!(n.row(0), array![0.0, 0.0, -1.0]);
-        assert_eq!(n.row(1), array![0.0, -1.5, 0.0]);
-        assert_eq!(n.row(2), array![-3.0, 0.0, 0.0]);
-        assert_eq!(n.row(3), array![3.0, 1.5, 1.0]);
-        // A closed surface has no net area vector; the volume is ⅓ Σ <c, n> = 1.
-        assert_eq!(n.sum_axis(Axis(0)), array![0.0, 0.0, 0.0]);
-        let volume = (&g.centres * &n).sum() / 3.0;
-        assert!((volume - 1.0).abs() < 1e-15, "{volume}");
-        assert_eq!(g.measures, array![1.0, 1.5, 3.0, 3.5]);
-        assert_eq!(g.centres.row(0), array![1.0 / 3.0, 2.0 / 3.0, 0.0]);
-    }
-
-    #[test]
-    fn segment_and_point_geometry() {
-        let s = Shape::new(array![[1.0, 2.0], [4.0, 6.0]], Cells::Segments(vec![[1, 0], [0, 0]]))
-            .unwrap();
-        let g = s.geometry();
-        assert_eq!(g.centres, array![[2.5, 4.0], [1.0, 2.0]]);
-        assert_eq!(g.normals, Some(array![[-3.0, -4.0], [0.0, 0.0]]));
-        assert_eq!(g.measures, array![5.0, 0.0]);
-        let p = Shape::new(array![[1.0, 2.0], [4.0, 6.0]], Cells::Points).unwrap();
-        let g = p.geometry();
-        assert_eq!((g.normals, g.measures), (None, array![1.0, 1.0]));
-        let single = cell_geometry(array![[1.0_f32, 2.0], [4.0, 6.0]].view(), s.cells());
-        assert_eq!(single.measures, array![5.0_f32, 0.0]);
-    }
-
-    #[test]
-    fn cleaning_reports_what_it_drops() {
-        let vertices = array![
-            [9.0, 9.0, 9.0],
-            [0.0, 0.0, 0.0],
-            [1.0, 0.0, 0.0],
-            [0.0, 1.0, 0.0],
-            [0.3, 0.3, 0.3],
-            [0.1, 0.1, 0.1]
-        ];
-        let cells = vec![[1, 2, 2], [1, 2, 3], [1, 4, 5]];
-        let s = Shape::new(vertices, Cells::Triangles(cells)).unwrap();
-        let (clean, report) = s.cleaned().unwrap();
-        assert_eq!(report.degenerate_cells, [0, 2]);
-        assert_eq!(report.unreferenced_vertices, [0, 4, 5]);
-        assert_eq!(clean.cells(), &Cells::Triangles(vec![[0, 1, 2]]));
-        assert_eq!(clean.vertices(), array![[0.0, 0.0, 0.0], [1.0, 0.0, 0.0], [0.0, 1.0, 0.0]]);
-        assert_eq!(
-            report.to_string(),
-            "left out: 2 degenerate cells (0, 2), 3 unreferenced vertices (0, 4, 5)"
-        );
-        let (again, report) = clean.cleaned().unwrap();
-        assert!(report.is_empty());
-        assert_eq!(again, clean);
-        let flat = Shape::new(array![[1.0, 1.0], [1.0, 1.0]], Cells::Segments(vec![[0, 1]]));
-        assert_eq!(flat.unwrap().cleaned(), Err(ShapeError::Empty { what: "cells" }));
-    }
-
-    #[test]
-    fn planar_and_spatial_forms() {
-        let flat = array![[1.0, 2.0, 0.0], [4.0, 6.0, 0.0]];
-        let s = Shape::new(flat, Cells::Segments(vec![[0, 1]])).unwrap();
-        let planar = s.to_planar().unwrap();
-        assert_eq!(planar.vertices(), array![[1.0, 2.0], [4.0, 6.0]]);
-        assert_eq!(planar.to_spatial(), s);
-        let (lo, hi) = planar.bounding_box();
-        assert_eq!((lo, hi), (array![1.0, 2.0], array![4.0, 6.0]));
-        let tilted = s.with_vertices(array![[1.0, 2.0, 0.0], [4.0, 6.0, 0.5]]).unwrap();
-        assert_eq!(tilted.to_planar(), Err(ShapeError::NotPlanar { vertex: 1, z: 0.5 }));
-        let n = tetrahedron().with_vertices(Array2::zeros((4, 3))).unwrap();
-        assert_eq!(n.to_planar(), Err(ShapeError::PlanarTriangles { got: 2 }));
-    }
-
-    #[test]
-    fn topology() {
-        let t = tetrahedron();
-        let counts = t.counts();
-        assert_eq!(
-            counts,
-            Counts { vertices: 4, edges: 6, cells: 4, boundary: 0, non_manifold: 0, euler: 2 }
-        );
-        let Cells::Triangles(mut open) = t.cells().clone() else { unreachable!() };
-        open.pop();
-        let open = Shape::new(t.vertices().to_owned(), Cells::Triangles(open)).unwrap();
-        assert_eq!(open.counts().boundary, 3);
-        let y = Shape::new(Array2::zeros((5, 2)), Cells::Segments(vec![[0, 1], [0, 2], [0, 3]]));
-        let y = y.unwrap();
-        assert_eq!((y.counts().boundary, y.counts().non_manifold), (3, 1));
-        assert_eq!(y.referenced(), [true, true, true, true, false]);
-    }
-}
+mod tests;

@@ -8,7 +8,9 @@ use keops_core::graph::{Builder, Category, Ex, Var};
 use keops_core::memory;
 use keops_core::reduce;
 use keops_core::spec::{Axis, CheckedArgs, Device, Executable, ReduceOptions, ReduceSpec};
-use ndarray::{Array2, ArrayView2, Ix2, NdFloat};
+use ndarray::{Array1, Array2, ArrayView2, Ix2, NdFloat};
+
+use crate::shape::shaped;
 
 /// The precisions of this crate: f32 and f64.
 ///
@@ -17,7 +19,7 @@ use ndarray::{Array2, ArrayView2, Ix2, NdFloat};
 /// /// The area of a surface in either precision.
 /// fn area<F: Real>(surface: &keops_lddmm::shape::Shape) -> F {
 ///     let vertices = surface.vertices().mapv(F::of_f64);
-///     cell_geometry(vertices.view(), surface.cells()).measures.sum()
+///     cell_geometry(vertices.view(), surface.cells()).expect("memory").measures.sum()
 /// }
 /// let sphere = icosphere(2)?;
 /// assert!((area::<f32>(&sphere) as f64 - area::<f64>(&sphere)).abs() < 1e-5);
@@ -32,18 +34,34 @@ const POINTS: &str = "points and momenta";
 
 /// A row-major copy.
 pub(crate) fn copied<F: Real>(x: ArrayView2<'_, F>) -> Result<Array2<F>, Error> {
-    let shape = x.dim();
-    shaped(shape, memory::collected(x.iter().copied(), POINTS)?)
+    Ok(shaped(x.dim(), memory::collected(x.iter().copied(), POINTS)?)?)
 }
 /// Zeros.
 pub(crate) fn zeros<F: Real>(shape: (usize, usize)) -> Result<Array2<F>, Error> {
-    shaped(shape, memory::filled(shape.0.saturating_mul(shape.1), F::zero(), POINTS)?)
+    Ok(crate::shape::zeros(shape, POINTS)?)
 }
-fn shaped<F>(shape: (usize, usize), entries: Vec<F>) -> Result<Array2<F>, Error> {
-    match Array2::from_shape_vec(shape, entries) {
-        Ok(array) => Ok(array),
-        Err(_) => unreachable!("as many entries as the shape says"),
-    }
+/// `a + factor · b` in double precision.
+pub(crate) fn combined<F: Real>(
+    a: ArrayView2<'_, F>,
+    factor: f64,
+    b: ArrayView2<'_, F>,
+) -> Result<Array2<f64>, Error> {
+    let both = a.iter().zip(&b);
+    let mut all = memory::room(a.len(), POINTS)?;
+    all.extend(both.map(|(&a, &b)| Element::to_f64(a) + Element::to_f64(b) * factor));
+    Ok(shaped(a.dim(), all)?)
+}
+/// Differences of rows in double precision.
+pub(crate) fn difference(
+    a: ArrayView2<'_, f64>,
+    b: ArrayView2<'_, f64>,
+) -> Result<Array2<f64>, Error> {
+    combined(a, -1.0, b)
+}
+/// Euclidean norms of rows.
+pub(crate) fn lengths(rows: ArrayView2<'_, f64>) -> Result<Array1<f64>, Error> {
+    let norms = rows.rows().into_iter().map(|v| v.dot(&v).sqrt());
+    Ok(memory::collected(norms, POINTS)?.into())
 }
 
 /// Rounds to the precision `F`.
@@ -51,12 +69,12 @@ pub(crate) fn narrow<F: Real>(x: f64) -> F {
     F::of_f64(x)
 }
 /// Rounds every entry to the precision `F`.
-pub(crate) fn narrowed<F: Real>(x: ArrayView2<'_, f64>) -> Array2<F> {
-    x.mapv(F::of_f64)
+pub(crate) fn narrowed<F: Real>(x: ArrayView2<'_, f64>) -> Result<Array2<F>, Error> {
+    Ok(shaped(x.dim(), memory::collected(x.iter().map(|&v| F::of_f64(v)), POINTS)?)?)
 }
 /// Widens every entry.
-pub(crate) fn widened<F: Real>(x: ArrayView2<'_, F>) -> Array2<f64> {
-    x.mapv(Element::to_f64)
+pub(crate) fn widened<F: Real>(x: ArrayView2<'_, F>) -> Result<Array2<f64>, Error> {
+    Ok(shaped(x.dim(), memory::collected(x.iter().map(|&v| Element::to_f64(v)), POINTS)?)?)
 }
 /// Σ x_k y_k, added in double precision.
 pub(crate) fn dot<F: Real>(x: ArrayView2<'_, F>, y: ArrayView2<'_, F>) -> f64 {

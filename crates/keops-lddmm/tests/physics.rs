@@ -8,7 +8,10 @@ use keops_lddmm::attachment::{Attachment, Matching};
 use keops_lddmm::builtin::{curve_pair, surface_pair};
 use keops_lddmm::hamiltonian::State;
 use keops_lddmm::kernel::Kernel;
-use keops_lddmm::registration::{Limits, Observer, Options, Progress, Registration, Stop};
+use keops_lddmm::registration::{
+    Checkpoint, CheckpointError, Limits, Observer, Options, Progress, Registration, Stop,
+};
+use keops_lddmm::report::{Report, Warning};
 use keops_lddmm::shape::{Cells, Shape};
 use keops_lddmm::shooting::{Scheme, Shooting};
 use keops_lddmm::{LddmmError, Real};
@@ -282,7 +285,7 @@ fn families(sigma: f64) -> Vec<Attachment> {
 }
 fn pairs() -> Vec<(Shape, Shape)> {
     let (a, b) = curve_pair(30).unwrap();
-    vec![(a.to_spatial(), b.to_spatial()), (a, b), surface_pair(1).unwrap()]
+    vec![(a.to_spatial().unwrap(), b.to_spatial().unwrap()), (a, b), surface_pair(1).unwrap()]
 }
 fn value(a: &Attachment, source: &Shape, target: &Shape) -> f64 {
     let m = Matching::<f64>::new(a, source, target, &device()).unwrap();
@@ -393,7 +396,7 @@ fn shapes_that_do_not_fit_an_attachment() {
         "the target: expected 2 coordinates, as the source has, got 3"
     );
     assert!(message(&varifold, &curve, &cloud).contains("got a point cloud"));
-    assert!(message(&varifold, &surface, &curve.to_spatial()).contains("got segments"));
+    assert!(message(&varifold, &surface, &curve.to_spatial().unwrap()).contains("got segments"));
     assert_eq!(
         message(&Attachment::Landmarks, &curve, &curve_pair(11).unwrap().0),
         "landmarks: expected 10 vertices in the target, as in the source, got 11"
@@ -552,6 +555,167 @@ fn interruption_keeps_the_best() {
     let mut first = |_: &Progress<'_>| ControlFlow::Break(());
     let o = r.run(None, &mut first).unwrap();
     assert_eq!((o.report.stop, o.report.iterations), (Stop::Interrupted, 1));
+}
+
+/// A planar shape and a spatial one: an error from every entry point, in both orders.
+#[test]
+fn planar_and_spatial_shapes_do_not_mix() {
+    let (curve, surface) = (curve_pair(12).unwrap().0, surface_pair(0).unwrap().0);
+    for (s, t, got) in [(&curve, &surface, "3"), (&surface, &curve, "2")] {
+        let expected = LddmmError::Mismatch {
+            what: "the target".into(),
+            expected: format!("{} coordinates, as the source has", s.dim()),
+            got: got.into(),
+        };
+        for a in families(0.8).into_iter().chain([Attachment::Landmarks]) {
+            let o = Options { attachment: a.clone(), ..options() };
+            let new = Registration::<f64>::new(s, t, &o, &device()).map(|_| ());
+            assert_eq!(new, Err(expected.clone()), "{a}");
+            let new = Registration::<f32>::new(s, t, &o, &device()).map(|_| ());
+            assert_eq!(new, Err(expected.clone()), "{a}");
+            let matching = Matching::<f64>::new(&a, s, t, &device()).map(|_| ());
+            assert_eq!(matching, Err(expected.clone()), "{a}");
+        }
+        let e: LddmmError = keops_lddmm::distance::distances(s, t).unwrap_err().into();
+        assert!(matches!(e, LddmmError::Mismatch { .. }), "{e}");
+    }
+    let kernel = Kernel::gaussian(1.0).unwrap();
+    let solve = keops_linalg::SolveOptions::ridge(0.0);
+    let (q, v) = (noise(5, 2, 0), noise(5, 3, 1));
+    let e = keops_lddmm::momenta::with_velocities(&kernel, q.view(), v.view(), &solve, &device());
+    assert!(matches!(e, Err(LddmmError::Array { .. })), "{e:?}");
+}
+
+#[test]
+fn warnings_say_what_went_wrong() {
+    let (source, target) = curve_pair(40).unwrap();
+    let run = |o: &Options, t: &Shape| {
+        Registration::<f64>::new(&source, t, o, &device()).unwrap().run(None, &mut go_on)
+    };
+    let kinds = |o: &Options, t: &Shape| run(o, t).unwrap().report.warnings;
+    assert_eq!(kinds(&options(), &target), []);
+    // A kernel that sees nothing but the vertex itself.
+    let blind = Attachment::Varifold { kernel: Kernel::gaussian(1e-6).unwrap() };
+    let all = kinds(&Options { attachment: blind, ..options() }, &target);
+    assert!(matches!(all[0], Warning::TargetOutOfSight { overlap } if overlap.abs() < 1e-6));
+    // A target that is far away.
+    let away = target.with_vertices(&target.vertices() + 50.0).unwrap();
+    let all = kinds(&options(), &away);
+    assert!(matches!(all[0], Warning::TargetOutOfSight { .. }), "{all:?}");
+    // Landmarks that do not know of each other.
+    let narrow = Options { kernel: Kernel::gaussian(1e-6).unwrap(), ..options() };
+    let all = kinds(&narrow, &target);
+    assert!(all.contains(&Warning::LandmarksApart), "{all:?}");
+    // An attachment that pulls away from the target: to the nearest of two shapes is not to all.
+    let report = run(&options(), &away).unwrap().report;
+    let (before, after) = (report.distances_before.mean(), report.distances_after.mean());
+    let grew = report
+        .warnings
+        .iter()
+        .any(|w| matches!(w, Warning::DistanceGrew { distance, .. } if distance == "mean"));
+    assert_eq!(grew, after > before * (1.0 + 1e-6), "{report}");
+    // All of them are printed and go through JSON.
+    let text = serde_json::to_string(&report).unwrap();
+    assert_eq!(serde_json::from_str::<keops_lddmm::report::Report>(&text).unwrap(), report);
+    let lines = report.to_string().lines().filter(|l| l.starts_with("warning  ")).count();
+    assert_eq!(lines, report.warnings.len());
+}
+
+/// From any iteration on, from memory or from a file, a resumed run is the uninterrupted one.
+#[test]
+fn resumed_registrations_are_the_uninterrupted_ones() {
+    fn check<F: Real>(source: &Shape, target: &Shape, o: &Options) {
+        let r = Registration::<F>::new(source, target, o, &device()).unwrap();
+        let mut saved = vec![];
+        let whole = r.run(None, &mut |p: &Progress<'_>| {
+            saved.push(p.checkpoint().unwrap().to_bytes().unwrap());
+            ControlFlow::Continue(())
+        });
+        let whole = whole.unwrap();
+        assert!(saved.len() >= 10);
+        for bytes in saved.iter().step_by(3).chain(saved.last()) {
+            let checkpoint = Checkpoint::from_bytes(bytes).unwrap();
+            let resumed = r.resume(&checkpoint, &mut go_on).unwrap();
+            assert_eq!(resumed.momenta, whole.momenta, "from {}", checkpoint.iterations());
+            assert_eq!(resumed.result, whole.result);
+            let report = Report { seconds: whole.report.seconds, ..resumed.report };
+            assert_eq!(report, whole.report);
+        }
+        // Left in the middle of an iteration.
+        struct Most(usize);
+        impl Observer for Most {
+            fn iteration(&mut self, _: &Progress<'_>) -> ControlFlow<()> {
+                ControlFlow::Continue(())
+            }
+            fn evaluation(&mut self, made: usize) -> ControlFlow<()> {
+                if made >= self.0 { ControlFlow::Break(()) } else { ControlFlow::Continue(()) }
+            }
+        }
+        for most in 1..6 {
+            let part = r.run(None, &mut Most(most)).unwrap();
+            let resumed = r.resume(&part.checkpoint, &mut go_on).unwrap();
+            assert_eq!(resumed.momenta, whole.momenta, "left at evaluation {most}");
+        }
+    }
+    let o =
+        Options { limits: Limits { iterations: 14, memory: 4, ..Limits::default() }, ..options() };
+    let (source, target) = curve_pair(30).unwrap();
+    check::<f64>(&source, &target, &o);
+    check::<f32>(&source, &target, &o);
+    let points = Some(noise(6, 3, 3));
+    let (source, target) = surface_pair(1).unwrap();
+    check::<f64>(&source, &target, &Options { control_points: points, scheme: Scheme::Rk4, ..o });
+}
+
+#[test]
+fn checkpoints_of_something_else_are_refused() {
+    let (source, target) = curve_pair(12).unwrap();
+    let o = Options { limits: Limits { iterations: 2, ..Limits::default() }, ..options() };
+    let new =
+        |s: &Shape, t: &Shape, o: &Options| Registration::<f64>::new(s, t, o, &device()).unwrap();
+    let r = new(&source, &target, &o);
+    let checkpoint = r.run(None, &mut go_on).unwrap().checkpoint;
+    let refused = |s: &Shape, t: &Shape, o: &Options| {
+        let e = new(s, t, o).resume(&checkpoint, &mut go_on).map(|_| ()).unwrap_err();
+        assert!(matches!(e.error, LddmmError::Mismatch { .. }), "{e}");
+        e.to_string()
+    };
+    // One bit of one coordinate.
+    let mut vertices = source.vertices().to_owned();
+    vertices[[3, 1]] = f64::from_bits(vertices[[3, 1]].to_bits() ^ 1);
+    let other = source.with_vertices(vertices).unwrap();
+    assert!(refused(&other, &target, &o).starts_with("the source of the checkpoint"));
+    assert!(refused(&source, &source, &o).starts_with("the target of the checkpoint"));
+    let text = refused(&source, &target, &Options { steps: 7, ..o.clone() });
+    assert_eq!(text, "the number of steps of the checkpoint: expected 7, got 6");
+    let kernel = Kernel::gaussian(0.7 + 1e-15).unwrap();
+    refused(&source, &target, &Options { kernel, ..o.clone() });
+    // Every cut and every changed byte of a file.
+    let bytes = checkpoint.to_bytes().unwrap();
+    for k in (0..bytes.len()).step_by(7) {
+        assert!(Checkpoint::from_bytes(&bytes[..k]).is_err(), "cut at {k}");
+        let mut changed = bytes.clone();
+        changed[k] ^= 1;
+        assert!(Checkpoint::from_bytes(&changed).map_or(true, |c| c == checkpoint), "byte {k}");
+    }
+    let text = String::from_utf8(bytes).unwrap().replacen("checkpoint 1", "checkpoint 2", 1);
+    let e = Checkpoint::from_bytes(text.as_bytes()).unwrap_err();
+    assert!(matches!(e, CheckpointError::Version { got: 2 }), "{e}");
+}
+
+/// Scales that single precision does not hold, and scales that no shape has.
+#[test]
+fn absurd_scales() {
+    let (source, target) = curve_pair(12).unwrap();
+    for sigma in [1e-30, 1e30] {
+        let o = Options { kernel: Kernel::gaussian(sigma).unwrap(), ..options() };
+        let e = Registration::<f32>::new(&source, &target, &o, &device()).map(|_| ()).unwrap_err();
+        assert!(matches!(&e, LddmmError::Parameter { name, .. } if name == "sigma"), "{e}");
+        let wide = Attachment::Varifold { kernel: Kernel::gaussian(sigma).unwrap() };
+        let e = Matching::<f32>::new(&wide, &source, &target, &device()).map(|_| ()).unwrap_err();
+        assert!(matches!(&e, LddmmError::Parameter { name, .. } if name == "sigma"), "{e}");
+        assert!(Registration::<f64>::new(&source, &target, &o, &device()).is_ok());
+    }
 }
 
 #[test]

@@ -23,11 +23,14 @@ mod write;
 
 use std::path::{Path, PathBuf};
 
-use ndarray::Array2;
+use keops_core::error::OutOfMemory;
+use keops_core::memory;
 
-use crate::shape::{Cells, Shape, ShapeError, acceptable_coordinate};
-pub(crate) use write::escaped;
-pub use write::{PointData, VtkEncoding, WriteError, write_file, write_pvd, write_vtk, write_vtp};
+use crate::shape::{Cells, Shape, ShapeError, acceptable_coordinate, shaped};
+pub(crate) use write::{Buffer, escaped, pvd_text, vtk_bytes, vtp_bytes};
+pub use write::{
+    PointData, Staged, VtkEncoding, WriteError, write_file, write_pvd, write_vtk, write_vtp,
+};
 
 /// Largest file that [`read_shape`] accepts, in bytes (4 GiB): files are read whole.
 pub const MAX_FILE_BYTES: u64 = 1 << 32;
@@ -209,9 +212,9 @@ pub enum ReadReason {
     /// The content does not make a shape.
     #[error(transparent)]
     Shape(#[from] ShapeError),
-    /// The reader of the format objects.
-    #[error("{0}")]
-    Format(String),
+    /// There is no memory for the shape.
+    #[error(transparent)]
+    OutOfMemory(#[from] OutOfMemory),
 }
 
 /// A failure before the path is known.
@@ -230,6 +233,20 @@ impl Failure {
         let reason = ReadReason::Syntax { expected: expected.into(), got: got.into() };
         Failure { place, reason }
     }
+}
+
+impl From<OutOfMemory> for Failure {
+    fn from(e: OutOfMemory) -> Failure {
+        Failure::new(Place::File, e.into())
+    }
+}
+
+/// Name of what readers ask memory for.
+const SHAPE: &str = "the shape in a file";
+
+/// Appends an element of a shape.
+fn push<T>(list: &mut Vec<T>, item: T) -> Result<(), Failure> {
+    Ok(memory::push(list, item, SHAPE)?)
 }
 
 /// What was read, and what was changed or left out on the way.
@@ -332,6 +349,7 @@ pub fn read_shape(path: impl AsRef<Path>) -> Result<(Shape, ReadReport), ReadErr
         if meta.len() > MAX_FILE_BYTES {
             return Err(ReadReason::TooLarge { bytes: meta.len() });
         }
+        // (Asks for memory fallibly.)
         Ok(std::fs::read(path)?)
     };
     let bytes =
@@ -405,13 +423,20 @@ fn format_of_magic(bytes: &[u8]) -> Option<Format> {
 
 /// The formats without a signature: STL by its size or its first word, OBJ by its statements.
 fn format_of_content(bytes: &[u8]) -> Option<Format> {
-    if stl::is_binary(bytes) || bytes.trim_ascii_start().starts_with(b"solid") {
+    if stl::is_binary(bytes) || stl::is_ascii(bytes) {
         return Some(Format::Stl);
     }
     let mut lines = bytes.split(|&b| b == b'\n').map(<[u8]>::trim_ascii);
     let first = lines.find(|line| !line.is_empty() && !line.starts_with(b"#"))?;
     let word = first.split(u8::is_ascii_whitespace).next()?;
     obj::is_statement(word).then_some(Format::Obj)
+}
+
+/// A corner of a cell: as written, and counted from 0.
+#[derive(Clone, Copy)]
+struct Corner {
+    index: i64,
+    from_zero: i64,
 }
 
 /// Vertices and cells as a reader collects them.
@@ -445,39 +470,72 @@ impl RawMesh {
             let vertex = self.vertex_count();
             return Err(Failure::new(place, ReadReason::Coordinate { vertex, value }));
         }
-        self.coordinates.push(value);
-        Ok(())
+        push(&mut self.coordinates, value)
     }
 
     /// Adds a polygon: a fan of triangles, or a segment when it has two corners.
-    fn push_polygon(&mut self, corners: &[usize]) {
+    fn push_polygon(&mut self, corners: &[usize]) -> Result<(), Failure> {
         match *corners {
             [] | [_] => self.single_vertex_cells += 1,
             [a, b] => {
                 self.two_vertex_polygons += 1;
-                self.segments.push([a, b]);
+                push(&mut self.segments, [a, b])?;
             }
             [a, ref rest @ ..] => {
                 self.polygons_fanned += usize::from(rest.len() > 2);
-                self.triangles.extend(rest.windows(2).map(|w| [a, w[0], w[1]]));
+                for w in rest.windows(2) {
+                    push(&mut self.triangles, [a, w[0], w[1]])?;
+                }
             }
         }
+        Ok(())
     }
 
     /// Adds the segments of a polyline.
-    fn push_polyline(&mut self, corners: &[usize]) {
+    fn push_polyline(&mut self, corners: &[usize]) -> Result<(), Failure> {
         self.single_vertex_cells += usize::from(corners.len() < 2);
         self.polylines_split += usize::from(corners.len() > 2);
-        self.segments.extend(corners.windows(2).map(|w| [w[0], w[1]]));
+        corners.windows(2).try_for_each(|w| push(&mut self.segments, [w[0], w[1]]))
     }
 
     /// Adds the triangles of a strip; every other one is turned to keep the orientation.
-    fn push_strip(&mut self, corners: &[usize]) {
+    fn push_strip(&mut self, corners: &[usize]) -> Result<(), Failure> {
         self.single_vertex_cells += usize::from(corners.len() < 3);
         self.strips_split += usize::from(corners.len() > 3);
         for (i, w) in corners.windows(3).enumerate() {
-            self.triangles.push(if i % 2 == 0 { [w[0], w[1], w[2]] } else { [w[1], w[0], w[2]] });
+            let triangle = if i % 2 == 0 { [w[0], w[1], w[2]] } else { [w[1], w[0], w[2]] };
+            push(&mut self.triangles, triangle)?;
         }
+        Ok(())
+    }
+
+    /// Makes cells of what a format with cells before vertices has collected: the corners of all
+    /// cells in turn, as written, and for each cell its place, its number of corners and whether it
+    /// is a polygon (else a polyline). `base` says how the format counts.
+    fn push_cells(
+        &mut self,
+        cells: &[(Place, usize, bool)],
+        mut corners: &[Corner],
+        base: &'static str,
+    ) -> Result<(), Failure> {
+        let vertices = self.vertex_count();
+        let mut found = Vec::new();
+        for (cell, &(place, length, polygon)) in cells.iter().enumerate() {
+            found.clear();
+            let (own, rest) = corners.split_at(length);
+            corners = rest;
+            for &Corner { index, from_zero } in own {
+                match usize::try_from(from_zero).ok().filter(|&i| i < vertices) {
+                    Some(i) => push(&mut found, i)?,
+                    None => {
+                        let reason = ReadReason::Index { cell, index, vertices, base };
+                        return Err(Failure::new(place, reason));
+                    }
+                }
+            }
+            if polygon { self.push_polygon(&found) } else { self.push_polyline(&found) }?;
+        }
+        Ok(())
     }
 
     /// Triangles make a surface, else segments a curve, else the vertices a point cloud.
@@ -487,8 +545,7 @@ impl RawMesh {
         if n == 0 {
             return Err(whole(ReadReason::Empty("list of vertices")));
         }
-        let vertices = Array2::from_shape_vec((n, self.dim), self.coordinates)
-            .map_err(|e| whole(ReadReason::Format(e.to_string())))?;
+        let vertices = shaped((n, self.dim), self.coordinates)?;
         let flat = self.dim == 3 && vertices.column(2).iter().all(|&z| z == 0.0);
         let mut segments_dropped = 0;
         let mut single_vertex_cells = self.single_vertex_cells;

@@ -5,7 +5,7 @@
 //! anything is allocated.
 
 use super::scan::quoted;
-use super::{Failure, Place, RawMesh, ReadReason};
+use super::{Failure, Place, RawMesh, ReadReason, SHAPE};
 
 pub(super) fn read(bytes: &[u8]) -> Result<RawMesh, Failure> {
     let truncated = |what: &str, needed: u64, left: usize| {
@@ -41,14 +41,11 @@ pub(super) fn read(bytes: &[u8]) -> Result<RawMesh, Failure> {
     let expected = "an array of shape (n, 2) or (n, 3)";
     let inner = shape.strip_prefix(b"(").and_then(|s| s.split(|&b| b == b')').next());
     let inner = inner.ok_or_else(|| wrong(expected, shape))?;
-    let sizes: Option<Vec<u64>> = inner
-        .split(|&b| b == b',')
-        .map(<[u8]>::trim_ascii)
+    let mut sizes = (inner.split(|&b| b == b',').map(<[u8]>::trim_ascii))
         .filter(|size| !size.is_empty())
-        .map(super::scan::parse_word)
-        .collect();
-    let (n, d) = match sizes.as_deref() {
-        Some(&[n, d @ (2 | 3)]) => (n, d as usize),
+        .map(super::scan::parse_word::<u64>);
+    let (n, d) = match (sizes.next(), sizes.next(), sizes.next()) {
+        (Some(Some(n)), Some(Some(d @ (2 | 3))), None) => (n, d as usize),
         _ => return Err(wrong(expected, shape)),
     };
     let code = descr.strip_prefix(b"'").and_then(|s| s.split(|&b| b == b'\'').next());
@@ -63,7 +60,8 @@ pub(super) fn read(bytes: &[u8]) -> Result<RawMesh, Failure> {
         return Err(truncated("the array", needed, data.len()));
     }
     let n = n as usize;
-    let mut mesh = RawMesh { dim: d, binary: true, ..RawMesh::default() };
+    let coordinates = keops_core::memory::room(n * d, SHAPE)?;
+    let mut mesh = RawMesh { dim: d, binary: true, coordinates, ..RawMesh::default() };
     for i in 0..n {
         for k in 0..d {
             let at = size * if fortran { k * n + i } else { i * d + k };

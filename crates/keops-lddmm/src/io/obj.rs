@@ -1,7 +1,8 @@
 //! Wavefront OBJ: vertices, faces (`v`, `v/vt`, `v//vn`, `v/vt/vn`, negative indices), lines.
 
 use super::scan::{Scanner, parse_word, quoted};
-use super::{Failure, RawMesh, ReadReason};
+use super::{Corner, Failure, RawMesh, ReadReason, SHAPE, push};
+use keops_core::memory;
 
 /// Statements that are known and do not matter for a shape.
 const IGNORED: &[&[u8]] = &[
@@ -34,21 +35,29 @@ pub(super) fn read(bytes: &[u8]) -> Result<RawMesh, Failure> {
     let mut scan = Scanner::new(bytes);
     let mut mesh = RawMesh { dim: 3, ..RawMesh::default() };
     // A face may name vertices that come later only by positive index: check at the end.
-    let mut cells = Vec::new();
+    let (mut cells, mut corners) = (Vec::new(), Vec::new());
+    let mut joined = Vec::new();
     loop {
         let place = scan.place();
         let Some(line) = scan.next_line() else { break };
         // A backslash continues the statement on the next line.
-        let mut joined = Vec::new();
         let mut statement = line;
         if line.ends_with(b"\\") {
+            joined.clear();
             let mut part = line;
-            while let Some(head) = part.strip_suffix(b"\\") {
-                joined.extend_from_slice(head);
+            loop {
+                let head = part.strip_suffix(b"\\");
+                let text = head.unwrap_or(part);
+                joined
+                    .try_reserve(text.len() + 1)
+                    .map_err(|_| memory::refused::<u8>(joined.len() + text.len(), SHAPE))?;
+                joined.extend_from_slice(text);
+                if head.is_none() {
+                    break;
+                }
                 joined.push(b' ');
                 part = scan.next_line().unwrap_or_default();
             }
-            joined.extend_from_slice(part);
             statement = &joined;
         }
         let statement = statement.split(|&b| b == b'#').next().unwrap_or_default();
@@ -71,7 +80,7 @@ pub(super) fn read(bytes: &[u8]) -> Result<RawMesh, Failure> {
                 }
             }
             b"f" | b"l" => {
-                let mut corners = Vec::new();
+                let before = corners.len();
                 for word in words {
                     let first = word.split(|&b| b == b'/').next().unwrap_or_default();
                     let index: i64 = parse_word(first)
@@ -79,13 +88,14 @@ pub(super) fn read(bytes: &[u8]) -> Result<RawMesh, Failure> {
                     // Negative indices count back from the latest vertex.
                     let seen = mesh.vertex_count() as i64;
                     let from_zero = if index < 0 { seen.saturating_add(index) } else { index - 1 };
-                    corners.push((index, from_zero));
+                    push(&mut corners, Corner { index, from_zero })?;
                 }
-                if corners.len() < 2 {
+                let length = corners.len() - before;
+                if length < 2 {
                     let expected = "at least two vertex indices";
-                    return Err(Failure::syntax(place, expected, corners.len().to_string()));
+                    return Err(Failure::syntax(place, expected, length.to_string()));
                 }
-                cells.push((place, keyword == b"f", corners));
+                push(&mut cells, (place, length, keyword == b"f"))?;
             }
             _ if IGNORED.contains(&keyword) => {
                 if keyword == b"p" && !mesh.skipped.iter().any(|s| s == "points (p)") {
@@ -101,24 +111,6 @@ pub(super) fn read(bytes: &[u8]) -> Result<RawMesh, Failure> {
             }
         }
     }
-    let vertices = mesh.vertex_count();
-    let mut corners = Vec::new();
-    for (cell, (place, face, pairs)) in cells.into_iter().enumerate() {
-        corners.clear();
-        for (index, from_zero) in pairs {
-            match usize::try_from(from_zero).ok().filter(|&i| i < vertices) {
-                Some(i) => corners.push(i),
-                None => {
-                    let reason = ReadReason::Index { cell, index, vertices, base: "from 1" };
-                    return Err(Failure::new(place, reason));
-                }
-            }
-        }
-        if face {
-            mesh.push_polygon(&corners);
-        } else {
-            mesh.push_polyline(&corners);
-        }
-    }
+    mesh.push_cells(&cells, &corners, "from 1")?;
     Ok(mesh)
 }

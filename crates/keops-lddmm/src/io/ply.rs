@@ -1,193 +1,436 @@
-//! PLY through `ply-rs-bw`, with its announced sizes checked against the file first.
+//! PLY, ASCII and binary of both byte orders (Turk 1994, "The PLY Polygon File Format").
+//!
+//! Read here rather than through a crate so that sizes are checked against the file, memory is asked
+//! for fallibly and errors name a line or a byte, as for the other formats.
 
-use ply_rs_bw::parser::{ParseError, Parser, Reader};
-use ply_rs_bw::ply::{
-    ElementDef, Encoding, Property, PropertyAccess, PropertyAccessResult, PropertyType, ScalarType,
-};
+use super::scan::{Scanner, parse_word, quoted};
+use super::{Corner, Failure, Place, RawMesh, ReadReason, push};
 
-use super::{Failure, Place, RawMesh, ReadReason};
+/// Most elements of a header and most properties of an element.
+const MOST: usize = 1000;
 
-/// One element of any kind: the properties that matter for a shape.
-struct Record {
-    /// x, y, z of a vertex; NaN until set.
-    position: [f64; 3],
-    /// `vertex_indices` (or `vertex_index`) of a face, `vertex1` and `vertex2` of an edge.
-    corners: Vec<i64>,
+/// Scalar types of the format.
+#[derive(Clone, Copy, PartialEq, Debug)]
+enum Type {
+    I8,
+    U8,
+    I16,
+    U16,
+    I32,
+    U32,
+    F32,
+    F64,
 }
 
-impl PropertyAccess for Record {
-    fn new() -> Record {
-        Record { position: [f64::NAN; 3], corners: Vec::new() }
+impl Type {
+    fn parse(word: &[u8]) -> Option<Type> {
+        Some(match word {
+            b"char" | b"int8" => Type::I8,
+            b"uchar" | b"uint8" => Type::U8,
+            b"short" | b"int16" => Type::I16,
+            b"ushort" | b"uint16" => Type::U16,
+            b"int" | b"int32" => Type::I32,
+            b"uint" | b"uint32" => Type::U32,
+            b"float" | b"float32" => Type::F32,
+            b"double" | b"float64" => Type::F64,
+            _ => return None,
+        })
     }
-
-    fn set_property(&mut self, name: &str, property: Property) -> PropertyAccessResult {
-        fn wide<T: Copy + Into<i64>>(list: &[T]) -> Vec<i64> {
-            list.iter().map(|&i| i.into()).collect()
+    fn size(self) -> usize {
+        match self {
+            Type::I8 | Type::U8 => 1,
+            Type::I16 | Type::U16 => 2,
+            Type::I32 | Type::U32 | Type::F32 => 4,
+            Type::F64 => 8,
         }
-        let axis = match name {
-            "x" => Some(0),
-            "y" => Some(1),
-            "z" => Some(2),
-            _ => None,
+    }
+    fn is_integer(self) -> bool {
+        !matches!(self, Type::F32 | Type::F64)
+    }
+    /// From the low bytes of a word.
+    fn decode(self, word: u64) -> f64 {
+        match self {
+            Type::I8 => f64::from(word as i8),
+            Type::U8 => f64::from(word as u8),
+            Type::I16 => f64::from(word as i16),
+            Type::U16 => f64::from(word as u16),
+            Type::I32 => f64::from(word as i32),
+            Type::U32 => f64::from(word as u32),
+            Type::F32 => f64::from(f32::from_bits(word as u32)),
+            Type::F64 => f64::from_bits(word),
+        }
+    }
+    /// From text; the value is rounded to the type.
+    fn parse_number(self, word: &[u8]) -> Option<f64> {
+        fn wide<T: std::str::FromStr + Into<f64>>(word: &[u8]) -> Option<f64> {
+            parse_word::<T>(word).map(Into::into)
+        }
+        match self {
+            Type::I8 => wide::<i8>(word),
+            Type::U8 => wide::<u8>(word),
+            Type::I16 => wide::<i16>(word),
+            Type::U16 => wide::<u16>(word),
+            Type::I32 => wide::<i32>(word),
+            Type::U32 => wide::<u32>(word),
+            Type::F32 => wide::<f32>(word),
+            Type::F64 => wide::<f64>(word),
+        }
+    }
+}
+
+#[derive(Clone, Copy, PartialEq)]
+enum Encoding {
+    Ascii,
+    Little,
+    Big,
+}
+
+/// What a property is for.
+#[derive(Clone, Copy, PartialEq)]
+enum Role {
+    /// Coordinate x, y or z of a vertex.
+    Coordinate(usize),
+    /// The corners of a face, or an end of an edge.
+    Corner,
+    Ignored,
+}
+
+struct Property<'a> {
+    name: &'a [u8],
+    /// Type of the length, for lists.
+    length: Option<Type>,
+    item: Type,
+    role: Role,
+}
+
+#[derive(Clone, Copy, PartialEq)]
+enum Kind {
+    Vertex,
+    Face,
+    Edge,
+    Other,
+}
+
+struct Element<'a> {
+    name: &'a [u8],
+    kind: Kind,
+    count: u64,
+    place: Place,
+    properties: Vec<Property<'a>>,
+}
+
+impl Element<'_> {
+    fn has(&self, role: Role) -> bool {
+        self.properties.iter().any(|p| p.role == role)
+    }
+    /// Fewest bytes that one can take: in ASCII a digit and a separator for each property.
+    fn least_size(&self, encoding: Encoding) -> u64 {
+        let size = |p: &Property<'_>| match encoding {
+            Encoding::Ascii => 2,
+            _ => p.length.unwrap_or(p.item).size() as u64,
         };
-        let (real, integer) = match property {
-            Property::Char(v) => (f64::from(v), Some(i64::from(v))),
-            Property::UChar(v) => (f64::from(v), Some(i64::from(v))),
-            Property::Short(v) => (f64::from(v), Some(i64::from(v))),
-            Property::UShort(v) => (f64::from(v), Some(i64::from(v))),
-            Property::Int(v) => (f64::from(v), Some(i64::from(v))),
-            Property::UInt(v) => (f64::from(v), Some(i64::from(v))),
-            Property::Float(v) => (f64::from(v), None),
-            Property::Double(v) => (v, None),
-            list => {
-                if name != "vertex_indices" && name != "vertex_index" {
-                    return PropertyAccessResult::Ignored;
+        self.properties.iter().map(size).sum()
+    }
+}
+
+fn text(word: &[u8]) -> String {
+    String::from_utf8_lossy(&word[..word.len().min(40)]).into_owned()
+}
+
+/// The header up to and with its last line; the first comment becomes the title.
+fn header<'a>(
+    scan: &mut Scanner<'a>,
+    mesh: &mut RawMesh,
+) -> Result<(Encoding, Vec<Element<'a>>), Failure> {
+    let first = scan.next_line().unwrap_or_default();
+    if first.trim_ascii_end() != b"ply" {
+        return Err(Failure::syntax(Place::Line(1), "ply", quoted(first)));
+    }
+    let mut encoding = None;
+    let mut elements: Vec<Element<'_>> = Vec::new();
+    loop {
+        let place = scan.place();
+        let Some(line) = scan.next_line() else {
+            return Err(Failure::syntax(place, "end_header", "the end of the file"));
+        };
+        let mut words = line.split(u8::is_ascii_whitespace).filter(|w| !w.is_empty());
+        let mut word = || words.next().unwrap_or_default();
+        match word() {
+            b"end_header" => break,
+            b"format" => {
+                let name = word();
+                encoding = Some(match name {
+                    b"ascii" => Encoding::Ascii,
+                    b"binary_little_endian" => Encoding::Little,
+                    b"binary_big_endian" => Encoding::Big,
+                    _ => {
+                        let expected = "ascii, binary_little_endian or binary_big_endian";
+                        return Err(Failure::syntax(place, expected, quoted(name)));
+                    }
+                });
+            }
+            b"comment" => {
+                if mesh.title.is_empty() {
+                    let comment = line.trim_ascii_start()[b"comment".len()..].trim_ascii();
+                    let comment = &comment[..comment.len().min(256)];
+                    mesh.title = String::from_utf8_lossy(comment).into_owned();
                 }
-                self.corners = match &list {
-                    Property::ListChar(l) => wide(l),
-                    Property::ListUChar(l) => wide(l),
-                    Property::ListShort(l) => wide(l),
-                    Property::ListUShort(l) => wide(l),
-                    Property::ListInt(l) => wide(l),
-                    Property::ListUInt(l) => wide(l),
-                    _ => return PropertyAccessResult::UnsupportedType,
+            }
+            b"obj_info" | b"" => {}
+            b"element" => {
+                let (name, count) = (word(), word());
+                let count = parse_word(count).filter(|_| !name.is_empty()).ok_or_else(|| {
+                    Failure::syntax(place, "element, a name and a count", quoted(line))
+                })?;
+                let kind = match name {
+                    b"vertex" => Kind::Vertex,
+                    b"face" => Kind::Face,
+                    b"edge" => Kind::Edge,
+                    _ => Kind::Other,
                 };
-                return PropertyAccessResult::Set;
+                if elements.iter().any(|e| e.kind == kind && kind != Kind::Other) {
+                    let expected = format!("one element {}", text(name));
+                    return Err(Failure::syntax(place, expected, "a second one"));
+                }
+                elements.push(Element { name, kind, count, place, properties: Vec::new() });
             }
-        };
-        match (axis, name, integer) {
-            (Some(axis), ..) => self.position[axis] = real,
-            (None, "vertex1" | "vertex2", Some(i)) => self.corners.push(i),
-            (None, "vertex1" | "vertex2", None) => return PropertyAccessResult::UnsupportedType,
-            _ => return PropertyAccessResult::Ignored,
-        }
-        PropertyAccessResult::Set
-    }
-}
-
-/// Fewest bytes one element can take: in ASCII a digit and a separator per property.
-fn least_size(element: &ElementDef, encoding: Encoding) -> u64 {
-    let scalar = |kind: &ScalarType| match kind {
-        _ if encoding == Encoding::Ascii => 2,
-        ScalarType::Char | ScalarType::UChar => 1,
-        ScalarType::Short | ScalarType::UShort => 2,
-        ScalarType::Int | ScalarType::UInt | ScalarType::Float => 4,
-        ScalarType::Double => 8,
-    };
-    let properties = element.properties.iter().map(|(_, property)| match &property.data_type {
-        PropertyType::Scalar(kind) | PropertyType::List(kind, _) => scalar(kind),
-    });
-    properties.sum()
-}
-
-pub(super) fn read(bytes: &[u8]) -> Result<RawMesh, Failure> {
-    let mut reader = Reader::new(bytes);
-    let parser = Parser::<Record>::new();
-    let header = parser.read_header(&mut reader).map_err(|e| failure(&e, Place::Line(1)))?;
-    let binary = header.encoding != Encoding::Ascii;
-    let mut mesh = RawMesh {
-        binary,
-        title: header.comments.first().cloned().unwrap_or_default(),
-        ..RawMesh::default()
-    };
-    let mut vertices_seen = false;
-    // Faces may stand before the vertices they name.
-    let mut cells: Vec<(Place, Vec<i64>, bool)> = Vec::new();
-    let wanted = |name: &str| matches!(name, "vertex" | "face" | "edge");
-    let last = header.elements.iter().filter(|(name, _)| wanted(name)).count();
-    let mut done = 0;
-    for (name, element) in &header.elements {
-        if !wanted(name) {
-            mesh.skipped.push(format!("element {name}"));
-            if done == last {
-                continue;
+            b"property" => {
+                let Some(element) = elements.last_mut() else {
+                    return Err(Failure::syntax(place, "an element before", quoted(line)));
+                };
+                let (mut kind, mut length) = (word(), None);
+                if kind == b"list" {
+                    let of_length = word();
+                    length = Type::parse(of_length).filter(|t| t.is_integer());
+                    if length.is_none() {
+                        let expected = "an integer type of the length of a list";
+                        return Err(Failure::syntax(place, expected, quoted(of_length)));
+                    }
+                    kind = word();
+                }
+                let item = Type::parse(kind)
+                    .ok_or_else(|| Failure::syntax(place, "a PLY data type", quoted(kind)))?;
+                let name = word();
+                let role = match (element.kind, name, length) {
+                    (Kind::Vertex, b"x", None) => Role::Coordinate(0),
+                    (Kind::Vertex, b"y", None) => Role::Coordinate(1),
+                    (Kind::Vertex, b"z", None) => Role::Coordinate(2),
+                    (Kind::Face, b"vertex_indices" | b"vertex_index", Some(_))
+                    | (Kind::Edge, b"vertex1" | b"vertex2", None) => Role::Corner,
+                    _ => Role::Ignored,
+                };
+                if role == Role::Corner && !item.is_integer() {
+                    let expected = format!("an integer type of {}", text(name));
+                    return Err(Failure::syntax(place, expected, quoted(kind)));
+                }
+                if element.properties.iter().any(|p| p.role == role && role != Role::Ignored)
+                    && element.kind != Kind::Edge
+                {
+                    let expected = format!("one property {}", text(name));
+                    return Err(Failure::syntax(place, expected, "a second one"));
+                }
+                element.properties.push(Property { name, length, item, role });
+            }
+            other => {
+                let expected = "format, comment, element, property or end_header";
+                return Err(Failure::syntax(place, expected, quoted(other)));
             }
         }
-        let (line, left) = (reader.line(), reader.get_ref().len());
-        let start = bytes.len() - left;
-        let place = if binary { Place::Byte(start) } else { Place::Line(line) };
-        if element.properties.is_empty() && element.count > 0 {
-            let what = format!("element {name} without properties");
+        let most = elements.iter().map(|e| e.properties.len()).max().unwrap_or(0);
+        if elements.len() > MOST || most > MOST {
+            let what = format!("a header of more than {MOST} elements or properties of one");
             return Err(Failure::new(place, ReadReason::Unsupported(what)));
         }
-        let needed = (element.count as u64).saturating_mul(least_size(element, header.encoding));
-        // The last line of an ASCII file may lack its line break.
-        if needed > left as u64 + u64::from(!binary) {
-            let what = format!("element {name} ({} announced)", element.count);
-            return Err(Failure::new(place, ReadReason::Truncated { what, needed, left }));
-        }
-        let records = parser
-            .read_payload_for_element(&mut reader, element, &header)
-            .map_err(|e| failure(&e, Place::Byte(bytes.len() - reader.get_ref().len())))
-            .map_err(|f| if binary { Failure { place, ..f } } else { f })?;
-        // ASCII elements are one line each; binary ones are found by the start of their block.
-        let place_of = |i: usize| if binary { place } else { Place::Line(line + i) };
-        match name.as_str() {
-            "vertex" => {
-                vertices_seen = true;
-                let names = ["x", "y", "z"];
-                mesh.dim = names.iter().filter(|axis| has(element, axis)).count();
-                if !has(element, "x") || !has(element, "y") {
-                    let got = "a vertex element without them";
-                    return Err(Failure::syntax(place, "vertex properties x and y", got));
-                }
-                for (i, record) in records.iter().enumerate() {
-                    for &value in &record.position[..mesh.dim] {
-                        mesh.push_coordinate(value, place_of(i))?;
+    }
+    let encoding =
+        encoding.ok_or_else(|| Failure::syntax(scan.place(), "a format in the header", "none"))?;
+    Ok((encoding, elements))
+}
+
+/// The numbers of an element in turn.
+enum Numbers<'s, 'a> {
+    /// Those of one line.
+    Words {
+        place: Place,
+        line: &'a [u8],
+        rest: &'a [u8],
+    },
+    Bytes {
+        scan: &'s mut Scanner<'a>,
+        big: bool,
+    },
+}
+
+impl Numbers<'_, '_> {
+    fn next(&mut self, kind: Type, property: &[u8]) -> Result<(f64, Place), Failure> {
+        match self {
+            Numbers::Words { place, line, rest } => {
+                let start = rest.trim_ascii_start();
+                let length = start.iter().position(u8::is_ascii_whitespace).unwrap_or(start.len());
+                let (word, left) = start.split_at(length);
+                *rest = left;
+                match kind.parse_number(word) {
+                    Some(x) => Ok((x, *place)),
+                    None => {
+                        let expected = format!("a number of property {}", text(property));
+                        let got = format!("{} in {}", quoted(word), quoted(line));
+                        Err(Failure::syntax(*place, expected, got))
                     }
                 }
             }
-            "face" | "edge" => {
-                let face = name == "face";
-                let listed = has(element, "vertex_indices") || has(element, "vertex_index");
-                let paired = has(element, "vertex1") && has(element, "vertex2");
-                if element.count > 0 && !(if face { listed } else { paired }) {
-                    let expected =
-                        if face { "property vertex_indices" } else { "vertex1 and vertex2" };
-                    return Err(Failure::syntax(place, expected, format!("a {name} without")));
+            Numbers::Bytes { scan, big } => {
+                let place = scan.place();
+                let size = kind.size();
+                let length =
+                    scan.require(1, size as u64, || format!("property {}", text(property)))?;
+                let mut wide = [0; 8];
+                wide[..size].copy_from_slice(scan.raw(length));
+                if *big {
+                    wide[..size].reverse();
                 }
-                let numbered = records.into_iter().enumerate();
-                cells.extend(numbered.map(|(i, r)| (place_of(i), r.corners, face)));
+                Ok((kind.decode(u64::from_le_bytes(wide)), place))
+            }
+        }
+    }
+    /// Fails unless `count` more numbers can be there.
+    fn require(&self, count: u64, kind: Type, property: &[u8]) -> Result<(), Failure> {
+        let what = || format!("the list {} ({count} numbers)", text(property));
+        match self {
+            Numbers::Bytes { scan, .. } => scan.require(count, kind.size() as u64, what).map(drop),
+            Numbers::Words { place, rest, .. } => {
+                let (needed, left) = (count.saturating_mul(2), rest.len());
+                if needed <= left as u64 {
+                    return Ok(());
+                }
+                let reason = ReadReason::Truncated { what: what(), needed, left };
+                Err(Failure::new(*place, reason))
+            }
+        }
+    }
+}
+
+pub(super) fn read(bytes: &[u8]) -> Result<RawMesh, Failure> {
+    let mut scan = Scanner::new(bytes);
+    let mut mesh = RawMesh::default();
+    let (encoding, elements) = header(&mut scan, &mut mesh)?;
+    mesh.binary = encoding != Encoding::Ascii;
+    scan.binary = mesh.binary;
+    let last = elements.iter().rposition(|e| e.kind != Kind::Other);
+    let mut vertices_seen = false;
+    // Faces may stand before the vertices they name.
+    let (mut cells, mut corners) = (Vec::new(), Vec::new());
+    for (k, element) in elements.iter().enumerate() {
+        let place = scan.place();
+        let name = text(element.name);
+        if element.kind == Kind::Other {
+            mesh.skipped.push(format!("element {name}"));
+            if last.is_none_or(|last| k > last) {
+                continue;
+            }
+        }
+        if element.properties.is_empty() && element.count > 0 {
+            let what = format!("element {name} without properties");
+            return Err(Failure::new(element.place, ReadReason::Unsupported(what)));
+        }
+        match element.kind {
+            Kind::Vertex => {
+                vertices_seen = true;
+                if !element.has(Role::Coordinate(0)) || !element.has(Role::Coordinate(1)) {
+                    let got = "a vertex element without them";
+                    return Err(Failure::syntax(element.place, "vertex properties x and y", got));
+                }
+                mesh.dim = if element.has(Role::Coordinate(2)) { 3 } else { 2 };
+            }
+            Kind::Face | Kind::Edge if element.count > 0 => {
+                let ends = element.properties.iter().filter(|p| p.role == Role::Corner).count();
+                let (needed, expected) = match element.kind {
+                    Kind::Face => (1, "property vertex_indices"),
+                    _ => (2, "vertex1 and vertex2"),
+                };
+                if ends != needed {
+                    let got = format!("a {name} without");
+                    return Err(Failure::syntax(element.place, expected, got));
+                }
             }
             _ => {}
         }
-        done += usize::from(wanted(name));
+        // The last line of an ASCII file may lack its line break.
+        let what = || format!("element {name} ({} announced)", element.count);
+        let least = element.least_size(encoding);
+        let needed = element.count.saturating_mul(least);
+        scan.require(needed.saturating_sub(u64::from(!mesh.binary)), 1, what)?;
+        if element.kind == Kind::Vertex {
+            // (As many as fit into the file, after the check.)
+            mesh.coordinates =
+                keops_core::memory::room(mesh.dim * element.count as usize, super::SHAPE)?;
+        }
+        for _ in 0..element.count {
+            let mut numbers = if mesh.binary {
+                Numbers::Bytes { scan: &mut scan, big: encoding == Encoding::Big }
+            } else {
+                let (place, line) = ascii_line(&mut scan, &what)?;
+                Numbers::Words { place, line, rest: line }
+            };
+            let mut position = [0.0; 3];
+            let before = corners.len();
+            let mut at = place;
+            for (k, p) in element.properties.iter().enumerate() {
+                let mut count = 1;
+                if let Some(kind) = p.length {
+                    let (length, place) = numbers.next(kind, p.name)?;
+                    if length < 0.0 {
+                        let expected = format!("the length of the list {}", text(p.name));
+                        return Err(Failure::syntax(place, expected, length.to_string()));
+                    }
+                    count = length as u64;
+                    numbers.require(count, p.item, p.name)?;
+                    at = if k == 0 { place } else { at };
+                }
+                for _ in 0..count {
+                    let (x, place) = numbers.next(p.item, p.name)?;
+                    match p.role {
+                        Role::Coordinate(axis) => (position[axis], at) = (x, place),
+                        Role::Corner => {
+                            let index = x as i64;
+                            push(&mut corners, Corner { index, from_zero: index })?;
+                            at = place;
+                        }
+                        Role::Ignored => {}
+                    }
+                }
+            }
+            match element.kind {
+                Kind::Vertex => {
+                    for &x in &position[..mesh.dim] {
+                        mesh.push_coordinate(x, at)?;
+                    }
+                }
+                Kind::Face | Kind::Edge => {
+                    let face = element.kind == Kind::Face;
+                    push(&mut cells, (at, corners.len() - before, face))?;
+                }
+                Kind::Other => {}
+            }
+        }
     }
     if !vertices_seen {
         return Err(Failure::syntax(Place::File, "an element vertex", "none in the header"));
     }
-    let vertices = mesh.vertex_count();
-    for (cell, (place, corners, face)) in cells.into_iter().enumerate() {
-        let index = |&index: &i64| {
-            usize::try_from(index).ok().filter(|&i| i < vertices).ok_or_else(|| {
-                let reason = ReadReason::Index { cell, index, vertices, base: "from 0" };
-                Failure::new(place, reason)
-            })
-        };
-        let corners = corners.iter().map(index).collect::<Result<Vec<_>, _>>()?;
-        if face {
-            mesh.push_polygon(&corners);
-        } else {
-            mesh.push_polyline(&corners);
-        }
-    }
+    mesh.push_cells(&cells, &corners, "from 0")?;
     Ok(mesh)
 }
 
-fn has(element: &ElementDef, property: &str) -> bool {
-    element.properties.iter().any(|(name, _)| name == property)
-}
-
-/// The parser's message on one line, cut to a readable length, without its own line number.
-fn failure(error: &ParseError, otherwise: Place) -> Failure {
-    let mut text = error.to_string().split_whitespace().collect::<Vec<_>>().join(" ");
-    let place = error.line().map_or(otherwise, Place::Line);
-    if let Place::Line(line) = place {
-        text = text.trim_start_matches(&format!("Line {line}: ")).into();
+/// The next line that is not empty.
+fn ascii_line<'a>(
+    scan: &mut Scanner<'a>,
+    what: &dyn Fn() -> String,
+) -> Result<(Place, &'a [u8]), Failure> {
+    loop {
+        let place = scan.place();
+        match scan.next_line() {
+            None => return Err(Failure::syntax(place, what(), "the end of the file")),
+            Some(line) if line.trim_ascii().is_empty() => {}
+            Some(line) => return Ok((place, line)),
+        }
     }
-    if let Some((cut, _)) = text.char_indices().nth(240) {
-        text.truncate(cut);
-        text.push('…');
-    }
-    Failure::new(place, ReadReason::Format(text))
 }

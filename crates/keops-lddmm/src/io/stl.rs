@@ -2,8 +2,10 @@
 
 use std::collections::HashMap;
 
+use keops_core::memory;
+
 use super::scan::{Scanner, quoted};
-use super::{Failure, Place, RawMesh, ReadReason};
+use super::{Failure, Place, RawMesh, ReadReason, SHAPE, push};
 
 const HEADER: usize = 80;
 const FACET: usize = 50;
@@ -19,9 +21,14 @@ fn announced(bytes: &[u8]) -> Option<u64> {
     Some(u64::from(u32::from_le_bytes(count)))
 }
 
+/// Does the file begin with the word "solid"? Some writers use capitals.
+pub(super) fn is_ascii(bytes: &[u8]) -> bool {
+    let first = bytes.trim_ascii_start().get(..5);
+    first.is_some_and(|word| word.eq_ignore_ascii_case(b"solid"))
+}
+
 pub(super) fn read(bytes: &[u8]) -> Result<RawMesh, Failure> {
-    let ascii = bytes.trim_ascii_start().starts_with(b"solid") && !is_binary(bytes);
-    if ascii { read_ascii(bytes) } else { read_binary(bytes) }
+    if is_ascii(bytes) && !is_binary(bytes) { read_ascii(bytes) } else { read_binary(bytes) }
 }
 
 /// Merges corners by their coordinates.
@@ -43,6 +50,9 @@ impl Corners {
         for x in x {
             mesh.push_coordinate(x, place)?;
         }
+        self.known
+            .try_reserve(1)
+            .map_err(|_| memory::refused::<([u64; 3], usize)>(2 * self.known.len(), SHAPE))?;
         self.known.insert(key, index);
         Ok(index)
     }
@@ -75,7 +85,7 @@ fn read_binary(bytes: &[u8]) -> Result<RawMesh, Failure> {
             let at = 12 + 12 * k;
             *corner = corners.add(&mut mesh, [real(at), real(at + 4), real(at + 8)], place)?;
         }
-        mesh.triangles.push(triangle);
+        push(&mut mesh.triangles, triangle)?;
     }
     if scan.left() > 0 {
         let what = format!("bytes after {n} facets");
@@ -118,7 +128,7 @@ fn read_ascii(bytes: &[u8]) -> Result<RawMesh, Failure> {
                 *corner = corners.add(&mut mesh, x, place)?;
             }
             expect(&mut scan, &[b"endloop", b"endfacet"])?;
-            mesh.triangles.push(triangle);
+            push(&mut mesh.triangles, triangle)?;
         } else {
             let expected = if ended { "solid or the end of the file" } else { "facet or endsolid" };
             return Err(Failure::syntax(place, expected, quoted(word)));

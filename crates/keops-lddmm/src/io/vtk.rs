@@ -2,7 +2,7 @@
 //! versions 1 to 4 store cells as `count i j k …`, versions 5.0 and 5.1 as OFFSETS and CONNECTIVITY.
 
 use super::scan::{Scanner, parse_word, quoted};
-use super::{Failure, Place, RawMesh, ReadReason};
+use super::{Failure, Place, RawMesh, ReadReason, push};
 
 /// Scalar types of the format; binary data are big-endian.
 #[derive(Clone, Copy, PartialEq)]
@@ -21,7 +21,8 @@ enum Type {
 
 impl Type {
     fn parse(word: &[u8]) -> Option<Type> {
-        Some(match word.to_ascii_lowercase().as_slice() {
+        // (No name is longer.)
+        Some(match word[..word.len().min(24)].to_ascii_lowercase().as_slice() {
             b"char" | b"signed_char" | b"vtktypeint8" => Type::I8,
             b"unsigned_char" | b"vtktypeuint8" => Type::U8,
             b"short" | b"vtktypeint16" => Type::I16,
@@ -86,7 +87,8 @@ pub(super) fn read(bytes: &[u8]) -> Result<RawMesh, Failure> {
     header(&mut scan, &mut mesh)?;
     let mut points_seen = false;
     while let Some((word, place)) = scan.word() {
-        let keyword = word.to_ascii_uppercase();
+        // (No keyword is longer.)
+        let keyword = word[..word.len().min(20)].to_ascii_uppercase();
         let section = match keyword.as_slice() {
             b"POINTS" => {
                 if points_seen {
@@ -147,7 +149,7 @@ fn header(scan: &mut Scanner, mesh: &mut RawMesh) -> Result<(), Failure> {
     let title = scan.next_line().unwrap_or_default();
     mesh.title = String::from_utf8_lossy(&title[..title.len().min(256)]).trim().into();
     let (word, place) = scan.word().unwrap_or((b"", scan.place()));
-    mesh.binary = match word.to_ascii_uppercase().as_slice() {
+    mesh.binary = match word[..word.len().min(20)].to_ascii_uppercase().as_slice() {
         b"ASCII" => false,
         b"BINARY" => true,
         _ => return Err(Failure::syntax(place, "ASCII or BINARY", quoted(word))),
@@ -243,11 +245,9 @@ fn integers(
         return Err(Failure::syntax(scan.place(), format!("integers for {what}"), "reals"));
     }
     let mut all = Vec::new();
-    numbers(scan, kind, count, what, |number, place| {
-        if let Number::Int(i) = number {
-            all.push((i, place));
-        }
-        Ok(())
+    numbers(scan, kind, count, what, |number, place| match number {
+        Number::Int(i) => push(&mut all, (i, place)),
+        Number::Real(_) => Ok(()),
     })?;
     Ok(all)
 }
@@ -268,16 +268,18 @@ fn cells(
     let mut cell = 0;
     let corner = |corners: &mut Vec<usize>, cell: usize, (index, place): (i64, Place)| {
         match usize::try_from(index).ok().filter(|&i| i < vertices) {
-            Some(i) => corners.push(i),
+            Some(i) => push(corners, i),
             None => {
                 let reason = ReadReason::Index { cell, index, vertices, base: "from 0" };
-                return Err(Failure::new(place, reason));
+                Err(Failure::new(place, reason))
             }
         }
-        Ok(())
     };
-    let mut push = |corners: &[usize]| match section {
-        Section::Vertices => mesh.single_vertex_cells += corners.len(),
+    let mut push_cell = |corners: &[usize]| match section {
+        Section::Vertices => {
+            mesh.single_vertex_cells += corners.len();
+            Ok(())
+        }
         Section::Lines => mesh.push_polyline(corners),
         Section::Polygons => mesh.push_polygon(corners),
         Section::Strips => mesh.push_strip(corners),
@@ -303,7 +305,7 @@ fn cells(
                 for &index in &connectivity[previous..offset] {
                     corner(&mut corners, cell, index)?;
                 }
-                push(&corners);
+                push_cell(&corners)?;
                 cell += 1;
             }
             previous = offset;
@@ -328,7 +330,7 @@ fn cells(
         for &index in &tail[..length] {
             corner(&mut corners, cell, index)?;
         }
-        push(&corners);
+        push_cell(&corners)?;
         cell += 1;
         rest = &tail[length..];
     }

@@ -3,6 +3,8 @@
 use std::io::Write;
 use std::path::{Path, PathBuf};
 
+use keops_core::error::OutOfMemory;
+use keops_core::memory;
 use ndarray::ArrayView2;
 
 use crate::shape::{Cells, Shape};
@@ -44,6 +46,9 @@ pub enum WriteError {
         /// Rows and columns given.
         got: (usize, usize),
     },
+    /// There is no memory for the content of a file.
+    #[error(transparent)]
+    OutOfMemory(#[from] OutOfMemory),
 }
 
 /// Encoding of a legacy VTK file.
@@ -88,8 +93,9 @@ pub struct PointData<'a> {
     pub values: ArrayView2<'a, f64>,
 }
 
-/// Writes `bytes` as the file `path`: to a neighbouring temporary file first, renamed when
-/// complete, so that an interrupted run leaves the previous file or none, never half of one.
+/// Writes `bytes` as the file `path`: to a neighbouring temporary file first, which is brought to
+/// the disk and renamed when complete, so that an interrupted run, a full disk or a loss of power
+/// leaves the previous file or the new one, never half of one.
 ///
 /// # Errors
 /// [`WriteError::Io`].
@@ -106,20 +112,132 @@ pub struct PointData<'a> {
 /// # Ok::<(), Box<dyn std::error::Error>>(())
 /// ```
 pub fn write_file(path: impl AsRef<Path>, bytes: &[u8]) -> Result<(), WriteError> {
-    let path = path.as_ref();
-    let mut temporary = path.as_os_str().to_owned();
-    temporary.push(format!(".{}.tmp", std::process::id()));
-    let write = || {
-        let mut file = std::fs::File::create(&temporary)?;
-        file.write_all(bytes)?;
-        file.sync_all()?;
-        std::fs::rename(&temporary, path)
-    };
-    write().map_err(|source| {
-        // Nothing better can be done when the removal fails too.
-        let _ = std::fs::remove_file(&temporary);
-        WriteError::Io { path: path.into(), source }
-    })
+    let mut files = Staged::default();
+    files.add(path, bytes)?;
+    files.commit()
+}
+
+/// Files that appear together: all of them are written and brought to the disk under temporary names
+/// first, and renamed when all are complete. What is dropped before leaves nothing behind.
+///
+/// ```
+/// use keops_lddmm::io::Staged;
+/// let folder = std::env::temp_dir().join(format!("keops-staged-{}", std::process::id()));
+/// std::fs::create_dir_all(&folder)?;
+/// let mut files = Staged::default();
+/// files.add(folder.join("a.txt"), b"one")?;
+/// files.add(folder.join("b.txt"), b"two")?;
+/// assert!(!folder.join("a.txt").exists());
+/// files.commit()?;
+/// assert_eq!(std::fs::read(folder.join("b.txt"))?, b"two");
+/// # std::fs::remove_dir_all(&folder)?;
+/// # Ok::<(), Box<dyn std::error::Error>>(())
+/// ```
+#[derive(Debug, Default)]
+pub struct Staged {
+    /// Temporary and final names.
+    files: Vec<(PathBuf, PathBuf)>,
+}
+
+impl Staged {
+    /// Writes a file under a temporary name in its folder.
+    ///
+    /// # Errors
+    /// [`WriteError::Io`].
+    ///
+    /// ```
+    /// use keops_lddmm::io::Staged;
+    /// let e = Staged::default().add("no/such/folder/x.txt", b"").unwrap_err();
+    /// assert!(e.to_string().starts_with("no/such/folder/x.txt: "));
+    /// ```
+    pub fn add(&mut self, path: impl AsRef<Path>, bytes: &[u8]) -> Result<(), WriteError> {
+        let path = path.as_ref();
+        // Hidden, so that no viewer takes it for a file of a series.
+        let name = path.file_name().unwrap_or_default().to_string_lossy();
+        let temporary = path.with_file_name(format!(".{name}.{}.tmp", std::process::id()));
+        self.files.push((temporary.clone(), path.into()));
+        let write = || {
+            let mut file = std::fs::File::create(&temporary)?;
+            file.write_all(bytes)?;
+            file.sync_all()
+        };
+        write().map_err(|source| WriteError::Io { path: path.into(), source })
+    }
+
+    /// Gives all files their names, in the order in which they were added.
+    ///
+    /// # Errors
+    /// [`WriteError::Io`]; files before the one that is named have their new content, the others
+    /// their old one.
+    ///
+    /// ```
+    /// use keops_lddmm::io::Staged;
+    /// Staged::default().commit()?; // nothing
+    /// # Ok::<(), keops_lddmm::io::WriteError>(())
+    /// ```
+    pub fn commit(mut self) -> Result<(), WriteError> {
+        let mut folders: Vec<PathBuf> = vec![];
+        for (temporary, path) in &self.files {
+            let failed = |source| WriteError::Io { path: path.clone(), source };
+            std::fs::rename(temporary, path).map_err(failed)?;
+            let folder = match path.parent() {
+                Some(p) if !p.as_os_str().is_empty() => p.into(),
+                _ => PathBuf::from("."),
+            };
+            if !folders.contains(&folder) {
+                folders.push(folder);
+            }
+        }
+        self.files.clear();
+        // The new names reach the disk with their folders. (Where a folder cannot be opened as a file
+        // the system does this by itself.)
+        for folder in folders {
+            if let Ok(folder) = std::fs::File::open(folder) {
+                let _ = folder.sync_all();
+            }
+        }
+        Ok(())
+    }
+}
+
+impl Drop for Staged {
+    fn drop(&mut self) {
+        for (temporary, _) in &self.files {
+            // Nothing better can be done when the removal fails too.
+            let _ = std::fs::remove_file(temporary);
+        }
+    }
+}
+
+/// The content of a file as it grows; what is refused is an error.
+#[derive(Default)]
+pub(crate) struct Buffer(Vec<u8>);
+
+impl Buffer {
+    pub fn bytes(&self) -> &[u8] {
+        &self.0
+    }
+    pub fn into_bytes(self) -> Vec<u8> {
+        self.0
+    }
+    pub fn push(&mut self, bytes: &[u8]) -> Result<(), OutOfMemory> {
+        let all = self.0.len() + bytes.len();
+        self.0
+            .try_reserve(bytes.len())
+            .map_err(|_| memory::refused::<u8>(all, "the content of a file"))?;
+        self.0.extend_from_slice(bytes);
+        Ok(())
+    }
+}
+
+impl Write for Buffer {
+    fn write(&mut self, bytes: &[u8]) -> std::io::Result<usize> {
+        self.push(bytes).map_err(|e| std::io::Error::new(std::io::ErrorKind::OutOfMemory, e))?;
+        Ok(bytes.len())
+    }
+    fn flush(&mut self) -> std::io::Result<()> {
+        Ok(())
+    }
 }
 
 fn check(path: &Path, shape: &Shape, data: &[PointData]) -> Result<(), WriteError> {
@@ -181,83 +299,91 @@ pub fn write_vtk(
     data: &[PointData<'_>],
     encoding: VtkEncoding,
 ) -> Result<(), WriteError> {
+    write_file(&path, &vtk_bytes(&path, shape, data, encoding)?)
+}
+
+/// The content of a file of [`write_vtk`]; `path` is for errors.
+pub(crate) fn vtk_bytes(
+    path: impl AsRef<Path>,
+    shape: &Shape,
+    data: &[PointData<'_>],
+    encoding: VtkEncoding,
+) -> Result<Vec<u8>, WriteError> {
     check(path.as_ref(), shape, data)?;
-    let mut out = Legacy { bytes: Vec::new(), encoding };
+    let mut out = Legacy { bytes: Buffer::default(), encoding };
     let n = shape.vertex_count();
     let kind = if encoding == VtkEncoding::Ascii { "ASCII" } else { "BINARY" };
-    out.text(&format!("# vtk DataFile Version 3.0\nkeops shape\n{kind}\nDATASET POLYDATA\n"));
-    out.text(&format!("POINTS {n} double\n"));
-    out.reals(padded(shape.vertices()), 3);
+    out.text(&format!("# vtk DataFile Version 3.0\nkeops shape\n{kind}\nDATASET POLYDATA\n"))?;
+    out.text(&format!("POINTS {n} double\n"))?;
+    out.reals(padded(shape.vertices()), 3)?;
     let (section, corners) = match shape.cells() {
         Cells::Points => ("VERTICES", 1),
         Cells::Segments(_) => ("LINES", 2),
         Cells::Triangles(_) => ("POLYGONS", 3),
     };
     let m = shape.cell_count();
-    out.text(&format!("{section} {m} {}\n", m * (corners + 1)));
-    let points: Vec<[usize; 1]> = match shape.cells() {
-        Cells::Points => (0..n).map(|i| [i]).collect(),
-        _ => Vec::new(),
-    };
-    for cell in points.iter().map(|c| &c[..]).chain(shape.cells().corners()) {
-        out.cell(cell);
+    out.text(&format!("{section} {m} {}\n", m * (corners + 1)))?;
+    match shape.cells() {
+        Cells::Points => (0..n).try_for_each(|i| out.cell(&[i]))?,
+        cells => cells.corners().try_for_each(|c| out.cell(c))?,
     }
-    out.text("\n");
+    out.text("\n")?;
     for (i, d) in data.iter().enumerate() {
         if i == 0 {
-            out.text(&format!("POINT_DATA {n}\n"));
+            out.text(&format!("POINT_DATA {n}\n"))?;
         }
         let name = encoded_name(d.name);
         if d.values.ncols() == 1 {
-            out.text(&format!("SCALARS {name} double 1\nLOOKUP_TABLE default\n"));
-            out.reals(d.values.iter().copied(), 1);
+            out.text(&format!("SCALARS {name} double 1\nLOOKUP_TABLE default\n"))?;
+            out.reals(d.values.iter().copied(), 1)?;
         } else {
-            out.text(&format!("VECTORS {name} double\n"));
-            out.reals(padded(d.values), 3);
+            out.text(&format!("VECTORS {name} double\n"))?;
+            out.reals(padded(d.values), 3)?;
         }
     }
-    write_file(path, &out.bytes)
+    Ok(out.bytes.into_bytes())
 }
 
 struct Legacy {
-    bytes: Vec<u8>,
+    bytes: Buffer,
     encoding: VtkEncoding,
 }
 
 impl Legacy {
-    fn text(&mut self, text: &str) {
-        self.bytes.extend_from_slice(text.as_bytes());
+    fn text(&mut self, text: &str) -> Result<(), OutOfMemory> {
+        self.bytes.push(text.as_bytes())
     }
 
-    fn reals(&mut self, values: impl Iterator<Item = f64>, per_line: usize) {
+    fn reals(
+        &mut self,
+        values: impl Iterator<Item = f64>,
+        per_line: usize,
+    ) -> Result<(), OutOfMemory> {
         for (i, x) in values.enumerate() {
             match self.encoding {
-                VtkEncoding::Binary => self.bytes.extend_from_slice(&x.to_be_bytes()),
+                VtkEncoding::Binary => self.bytes.push(&x.to_be_bytes())?,
                 VtkEncoding::Ascii => {
                     let end = if (i + 1) % per_line == 0 { '\n' } else { ' ' };
                     // `Debug` writes the shortest digits, with an exponent where numbers need it.
-                    self.text(&format!("{x:?}{end}"));
+                    self.text(&format!("{x:?}{end}"))?;
                 }
             }
         }
-        if self.encoding == VtkEncoding::Binary {
-            self.text("\n");
-        }
+        if self.encoding == VtkEncoding::Binary { self.text("\n") } else { Ok(()) }
     }
 
-    fn cell(&mut self, corners: &[usize]) {
+    fn cell(&mut self, corners: &[usize]) -> Result<(), OutOfMemory> {
         match self.encoding {
             VtkEncoding::Ascii => {
-                self.text(&corners.len().to_string());
-                corners.iter().for_each(|i| self.text(&format!(" {i}")));
-                self.text("\n");
+                self.text(&corners.len().to_string())?;
+                corners.iter().try_for_each(|i| self.text(&format!(" {i}")))?;
+                self.text("\n")
             }
             VtkEncoding::Binary => {
                 // The layout of version 3.0 has 32-bit indices; a shape of 2^31 vertices would
                 // take 100 GB of memory before it came here.
-                for i in std::iter::once(&corners.len()).chain(corners) {
-                    self.bytes.extend_from_slice(&(*i as i32).to_be_bytes());
-                }
+                let mut all = std::iter::once(corners.len()).chain(corners.iter().copied());
+                all.try_for_each(|i| self.bytes.push(&(i as i32).to_be_bytes()))
             }
         }
     }
@@ -283,6 +409,15 @@ pub fn write_vtp(
     shape: &Shape,
     data: &[PointData<'_>],
 ) -> Result<(), WriteError> {
+    write_file(&path, &vtp_bytes(&path, shape, data)?)
+}
+
+/// The content of a file of [`write_vtp`]; `path` is for errors.
+pub(crate) fn vtp_bytes(
+    path: impl AsRef<Path>,
+    shape: &Shape,
+    data: &[PointData<'_>],
+) -> Result<Vec<u8>, WriteError> {
     check(path.as_ref(), shape, data)?;
     let (n, m) = (shape.vertex_count(), shape.cell_count());
     let (verts, lines, polys) = match shape.cells() {
@@ -290,72 +425,87 @@ pub fn write_vtp(
         Cells::Segments(_) => (0, m, 0),
         Cells::Triangles(_) => (0, 0, m),
     };
-    let mut xml = format!(
-        "<?xml version=\"1.0\"?>\n\
-         <VTKFile type=\"PolyData\" version=\"1.0\" byte_order=\"LittleEndian\" \
-         header_type=\"UInt64\">\n<PolyData>\n\
-         <Piece NumberOfPoints=\"{n}\" NumberOfVerts=\"{verts}\" NumberOfLines=\"{lines}\" \
-         NumberOfStrips=\"0\" NumberOfPolys=\"{polys}\">\n<PointData>\n"
-    );
+    let mut xml = Buffer::default();
+    xml.push(
+        format!(
+            "<?xml version=\"1.0\"?>\n\
+             <VTKFile type=\"PolyData\" version=\"1.0\" byte_order=\"LittleEndian\" \
+             header_type=\"UInt64\">\n<PolyData>\n\
+             <Piece NumberOfPoints=\"{n}\" NumberOfVerts=\"{verts}\" NumberOfLines=\"{lines}\" \
+             NumberOfStrips=\"0\" NumberOfPolys=\"{polys}\">\n<PointData>\n"
+        )
+        .as_bytes(),
+    )?;
     for d in data {
-        let scalar = d.values.ncols() == 1;
-        let columns = if scalar { 1 } else { 3 };
-        let bytes = if scalar {
-            d.values.iter().flat_map(|x| x.to_le_bytes()).collect()
+        let name = escaped(d.name);
+        if d.values.ncols() == 1 {
+            let values = d.values.iter().map(|x| x.to_le_bytes());
+            data_array(&mut xml, "Float64", &name, 1, d.values.len(), values)?;
         } else {
-            padded(d.values).flat_map(f64::to_le_bytes).collect()
-        };
-        data_array(&mut xml, "Float64", &escaped(d.name), columns, bytes);
+            let values = padded(d.values).map(f64::to_le_bytes);
+            data_array(&mut xml, "Float64", &name, 3, 3 * n, values)?;
+        }
     }
-    xml.push_str("</PointData>\n<Points>\n");
-    let points = padded(shape.vertices()).flat_map(f64::to_le_bytes).collect();
-    data_array(&mut xml, "Float64", "Points", 3, points);
-    xml.push_str("</Points>\n");
+    xml.push(b"</PointData>\n<Points>\n")?;
+    let points = padded(shape.vertices()).map(f64::to_le_bytes);
+    data_array(&mut xml, "Float64", "Points", 3, 3 * n, points)?;
+    xml.push(b"</Points>\n")?;
     let (tag, corners) = match shape.cells() {
         Cells::Points => ("Verts", 1),
         Cells::Segments(_) => ("Lines", 2),
         Cells::Triangles(_) => ("Polys", 3),
     };
-    let connectivity: Vec<u8> = match shape.cells() {
-        Cells::Points => (0..n as u64).flat_map(u64::to_le_bytes).collect(),
-        cells => cells.corners().flatten().flat_map(|&i| (i as u64).to_le_bytes()).collect(),
-    };
-    let offsets = (1..=m as u64).flat_map(|i| (i * corners).to_le_bytes()).collect();
-    xml.push_str(&format!("<{tag}>\n"));
-    data_array(&mut xml, "Int64", "connectivity", 1, connectivity);
-    data_array(&mut xml, "Int64", "offsets", 1, offsets);
-    xml.push_str(&format!("</{tag}>\n</Piece>\n</PolyData>\n</VTKFile>\n"));
-    write_file(path, xml.as_bytes())
+    xml.push(format!("<{tag}>\n").as_bytes())?;
+    let single = if *shape.cells() == Cells::Points { n } else { 0 };
+    let cells = shape.cells().corners().flatten().map(|&i| i as u64);
+    let connectivity = (0..single as u64).chain(cells).map(u64::to_le_bytes);
+    data_array(&mut xml, "Int64", "connectivity", 1, m * corners, connectivity)?;
+    let offsets = (1..=m as u64).map(|i| (i * corners as u64).to_le_bytes());
+    data_array(&mut xml, "Int64", "offsets", 1, m, offsets)?;
+    xml.push(format!("</{tag}>\n</Piece>\n</PolyData>\n</VTKFile>\n").as_bytes())?;
+    Ok(xml.into_bytes())
 }
 
-/// A binary data array: base64 of the length (8 bytes) followed by the numbers.
-fn data_array(xml: &mut String, kind: &str, name: &str, components: usize, bytes: Vec<u8>) {
-    let mut block = (bytes.len() as u64).to_le_bytes().to_vec();
-    block.extend(bytes);
-    xml.push_str(&format!(
-        "<DataArray type=\"{kind}\" Name=\"{name}\" NumberOfComponents=\"{components}\" \
-         format=\"binary\">{}</DataArray>\n",
-        base64(&block)
-    ));
+/// A binary data array of `count` numbers: base64 of the length (8 bytes) followed by the numbers.
+fn data_array(
+    xml: &mut Buffer,
+    kind: &str,
+    name: &str,
+    components: usize,
+    count: usize,
+    numbers: impl Iterator<Item = [u8; 8]>,
+) -> Result<(), OutOfMemory> {
+    xml.push(
+        format!(
+            "<DataArray type=\"{kind}\" Name=\"{name}\" NumberOfComponents=\"{components}\" \
+             format=\"binary\">"
+        )
+        .as_bytes(),
+    )?;
+    let length = (8 * count as u64).to_le_bytes();
+    base64(xml, std::iter::once(length).chain(numbers).flatten())?;
+    xml.push(b"</DataArray>\n")
 }
 
 /// Base64 with padding (RFC 4648, section 4).
-fn base64(bytes: &[u8]) -> String {
+fn base64(out: &mut Buffer, bytes: impl Iterator<Item = u8>) -> Result<(), OutOfMemory> {
     const DIGITS: &[u8; 64] = b"ABCDEFGHIJKLMNOPQRSTUVWXYZabcdefghijklmnopqrstuvwxyz0123456789+/";
-    let mut text = String::with_capacity(bytes.len().div_ceil(3) * 4);
-    for chunk in bytes.chunks(3) {
-        let word = chunk.iter().fold(0_u32, |word, &b| word << 8 | u32::from(b))
-            << (8 * (3 - chunk.len()));
-        for k in 0..4 {
-            if k <= chunk.len() {
-                let digit = (word >> (18 - 6 * k)) & 63;
-                text.push(char::from(DIGITS[digit as usize]));
-            } else {
-                text.push('=');
-            }
+    let mut bytes = bytes;
+    loop {
+        let mut chunk = [0; 3];
+        let mut length = 0;
+        for (place, byte) in chunk.iter_mut().zip(bytes.by_ref()) {
+            (*place, length) = (byte, length + 1);
         }
+        if length == 0 {
+            return Ok(());
+        }
+        let word = chunk.iter().fold(0_u32, |word, &b| word << 8 | u32::from(b));
+        let digit = |k: usize| {
+            if k <= length { DIGITS[(word >> (18 - 6 * k) & 63) as usize] } else { b'=' }
+        };
+        out.push(&[0, 1, 2, 3].map(digit))?;
     }
-    text
 }
 
 /// Text for an XML attribute or element.
@@ -394,6 +544,11 @@ pub fn write_pvd(
     path: impl AsRef<Path>,
     steps: &[(f64, impl AsRef<Path>)],
 ) -> Result<(), WriteError> {
+    write_file(path, pvd_text(steps).as_bytes())
+}
+
+/// The content of a file of [`write_pvd`].
+pub(crate) fn pvd_text(steps: &[(f64, impl AsRef<Path>)]) -> String {
     let mut xml = String::from(
         "<?xml version=\"1.0\"?>\n\
          <VTKFile type=\"Collection\" version=\"0.1\" byte_order=\"LittleEndian\">\n<Collection>\n",
@@ -403,7 +558,7 @@ pub fn write_pvd(
         xml.push_str(&format!("<DataSet timestep=\"{time:?}\" part=\"0\" file=\"{file}\"/>\n"));
     }
     xml.push_str("</Collection>\n</VTKFile>\n");
-    write_file(path, xml.as_bytes())
+    xml
 }
 
 #[cfg(test)]
@@ -423,7 +578,9 @@ mod tests {
             ("foobar", "Zm9vYmFy"),
         ];
         for (plain, coded) in vectors {
-            assert_eq!(base64(plain.as_bytes()), coded);
+            let mut out = Buffer::default();
+            base64(&mut out, plain.bytes()).unwrap();
+            assert_eq!(out.bytes(), coded.as_bytes());
         }
     }
 

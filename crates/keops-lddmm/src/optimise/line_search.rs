@@ -9,8 +9,9 @@ use argmin::core::{
     CostFunction, Error, Gradient, IterState, KV, LineSearch, Problem, Solver, State,
     TerminationReason,
 };
+use serde::{Deserialize, Serialize};
 
-use super::Param;
+use super::{Param, norm};
 
 /// Sufficient decrease: f(α) ≤ f(0) + DECREASE α f'(0).
 const DECREASE: f64 = 1e-4;
@@ -23,17 +24,22 @@ const TRIALS: usize = 25;
 const LONGEST: f64 = 1e10;
 
 /// See the module.
-#[derive(Clone, Debug, Default)]
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
 pub(super) struct StrongWolfe {
+    /// Length of the first step to try along the steepest descent, whose scale means nothing.
+    first_step: f64,
+    /// Where L-BFGS wants to go in this iteration.
+    #[serde(skip)]
     direction: Option<Param>,
 }
 
-/// Step length with value and slope there.
-#[derive(Clone, Copy, Debug)]
-struct Trial {
-    at: f64,
-    value: f64,
-    slope: f64,
+impl StrongWolfe {
+    pub(super) fn new(first_step: f64) -> StrongWolfe {
+        StrongWolfe { first_step, direction: None }
+    }
+    pub(super) fn first_step(&self) -> f64 {
+        self.first_step
+    }
 }
 
 impl LineSearch<Param, f64> for StrongWolfe {
@@ -61,44 +67,50 @@ where
         problem: &mut Problem<O>,
         mut state: Iter,
     ) -> Result<(Iter, Option<KV>), Error> {
-        let (Some(origin), Some(gradient), Some(direction)) =
-            (state.take_param(), state.take_gradient(), &self.direction)
+        let (Some(origin), Some(gradient), Some(Param(mut direction))) =
+            (state.take_param(), state.take_gradient(), self.direction.take())
         else {
             return Err(Error::msg("the search has no start or no direction"));
         };
-        let start = Trial { at: 0.0, value: state.get_cost(), slope: gradient.0.dot(&direction.0) };
-        let mut best: Option<(Trial, Param)> = None;
+        let steepest = direction.iter().zip(&gradient.0).all(|(d, g)| *d == -g);
+        if steepest {
+            direction *= self.first_step / norm(&direction);
+        }
+        let start = Trial { at: 0.0, value: state.get_cost(), slope: gradient.0.dot(&direction) };
+        let mut best: Option<(f64, Param)> = None;
         search(start, |at| {
             let mut point = origin.clone();
-            point.0.scaled_add(at, &direction.0);
+            point.0.scaled_add(at, &direction);
             let value = problem.cost(&point)?;
-            let slope = problem.gradient(&point)?.0.dot(&direction.0);
-            let trial = Trial { at, value, slope };
-            if value < best.as_ref().map_or(start.value, |b| b.0.value) {
-                best = Some((trial, point));
+            let slope = problem.gradient(&point)?.0.dot(&direction);
+            if value < best.as_ref().map_or(start.value, |b| b.0) {
+                best = Some((value, point));
             }
-            Ok(trial)
+            Ok::<_, Error>(Trial { at, value, slope })
         })?;
-        match best {
-            Some((trial, point)) => Ok((
-                state
-                    .param(point)
-                    .cost(trial.value)
-                    .terminate_with(TerminationReason::SolverConverged),
-                None,
-            )),
-            None => Err(Error::msg("no decrease along the direction")),
-        }
+        let (value, point) = best.ok_or_else(|| Error::msg("no decrease along the direction"))?;
+        let end = state.param(point).cost(value);
+        Ok((end.terminate_with(TerminationReason::SolverConverged), None))
     }
 }
 
-/// Tries steps until one satisfies both conditions, or none can be told to be better.
-fn search(
+/// Step length with value and slope there.
+#[derive(Clone, Copy, Debug)]
+pub(super) struct Trial {
+    pub at: f64,
+    pub value: f64,
+    pub slope: f64,
+}
+
+/// Tries steps until one satisfies both conditions, or none can be told to be better; none at all
+/// where the cost does not fall along the direction. What is to be kept is kept by `evaluate`, whose
+/// errors end the search.
+pub(super) fn search<E>(
     start: Trial,
-    mut evaluate: impl FnMut(f64) -> Result<Trial, Error>,
-) -> Result<(), Error> {
+    mut evaluate: impl FnMut(f64) -> Result<Trial, E>,
+) -> Result<(), E> {
     if start.slope.is_nan() || start.slope >= 0.0 {
-        return Err(Error::msg("not a direction of descent"));
+        return Ok(());
     }
     let test = DECREASE * start.slope;
     let mut longest = LONGEST;
@@ -264,11 +276,11 @@ mod tests {
         };
         let mut last = f64::NAN;
         let mut count = 0;
-        search(at(0.0), |a| {
+        let searched: Result<(), ()> = search(at(0.0), |a| {
             (last, count) = (a, count + 1);
             Ok(at(a))
-        })
-        .unwrap();
+        });
+        searched.unwrap();
         let (s, t) = (at(0.0), at(last));
         assert!(t.value <= s.value + DECREASE * last * s.slope, "{last}");
         assert!(t.slope.abs() <= -CURVATURE * s.slope, "{last}");
@@ -309,10 +321,10 @@ mod tests {
     }
 
     #[test]
-    fn ascent_is_refused() {
+    fn nothing_is_tried_uphill() {
         for slope in [0.0, 1.0, f64::NAN] {
             let start = Trial { at: 0.0, value: 1.0, slope };
-            assert!(search(start, |_| unreachable!("nothing is tried")).is_err());
+            assert_eq!(search(start, |_| Err("tried")), Ok(()));
         }
     }
 }

@@ -5,10 +5,12 @@ use argmin_math::{
     ArgminSub, ArgminZeroLike,
 };
 use ndarray::{Array1, Zip};
+use serde::{Deserialize, Serialize};
 
 /// A point, gradient or direction.
-#[derive(Clone, Debug, PartialEq)]
-pub(super) struct Param(pub Array1<f64>);
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+#[serde(transparent)]
+pub(super) struct Param(#[serde(with = "super::vector")] pub Array1<f64>);
 
 impl ArgminDot<Param, f64> for Param {
     fn dot(&self, o: &Param) -> f64 {
