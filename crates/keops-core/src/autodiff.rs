@@ -11,6 +11,9 @@
 //! carried on as it is, with the condition under which it counts ([`Guard`]), and is set to 0 elsewhere
 //! where it leaves what the selection alone reads: at a leaf, or beside other cotangents of a node.
 //! Where there is no selection there is no guard.
+//!
+//! A component is a selection as well, known beforehand: where a cotangent is one of some components
+//! ([`Node::Put`]) an element-wise operation is differentiated in these alone.
 
 use crate::graph::{Ex, FoldOp, Node, NodeId};
 use crate::ops::IF_ELSE;
@@ -189,6 +192,10 @@ pub fn vjp<'g>(out: Ex<'g>, seed: Ex<'g>, wrt: &[Ex<'g>]) -> Vec<Option<Ex<'g>>>
             continue;
         }
         let all = total(parts);
+        let used = match b.graph().node(all.value.id) {
+            Node::Put { x, start, step, .. } => Some((*start, *step, b.ex(*x).dim())),
+            _ => None,
+        };
         let mut add = |arg: NodeId, contribution: &dyn Fn() -> Guarded<'g>| {
             if !wanted[&arg] {
                 return;
@@ -212,14 +219,27 @@ pub fn vjp<'g>(out: Ex<'g>, seed: Ex<'g>, wrt: &[Ex<'g>]) -> Vec<Option<Ex<'g>>>
         match &node {
             Node::Var(_) | Node::Const(_) | Node::Index(_) | Node::Iota(_) => {}
             Node::Map { op, args } => {
-                let x: Vec<_> = args.iter().map(|&a| b.ex(a)).collect();
-                let d = (op.derivative)(&x, b.ex(id), all.value);
+                let y = b.ex(id);
+                let part = |x: Ex<'g>| match used {
+                    Some((start, step, len)) if x.dim() > 1 => x.pick(start, step, len),
+                    _ => x,
+                };
+                let x: Vec<_> = args.iter().map(|&a| part(b.ex(a))).collect();
+                let t = match used {
+                    Some((start, step, len)) => all.pick(start, step, len),
+                    None => all,
+                };
+                let d = (op.derivative)(&x, part(y), t.value);
                 for (&a, c) in args.iter().zip(d) {
                     // A scalar operand of a vector result collects every component, also where
                     // the partial derivative itself is a scalar.
-                    add(a, &|| match c.constant() {
-                        Some(0.0) => Guarded::new(c),
-                        _ => Guarded::of(c, all.guard).map(|c| c.broadcast(b.ex(id).dim())),
+                    add(a, &|| match (c.constant(), used) {
+                        (Some(0.0), _) => Guarded::new(c),
+                        (_, Some((start, step, len))) if b.ex(a).dim() > 1 => {
+                            let c = Guarded::of(c, t.guard).map(|c| c.broadcast(len));
+                            c.put(start, step, y.dim())
+                        }
+                        _ => Guarded::of(c, t.guard).map(|c| c.broadcast(t.value.dim())),
                     });
                 }
             }

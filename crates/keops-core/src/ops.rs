@@ -186,6 +186,11 @@ fn powf_slope<'g>(a: Ex<'g>, b: Ex<'g>, t: Ex<'g>) -> Ex<'g> {
     let kink = Ex::apply(&EQUAL, &[a, zero]) * (low * high);
     Ex::apply(&IF_ELSE, &[kink - 1.0, zero, slope])
 }
+/// `t slope(x)`, 0 where both `t` and `x` are 0 and the slope is infinite. (A condition on t alone would
+/// give the derivative in t of what is put there.)
+fn along<'g>(t: Ex<'g>, slope: Ex<'g>, x: Ex<'g>) -> Ex<'g> {
+    where_zero(x.un(&ABS) + t.un(&ABS), t.lit(0.0), t * slope)
+}
 /// `t / r`, 0 where `r == 0`.
 fn divided<'g>(t: Ex<'g>, r: Ex<'g>) -> Ex<'g> {
     where_zero(r, r.lit(0.0), t / where_zero(r, r.lit(1.0), r))
@@ -641,7 +646,7 @@ pub static X_LOG_X: OpDef = OpDef {
     doc: "a log(a), 0 at 0",
     arity: 1,
     value: value!(|a| if a == 0.0 { 0.0 } else { a * a.ln() }),
-    derivative: |x, _, t| vec![where_zero(t, t, t * (x[0].un(&LOG) + 1.0))],
+    derivative: |x, _, t| vec![along(t, x[0].un(&LOG) + 1.0, x[0])],
     simplify: keep,
     cuda: "({0} == T(0) ? T(0) : {0} * log({0}))",
     code: Code::Expand(|b, a| {

@@ -149,13 +149,17 @@ fn picked_from<'g>(x: Ex<'g>, start: usize, step: usize, len: usize) -> From<'g>
             From::Here
         }
         Node::Put { x: y, start: s, step: t, .. } => {
-            let (y, d) = (*y, graph.dim(*y));
-            let ours = (*s, *t, d);
+            let (y, s, t, d) = (*y, *s, *t, graph.dim(*y));
             drop(graph);
-            if ours == (start, step, len) {
+            let same_phase = s >= start && (s - start) % step == 0 && (d == 1 || t % step == 0);
+            let first = s.wrapping_sub(start) / step;
+            if (s, t, d) == (start, step, len) {
                 From::Made(x.b.ex(y))
-            } else if apart(ours, (start, step, len)) {
+            } else if apart((s, t, d), (start, step, len)) {
                 From::Made(x.lit(0.0).broadcast(len))
+            } else if same_phase && first + (d - 1) * (t / step) < len {
+                // All that was put is picked.
+                From::Made(x.b.ex(y).put(first, t / step, len))
             } else {
                 From::Here
             }

@@ -294,6 +294,27 @@ fn slopes(formula: &str, x: f64, expected: [f64; 3]) {
     }
 }
 
+/// A derivative is linear in its first cotangent or tangent also where that is 0.
+#[test]
+fn derivatives_in_cotangents_that_are_zero() {
+    // d/dt of t (log x + 1) at x = 2, t = 0; 0 where x is 0 as well.
+    for (x, expected) in [(2.0, 2f64.ln() + 1.0), (0.5, 1.0 - 2f64.ln()), (0.0, 0.0)] {
+        let (x, zero, one) = (rows::<f64>(&[x]), rows(&[0.0]), rows(&[1.0]));
+        for device in devices() {
+            let g = genred("XLogX(x)", &["x = Vi(1)"], &SUM).at(device);
+            for first in ['v', 'j'] {
+                let once = derived(&g, first, "x");
+                let t = once.arguments().last().unwrap().to_string();
+                for second in ['v', 'j'] {
+                    let twice = derived(&once, second, &t);
+                    let got = call(&twice, &[x.clone(), zero.clone(), one.clone()]);
+                    near(&format!("{first}{second} at {x}"), &[got[[0, 0]]], &[expected], 1e-12);
+                }
+            }
+        }
+    }
+}
+
 /// The derivative is that of the branch that is taken, whatever that of the other one is.
 #[test]
 fn branches_that_are_not_taken() {

@@ -214,6 +214,17 @@ fn components() {
     value(&format!("ArgMax({ties})"), &[1.0], &[1.0]);
     value(&format!("ArgMin({ties})"), &[1.0, -1.0], &[3.0, 1.0]);
     slope(&format!("Max({ties})"), &[1.0], 1.0, &[2.0]);
+    // Derivatives of a component beside others whose derivatives are infinite.
+    slope("Elem(Log([x, x - 1]), 0)", &[1.0], 1.0, &[1.0]);
+    slope("([1 / x, x] * 2)[1]", &[0.0], 1.0, &[2.0]);
+    slope("(SqDist(x, 0) * [Inv(x) * x, 1])[1]", &[0.0], 1.0, &[0.0]);
+    slope("Extract(Exp(Sqrt([x, x - 1, x - 1, x])), 0, 2)[0]", &[1.0], 2.0, &[1f64.exp()]);
+    slope("Elem(MatVecMult([Log(x), 0, 0, 1], [x, 1]), 1)", &[0.0], 1.0, &[NAN]);
+    let g = genred("Elem(Log(x), 0)", &["x = Vi(2)"], &SUM).vjp("x").unwrap();
+    let x = ArrayD::from_shape_vec(vec![1, 2], vec![2.0, 0.0]).unwrap();
+    for got in everywhere(&g, &[&x, &rows(&[1.0])]) {
+        assert!(same(&got, &[0.5, 0.0]), "{got:?}");
+    }
     // NaN is passed over, an infinity is not: few components, and many in a loop.
     for dim in [4, 40] {
         for (f, infinity) in [("ArgMin", INF), ("ArgMax", -INF)] {
