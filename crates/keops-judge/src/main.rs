@@ -1,6 +1,7 @@
 //! Runs a judge over many seeds and prints what it finds:
 //! `cargo run --release -p keops-judge -- derivatives --seeds 1..50 --cases 20000`, or `values`.
 
+use keops_core::{composite, ops, reduce};
 use keops_judge::derivatives::{Devices, Verdict, draw, judge, report, run, shrink};
 use keops_judge::values;
 use std::process::ExitCode;
@@ -34,16 +35,21 @@ fn main() -> ExitCode {
         let start = std::time::Instant::now();
         let tally = run(seed, cases, &without);
         println!(
-            "seed {seed}: {} judged, {} skipped ({:.1} %), {} not drawn, {} faults, {:.1?}",
+            "seed {seed}: {} judged, {} skipped ({:.1} %), {} by convention, {} not drawn, {} faults, {:.1?}",
             tally.judged,
             tally.skipped,
             100.0 * tally.skip_rate(),
+            tally.conventions,
             tally.undrawn,
             tally.faults.len(),
             start.elapsed()
         );
         if seed == from {
             println!("chains: {:?}", tally.chains);
+            let names =
+                ops::ALL.iter().map(|o| o.name).chain(composite::ALL.iter().map(|c| c.name));
+            let names = names.chain(reduce::ALL.iter().map(|r| r.name));
+            println!("judged less than 100 times: {:?}", tally.rare(names, 100));
         }
         faults += tally.faults.len();
         for (seed, number, fault) in tally.faults.iter().take(show) {

@@ -300,8 +300,18 @@ impl Maker<'_> {
             }
             IfElse => {
                 let (f, a, b) = (one_or(self), one_or(self), one_or(self));
-                let x = [f, a, b].map(|d| self.formula(d, below));
-                (Expr::of(op, x), f.max(a).max(b))
+                let [x, yes, no] = [f, a, b].map(|d| self.formula(d, below));
+                // Comparisons are no conditions.
+                let x = Expr::of(Subtract, [x, Expr::Num(0.125)]);
+                (Expr::of(op, [x, yes, no]), f.max(a).max(b))
+            }
+            Select => {
+                let (m, a, b) = (one_or(self), one_or(self), one_or(self));
+                let test = *self.random.of(&[Equal, NotEqual, LessThan, LessOrEqual]);
+                let mask = [m, 1].map(|d| self.formula(d, 0));
+                let mask = Expr::of(test, mask);
+                let (yes, no) = (self.formula(a, below), self.formula(b, below));
+                (Expr::of(op, [mask, yes, no]), m.max(a).max(b))
             }
             Clamp => {
                 let (a, b) = (one_or(self), one_or(self));

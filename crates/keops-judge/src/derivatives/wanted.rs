@@ -17,6 +17,19 @@ pub struct Primal<'a> {
     pairs: Option<Pairs>,
     /// Of `Max_SumShiftExp`: the maxima, which are not differentiated.
     pivot: Option<(Reduction, Vec<Variable>, Array<Dd>)>,
+    /// What the result of the inner function is moved by.
+    noise: f64,
+}
+
+/// Irregular and of both signs, so that no tie is kept, and each size in its own way.
+fn moved(data: &mut [Dd], noise: f64, t: &mut f64) {
+    for a in data {
+        *t = (*t * 7.31 + 0.173).fract();
+        *a = *a + Dd::from(noise * if *t < 0.5 { *t - 1.0 } else { *t });
+    }
+}
+fn first(noise: f64) -> f64 {
+    0.37 + (noise.abs() * 1e5).fract() / 3.0
 }
 
 impl<'a> Primal<'a> {
@@ -27,7 +40,7 @@ impl<'a> Primal<'a> {
             .blocks
             .as_ref()
             .map(|b| Pairs::from_ranges(rows(case), &b.rows, &b.ends, &b.columns, Category::J));
-        let mut primal = Primal { case, pairs, pivot: None };
+        let mut primal = Primal { case, pairs, pivot: None, noise: 0.0 };
         if canonical(&case.outer.name) == "Max_SumShiftExp" {
             let args: Args = case.args.iter().map(|a| a.map(Dd::from)).collect();
             let top = Reduction { name: "Max".into(), weight: None, ..case.outer.clone() };
@@ -67,7 +80,9 @@ impl<'a> Primal<'a> {
         let closed = |e: &Expr| e.renamed(&close);
         let weight = inner.weight.as_ref().map(closed);
         let inner = Reduction { formula: closed(&inner.formula), weight, ..inner.clone() };
-        let made = evaluate(&inner, &without, args, pairs)?.values.ok_or_else(no)?;
+        let mut made = evaluate(&inner, &without, args, pairs)?.values.ok_or_else(no)?;
+        // A result may tie with what it was made of wherever the arguments are.
+        moved(&mut made.data, self.noise, &mut first(1.1 * self.noise));
         let mut all = args.to_vec();
         all.insert(*hole, made);
         evaluate(&case.outer, &case.variables, &all, pairs)?.values.ok_or_else(no)
@@ -104,20 +119,32 @@ pub fn value(case: &Case) -> Result<Array<f64>, String> {
     Ok(Primal::new(case)?.value(&args)?.map(|v| v.f64()))
 }
 
+/// Is the function continuous? A comparison may hold at the point alone, where differences do not look.
+pub fn continuous(case: &Case) -> bool {
+    let args: Args = case.args.iter().map(|a| a.map(Dd::from)).collect();
+    let Ok(primal) = Primal::new(case) else { return false };
+    let at = |noise: f64| {
+        let (mut args, mut t) = (args.clone(), first(noise));
+        args.iter_mut().for_each(|a| moved(&mut a.data, noise, &mut t));
+        primal.value(&args)
+    };
+    let (Ok(here), Ok(near)) = (at(0.0), at(1e-15)) else { return false };
+    here.data.iter().zip(&near.data).all(|(a, b)| {
+        let (a, b) = (a.f64(), b.f64());
+        a == b || (a - b).abs() <= 1e-11 * (1.0 + a.abs())
+    })
+}
+
 /// The derivative of the case, summed against its seed, by steps of `h`; the arguments of the
-/// function are moved by `noise` first.
+/// function, and the result of the inner one, are moved by `noise` first.
 ///
 /// # Errors
 /// What does not fit.
 pub fn derivative(case: &Case, h: f64, noise: f64) -> Result<f64, String> {
-    let primal = Primal::new(case)?;
+    let primal = Primal { noise, ..Primal::new(case)? };
     let mut args: Args = case.args.iter().map(|a| a.map(Dd::from)).collect();
-    // Irregular and of both signs, so that no tie is kept, and each size in its own way.
-    let mut t = 0.37 + (noise.abs() * 1e5).fract() / 3.0;
-    for a in args.iter_mut().flat_map(|a| &mut a.data) {
-        t = (t * 7.31 + 0.173).fract();
-        *a = *a + Dd::from(noise * if t < 0.5 { t - 1.0 } else { t });
-    }
+    let mut t = first(noise);
+    args.iter_mut().for_each(|a| moved(&mut a.data, noise, &mut t));
     for step in &case.steps {
         args.extend(step.with.iter().map(|a| a.map(Dd::from)));
     }

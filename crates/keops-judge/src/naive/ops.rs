@@ -38,7 +38,7 @@ operations! {
     Equal 2 2, NotEqual 2 2, LessThan 2 2, LessOrEqual 2 2, XLogX 1 1, SinXDivX 1 1, Asin 1 1,
     Acos 1 1, Atan2 2 2, Powf 2 2, Tan 1 1, Sinh 1 1, Cosh 1 1, Tanh 1 1, Expm1 1 1, Log1p 1 1,
     Square 1 1, Inv 1 1, Pow 1 1, Sinc 1 1, Round 1 1, Clamp 3 3, ClampInt 1 1, DiffClampInt 1 1,
-    Mod 3 3, Sum 1 1, SumT 1 1, Scalprod 2 2, SqNorm2 1 1, Norm2 1 1, Normalize 1 1, SqDist 2 2,
+    Select 3 3, Mod 3 3, Sum 1 1, SumT 1 1, Scalprod 2 2, SqNorm2 1 1, Norm2 1 1, Normalize 1 1, SqDist 2 2,
     SqNormIso 2 2, SqNormDiag 2 2, SymSqNorm 2 2, WeightedSqNorm 2 2, WeightedSqDist 3 3,
     Concat 1 99, Elem 1 1, ElemT 1 1, Extract 1 1, ExtractT 1 1, Max 1 1, Min 1 1, ArgMax 1 1,
     ArgMin 1 1, OneHot 1 1, Gather 2 2, MatVecMult 2 2, VecMatMult 2 2, TensorProd 2 2,
@@ -150,6 +150,7 @@ pub fn apply<T: Real>(op: Op, x: &[Vec<T>], literals: &[Vec<i64>]) -> Made<T> {
             let (low, high) = (r(int(0) as f64), r(int(1) as f64));
             un(&|a| truth(!(a < low || a > high)))?
         }
+        Select => each(op, x, &|a| if a[0] == zero { a[2] } else { a[1] })?,
         Mod => each(op, x, &|a| a[0] - a[1] * ((a[0] - a[2]) / a[1]).floor())?,
         Sum => vec![sum(&x[0])],
         SumT => {

@@ -1,0 +1,86 @@
+//! Where a convention holds and not mathematics.
+//!
+//! A derivative is put together from those of operations. Where one of these has a kink its derivative
+//! there is a convention (docs/semantics.md), and what is put together may miss a derivative that exists:
+//! `Norm2(x)**4` is as smooth as can be at 0, but each factor passes through the kink of the norm. The
+//! first derivative is right all the same. On the cut of an angle the sign of a zero decides, which is
+//! left open.
+
+use super::case::Case;
+use super::wanted;
+use crate::naive::{Expr, Op, Reduction, Variable};
+
+/// What is 0 where the derivative of an operation is taken as 0 by convention, of the second order on.
+fn kink(op: Op, x: &[Expr]) -> Option<Expr> {
+    let of = |op: Op| Some(Expr::of(op, [x[0].clone()]));
+    match op {
+        Op::Abs | Op::Sqrt | Op::Rsqrt => of(Op::Abs),
+        Op::Norm2 | Op::Normalize => of(Op::SqNorm2),
+        Op::ComplexAbs => of(Op::ComplexSquareAbs),
+        _ => None,
+    }
+}
+
+/// What is 0 where the value itself is left open.
+fn cut(op: Op, x: &[Expr]) -> Option<Expr> {
+    let (sine, cosine) = match op {
+        Op::Atan2 => (x[0].clone(), x[1].clone()),
+        Op::ComplexAngle => {
+            let part = |op: Op| Expr::of(op, [x[0].clone()]);
+            (part(Op::ComplexImag), part(Op::ComplexReal))
+        }
+        _ => return None,
+    };
+    let parts = [Expr::of(Op::Abs, [sine]), Expr::of(Op::ReLU, [cosine])];
+    Some(Expr::of(Op::Add, parts))
+}
+
+fn differential(e: &Expr) -> bool {
+    let Expr::Apply(op, ..) = e else { return false };
+    matches!(op, Op::Grad | Op::Diff | Op::GradMatrix | Op::Divergence | Op::Laplacian)
+}
+
+/// Does a convention decide about the derivative of this case, for any pair of rows?
+pub fn at_convention(case: &Case) -> bool {
+    let mut higher = case.steps.len() > 1;
+    let outer = std::iter::once(&case.outer);
+    for r in outer.chain(case.inner.as_ref().map(|i| &i.1)) {
+        for f in std::iter::once(&r.formula).chain(&r.weight) {
+            f.walk(&mut |e| higher |= differential(e));
+        }
+    }
+    let zero = |case: &Case| {
+        let r = &case.outer;
+        std::iter::once(&r.formula).chain(&r.weight).any(|f| {
+            let mut distances = vec![];
+            f.walk(&mut |e| {
+                let Expr::Apply(op, x, _) = e else { return };
+                distances.extend(kink(*op, x).filter(|_| higher));
+                distances.extend(cut(*op, x));
+            });
+            distances.into_iter().any(|d| {
+                let formula = Expr::of(Op::Min, [d]);
+                let over = r.over;
+                let outer = Reduction { name: "Min".into(), k: 1, over, formula, weight: None };
+                let least = wanted::value(&Case { outer, ..case.clone() });
+                least.is_ok_and(|v| v.data.contains(&0.0))
+            })
+        })
+    };
+    zero(case) || inner(case).is_some_and(|c| zero(&c))
+}
+
+/// The inner function as one of its own.
+fn inner(case: &Case) -> Option<Case> {
+    let (hole, r) = case.inner.as_ref()?;
+    let close = |k: usize| if k > *hole { k - 1 } else { k };
+    let closed = |e: &Expr| e.renamed(&close);
+    let variables: Vec<Variable> =
+        case.inputs().iter().map(|k| case.variables[*k].clone()).collect();
+    let outer = Reduction {
+        formula: closed(&r.formula),
+        weight: r.weight.as_ref().map(closed),
+        ..r.clone()
+    };
+    Some(Case { outer, variables, inner: None, ..case.clone() })
+}
