@@ -1,6 +1,7 @@
 //! Errors of operators and solvers.
 
-use crate::info::{SolveInfo, SystemId};
+use crate::info::{Reason, SolveInfo, SystemId, SystemInfo};
+use keops_core::data::DType;
 use keops_core::error::{Error, GradError, InputError, OutOfMemory};
 use ndarray::ArrayD;
 
@@ -78,15 +79,15 @@ impl From<InputError> for OperatorError {
 /// let options = SolveOptions { max_iterations: Some(2), ..SolveOptions::ridge(0.01) };
 /// let e = solve.call((&x, &x, &b), &options).unwrap_err();
 /// assert!(matches!(e, SolveError::IterationLimit { limit: 2, .. }), "{e}");
-/// let partial = e.partial().unwrap(); // as far as it came: a first guess for later
+/// let partial = e.partial().unwrap(); // as near as it came: a first guess for later
 /// assert_eq!((partial.solution.shape(), partial.info.iterations), (&[20, 1][..], 2));
 /// # Ok::<(), Box<dyn std::error::Error>>(())
 /// ```
 #[derive(Clone, PartialEq, Debug)]
 pub struct Partial {
-    /// The last iterate, of the shape of the right-hand side. Conjugate gradients decrease the
-    /// error in the energy norm with each iteration; of stagnating systems it is the iterate with
-    /// the smallest residual. Systems that did converge hold their solution.
+    /// Of each system the iterate of smallest residual, which is zero where no iterate was better;
+    /// of the shape of the right-hand side, broadcast to the batch shape of the kernel. Systems
+    /// that did converge hold their solution.
     pub solution: ArrayD<f64>,
     /// Iterations, residuals and the reason for each system.
     pub info: SolveInfo,
@@ -143,7 +144,8 @@ pub enum SolveError {
     /// `<u, Kv>` differs from `<Ku, v>` by more than rounding.
     #[error(
         "{system}: the operator is not symmetric (relative asymmetry {asymmetry:.1e}, seen at \
-         iteration {iteration}); conjugate gradients need a symmetric one"
+         iteration {iteration}); conjugate gradients need a symmetric one: the same points on \
+         both sides, and a formula that does not change when they are exchanged"
     )]
     NotSymmetric {
         /// Which right-hand side.
@@ -170,18 +172,39 @@ pub enum SolveError {
         /// What there is.
         partial: Box<Partial>,
     },
+    /// The operator is singular, to its precision, and the right-hand side has a part that it does
+    /// not reach.
+    #[error(
+        "{system}: the operator is singular in {precision} and does not reach the right-hand side: \
+         the smallest residual of {iteration} iterations is {residual:.1e} of it (points that \
+         coincide make an operator singular); {}",
+        what_helps(1.0, precision)
+    )]
+    Singular {
+        /// Which right-hand side.
+        system: SystemId,
+        /// Iterations completed before.
+        iteration: usize,
+        /// Smallest recomputed residual relative to the right-hand side.
+        residual: f64,
+        /// Type in which the operator computes.
+        precision: &'static str,
+        /// What there is.
+        partial: Box<Partial>,
+    },
     /// The residual does not fall any more: rounding errors of the operator limit it.
     #[error(
         "{system}: the residual stagnates at {residual:.1e} of the right-hand side after \
          {iteration} iterations, where rounding in {precision} limits it (condition about \
-         {condition:.0e}); raise the tolerance or the ridge, or use a wider type"
+         {condition:.0e}); {}",
+        what_helps(*residual, precision)
     )]
     Stagnated {
         /// Which right-hand side.
         system: SystemId,
         /// Iterations completed.
         iteration: usize,
-        /// Recomputed residual relative to the right-hand side.
+        /// Smallest recomputed residual relative to the right-hand side.
         residual: f64,
         /// Type in which the operator computes.
         precision: &'static str,
@@ -192,19 +215,35 @@ pub enum SolveError {
     },
     /// The iteration limit was reached.
     #[error(
-        "{system}: the residual is {residual:.1e} of the right-hand side after the limit of \
-         {limit} iterations (condition about {condition:.0e})"
+        "{system}: the smallest residual is {residual:.1e} of the right-hand side after the limit \
+         of {limit} iterations (condition about {condition:.0e}); allow more iterations, begin \
+         from what is reached, or take a larger ridge"
     )]
     IterationLimit {
         /// Which right-hand side.
         system: SystemId,
         /// The limit.
         limit: usize,
-        /// Recomputed residual relative to the right-hand side.
+        /// Smallest recomputed residual relative to the right-hand side.
         residual: f64,
         /// Estimate of the condition number.
         condition: f64,
         /// What there is.
+        partial: Box<Partial>,
+    },
+    /// The numbers of the solution overflow or vanish in the type that it is returned in.
+    #[error(
+        "{system}: the solution, found after {iteration} iterations, is outside the range of \
+         {dtype}; use a wider type, or multiply the right-hand side by a number that brings it back"
+    )]
+    OutOfRange {
+        /// Which right-hand side.
+        system: SystemId,
+        /// Iterations completed.
+        iteration: usize,
+        /// Type of the solution.
+        dtype: &'static str,
+        /// What there is: zero for this system.
         partial: Box<Partial>,
     },
     /// An argument or option does not fit, or the device failed.
@@ -212,7 +251,52 @@ pub enum SolveError {
     Core(#[from] Error),
 }
 
+/// What helps where rounding limits the residual.
+fn what_helps(residual: f64, precision: &str) -> String {
+    let mut ways = vec!["take a larger ridge".to_string()];
+    if precision == "f32" {
+        ways.push("use f64".into());
+    }
+    // (Zero has residual 1: a tolerance near it asks for nothing.)
+    if residual < 0.1 {
+        ways.push(format!("allow a tolerance of {:.0e}", 2.0 * residual));
+    }
+    ways.join(", or ")
+}
+
 impl SolveError {
+    /// For the system that failed worst.
+    pub(crate) fn of(
+        worst: SystemInfo,
+        partial: Box<Partial>,
+        limit: usize,
+        precision: DType,
+    ) -> SolveError {
+        let (condition, precision) = (worst.condition(), precision.name());
+        let SystemInfo { system, iterations: iteration, residual, reason, .. } = worst;
+        match reason {
+            Reason::NotFinite => SolveError::NotFinite { system, iteration, partial },
+            Reason::NotSymmetric { asymmetry } => {
+                SolveError::NotSymmetric { system, iteration, asymmetry, partial }
+            }
+            Reason::Indefinite { curvature } => {
+                SolveError::Indefinite { system, iteration, curvature, partial }
+            }
+            Reason::Singular => {
+                SolveError::Singular { system, iteration, residual, precision, partial }
+            }
+            Reason::Stagnated => {
+                SolveError::Stagnated { system, iteration, residual, precision, condition, partial }
+            }
+            Reason::IterationLimit => {
+                SolveError::IterationLimit { system, limit, residual, condition, partial }
+            }
+            Reason::OutOfRange { dtype } => {
+                SolveError::OutOfRange { system, iteration, dtype, partial }
+            }
+            Reason::Converged => unreachable!("a failure"),
+        }
+    }
     /// Iterates and residuals, where the iteration had begun; `None` for what was refused before.
     ///
     /// ```
@@ -233,7 +317,9 @@ impl SolveError {
             SolveError::NotFinite { partial, .. }
             | SolveError::NotSymmetric { partial, .. }
             | SolveError::Indefinite { partial, .. }
+            | SolveError::Singular { partial, .. }
             | SolveError::Stagnated { partial, .. }
+            | SolveError::OutOfRange { partial, .. }
             | SolveError::IterationLimit { partial, .. } => Some(partial),
             SolveError::NotSquare { .. } | SolveError::Core(_) => None,
         }
@@ -244,7 +330,9 @@ impl SolveError {
             SolveError::NotFinite { partial, .. }
             | SolveError::NotSymmetric { partial, .. }
             | SolveError::Indefinite { partial, .. }
+            | SolveError::Singular { partial, .. }
             | SolveError::Stagnated { partial, .. }
+            | SolveError::OutOfRange { partial, .. }
             | SolveError::IterationLimit { partial, .. } => Some(partial),
             SolveError::NotSquare { .. } | SolveError::Core(_) => None,
         }

@@ -11,7 +11,7 @@ use std::fmt;
 /// ```
 #[derive(Clone, Copy, PartialEq, Debug)]
 pub struct SolveOptions {
-    /// `α` of `(K + αI) a = b`; 1e-10 by default.
+    /// `α` of `(K + αI) a = b`, at least 0; 1e-10 by default.
     pub ridge: f64,
     /// A system has converged when its residual, recomputed, is at most this many times the norm
     /// of its right-hand side; 1e-6 by default, in (0, 1).
@@ -90,6 +90,8 @@ pub enum Reason {
     IterationLimit,
     /// See [`crate::SolveError::Stagnated`].
     Stagnated,
+    /// See [`crate::SolveError::Singular`].
+    Singular,
     /// See [`crate::SolveError::Indefinite`].
     Indefinite {
         /// Rayleigh quotient of a direction, the ridge included.
@@ -102,6 +104,27 @@ pub enum Reason {
     },
     /// See [`crate::SolveError::NotFinite`].
     NotFinite,
+    /// See [`crate::SolveError::OutOfRange`].
+    OutOfRange {
+        /// Name of the type of the solution.
+        dtype: &'static str,
+    },
+}
+
+impl Reason {
+    /// The gravest failure is 0.
+    pub(crate) fn gravity(self) -> u8 {
+        match self {
+            Reason::NotFinite => 0,
+            Reason::NotSymmetric { .. } => 1,
+            Reason::Indefinite { .. } => 2,
+            Reason::Singular => 3,
+            Reason::Stagnated => 4,
+            Reason::OutOfRange { .. } => 5,
+            Reason::IterationLimit => 6,
+            Reason::Converged => 7,
+        }
+    }
 }
 
 /// Report about one system.
@@ -119,8 +142,9 @@ pub struct SystemInfo {
     pub system: SystemId,
     /// Iterations that it took part in.
     pub iterations: usize,
-    /// `‖b - (K + αI) a‖ / ‖b‖`, recomputed for the solution returned; 0 where b is 0, NaN where
-    /// it is not finite.
+    /// `‖b - (K + αI) a‖ / ‖b‖` of the `a` returned, recomputed with products of the operator, in
+    /// its precision; never above 1, which is that of zero. 0 where b is 0, NaN where b, the first
+    /// guess or the first product is not finite.
     pub residual: f64,
     /// Estimates of the smallest and the largest eigenvalue of `K + αI` (the extreme Ritz values
     /// of the iteration, inside the spectrum); absent without an iteration.

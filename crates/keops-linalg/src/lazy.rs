@@ -11,7 +11,7 @@ use keops_core::graph::Category;
 use keops_core::lazy::{BoundReduction, LazyTensor, OpenArgs};
 use keops_core::reduce::SUM;
 use keops_core::spec::Axis;
-use ndarray::{ArrayRef, Axis as NdAxis, Dimension};
+use ndarray::{ArrayD, ArrayRef, Axis as NdAxis, Dimension};
 
 /// Systems of a symbolic matrix: a trait of [`LazyTensor`].
 ///
@@ -157,6 +157,12 @@ fn product<T: Element, P: Place>(
     let name = bound.free().last().map_or("b".to_string(), |n| n.to_string());
     Ok((bound, name))
 }
+/// A block of one column becomes a vector.
+fn drop_column<T>(a: &mut ArrayD<T>) {
+    if a.ndim() > 1 {
+        a.index_axis_inplace(NdAxis(a.ndim() - 1), 0);
+    }
+}
 fn core(e: OperatorError) -> SolveError {
     match e {
         OperatorError::Core(e) => SolveError::Core(e),
@@ -181,12 +187,18 @@ impl<T: Element, P: Place> Solve<T, P> for LazyTensor<T, P> {
             return Err(InputError::Option(m).into());
         }
         let operator = KernelOperator::new(bound.function(), &name, &bound).map_err(core)?;
-        let mut solution = operator.solve(&b, options)?;
-        let last = NdAxis(solution.value.ndim().saturating_sub(1));
-        if vector && solution.value.ndim() > 1 {
-            solution.value.index_axis_inplace(last, 0);
+        let mut solved = operator.solve(&b, options);
+        if vector {
+            match &mut solved {
+                Ok(solution) => drop_column(&mut solution.value),
+                Err(e) => {
+                    if let Some(partial) = e.partial_mut() {
+                        drop_column(&mut partial.solution);
+                    }
+                }
+            }
         }
-        Ok(solution)
+        solved
     }
     fn solver(&self, columns: usize) -> Result<LazySolve<T, P>, SolveError> {
         let (bound, name) = product(self, columns)?;

@@ -8,12 +8,15 @@
 
 mod cg;
 mod error;
+mod harness;
 mod info;
 mod lanczos;
+mod layout;
 mod lazy;
 mod linear;
 mod operator;
 mod solve;
+mod space;
 #[cfg(feature = "sprs")]
 mod sparse;
 

@@ -2,6 +2,7 @@
 
 use crate::error::{OperatorError, SolveError};
 use crate::info::SolveOptions;
+use crate::layout::VECTOR;
 use crate::linear::Linear;
 use crate::solve::{self, Solution};
 use keops_core::data::{ArgView, Buffer, DType, Element};
@@ -573,9 +574,6 @@ impl<'a, P: Place> KernelOperator<'a, P> {
         }
     }
 }
-
-/// What vectors are called where there is no memory for them.
-pub(crate) const VECTOR: &str = "a vector";
 
 pub(crate) fn values(buffer: &Buffer) -> ArgView<'_> {
     match buffer.view() {

@@ -1,10 +1,11 @@
 //! Linear systems of kernel matrices: `(K + αI) a = b`, and their derivatives.
 
-use crate::cg::conjugate_gradients;
+use crate::cg;
 use crate::error::{OperatorError, SolveError};
 use crate::info::{SolveInfo, SolveOptions};
+use crate::layout::VECTOR;
 use crate::linear::Linear;
-use crate::operator::{KernelOperator, VECTOR, values, wide};
+use crate::operator::{KernelOperator, values, wide};
 use keops_core::data::{ArgView, Buffer, DType, Element};
 use keops_core::error::{Error, InputError, OutOfMemory};
 use keops_core::genred::{AsArg, Genred, IntoArgs, Place, Reference};
@@ -198,9 +199,10 @@ impl<P: Place> KernelSolve<P> {
     /// let solution = solve.call((&x, &x, &b), &SolveOptions::ridge(5.0))?; // [6 2; 2 9] a = b
     /// let gap = solution.value - array![[0.9], [-0.2]];
     /// assert!(gap.iter().all(|g: &f64| g.abs() < 1e-12));
-    /// // With -5 on the diagonal the matrix is not definite.
-    /// let e = solve.call((&x, &x, &b), &SolveOptions::ridge(-5.0)).unwrap_err();
-    /// assert!(matches!(e, SolveError::Indefinite { .. }), "{e}");
+    /// // Of rank 1 and without a ridge, the matrix reaches multiples of (1, 2) only.
+    /// let e = solve.call((&x, &x, &b), &SolveOptions::ridge(0.0)).unwrap_err();
+    /// assert!(matches!(e, SolveError::Singular { .. }), "{e}");
+    /// assert!(e.partial().unwrap().info.residual() <= 1.0); // never worse than zero
     /// # Ok::<(), Box<dyn std::error::Error>>(())
     /// ```
     pub fn call<'a, A: IntoArgs<'a>>(
@@ -370,6 +372,7 @@ pub(crate) fn block<P: Place>(
             got: arg.shape().to_vec(),
         })?)
     };
+    let output = b.dtype();
     let b = copy("the right-hand side", b)?;
     let guess = guess.map(|g| copy("the first guess", g)).transpose()?;
     let back = |x: ArrayD<f64>| match x.into_shape_with_order(IxDyn(&full)) {
@@ -377,7 +380,7 @@ pub(crate) fn block<P: Place>(
         Err(_) => unreachable!("the solution has the size of the right-hand side"),
     };
     let over = operator.over(batch.clone());
-    match conjugate_gradients(&over, &b, guess.as_ref(), options) {
+    match cg::solve(&over, &b, guess.as_ref(), options, output) {
         Ok((x, info)) => Ok((back(Array3::into_dyn(x)), info)),
         Err(mut e) => {
             if let Some(partial) = e.partial_mut() {

@@ -69,14 +69,14 @@ fn solves<T: Element>(name: &str, x: &Array2<T>, b: &Array2<T>) {
     refuse_each(&format!("{name}, transposed"), 2, || t.apply(b));
 }
 
-/// Multiplies by two.
-struct Twice([usize; 2]);
-impl LinearOperator for Twice {
+/// Multiplies by a number.
+struct Times(f64, [usize; 2]);
+impl LinearOperator for Times {
     fn domain(&self) -> [usize; 2] {
-        self.0
+        self.1
     }
     fn range(&self) -> [usize; 2] {
-        self.0
+        self.1
     }
     fn precision(&self) -> DType {
         DType::F64
@@ -85,8 +85,8 @@ impl LinearOperator for Twice {
         true
     }
     fn apply(&self, v: &Array3<f64>) -> Result<Array3<f64>, Error> {
-        let twice = keops_core::memory::mapped(&v.view().into_dyn(), |v| 2.0 * v, "twice")?;
-        Ok(twice.into_shape_with_order(v.dim()).expect("the same shape"))
+        let all = keops_core::memory::mapped(&v.view().into_dyn(), |v| self.0 * v, "a product")?;
+        Ok(all.into_shape_with_order(v.dim()).expect("the same shape"))
     }
 }
 
@@ -120,15 +120,13 @@ fn refused_memory_is_an_error() {
     });
     // Symmetry is checked where an operator is not definite.
     let b = Array3::<f64>::ones((1, 150_000, 1));
-    let twice = Twice([150_000, 1]);
+    let twice = Times(2.0, [150_000, 1]);
     refuse_each("an operator of one's own", 6, || {
         core(conjugate_gradients(&twice, &b, Some(&b), &options))
     });
-    refuse_each("not definite", 8, || {
-        let options = SolveOptions { check_symmetry: true, ..SolveOptions::ridge(-5.0) };
-        match conjugate_gradients(&twice, &b, None, &options) {
-            Err(SolveError::Indefinite { .. }) => Ok(()),
-            other => core(other).map(|_| panic!("the operator is not definite")),
-        }
+    let negative = Times(-3.0, [150_000, 1]);
+    refuse_each("not definite", 8, || match conjugate_gradients(&negative, &b, None, &options) {
+        Err(SolveError::Indefinite { .. }) => Ok(()),
+        other => core(other).map(|_| panic!("the operator is not definite")),
     });
 }
