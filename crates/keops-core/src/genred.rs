@@ -346,6 +346,19 @@ impl<P: Place> Genred<P> {
     pub fn ranges(self, ranges: impl Into<Arc<Ranges>>) -> Genred<P> {
         Genred { ranges: Some(ranges.into()), ..self }
     }
+    /// The ranges that it was given, if any.
+    ///
+    /// ```
+    /// use keops_core::{genred::Genred, ranges::Ranges, reduce::SUM, spec::Axis};
+    /// let sum: Genred = Genred::new("x * y", ["x = Vi(1)", "y = Vj(1)"], &SUM, Axis::J)?;
+    /// assert!(sum.given_ranges().is_none());
+    /// let sum = sum.ranges(Ranges::from_clusters(&[2], &[3], &[true])?);
+    /// assert_eq!(sum.given_ranges().map(Ranges::pairs), Some(6));
+    /// # Ok::<(), Box<dyn std::error::Error>>(())
+    /// ```
+    pub fn given_ranges(&self) -> Option<&Ranges> {
+        self.ranges.as_deref()
+    }
     /// The computation behind it.
     ///
     /// ```

@@ -1,19 +1,18 @@
 //! Conjugate gradients for symmetric positive definite systems (M. Hestenes, E. Stiefel, Methods
 //! of conjugate gradients for solving linear systems, J. Res. NBS 49, 1952).
 //!
+//! With a preconditioner, `z` takes the place of the residual in directions and step lengths
+//! (Y. Saad, Iterative Methods for Sparse Linear Systems, 2nd ed., Algorithm 9.1).
+//!
 //! Directions are rounded to the type of the operator, so that what is applied is what is added.
 
-use crate::error::SolveError;
-use crate::harness::{self, Harness, Moved, Recurrence};
-use crate::info::{Reason, SolveInfo, SolveOptions};
+use crate::harness::{Moved, Recurrence};
+use crate::info::Reason;
 use crate::lanczos::Lanczos;
-use crate::layout::{Layout, SYSTEMS, VECTOR, copy};
-use crate::operator::LinearOperator;
+use crate::layout::{Layout, SYSTEMS, VECTOR, copy, scaled};
 use crate::space::Space;
-use keops_core::data::DType;
 use keops_core::error::{Error, OutOfMemory};
 use keops_core::memory;
-use ndarray::Array3;
 
 /// Negative curvatures of less than this many units of rounding of the largest one have no sign.
 const NOISE: f64 = 16.0;
@@ -22,52 +21,12 @@ const NOISE: f64 = 16.0;
 /// average out, so that a ridge of less than one unit still counts.)
 const BURIED: f64 = 1.0 / 64.0;
 
-/// Solves `(K + αI) a = b`; `b` and `guess` have shape `(batches, rows, components)`. Of an
-/// operator with independent columns, each column of each batch element is a system, else each
-/// batch element. A guess that is further from `b` than zero is not used.
-///
-/// # Errors
-/// [`SolveError`]: [`SolveError::NotSquare`], [`SolveError::Core`] for shapes and options that do
-/// not fit, else what went wrong at which iteration, with the iterate of smallest residual.
-///
-/// ```
-#[doc = include_str!("operator_example.txt")]
-/// // Diagonal(n) is the operator of the example of LinearOperator: row k times k + 1.
-/// let b = Array3::from_elem((1, 2, 1), 6.0);
-/// let (a, info) = conjugate_gradients(&Diagonal(2), &b, None, &SolveOptions::ridge(1.0))?;
-/// assert!((a[[0, 0, 0]] - 3.0).abs() < 1e-12 && (a[[0, 1, 0]] - 2.0).abs() < 1e-12);
-/// // From the solution nothing is left to do.
-/// let (_, again) = conjugate_gradients(&Diagonal(2), &b, Some(&a), &SolveOptions::ridge(1.0))?;
-/// assert_eq!((info.iterations, again.iterations), (2, 0));
-/// # Ok::<(), keops_linalg::SolveError>(())
-/// ```
-pub fn conjugate_gradients(
-    operator: &dyn LinearOperator,
-    b: &Array3<f64>,
-    guess: Option<&Array3<f64>>,
-    options: &SolveOptions,
-) -> Result<(Array3<f64>, SolveInfo), SolveError> {
-    solve(operator, b, guess, options, DType::F64)
-}
-
-/// As [`conjugate_gradients`], for a solution that is returned in a type.
-pub(crate) fn solve(
-    operator: &dyn LinearOperator,
-    b: &Array3<f64>,
-    guess: Option<&Array3<f64>>,
-    options: &SolveOptions,
-    output: DType,
-) -> Result<(Array3<f64>, SolveInfo), SolveError> {
-    harness::check(operator, b, guess, options)?;
-    Harness::new(operator, b, options, output, Conjugate::new)?.solve(guess)
-}
-
 /// The recurrence.
-struct Conjugate {
+pub(crate) struct Conjugate {
     r: Vec<f64>,
     p: Vec<f64>,
-    /// `‖r‖²` of each system.
-    rr: Vec<f64>,
+    /// `<r, z>` of each system, where `z` is what the preconditioner makes of `r`.
+    rz: Vec<f64>,
     lanczos: Vec<Lanczos>,
     /// The direction of the first step, before the second.
     first: Option<Vec<f64>>,
@@ -76,12 +35,12 @@ struct Conjugate {
 }
 
 impl Conjugate {
-    fn new(layout: Layout) -> Result<Conjugate, OutOfMemory> {
+    pub fn new(layout: Layout) -> Result<Conjugate, OutOfMemory> {
         let len = layout.batches * layout.rows * layout.dim;
         Ok(Conjugate {
             r: memory::filled(len, 0.0, VECTOR)?,
             p: memory::filled(len, 0.0, VECTOR)?,
-            rr: layout.each_system(0.0)?,
+            rz: layout.each_system(0.0)?,
             lanczos: layout.each_system(Lanczos::default())?,
             first: None,
             steps: 0,
@@ -115,14 +74,15 @@ impl Recurrence for Conjugate {
         marked: &[bool],
     ) -> Result<(), Error> {
         let layout = space.layout;
+        let z = space.precondition(residuals)?;
         layout.each(|s, k| {
             if marked[s] {
-                (self.r[k], self.p[k]) = (residuals[k], space.rounded(residuals[k]));
+                (self.r[k], self.p[k]) = (residuals[k], space.rounded(z[k]));
             }
         });
-        let squares = layout.dots(residuals, residuals)?;
-        for (k, square) in squares.into_iter().enumerate().filter(|(k, _)| marked[*k]) {
-            self.rr[k] = square;
+        let products = layout.dots(residuals, &z)?;
+        for (k, product) in products.into_iter().enumerate().filter(|(k, _)| marked[*k]) {
+            self.rz[k] = product;
             self.lanczos[k].restart();
         }
         Ok(())
@@ -154,13 +114,15 @@ impl Recurrence for Conjugate {
                 Moved::Not
             } else if !(pq[k].is_finite() && qq[k].is_finite()) {
                 Moved::Stopped(Reason::NotFinite)
+            } else if !(self.rz[k] > 0.0) {
+                Moved::Stopped(Reason::Preconditioner)
             } else if curvature < -NOISE * unit {
-                let curvature = crate::layout::scaled(curvature, space.exponent(k));
+                let curvature = scaled(curvature, space.exponent(k));
                 Moved::Stopped(Reason::Indefinite { curvature })
             } else if !(curvature > 0.0) || buried && curvature <= unit {
                 Moved::Stopped(Reason::Singular)
             } else {
-                steps[k] = self.rr[k] / pq[k];
+                steps[k] = self.rz[k] / pq[k];
                 Moved::To(0.0)
             });
         }
@@ -171,17 +133,19 @@ impl Recurrence for Conjugate {
                 r[k] -= steps[s] * q[k];
             }
         });
-        let rr = layout.dots(r, r)?;
+        let norms = layout.norms(r)?;
+        let z = space.precondition(&self.r)?;
+        let rz = layout.dots(&self.r, &z)?;
         let mut ratio = layout.each_system(0.0)?;
         for (k, moved) in moved.iter_mut().enumerate() {
             if let Moved::To(norm) = moved {
-                ratio[k] = rr[k] / self.rr[k];
-                self.lanczos[k].push(steps[k], ratio[k]);
-                self.rr[k] = rr[k];
-                *norm = rr[k].sqrt();
+                ratio[k] = rz[k] / self.rz[k];
+                self.lanczos[k].push(steps[k], ratio[k].max(0.0));
+                self.rz[k] = rz[k];
+                *norm = norms[k];
             }
         }
-        layout.each(|s, k| self.p[k] = space.rounded(self.r[k] + ratio[s] * self.p[k]));
+        layout.each(|s, k| self.p[k] = space.rounded(z[k] + ratio[s] * self.p[k]));
         Ok(moved)
     }
 

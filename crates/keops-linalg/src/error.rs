@@ -217,7 +217,7 @@ pub enum SolveError {
     #[error(
         "{system}: the smallest residual is {residual:.1e} of the right-hand side after the limit \
          of {limit} iterations (condition about {condition:.0e}); allow more iterations, begin \
-         from what is reached, or take a larger ridge"
+         from what is reached, take a larger ridge, or a preconditioner"
     )]
     IterationLimit {
         /// Which right-hand side.
@@ -244,6 +244,34 @@ pub enum SolveError {
         /// Type of the solution.
         dtype: &'static str,
         /// What there is: zero for this system.
+        partial: Box<Partial>,
+    },
+    /// The preconditioner is not positive definite, or not finite.
+    #[error(
+        "{system}: the preconditioner is not positive definite at iteration {iteration}: <r, M r> \
+         is not positive; leave it out, or make it for this operator"
+    )]
+    Preconditioner {
+        /// Which right-hand side.
+        system: SystemId,
+        /// Iterations completed before.
+        iteration: usize,
+        /// What there is.
+        partial: Box<Partial>,
+    },
+    /// The observer asked for it.
+    #[error(
+        "{system}: cancelled at iteration {iteration}, where the smallest residual is \
+         {residual:.1e} of the right-hand side"
+    )]
+    Cancelled {
+        /// Which right-hand side.
+        system: SystemId,
+        /// Iterations completed.
+        iteration: usize,
+        /// Smallest recomputed residual relative to the right-hand side.
+        residual: f64,
+        /// What there is.
         partial: Box<Partial>,
     },
     /// An argument or option does not fit, or the device failed.
@@ -291,6 +319,8 @@ impl SolveError {
             Reason::IterationLimit => {
                 SolveError::IterationLimit { system, limit, residual, condition, partial }
             }
+            Reason::Preconditioner => SolveError::Preconditioner { system, iteration, partial },
+            Reason::Cancelled => SolveError::Cancelled { system, iteration, residual, partial },
             Reason::OutOfRange { dtype } => {
                 SolveError::OutOfRange { system, iteration, dtype, partial }
             }
@@ -320,6 +350,8 @@ impl SolveError {
             | SolveError::Singular { partial, .. }
             | SolveError::Stagnated { partial, .. }
             | SolveError::OutOfRange { partial, .. }
+            | SolveError::Preconditioner { partial, .. }
+            | SolveError::Cancelled { partial, .. }
             | SolveError::IterationLimit { partial, .. } => Some(partial),
             SolveError::NotSquare { .. } | SolveError::Core(_) => None,
         }
@@ -333,6 +365,8 @@ impl SolveError {
             | SolveError::Singular { partial, .. }
             | SolveError::Stagnated { partial, .. }
             | SolveError::OutOfRange { partial, .. }
+            | SolveError::Preconditioner { partial, .. }
+            | SolveError::Cancelled { partial, .. }
             | SolveError::IterationLimit { partial, .. } => Some(partial),
             SolveError::NotSquare { .. } | SolveError::Core(_) => None,
         }

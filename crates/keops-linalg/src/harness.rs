@@ -17,6 +17,8 @@ use crate::error::{Partial, SolveError};
 use crate::info::{Reason, SolveInfo, SolveOptions, SystemInfo};
 use crate::layout::{Layout, SYSTEMS, VECTOR, copy, exponent, scaled};
 use crate::operator::LinearOperator;
+use crate::precondition::Preconditioner;
+use crate::solver::{Observer, Progress};
 use crate::space::Space;
 use keops_core::data::{DType, Element};
 use keops_core::error::{Error, InputError, OutOfMemory};
@@ -100,7 +102,8 @@ struct System {
 }
 
 pub(crate) struct Harness<'r, R> {
-    options: &'r SolveOptions,
+    options: SolveOptions,
+    observer: Option<Observer<'r>>,
     /// Type of the solution returned.
     output: DType,
     recurrence: R,
@@ -154,7 +157,8 @@ impl<'r, R: Recurrence> Harness<'r, R> {
     pub fn new(
         operator: &'r dyn LinearOperator,
         b: &Array3<f64>,
-        options: &'r SolveOptions,
+        (options, preconditioner): (SolveOptions, Option<&'r dyn Preconditioner>),
+        observer: Option<Observer<'r>>,
         output: DType,
         recurrence: impl FnOnce(Layout) -> Result<R, OutOfMemory>,
     ) -> Result<Harness<'r, R>, Error> {
@@ -191,9 +195,10 @@ impl<'r, R: Recurrence> Harness<'r, R> {
         let zeros = || memory::filled(b.len(), 0.0, VECTOR);
         Ok(Harness {
             options,
+            observer,
             output,
             recurrence: recurrence(layout)?,
-            space: Space::new(operator, options.ridge, layout)?,
+            space: Space::new(operator, options.ridge, preconditioner, layout)?,
             limit: options.max_iterations.unwrap_or(unknowns.saturating_mul(10)),
             systems: memory::collected((0..layout.systems()).map(system), SYSTEMS)?,
             x: zeros()?,
@@ -292,8 +297,26 @@ impl<'r, R: Recurrence> Harness<'r, R> {
                 break;
             }
             self.step(iteration + 1)?;
+            if self.cancelled(iteration + 1)? {
+                for s in &mut self.systems {
+                    if matches!(s.phase, Phase::Active | Phase::Claimed(None)) {
+                        s.phase = Phase::Claimed(Some(Reason::Cancelled));
+                    }
+                }
+            }
         }
         self.finish()
+    }
+
+    /// Tells the observer; does it want to end?
+    fn cancelled(&mut self, iteration: usize) -> Result<bool, OutOfMemory> {
+        let Some(observer) = &mut self.observer else { return Ok(false) };
+        let residual = |s: &System| {
+            if s.norm > 0.0 { (s.low / s.norm).min(s.residual) } else { s.residual }
+        };
+        let residuals = memory::collected(self.systems.iter().map(residual), SYSTEMS)?;
+        let products = self.space.products;
+        Ok(observer(&Progress { iteration, products, residuals: &residuals }).is_break())
     }
 
     fn step(&mut self, iteration: usize) -> Result<(), Error> {
@@ -477,7 +500,7 @@ impl<'r, R: Recurrence> Harness<'r, R> {
             eigenvalues: self
                 .recurrence
                 .eigenvalues(k)
-                .map(|pair| pair.map(|v| scaled(v, self.space.exponent(k)))),
+                .map(|pair| pair.map(|v| scaled(v, self.space.eigenvalue_exponent(k)))),
             reason: match s.phase {
                 Phase::Ended(reason) => reason,
                 _ => unreachable!("all systems have ended"),

@@ -104,6 +104,10 @@ pub enum Reason {
     },
     /// See [`crate::SolveError::NotFinite`].
     NotFinite,
+    /// See [`crate::SolveError::Preconditioner`].
+    Preconditioner,
+    /// See [`crate::SolveError::Cancelled`].
+    Cancelled,
     /// See [`crate::SolveError::OutOfRange`].
     OutOfRange {
         /// Name of the type of the solution.
@@ -118,11 +122,13 @@ impl Reason {
             Reason::NotFinite => 0,
             Reason::NotSymmetric { .. } => 1,
             Reason::Indefinite { .. } => 2,
-            Reason::Singular => 3,
-            Reason::Stagnated => 4,
-            Reason::OutOfRange { .. } => 5,
-            Reason::IterationLimit => 6,
-            Reason::Converged => 7,
+            Reason::Preconditioner => 3,
+            Reason::Singular => 4,
+            Reason::Stagnated => 5,
+            Reason::OutOfRange { .. } => 6,
+            Reason::IterationLimit => 7,
+            Reason::Cancelled => 8,
+            Reason::Converged => 9,
         }
     }
 }
@@ -147,7 +153,8 @@ pub struct SystemInfo {
     /// guess or the first product is not finite.
     pub residual: f64,
     /// Estimates of the smallest and the largest eigenvalue of `K + αI` (the extreme Ritz values
-    /// of the iteration, inside the spectrum); absent without an iteration.
+    /// of the iteration, inside the spectrum); with a preconditioner, of `K + αI` times it. Absent
+    /// without an iteration.
     pub eigenvalues: Option<[f64; 2]>,
     /// Why the iteration ended.
     pub reason: Reason,

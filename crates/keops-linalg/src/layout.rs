@@ -3,6 +3,7 @@
 use crate::info::SystemId;
 use keops_core::error::OutOfMemory;
 use keops_core::memory;
+use ndarray::{Array2, ArrayView2};
 
 /// Name of vectors in errors where there is no memory for them.
 pub(crate) const VECTOR: &str = "a vector";
@@ -82,6 +83,23 @@ impl Layout {
 
 pub(crate) fn copy(v: &[f64]) -> Result<Vec<f64>, OutOfMemory> {
     memory::collected(v.iter().copied(), VECTOR)
+}
+
+/// A row-major matrix of zeros; `what` is its name in errors.
+pub(crate) fn dense(rows: usize, columns: usize, what: &str) -> Result<Array2<f64>, OutOfMemory> {
+    let zeros = memory::filled(rows.saturating_mul(columns), 0.0, what)?;
+    Ok(shaped(rows, columns, zeros))
+}
+/// A row-major copy, whatever the layout of the matrix is.
+pub(crate) fn row_major(m: &ArrayView2<'_, f64>) -> Result<Array2<f64>, OutOfMemory> {
+    let (rows, columns) = m.dim();
+    Ok(shaped(rows, columns, memory::collected(m.iter().copied(), VECTOR)?))
+}
+fn shaped(rows: usize, columns: usize, numbers: Vec<f64>) -> Array2<f64> {
+    match Array2::from_shape_vec((rows, columns), numbers) {
+        Ok(matrix) => matrix,
+        Err(_) => unreachable!("as many numbers as entries"),
+    }
 }
 
 /// Exponent of the largest power of two that is at most `size`, where squares of quotients neither

@@ -4,6 +4,7 @@ use crate::error::{OperatorError, SolveError};
 use crate::info::SolveOptions;
 use crate::operator::KernelOperator;
 use crate::solve::{KernelSolve, Solution};
+use crate::solver::{Settings, Solver};
 use keops_core::data::Element;
 use keops_core::error::InputError;
 use keops_core::genred::{Place, Reference};
@@ -11,6 +12,7 @@ use keops_core::graph::Category;
 use keops_core::lazy::{BoundReduction, LazyTensor, OpenArgs};
 use keops_core::reduce::SUM;
 use keops_core::spec::Axis;
+use keops_core::with_view;
 use ndarray::{ArrayD, ArrayRef, Axis as NdAxis, Dimension};
 
 /// Systems of a symbolic matrix: a trait of [`LazyTensor`].
@@ -52,6 +54,19 @@ pub trait Solve<T: Element, P> {
         b: &ArrayRef<T, D>,
         options: &SolveOptions,
     ) -> Result<Solution<T>, SolveError>;
+    /// A solver with this matrix, whose options are to be given.
+    ///
+    /// ```
+    /// use keops_core::{genred::Reference, lazy::LazyTensor};
+    /// use keops_linalg::Solve;
+    /// # use ndarray::array;
+    /// let x = array![[1.0], [2.0]];
+    /// let k = LazyTensor::<f64, Reference>::vi(&x) * LazyTensor::vj(&x); // [1 2; 2 4]
+    /// let a = k.solver().ridge(1.0).tolerance(1e-9).solve(&array![3.0, 0.0])?.value;
+    /// assert!((a[[0]] - 2.5).abs() < 1e-8); // [2 2; 2 5] a = b
+    /// # Ok::<(), keops_linalg::SolveError>(())
+    /// ```
+    fn solver(&self) -> Solver<'_, LazyTensor<T, P>>;
     /// The same, not yet called: a function of the symbolic variables of K, if it has any, and of a
     /// right-hand side of so many columns.
     ///
@@ -63,7 +78,7 @@ pub trait Solve<T: Element, P> {
     /// let x = array![[0.0], [0.5], [1.0]];
     /// let distances = LazyTensor::<f64, Reference>::vi(&x).sqdist(LazyTensor::vj(&x));
     /// let gamma = LazyTensor::var(0, 1, Category::Param);
-    /// let solver = (-distances * gamma).exp().solver(1)?;
+    /// let solver = (-distances * gamma).exp().system(1)?;
     /// let b = array![[1.0], [2.0], [3.0]];
     /// for gamma in [1.0, 2.0] {
     ///     let a = solver.call((&array![gamma], &b), &SolveOptions::ridge(0.1))?.value;
@@ -74,10 +89,10 @@ pub trait Solve<T: Element, P> {
     ///
     /// # Errors
     /// [`SolveError::Core`] if the matrix does not fit so many columns.
-    fn solver(&self, columns: usize) -> Result<LazySolve<T, P>, SolveError>;
+    fn system(&self, columns: usize) -> Result<LazySolve<T, P>, SolveError>;
 }
 
-/// A system of a symbolic matrix, not yet solved: see [`Solve::solver`].
+/// A system of a symbolic matrix, not yet solved: see [`Solve::system`].
 ///
 /// ```
 /// use keops_core::{genred::Reference, lazy::LazyTensor};
@@ -85,7 +100,7 @@ pub trait Solve<T: Element, P> {
 /// # use ndarray::array;
 /// let x = array![[0.0], [5.0]]; // so far apart that K is the identity, to 11 digits
 /// let k = (-LazyTensor::<f64, Reference>::vi(&x).sqdist(LazyTensor::vj(&x))).exp();
-/// let solver: LazySolve<f64> = k.solver(1)?;
+/// let solver: LazySolve<f64> = k.system(1)?;
 /// for b in [array![[2.0], [4.0]], array![[6.0], [8.0]]] {
 ///     let a = solver.call((&b,), &SolveOptions::ridge(1.0))?.value;
 ///     assert!((a - b / 2.0).iter().all(|gap| gap.abs() < 1e-9));
@@ -113,7 +128,7 @@ impl<T: Element, P: Place> LazySolve<T, P> {
     /// let x = ndarray::array![[0.0], [0.5], [1.0]];
     /// let distances = LazyTensor::<f64, Reference>::vi(&x).sqdist(LazyTensor::vj(&x));
     /// let gamma = LazyTensor::var(0, 1, Category::Param);
-    /// assert_eq!((-distances * gamma).exp().solver(2)?.arguments().len(), 2); // gamma, then b
+    /// assert_eq!((-distances * gamma).exp().system(2)?.arguments().len(), 2); // gamma, then b
     /// # Ok::<(), keops_linalg::SolveError>(())
     /// ```
     pub fn arguments(&self) -> Vec<&str> {
@@ -130,7 +145,7 @@ impl<T: Element, P: Place> LazySolve<T, P> {
     /// # use ndarray::array;
     /// let x = array![[1.0], [2.0]];
     /// let k = LazyTensor::<f64, Reference>::vi(&x) * LazyTensor::vj(&x); // [1 2; 2 4]
-    /// let solver = k.solver(1)?;
+    /// let solver = k.system(1)?;
     /// let b = array![[3.0], [0.0]];
     /// let a = solver.call((&b,), &SolveOptions::ridge(1.0))?.value; // [2 2; 2 5] a = b
     /// assert!((a[[0, 0]] - 2.5).abs() < 1e-12);
@@ -141,8 +156,30 @@ impl<T: Element, P: Place> LazySolve<T, P> {
         arguments: impl OpenArgs<'a, T>,
         options: &SolveOptions,
     ) -> Result<Solution<T>, SolveError> {
+        self.solver().options(*options).call(arguments)
+    }
+    /// A solver of this system, whose options are to be given.
+    ///
+    /// ```
+    /// use keops_core::{genred::Reference, lazy::LazyTensor};
+    /// use keops_linalg::Solve;
+    /// # use ndarray::array;
+    /// let x = array![[1.0], [2.0]];
+    /// let k = LazyTensor::<f64, Reference>::vi(&x) * LazyTensor::vj(&x); // [1 2; 2 4]
+    /// let (open, b) = (k.system(1)?, array![[3.0], [0.0]]);
+    /// assert!(open.solver().ridge(1.0).call((&b,))?.info.converged());
+    /// # Ok::<(), keops_linalg::SolveError>(())
+    /// ```
+    pub fn solver(&self) -> Solver<'_, LazySolve<T, P>> {
+        Solver::of(self)
+    }
+    pub(crate) fn call_with<'a>(
+        &'a self,
+        arguments: impl OpenArgs<'a, T>,
+        settings: Settings<'_>,
+    ) -> Result<Solution<T>, SolveError> {
         let all = self.bound.arguments(arguments).map_err(SolveError::Core)?;
-        self.solve.call(all, options)
+        self.solve.call_with(all, settings)
     }
 }
 
@@ -170,37 +207,52 @@ fn core(e: OperatorError) -> SolveError {
     }
 }
 
+/// As [`Solve::solve`].
+pub(crate) fn solve<T: Element, P: Place, D: Dimension>(
+    k: &LazyTensor<T, P>,
+    b: &ArrayRef<T, D>,
+    mut settings: Settings<'_>,
+) -> Result<Solution<T>, SolveError> {
+    let vector = b.ndim() == 1;
+    let mut b = b.view().into_dyn();
+    if vector {
+        b.insert_axis_inplace(NdAxis(1));
+        if let Some(guess) = settings.guess.as_mut().filter(|g| g.shape().len() == 1) {
+            with_view!(guess, v => v.insert_axis_inplace(NdAxis(1)));
+        }
+    }
+    let (bound, name) = product(k, b.shape().last().copied().unwrap_or(0))?;
+    if let [symbol, _, ..] = bound.free()[..] {
+        let m = format!("{symbol} is symbolic: `system` makes a function of it");
+        return Err(InputError::Option(m).into());
+    }
+    let operator = KernelOperator::new(bound.function(), &name, &bound).map_err(core)?;
+    let mut solved = operator.solve_with(&b, settings);
+    if vector {
+        match &mut solved {
+            Ok(solution) => drop_column(&mut solution.value),
+            Err(e) => {
+                if let Some(partial) = e.partial_mut() {
+                    drop_column(&mut partial.solution);
+                }
+            }
+        }
+    }
+    solved
+}
+
 impl<T: Element, P: Place> Solve<T, P> for LazyTensor<T, P> {
     fn solve<D: Dimension>(
         &self,
         b: &ArrayRef<T, D>,
         options: &SolveOptions,
     ) -> Result<Solution<T>, SolveError> {
-        let vector = b.ndim() == 1;
-        let mut b = b.view().into_dyn();
-        if vector {
-            b.insert_axis_inplace(NdAxis(1));
-        }
-        let (bound, name) = product(self, b.shape().last().copied().unwrap_or(0))?;
-        if let [symbol, _, ..] = bound.free()[..] {
-            let m = format!("{symbol} is symbolic: `solver` makes a function of it");
-            return Err(InputError::Option(m).into());
-        }
-        let operator = KernelOperator::new(bound.function(), &name, &bound).map_err(core)?;
-        let mut solved = operator.solve(&b, options);
-        if vector {
-            match &mut solved {
-                Ok(solution) => drop_column(&mut solution.value),
-                Err(e) => {
-                    if let Some(partial) = e.partial_mut() {
-                        drop_column(&mut partial.solution);
-                    }
-                }
-            }
-        }
-        solved
+        self.solver().options(*options).solve(b)
     }
-    fn solver(&self, columns: usize) -> Result<LazySolve<T, P>, SolveError> {
+    fn solver(&self) -> Solver<'_, LazyTensor<T, P>> {
+        Solver::of(self)
+    }
+    fn system(&self, columns: usize) -> Result<LazySolve<T, P>, SolveError> {
         let (bound, name) = product(self, columns)?;
         let solve = KernelSolve::from_sum(bound.function().clone(), &name).map_err(core)?;
         Ok(LazySolve { bound, solve })

@@ -2,11 +2,18 @@
 //!
 //! A sum `out_i = Σ_j F(x_i, y_j, v_j)` that is linear in `v` is a matrix that is never stored:
 //! [`KernelOperator`]. [`KernelSolve`] solves `(K + αI) a = b` by conjugate gradients and
-//! differentiates the solution; [`Solve`] does so for LazyTensors. Solvers have options with defaults ([`SolveOptions`]), a report
-//! ([`SolveInfo`]) and errors that say at which iteration and why ([`SolveError`]).
+//! differentiates the solution; [`Solve`] does so for LazyTensors. All solve through one builder,
+//! [`Solver`], which takes options ([`SolveOptions`]), a [`Preconditioner`] such as
+//! [`PivotedCholesky`], a first guess and an observer. What comes out is a report ([`SolveInfo`]),
+//! or an error that says at which iteration and why ([`SolveError`]).
 #![forbid(unsafe_code)]
 
+#[cfg(doctest)]
+#[doc = include_str!("../../../docs/adding-a-preconditioner.md")]
+struct AddingAPreconditioner;
+
 mod cg;
+mod entries;
 mod error;
 mod harness;
 mod info;
@@ -15,16 +22,20 @@ mod layout;
 mod lazy;
 mod linear;
 mod operator;
+mod precondition;
 mod solve;
+mod solver;
 mod space;
 #[cfg(feature = "sprs")]
 mod sparse;
 
-pub use cg::conjugate_gradients;
+pub use entries::{AdjointOperator, Diagonal, Rows};
 pub use error::{OperatorError, Partial, SolveError};
 pub use info::{Reason, SolveInfo, SolveOptions, SystemId, SystemInfo};
 pub use lazy::{LazySolve, Solve};
 pub use operator::{KernelOperator, LinearOperator};
+pub use precondition::{Jacobi, PivotedCholesky, Preconditioner};
 pub use solve::{KernelSolve, Solution, SolveGradient};
+pub use solver::{Progress, Solver};
 #[cfg(feature = "sprs")]
 pub use sparse::{SparseClusters, SparseRanges};

@@ -5,19 +5,22 @@ use crate::info::SolveOptions;
 use crate::layout::VECTOR;
 use crate::linear::Linear;
 use crate::solve::{self, Solution};
+use crate::solver::{Settings, Solver};
 use keops_core::data::{ArgView, Buffer, DType, Element};
 use keops_core::error::{Error, GradError, InputError, OutOfMemory, RunError};
 use keops_core::genred::{AsArg, Genred, IntoArgs, Place, Reference};
 use keops_core::graph::Category;
+use keops_core::ranges::Ranges;
+use keops_core::spec::Axis;
 use keops_core::{memory, with_view};
-use ndarray::{Array3, ArrayD, ArrayView0, ArrayViewD, IxDyn, aview0};
+use ndarray::{Array3, ArrayD, ArrayView0, ArrayViewD, Axis as NdAxis, IxDyn, aview0};
 use std::sync::Arc;
 
 /// A linear map of block vectors, of shape `(batches, rows, components)`, as solvers see it.
 ///
 /// ```
 /// use keops_core::{data::DType, error::Error};
-/// use keops_linalg::{LinearOperator, SolveOptions, conjugate_gradients};
+/// use keops_linalg::{LinearOperator, Solver};
 /// use ndarray::Array3;
 ///
 /// /// Multiplies row k by k + 1.
@@ -40,7 +43,8 @@ use std::sync::Arc;
 ///     }
 /// }
 /// let b = Array3::ones((1, 4, 1));
-/// let (a, info) = conjugate_gradients(&Diagonal(4), &b, None, &SolveOptions::default())?;
+/// let operator: &dyn LinearOperator = &Diagonal(4);
+/// let (a, info) = Solver::of(operator).ridge(0.0).solve(&b)?;
 /// assert!((0..4).all(|k| (a[[0, k, 0]] - 1.0 / (k + 1) as f64).abs() < 1e-6));
 /// assert!(info.converged() && info.iterations <= 4); // as many as there are eigenvalues
 /// # Ok::<(), keops_linalg::SolveError>(())
@@ -75,6 +79,24 @@ pub trait LinearOperator {
     /// assert!(Diagonal(4).columns_independent());
     /// ```
     fn columns_independent(&self) -> bool;
+    /// Number of matrices: 1, or that of batch elements that have one of their own.
+    ///
+    /// ```
+    #[doc = include_str!("operator_example.txt")]
+    /// assert_eq!(Diagonal(4).matrices(), 1); // the same for all batch elements
+    /// ```
+    fn matrices(&self) -> usize {
+        1
+    }
+    /// The matrix that multiplies a batch element of arguments.
+    ///
+    /// ```
+    #[doc = include_str!("operator_example.txt")]
+    /// assert_eq!(Diagonal(4).matrix_of(7), 0);
+    /// ```
+    fn matrix_of(&self, _batch: usize) -> usize {
+        0
+    }
     /// The product with a block vector, of shape `(batches, rows, components)` as
     /// [`LinearOperator::domain`] says; the result is as [`LinearOperator::range`] says.
     ///
@@ -131,6 +153,16 @@ pub(crate) fn wide(
 
 /// Zeros of both compute types: an array of zeros is one of them, broadcast.
 const ZEROS: (ArrayView0<'static, f32>, ArrayView0<'static, f64>) = (aview0(&0.0), aview0(&0.0));
+
+/// An element of a batch, whose arrays have so many axes of their own.
+fn element_of<'v, T>(mut v: ArrayViewD<'v, T>, own: usize, index: &[usize]) -> ArrayViewD<'v, T> {
+    while v.ndim() > own {
+        let at = index[index.len() - (v.ndim() - own)];
+        let at = if v.shape()[0] == 1 { 0 } else { at };
+        v.index_axis_inplace(NdAxis(0), at);
+    }
+    v
+}
 
 /// Batch shapes broadcast from the right; `None` where they disagree.
 pub(crate) fn broadcast(a: &[usize], b: &[usize]) -> Option<Vec<usize>> {
@@ -472,37 +504,35 @@ impl<'a, P: Place> KernelOperator<'a, P> {
         b: &B,
         options: &SolveOptions,
     ) -> Result<Solution<B::Elem>, SolveError> {
-        let (value, info) = solve::block(self, &b.as_arg(), None, options)?;
-        Ok(Solution { value: B::Elem::take(Buffer::F64(value)).map_err(Error::from)?, info })
+        self.solver().options(*options).solve(b)
     }
-    /// As [`KernelOperator::solve`], from a first guess of the shape of the solution.
-    ///
-    /// # Errors
-    /// As [`KernelOperator::solve`].
+    /// A solver with this operator, whose options are to be given.
     ///
     /// ```
     /// use keops_core::{genred::Genred, reduce::SUM, spec::Axis};
-    /// use keops_linalg::{KernelOperator, SolveOptions};
+    /// use keops_linalg::KernelOperator;
     /// use ndarray::array;
     /// let aliases = ["x = Vi(1)", "y = Vj(1)", "v = Vj(1)"];
     /// let sum: Genred = Genred::new("x * y * v", aliases, &SUM, Axis::J)?;
     /// let x = array![[1.0], [2.0]];
     /// let k = KernelOperator::new(&sum, "v", (&x, &x))?; // [1 2; 2 4], of rank 1
     /// let guess = array![[2.5], [-1.0]]; // the solution itself
-    /// let solution = k.solve_from(&array![[3.0], [0.0]], &guess, &SolveOptions::ridge(1.0))?;
-    /// assert_eq!(solution.info.iterations, 0);
+    /// let solver = k.solver().ridge(1.0).first_guess(&guess);
+    /// assert_eq!(solver.solve(&array![[3.0], [0.0]])?.info.iterations, 0);
     /// # Ok::<(), Box<dyn std::error::Error>>(())
     /// ```
-    pub fn solve_from<B: AsArg + ?Sized, G: AsArg + ?Sized>(
+    pub fn solver(&self) -> Solver<'_, KernelOperator<'a, P>> {
+        Solver::of(self)
+    }
+    /// As [`Solver::solve`] does it.
+    pub(crate) fn solve_with<B: AsArg + ?Sized>(
         &self,
         b: &B,
-        guess: &G,
-        options: &SolveOptions,
+        settings: Settings<'_>,
     ) -> Result<Solution<B::Elem>, SolveError> {
-        let (value, info) = solve::block(self, &b.as_arg(), Some(&guess.as_arg()), options)?;
+        let (value, info) = solve::block(self, &b.as_arg(), settings)?;
         Ok(Solution { value: B::Elem::take(Buffer::F64(value)).map_err(Error::from)?, info })
     }
-
     /// Checks the shape of an argument; the batch shape of the product.
     pub(crate) fn full_batch(&self, shape: &[usize]) -> Result<Vec<usize>, InputError> {
         let own = [self.columns(), self.domain_dim()];
@@ -515,6 +545,50 @@ impl<'a, P: Place> KernelOperator<'a, P> {
             };
             InputError::Shape { name: self.linear.variable.clone(), expected, got: shape.to_vec() }
         })
+    }
+    /// The index that the sum reduces over.
+    pub(crate) fn axis(&self) -> Axis {
+        if self.linear.category == Category::I { Axis::I } else { Axis::J }
+    }
+    pub(crate) fn is_transposed(&self) -> bool {
+        self.adjoint.is_some()
+    }
+    /// Ranges that the sum was given.
+    pub(crate) fn ranges(&self) -> Option<&Ranges> {
+        self.sum.given_ranges()
+    }
+    /// The part of the matrix within ranges.
+    pub(crate) fn with_ranges(&self, ranges: Arc<Ranges>) -> KernelOperator<'a, P> {
+        let adjoint = self.adjoint.clone().map(|a| a.ranges(ranges.clone()));
+        KernelOperator { sum: self.sum.clone().ranges(ranges), adjoint, ..self.clone() }
+    }
+    /// One of the matrices of a batch.
+    pub(crate) fn element(&self, matrix: usize) -> KernelOperator<'_, P> {
+        let (mut index, mut rest) = (vec![0; self.batch.len()], matrix);
+        for (at, &n) in index.iter_mut().zip(&self.batch).rev() {
+            (*at, rest) = (rest % n.max(1), rest / n.max(1));
+        }
+        let inputs = self.sum.computation().inputs().iter();
+        let others = inputs.filter(|i| i.name != self.linear.variable);
+        let mut args = vec![];
+        for (input, held) in others.zip(&self.args) {
+            let own = if input.category == Category::Param { 1 } else { 2 };
+            args.push(Held::Given(match held.view() {
+                ArgView::F32(v) => ArgView::F32(element_of(v, own, &index)),
+                ArgView::F64(v) => ArgView::F64(element_of(v, own, &index)),
+                other => other,
+            }));
+        }
+        KernelOperator {
+            sum: self.sum.clone(),
+            adjoint: self.adjoint.clone(),
+            linear: self.linear.clone(),
+            args,
+            dtype: self.dtype,
+            rows: self.rows,
+            columns: self.columns,
+            batch: vec![],
+        }
     }
     /// The operator on block vectors of a batch shape, which includes its own.
     pub(crate) fn over(&self, batch: Vec<usize>) -> Over<'_, 'a, P> {
@@ -601,8 +675,30 @@ impl<P: Place> LinearOperator for Over<'_, '_, P> {
     fn columns_independent(&self) -> bool {
         self.operator.linear.independent
     }
+    fn matrices(&self) -> usize {
+        LinearOperator::matrices(self.operator)
+    }
+    /// Batch shapes broadcast from the right.
+    fn matrix_of(&self, batch: usize) -> usize {
+        let (own, mut rest, mut matrix, mut stride) = (&self.operator.batch, batch, 0, 1);
+        for (k, &n) in self.batch.iter().rev().enumerate() {
+            let at = rest % n.max(1);
+            rest /= n.max(1);
+            if k < own.len() {
+                let size = own[own.len() - 1 - k];
+                matrix += stride * if size == 1 { 0 } else { at };
+                stride *= size;
+            }
+        }
+        matrix
+    }
     fn apply(&self, v: &Array3<f64>) -> Result<Array3<f64>, Error> {
         let shape = [&self.batch[..], &self.domain()].concat();
+        if v.len() != shape.iter().product::<usize>() {
+            let (name, got) = (self.operator.linear.variable.clone(), v.shape().to_vec());
+            let expected = format!("batches of shape {:?} and {:?}", self.batch, self.domain());
+            return Err(InputError::Shape { name, expected, got }.into());
+        }
         let mut vector = Buffer::zeros(Some(self.operator.dtype), &shape).ok_or_else(|| {
             let bytes = shape.iter().fold(8usize, |a, &b| a.saturating_mul(b));
             RunError::OutOfMemory { what: VECTOR.into(), bytes }

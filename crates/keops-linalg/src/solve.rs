@@ -1,11 +1,11 @@
 //! Linear systems of kernel matrices: `(K + αI) a = b`, and their derivatives.
 
-use crate::cg;
 use crate::error::{OperatorError, SolveError};
 use crate::info::{SolveInfo, SolveOptions};
 use crate::layout::VECTOR;
 use crate::linear::Linear;
 use crate::operator::{KernelOperator, values, wide};
+use crate::solver::{Settings, Solver};
 use keops_core::data::{ArgView, Buffer, DType, Element};
 use keops_core::error::{Error, InputError, OutOfMemory};
 use keops_core::genred::{AsArg, Genred, IntoArgs, Place, Reference};
@@ -210,38 +210,31 @@ impl<P: Place> KernelSolve<P> {
         args: A,
         options: &SolveOptions,
     ) -> Result<Solution<A::Elem>, SolveError> {
-        let (operator, b) = self.bind(args.into_args())?;
-        let (value, info) = block(&operator, &b, None, options)?;
-        Ok(Solution { value: A::Elem::take(Buffer::F64(value)).map_err(Error::from)?, info })
+        self.solver().options(*options).call(args)
     }
-    /// As [`KernelSolve::call`], from a first guess of the shape of the solution.
-    ///
-    /// # Errors
-    /// As [`KernelSolve::call`].
+    /// A solver of these systems, whose options are to be given.
     ///
     /// ```
     /// use keops_core::spec::Axis;
-    /// use keops_linalg::{KernelSolve, SolveOptions};
+    /// use keops_linalg::KernelSolve;
     /// use ndarray::array;
     /// let aliases = ["x = Vi(1)", "y = Vj(1)", "b = Vj(1)"];
-    /// let solve: KernelSolve = KernelSolve::new("Exp(-SqDist(x, y)) * b", aliases, "b", Axis::J)?;
-    /// let (x, b) = (array![[0.0], [0.5], [2.0]], array![[1.0], [0.0], [3.0]]);
-    /// let options = SolveOptions::ridge(0.1);
-    /// let first = solve.call((&x, &x, &b), &options)?;
-    /// // A step of an outer iteration has moved the points a little.
-    /// let moved = array![[0.0], [0.501], [2.0]];
-    /// let next = solve.call_from((&moved, &moved, &b), &first.value, &options)?;
-    /// assert!(next.info.iterations <= first.info.iterations);
+    /// let solve: KernelSolve = KernelSolve::new("x * y * b", aliases, "b", Axis::J)?;
+    /// let x = array![[1.0], [2.0]];
+    /// let a = solve.solver().ridge(5.0).call((&x, &x, &array![[5.0], [0.0]]))?.value;
+    /// assert!((a - array![[0.9], [-0.2]]).iter().all(|g: &f64| g.abs() < 1e-12));
     /// # Ok::<(), Box<dyn std::error::Error>>(())
     /// ```
-    pub fn call_from<'a, A: IntoArgs<'a>, G: AsArg + ?Sized>(
+    pub fn solver(&self) -> Solver<'_, KernelSolve<P>> {
+        Solver::of(self)
+    }
+    pub(crate) fn call_with<'a, A: IntoArgs<'a>>(
         &self,
         args: A,
-        guess: &G,
-        options: &SolveOptions,
+        settings: Settings<'_>,
     ) -> Result<Solution<A::Elem>, SolveError> {
         let (operator, b) = self.bind(args.into_args())?;
-        let (value, info) = block(&operator, &b, Some(&guess.as_arg()), options)?;
+        let (value, info) = block(&operator, &b, settings)?;
         Ok(Solution { value: A::Elem::take(Buffer::F64(value)).map_err(Error::from)?, info })
     }
 
@@ -282,6 +275,16 @@ impl<P: Place> KernelSolve<P> {
         wrt: &[&str],
         options: &SolveOptions,
     ) -> Result<SolveGradient<A::Elem>, SolveError> {
+        self.solver().options(*options).vjp(args, solution, cotangent, wrt)
+    }
+    pub(crate) fn vjp_with<'a, A: IntoArgs<'a>, S: AsArg + ?Sized, E: AsArg + ?Sized>(
+        &self,
+        args: A,
+        solution: &S,
+        cotangent: &E,
+        wrt: &[&str],
+        settings: Settings<'_>,
+    ) -> Result<SolveGradient<A::Elem>, SolveError> {
         let (operator, b) = self.bind(args.into_args())?;
         let (solution, cotangent) = (solution.as_arg(), cotangent.as_arg());
         let batch = operator.full_batch(b.shape())?;
@@ -296,7 +299,7 @@ impl<P: Place> KernelSolve<P> {
             wrt.iter().copied().filter(|&n| n != self.linear.variable).collect();
         // Unknown names are found before the work begins.
         let gradient = self.sum.vjp_of(&others)?;
-        let (lambda, info) = block(&operator, &cotangent, None, options)?;
+        let (lambda, info) = block(&operator, &cotangent, settings)?;
         let products = |l: &ArrayD<f64>| -> f64 {
             with_view!(&solution, a => l.iter().zip(a).map(|(l, a)| l * a.to_f64()).sum())
         };
@@ -347,8 +350,7 @@ impl<P: Place> KernelSolve<P> {
 pub(crate) fn block<P: Place>(
     operator: &KernelOperator<'_, P>,
     b: &ArgView<'_>,
-    guess: Option<&ArgView<'_>>,
-    options: &SolveOptions,
+    mut settings: Settings<'_>,
 ) -> Result<(ArrayD<f64>, SolveInfo), SolveError> {
     let (rows, row_dim) = (operator.rows(), operator.range_dim());
     let (columns, column_dim) = (operator.columns(), operator.domain_dim());
@@ -374,13 +376,14 @@ pub(crate) fn block<P: Place>(
     };
     let output = b.dtype();
     let b = copy("the right-hand side", b)?;
-    let guess = guess.map(|g| copy("the first guess", g)).transpose()?;
+    let guess = settings.guess.take();
+    let guess = guess.as_ref().map(|g| copy("the first guess", g)).transpose()?;
     let back = |x: ArrayD<f64>| match x.into_shape_with_order(IxDyn(&full)) {
         Ok(x) => x,
         Err(_) => unreachable!("the solution has the size of the right-hand side"),
     };
     let over = operator.over(batch.clone());
-    match cg::solve(&over, &b, guess.as_ref(), options, output) {
+    match settings.solve(&over, &b, guess.as_ref(), output) {
         Ok((x, info)) => Ok((back(Array3::into_dyn(x)), info)),
         Err(mut e) => {
             if let Some(partial) = e.partial_mut() {

@@ -32,7 +32,7 @@ fn systems_of_lazy_tensors_are_those_of_dense_matrices() {
     // Left uncalled, with a symbol in the matrix: called for two widths.
     let gamma = Lazy::var(0, 1, Category::Param).named("gamma");
     let open = (-Lazy::vi(&x).sqdist(Lazy::vj(&x)) * gamma).exp();
-    let solver = open.solver(3).unwrap();
+    let solver = open.system(3).unwrap();
     assert_eq!(solver.arguments(), ["gamma", "b"]);
     for g in [3.0, 5.0] {
         let a = solver.call((&array![g], &b), &tight(0.2)).unwrap().value;
@@ -41,13 +41,13 @@ fn systems_of_lazy_tensors_are_those_of_dense_matrices() {
     }
     let message = |e: keops_linalg::SolveError| e.to_string();
     let e = message(open.solve(&b, &tight(0.2)).unwrap_err());
-    assert!(e.contains("gamma is symbolic: `solver` makes a function of it"), "{e}");
+    assert!(e.contains("gamma is symbolic: `system` makes a function of it"), "{e}");
     let e = message(solver.call((&b,), &tight(0.2)).unwrap_err());
     assert!(e.contains("expected 2 arguments (gamma, b), got 1"), "{e}");
     let e = message(k.solve(&random.matrix(39, 1), &tight(0.2)).unwrap_err());
     assert!(e.contains("`b`") && e.contains("[39, 1]"), "{e}");
     assert!(k.solve(&ndarray::arr0(1.0), &tight(0.2)).is_err());
-    assert!(k.solver(0).is_err());
+    assert!(k.system(0).is_err());
     let wide = Lazy::vi(&x).sqdist(Lazy::vj(random.matrix(30, 2)));
     assert!(message(wide.solve(&b, &tight(0.2)).unwrap_err()).contains("not square"));
     assert!((Lazy::vi(&x) + Lazy::vj(random.matrix(3, 3))).solve(&b, &tight(0.2)).is_err());

@@ -14,8 +14,8 @@ use keops_core::ranges::Ranges;
 use keops_core::reduce::SUM;
 use keops_core::spec::Axis;
 use keops_linalg::{
-    KernelOperator, KernelSolve, LinearOperator, OperatorError, SolveError, SolveOptions,
-    conjugate_gradients,
+    Diagonal, KernelOperator, KernelSolve, LinearOperator, OperatorError, PivotedCholesky, Rows,
+    SolveError, SolveOptions, Solver,
 };
 use ndarray::{Array2, Array3};
 use refusing::refuse_each;
@@ -56,7 +56,7 @@ fn solves<T: Element>(name: &str, x: &Array2<T>, b: &Array2<T>) {
     let options = SolveOptions { tolerance: 1e-3, ..SolveOptions::ridge(1.0) };
     refuse_each(&format!("{name}, solve"), 8, || core(solve.call((x, x, b), &options)));
     refuse_each(&format!("{name}, from a guess"), 8, || {
-        core(solve.call_from((x, x, b), b, &options))
+        core(solve.solver().options(options).first_guess(b).call((x, x, b)))
     });
     let a = solve.call((x, x, b), &options).expect("memory").value;
     refuse_each(&format!("{name}, gradient"), 8, || {
@@ -65,6 +65,13 @@ fn solves<T: Element>(name: &str, x: &Array2<T>, b: &Array2<T>) {
     let operator = || bound(KernelOperator::new(&pairs(x.nrows()), "b", (x, x)));
     let k = operator().expect("memory");
     refuse_each(&format!("{name}, product"), 2, || k.apply(b));
+    refuse_each(&format!("{name}, diagonal"), 3, || k.diagonal());
+    refuse_each(&format!("{name}, row"), 2, || k.rows_at(0, &[7]));
+    refuse_each(&format!("{name}, preconditioner"), 5, || PivotedCholesky::new(&k, 2));
+    let p = PivotedCholesky::new(&k, 2).expect("memory");
+    refuse_each(&format!("{name}, preconditioned"), 8, || {
+        core(k.solver().options(options).preconditioner(&p).solve(b))
+    });
     let t = k.transpose().expect("linear");
     refuse_each(&format!("{name}, transposed"), 2, || t.apply(b));
 }
@@ -122,11 +129,13 @@ fn refused_memory_is_an_error() {
     let b = Array3::<f64>::ones((1, 150_000, 1));
     let twice = Times(2.0, [150_000, 1]);
     refuse_each("an operator of one's own", 6, || {
-        core(conjugate_gradients(&twice, &b, Some(&b), &options))
+        core(Solver::of(&twice as &dyn LinearOperator).options(options).first_guess(&b).solve(&b))
     });
     let negative = Times(-3.0, [150_000, 1]);
-    refuse_each("not definite", 8, || match conjugate_gradients(&negative, &b, None, &options) {
-        Err(SolveError::Indefinite { .. }) => Ok(()),
-        other => core(other).map(|_| panic!("the operator is not definite")),
+    refuse_each("not definite", 8, || {
+        match Solver::of(&negative as &dyn LinearOperator).options(options).solve(&b) {
+            Err(SolveError::Indefinite { .. }) => Ok(()),
+            other => core(other).map(|_| panic!("the operator is not definite")),
+        }
     });
 }

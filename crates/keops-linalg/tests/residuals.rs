@@ -10,8 +10,7 @@ use keops_core::lazy::LazyTensor;
 use keops_core::spec::{Axis, Device};
 use keops_cpu::Cpu;
 use keops_linalg::{
-    KernelOperator, KernelSolve, LinearOperator, Reason, Solve, SolveError, SolveInfo,
-    SolveOptions, conjugate_gradients,
+    KernelOperator, KernelSolve, LinearOperator, Reason, Solve, SolveError, SolveInfo, SolveOptions,
 };
 use ndarray::{Array1, Array2, Array3, Axis as NdAxis, array, s};
 use proptest::prelude::*;
@@ -308,7 +307,7 @@ fn partial_solutions_have_the_shape_of_the_right_hand_side() {
     assert_eq!(shape(k.solve(&b, &once).unwrap_err()), [10]);
     assert_eq!(shape(k.solve(&random.matrix(10, 3), &once).unwrap_err()), [10, 3]);
     let column = random.matrix(10, 1);
-    assert_eq!(shape(k.solver(1).unwrap().call((&column,), &once).unwrap_err()), [10, 1]);
+    assert_eq!(shape(k.system(1).unwrap().call((&column,), &once).unwrap_err()), [10, 1]);
     let sum = gaussian(1, 2);
     let solve = KernelSolve::from_sum(sum.clone(), "b").unwrap();
     let (many, one) = (random.array(&[4, 10, 2]), array![1.0]);
@@ -327,7 +326,10 @@ fn partial_solutions_have_the_shape_of_the_right_hand_side() {
         )),
         [3, 10, 2]
     );
-    assert_eq!(failed(solve.call_from((&x, &x, &many, &one), &many, &once)), [4, 10, 2]);
+    assert_eq!(
+        failed(solve.solver().options(once).first_guess(&many).call((&x, &x, &many, &one))),
+        [4, 10, 2]
+    );
     let k = KernelOperator::new(&sum, "b", (&x, &x, &one)).unwrap();
     assert_eq!(shape(k.solve(&many, &once).unwrap_err()), [4, 10, 2]);
     let e = solve.vjp((&x, &x, &many, &one), &many, &many, &["x"], &once).unwrap_err();

@@ -10,7 +10,6 @@ use keops_core::ranges::Ranges;
 use keops_core::spec::{Axis, Device};
 use keops_linalg::{
     KernelOperator, KernelSolve, LinearOperator, Reason, SolveError, SolveOptions, SystemId,
-    conjugate_gradients,
 };
 use ndarray::{Array2, Array3, ArrayD, Axis as NdAxis, array, concatenate, s};
 use proptest::prelude::*;
@@ -189,12 +188,15 @@ fn a_first_guess_saves_its_iterations() {
     let options = SolveOptions::ridge(1e-2);
     let rough = solve.call((&x, &x, &b, &s), &SolveOptions { tolerance: 1e-2, ..options }).unwrap();
     let cold = solve.call((&x, &x, &b, &s), &options).unwrap();
-    let warm = solve.call_from((&x, &x, &b, &s), &rough.value, &options).unwrap();
+    let warm =
+        solve.solver().options(options).first_guess(&rough.value).call((&x, &x, &b, &s)).unwrap();
     assert!(warm.info.converged() && warm.info.iterations < cold.info.iterations);
-    let again = solve.call_from((&x, &x, &b, &s), &warm.value, &options).unwrap();
+    let again =
+        solve.solver().options(options).first_guess(&warm.value).call((&x, &x, &b, &s)).unwrap();
     assert_eq!((again.info.iterations, &again.value), (0, &warm.value));
     // Of a zero right-hand side the guess does not matter.
-    let zero = solve.call_from((&x, &x, &(0.0 * &b), &s), &b, &options).unwrap();
+    let zero =
+        solve.solver().options(options).first_guess(&b).call((&x, &x, &(0.0 * &b), &s)).unwrap();
     assert!(zero.value.iter().all(|&v| v == 0.0) && zero.info.products == 0);
 }
 
@@ -240,7 +242,7 @@ fn shapes_and_options_are_checked() {
         InputError::Count { expected: 4, got: 3, .. }
     ));
     let guess = random.matrix(6, 1);
-    let r = solve.call_from((&y, &y, &b, &s), &guess, &options);
+    let r = solve.solver().options(options).first_guess(&guess).call((&y, &y, &b, &s));
     assert!(matches!(input(r), InputError::Shape { name, .. } if name.contains("guess")));
     for bad in [
         SolveOptions::ridge(f64::NAN),
@@ -280,7 +282,7 @@ fn not_finite() {
     b[[4, 1]] = 1.0;
     let mut guess = Array2::zeros((10, 3));
     guess[[0, 2]] = f64::NAN;
-    let r = solve.call_from((&x, &x, &b, &s), &guess, &options);
+    let r = solve.solver().options(options).first_guess(&guess).call((&x, &x, &b, &s));
     assert!(
         matches!(r, Err(SolveError::NotFinite { iteration: 0, system, .. }) if system.column == Some(2))
     );
@@ -346,8 +348,11 @@ fn the_limit_leaves_the_best_iterate() {
             }
             assert_eq!(residual, partial.info.systems[0].residual);
             // Nothing is lost: the iteration can go on from there.
-            let rest =
-                solve.call_from((&x, &x, &b, &s), &partial.solution, &SolveOptions::ridge(1e-3));
+            let rest = solve
+                .solver()
+                .options(SolveOptions::ridge(1e-3))
+                .first_guess(&partial.solution)
+                .call((&x, &x, &b, &s));
             assert!(rest.unwrap().info.converged());
         }
         other => panic!("{other:?}"),

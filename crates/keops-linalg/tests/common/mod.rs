@@ -4,7 +4,8 @@
 use keops_core::genred::Genred;
 use keops_core::reduce::SUM;
 use keops_core::spec::Axis;
-use ndarray::{Array2, ArrayD, ArrayView2, Ix2, IxDyn};
+use keops_linalg::{LinearOperator, SolveError, SolveInfo, SolveOptions, Solver};
+use ndarray::{Array2, Array3, ArrayD, ArrayView2, Ix2, IxDyn};
 
 /// Random numbers and arrays of them.
 pub struct Random(keops_core::random::Random);
@@ -104,4 +105,18 @@ pub fn residuals(
     let r = b - &k.dot(a) - &(ridge * a);
     let norm = |m: &Array2<f64>, c: usize| m.column(c).dot(&m.column(c)).sqrt();
     (0..b.ncols()).map(|c| norm(&r, c) / norm(&b.to_owned(), c)).collect()
+}
+
+/// Solves with an operator of one's own.
+pub fn conjugate_gradients(
+    operator: &dyn LinearOperator,
+    b: &Array3<f64>,
+    guess: Option<&Array3<f64>>,
+    options: &SolveOptions,
+) -> Result<(Array3<f64>, SolveInfo), SolveError> {
+    let solver = Solver::of(operator).options(*options);
+    match guess {
+        Some(guess) => solver.first_guess(guess).solve(b),
+        None => solver.solve(b),
+    }
 }
