@@ -19,7 +19,8 @@ use std::sync::Arc;
 /// use ndarray::{Array3, array};
 /// let aliases = ["x = Vi(1)", "y = Vj(1)", "v = Vj(1)"];
 /// let sum: Genred = Genred::new("x * y * v", aliases, &SUM, Axis::J)?;
-/// let k = KernelOperator::new(&sum, "v", (&array![[1.0], [2.0]], &array![[3.0], [4.0], [5.0]]))?;
+/// let (x, y) = (array![[1.0], [2.0]], array![[3.0], [4.0], [5.0]]);
+/// let k = KernelOperator::new(&sum, "v", (&x, &y))?;
 /// let product = k.apply_adjoint(&Array3::ones((1, 2, 1)))?; // (3, 4, 5) times 1 + 2
 /// assert_eq!(product.as_slice(), Some(&[9.0, 12.0, 15.0][..]));
 /// # Ok::<(), Box<dyn std::error::Error>>(())

@@ -376,7 +376,7 @@ impl<P: Place> Solver<'_, KernelSolve<P>> {
     /// let (x, y, b, a) = (array![[3.0]], array![[5.0]], array![[8.0]], array![[0.5]]);
     /// let solver = solve.solver().ridge(1.0);
     /// let g = solver.vjp((&x, &y, &b), &a, &array![[1.0]], &["b"])?;
-    /// assert!((g.arguments[0][[0, 0]] - 1.0 / 16.0).abs() < 1e-12);
+    /// assert!((g.arguments[0][[0, 0]] - 1.0f64 / 16.0).abs() < 1e-12);
     /// # Ok::<(), Box<dyn std::error::Error>>(())
     /// ```
     pub fn vjp<'a, A: IntoArgs<'a>, S: AsArg + ?Sized, E: AsArg + ?Sized>(
