@@ -61,7 +61,7 @@ pub use error::Error;
 pub use keops_core::conformance;
 pub use keops_core::spec::Axis;
 pub use keops_core::{
-    composite, data, genred, graph, interp, lazy, ops, parse, ranges, reduce, spec,
+    composite, data, genred, graph, interp, lazy, ops, outer, parse, ranges, reduce, spec,
 };
 #[cfg(feature = "cpu")]
 pub use keops_cpu as cpu;
@@ -195,12 +195,12 @@ pub fn var<T: Element>(position: usize, dim: usize, category: Category) -> LazyT
 #[allow(non_upper_case_globals, non_snake_case)]
 pub mod reduction {
     use keops_core::genred::Reduce;
-    use keops_core::reduce;
+    use keops_core::reduce::{self, Definition};
 
     macro_rules! reductions {
-        ($($name:ident $def:ident $doc:literal;)*) => {$(
+        ($($name:ident $family:ident $def:ident $doc:literal;)*) => {$(
             #[doc = $doc]
-            pub const $name: Reduce = Reduce { def: &reduce::$def, k: 1 };
+            pub const $name: Reduce = Reduce { def: Definition::$family(&reduce::$def), k: 1 };
         )*};
     }
     macro_rules! winners {
@@ -217,20 +217,22 @@ pub mod reduction {
             /// # Ok::<(), keops::Error>(())
             /// ```
             pub const fn $name(k: usize) -> Reduce {
-                Reduce { def: &reduce::$def, k }
+                Reduce { def: Definition::Basic(&reduce::$def), k }
             }
         )*};
     }
     reductions! {
-        Sum SUM "`Σ f`";
-        LogSumExp LOG_SUM_EXP "`log Σ exp f`, or `log Σ w exp f`; -inf over nothing";
-        SumSoftMaxWeight SUM_SOFT_MAX_WEIGHT "`Σ w exp f / Σ exp f`; 0 over nothing";
-        Min MIN "Smallest f; +inf over nothing.";
-        Max MAX "Largest f; -inf over nothing.";
-        ArgMin ARG_MIN "Index of the smallest f; -1 over nothing.";
-        ArgMax ARG_MAX "Index of the largest f; -1 over nothing.";
-        MinArgMin MIN_ARG_MIN "Smallest f and its index.";
-        MaxArgMax MAX_ARG_MAX "Largest f and its index.";
+        Sum Basic SUM "`Σ f`";
+        Mean Derived MEAN "`Σ f / Σ 1`, or `Σ w f / Σ w`; NaN over nothing.";
+        Variance Derived VARIANCE "Mean of the squared distance of f to its mean; NaN over nothing.";
+        LogSumExp Basic LOG_SUM_EXP "`log Σ exp f`, or `log Σ w exp f`; -inf over nothing";
+        SumSoftMaxWeight Basic SUM_SOFT_MAX_WEIGHT "`Σ w exp f / Σ exp f`; 0 over nothing";
+        Min Basic MIN "Smallest f; +inf over nothing.";
+        Max Basic MAX "Largest f; -inf over nothing.";
+        ArgMin Basic ARG_MIN "Index of the smallest f; -1 over nothing.";
+        ArgMax Basic ARG_MAX "Index of the largest f; -1 over nothing.";
+        MinArgMin Basic MIN_ARG_MIN "Smallest f and its index.";
+        MaxArgMax Basic MAX_ARG_MAX "Largest f and its index.";
     }
     winners! {
         KMin K_MIN "The k smallest f in order; +inf where there are fewer."

@@ -11,7 +11,7 @@ use keops::graph::{Node, NodeId};
 use keops::linalg::{KernelSolve, SolveOptions};
 use keops::parse::parse_formula;
 use keops::ranges::{Pattern, Ranges};
-use keops::reduce::{self, ReductionDef};
+use keops::reduce::{self, Definition, ReductionDef};
 use keops::spec::{Axis, Device, ReduceOptions, ReduceSpec};
 use keops::{pm, vi, vj};
 use keops_core::error::Error;
@@ -112,7 +112,10 @@ impl Row {
         self.arguments.iter().map(String::as_str).collect()
     }
     fn reduction(&self) -> &'static ReductionDef {
-        reduce::by_name(&self.reduction).expect("the name of a reduction")
+        match reduce::by_name(&self.reduction) {
+            Some(Definition::Basic(def)) => def,
+            _ => panic!("{} is no reduction that backends run", self.reduction),
+        }
     }
     /// The reduction as a backend gets it.
     fn spec(&self, dtype: DType) -> Result<ReduceSpec, Error> {

@@ -308,6 +308,48 @@ pub enum RunError {
     },
 }
 
+/// An error of a type that this crate does not know, from a function that another crate defines.
+/// Two are equal if they are clones of one.
+///
+/// ```
+/// use keops_core::error::Foreign;
+/// let e = Foreign::new(std::fmt::Error);
+/// assert!(e.downcast_ref::<std::fmt::Error>().is_some());
+/// assert_eq!(e, e.clone());
+/// ```
+#[derive(Clone, Debug)]
+pub struct Foreign(std::sync::Arc<dyn std::error::Error + Send + Sync>);
+
+impl Foreign {
+    /// Keeps an error.
+    pub fn new(e: impl std::error::Error + Send + Sync + 'static) -> Foreign {
+        Foreign(std::sync::Arc::new(e))
+    }
+    pub(crate) fn message(m: String) -> Foreign {
+        Foreign(Box::<dyn std::error::Error + Send + Sync>::from(m).into())
+    }
+    /// The error, if it has this type.
+    pub fn downcast_ref<E: std::error::Error + 'static>(&self) -> Option<&E> {
+        self.0.downcast_ref()
+    }
+}
+impl PartialEq for Foreign {
+    fn eq(&self, other: &Foreign) -> bool {
+        std::sync::Arc::ptr_eq(&self.0, &other.0)
+    }
+}
+impl Eq for Foreign {}
+impl fmt::Display for Foreign {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        self.0.fmt(f)
+    }
+}
+impl std::error::Error for Foreign {
+    fn source(&self) -> Option<&(dyn std::error::Error + 'static)> {
+        self.0.source()
+    }
+}
+
 impl From<OutOfMemory> for RunError {
     fn from(OutOfMemory { what, bytes }: OutOfMemory) -> RunError {
         RunError::OutOfMemory { what, bytes }
@@ -352,6 +394,14 @@ pub enum FormulaError {
     /// See [`RunError`].
     #[error(transparent)]
     Run(#[from] RunError),
+    /// From a function that another crate defines ([`crate::outer::Function`]).
+    #[error("{name}: {source}")]
+    Function {
+        /// Name of the function.
+        name: String,
+        /// What went wrong.
+        source: Foreign,
+    },
     /// An operator of a `LazyTensor` expression failed; `location` is in the caller's source.
     #[error("{source} (in the expression at {location})")]
     Lazy {
@@ -364,3 +414,17 @@ pub enum FormulaError {
 
 /// The short name of [`FormulaError`] within these crates.
 pub type Error = FormulaError;
+
+impl Error {
+    /// An error of the function `name`, which another crate defines.
+    ///
+    /// ```
+    /// use keops_core::error::Error;
+    /// let e = Error::function("Sinkhorn", std::fmt::Error);
+    /// let Error::Function { source, .. } = &e else { unreachable!() };
+    /// assert!(source.downcast_ref::<std::fmt::Error>().is_some());
+    /// ```
+    pub fn function(name: &str, e: impl std::error::Error + Send + Sync + 'static) -> Error {
+        Error::Function { name: name.into(), source: Foreign::new(e) }
+    }
+}

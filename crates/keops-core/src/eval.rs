@@ -9,8 +9,8 @@ use crate::error::{Error, InputError, OutOfMemory, RunError};
 use crate::graph::{Builder, Category, Var};
 use crate::memory;
 use crate::outer::{
-    Computation, InputDef, OuterGraph, OuterId, OuterNode, OutputDef, Port, Reduction, RowMap,
-    Selected,
+    Applied, Call, Computation, InputDef, OuterGraph, OuterId, OuterNode, OutputDef, OwnRanges,
+    Port, Reduction, RowMap, Selected,
 };
 use crate::ranges::Ranges;
 use crate::reduce;
@@ -315,7 +315,8 @@ impl Computation {
     /// bf16), indices in i64, of shape `(batch…, rows, row…)` ([`OutputDef::row`]); parameters
     /// `(batch…, row…)`.
     ///
-    /// Ranges apply to every reduction over pairs, also in derivatives.
+    /// Ranges apply to every reduction over pairs that has none of its own
+    /// ([`Computation::with_ranges`]), also in derivatives.
     /// Accumulation in f16 applies to reductions of f16 data; those that also read intermediate
     /// values (gradients) accumulate in f32.
     ///
@@ -384,6 +385,7 @@ impl Computation {
             && let OuterNode::Reduce(r) = self.graph.node(id)
         {
             let (rows, batch) = ([sizes.rows_i, sizes.rows_j], sizes.batch.clone());
+            let ranges = own_or(&r.ranges, sizes, ranges)?;
             let check = |spec: &ReduceSpec| CheckedArgs::sized(spec, args, rows, batch, ranges);
             let made = self.reduce(id, r, sizes.dtype, (sizes, device), reuse, check)?;
             if self.outputs.iter().all(|o| o.row.len() == 1) {
@@ -636,7 +638,8 @@ impl<'a> Run<'_, 'a> {
             OuterNode::Input { .. } => unreachable!("arguments are taken above"),
             OuterNode::Reduce(r) => {
                 let memory = self.reuse.take_if(|(node, _)| *node == id).map(|(_, b)| b);
-                let made = self.reduce(id, r, [true, true], self.ranges, memory)?;
+                let ranges = own_or(&r.ranges, self.sizes, self.ranges)?;
+                let made = self.reduce(id, r, [true, true], ranges, memory)?;
                 made.into_iter().map(Value::made).collect()
             }
             OuterNode::RowMap(m) => vec![self.row_map(id, m, &batch)?],
@@ -686,7 +689,52 @@ impl<'a> Run<'_, 'a> {
                 }
                 vec![Value::made(rounded(out, compute)?)]
             }
+            OuterNode::Apply(a) => {
+                self.apply(a, batch, compute)?.into_iter().map(Value::made).collect()
+            }
         })
+    }
+    fn apply(
+        &mut self,
+        a: &Applied,
+        batch: Vec<usize>,
+        dtype: DType,
+    ) -> Result<Vec<Buffer>, Error> {
+        self.widen(a.operands.iter(), dtype)?;
+        let graph = &self.computation.graph;
+        let call = Call {
+            name: a.function.name(),
+            operands: a.operands.iter().map(|p| self.in_type(*p, dtype)).collect(),
+            categories: a.operands.iter().map(|p| graph.info(*p).category).collect(),
+            results: &a.results,
+            rows_i: self.sizes.rows_i,
+            rows_j: self.sizes.rows_j,
+            batch,
+            dtype,
+            device: self.device,
+            ranges: self.ranges,
+        };
+        let made = a.function.run(&call)?;
+        call.check(&made)?;
+        Ok(made)
+    }
+    /// Copies arguments of another type, for those who read them beside intermediate values.
+    fn widen<'p>(
+        &mut self,
+        ports: impl Iterator<Item = &'p Port>,
+        dtype: DType,
+    ) -> Result<(), Error> {
+        for p in ports {
+            if self.dtype(*p) != Some(dtype) && !self.wide.contains_key(p) {
+                let copy = convert(&self.value(*p), dtype, "an argument in the compute type")?;
+                self.wide.insert(*p, Value::made(copy));
+            }
+        }
+        Ok(())
+    }
+    fn in_type(&self, p: Port, dtype: DType) -> ArgView<'_> {
+        let wide = self.wide.get(&p).filter(|_| self.dtype(p) != Some(dtype));
+        wide.and_then(|v| v.view()).unwrap_or_else(|| self.value(p))
     }
     /// The value of a port that is not an argument as it is given.
     fn made(&self, port: Port) -> Option<&Value<'a>> {
@@ -740,17 +788,10 @@ impl<'a> Run<'_, 'a> {
         let (given, compute) = (self.sizes.dtype, self.sizes.dtype.compute());
         let uniform = r.bindings.iter().all(|(_, p)| self.dtype(*p) == Some(given));
         let dtype = if uniform && !r.bindings.is_empty() { given } else { compute };
-        for (_, p) in r.bindings.iter().filter(|_| !uniform) {
-            if self.dtype(*p) != Some(dtype) && !self.wide.contains_key(p) {
-                let copy = convert(&self.value(*p), dtype, "an argument in the compute type")?;
-                self.wide.insert(*p, Value::made(copy));
-            }
+        if !uniform {
+            self.widen(r.bindings.iter().map(|(_, p)| p), dtype)?;
         }
-        let args = r.bindings.iter().map(|(_, p)| {
-            let wide = self.wide.get(p).filter(|_| self.dtype(*p) != Some(dtype));
-            wide.and_then(|v| v.view()).unwrap_or_else(|| self.value(*p))
-        });
-        let args = args.collect();
+        let args = r.bindings.iter().map(|(_, p)| self.in_type(*p, dtype)).collect();
         let rows = |k: usize, n: usize| sized[k].then_some(n);
         let (i, j) = (rows(0, self.sizes.rows_i), rows(1, self.sizes.rows_j));
         let check = |spec: &ReduceSpec| CheckedArgs::new(spec, args, ranges, i, j);
@@ -768,6 +809,7 @@ impl<'a> Run<'_, 'a> {
             axis,
             options: ReduceOptions { scheme: Scheme::Direct, ..ReduceOptions::default() },
             bindings: m.bindings.clone(),
+            ranges: None,
         };
         let sized = [m.category == Category::I, m.category == Category::J];
         self.single(id, &r, sized, m.category, batch)
@@ -787,6 +829,7 @@ impl<'a> Run<'_, 'a> {
             axis,
             options: ReduceOptions::default(),
             bindings: vec![(var, x)],
+            ranges: None,
         };
         let sized = [info.category == Category::I, info.category == Category::J];
         self.single(id, &r, sized, Category::Param, batch)
@@ -807,6 +850,17 @@ impl<'a> Run<'_, 'a> {
         shape.push(r.graph.dim(r.formula));
         Ok(Value::made(reshape(buffer, &shape)))
     }
+}
+
+/// The ranges of a reduction: its own, or those of the run, which are checked already.
+fn own_or<'r>(
+    own: &'r Option<OwnRanges>,
+    sizes: &Sizes,
+    of_run: Option<&'r Ranges>,
+) -> Result<Option<&'r Ranges>, InputError> {
+    let Some(own) = own else { return Ok(of_run) };
+    own.0.check(sizes.rows_i, sizes.rows_j)?;
+    Ok(Some(&own.0))
 }
 
 /// Sums in f64, rounded once to the compute type.

@@ -36,7 +36,7 @@ use crate::error::{FormulaError, GradError, InputError};
 use crate::interp::Interpreter;
 use crate::outer::{Computation, Formula};
 use crate::ranges::Ranges;
-use crate::reduce::ReductionDef;
+use crate::reduce::{Definition, DerivedDef, ReductionDef};
 use crate::spec::{Axis, Device, ReduceOptions};
 use ndarray::{ArrayBase, ArrayD, ArrayRef, Data, Dimension};
 use std::sync::Arc;
@@ -55,21 +55,26 @@ use std::sync::Arc;
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
 pub struct Reduce {
     /// Which reduction.
-    pub def: &'static ReductionDef,
+    pub def: Definition,
     /// Number of winners, for reductions that take several; else 1.
     pub k: usize,
 }
 
-impl From<&'static ReductionDef> for Reduce {
-    fn from(def: &'static ReductionDef) -> Reduce {
-        Reduce { def, k: 1 }
-    }
+macro_rules! reduce_from {
+    ($($definition:ty)*) => {$(
+        impl From<$definition> for Reduce {
+            fn from(def: $definition) -> Reduce {
+                Reduce { def: def.into(), k: 1 }
+            }
+        }
+        impl From<($definition, usize)> for Reduce {
+            fn from((def, k): ($definition, usize)) -> Reduce {
+                Reduce { def: def.into(), k }
+            }
+        }
+    )*};
 }
-impl From<(&'static ReductionDef, usize)> for Reduce {
-    fn from((def, k): (&'static ReductionDef, usize)) -> Reduce {
-        Reduce { def, k }
-    }
-}
+reduce_from!(&'static ReductionDef &'static DerivedDef Definition);
 
 /// Where reductions run.
 /// [`Device`] is one, and [`Reference`] another. A place of one's own may choose by size:

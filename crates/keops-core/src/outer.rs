@@ -15,15 +15,18 @@
 //! [`OuterNode::Rebatch`].
 
 mod computation;
+mod function;
 mod nodes;
 
 pub use computation::{Computation, Formula, InputDef, OutputDef};
-pub use nodes::{OuterId, OuterNode, Port, PortInfo, Reduction, RowMap, Scatter, Selected};
+pub use function::{Application, Applied, Call, Function};
+pub use nodes::{
+    OuterId, OuterNode, OwnRanges, Port, PortInfo, Reduction, RowMap, Scatter, Selected,
+};
 
 use crate::graph::{Builder, Category, Ex, MAX_NODES, Node, Var};
 use crate::key::{self, Key};
 use crate::print;
-use crate::spec::ReduceOptions;
 use hashbrown::HashMap;
 use std::collections::BTreeSet;
 use std::fmt;
@@ -184,6 +187,7 @@ impl OuterGraph {
             OuterNode::Scatter(s) => vec![port(s.dim, Category::Param, false)],
             OuterNode::RowIndex { at } => vec![port(1, self.info(at.index).category, false)],
             OuterNode::Rebatch { x, .. } => vec![self.info(*x)],
+            OuterNode::Apply(a) => a.results.clone(),
         };
         let support = match &node {
             OuterNode::Input { slot, .. } => Arc::new(BTreeSet::from([*slot])),
@@ -504,23 +508,23 @@ impl OuterGraph {
         Some((*port, *start, *step, *len))
     }
     /// Copies all nodes of `other`, with inputs replaced (an input replaced by nothing stays) and
-    /// other options for the sums inside reductions; returns where their results went.
+    /// nodes changed (not in operands and results); returns where their results went.
     pub(crate) fn import(
         &mut self,
         other: &OuterGraph,
         input: &dyn Fn(usize) -> Option<Port>,
-        options: Option<ReduceOptions>,
+        change: &dyn Fn(&mut OuterNode),
     ) -> impl Fn(Port) -> Port + use<> {
         // Nodes that differ only in their options may become one: places are looked up. Only an
         // input, which has one result, may become a result other than the first of a node.
         let mut place: Vec<Port> = Vec::with_capacity(other.len());
         for node in &other.nodes {
             let mut node = node.clone();
+            change(&mut node);
             let moved = |p: &mut Port| *p = at(&place, *p);
             let replaced = match &mut node {
                 OuterNode::Input { slot, .. } => input(*slot),
                 OuterNode::Reduce(r) => {
-                    r.options = options.unwrap_or(r.options);
                     r.bindings.iter_mut().for_each(|(_, p)| moved(p));
                     None
                 }
@@ -548,6 +552,10 @@ impl OuterGraph {
                 OuterNode::Rebatch { x, like } => {
                     moved(x);
                     moved(like);
+                    None
+                }
+                OuterNode::Apply(a) => {
+                    a.operands.iter_mut().for_each(moved);
                     None
                 }
             };
@@ -604,6 +612,10 @@ impl fmt::Display for OuterGraph {
                 }
                 OuterNode::Rebatch { x, like } => {
                     writeln!(f, "{} with the batches of {}", port(x), port(like))?;
+                }
+                OuterNode::Apply(a) => {
+                    let of: Vec<String> = a.operands.iter().map(port).collect();
+                    writeln!(f, "{}({})", a.function.name(), of.join(", "))?;
                 }
             }
         }

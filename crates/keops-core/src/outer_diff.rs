@@ -18,8 +18,8 @@ use crate::error::{DimError, GradError};
 use crate::graph::{Builder, Category, Ex, Graph, MAX_NODES, Node, NodeId, Var};
 use crate::ops::IF_ELSE;
 use crate::outer::{
-    Computation, InputDef, OuterGraph, OuterId, OuterNode, OutputDef, Port, Reduction, RowMap,
-    Selected,
+    Application, Applied, Computation, InputDef, OuterGraph, OuterId, OuterNode, OutputDef, Port,
+    Reduction, RowMap, Selected,
 };
 use crate::reduce::{self, Accumulate, Family, Select};
 use crate::spec::Axis;
@@ -96,6 +96,11 @@ impl OuterGraph {
                 continue;
             }
             self.check_size()?;
+            if let OuterNode::Apply(a) = self.node(id) {
+                let a = a.clone();
+                self.apply_vjp(&a, id, &needed, &mut parts, &mut total)?;
+                continue;
+            }
             for output in 0..self.ports(id).len() as u32 {
                 let value = Port { node: id, output };
                 let Some(list) = parts.remove(&value) else { continue };
@@ -151,6 +156,10 @@ impl OuterGraph {
                 continue;
             }
             let node = self.node(id).clone();
+            if let OuterNode::Apply(a) = &node {
+                self.apply_jvp(a, id, &mut tangent)?;
+                continue;
+            }
             let t = match &node {
                 OuterNode::Input { .. } | OuterNode::RowIndex { .. } => None,
                 OuterNode::Reduce(r) => match &r.reduction.kind {
@@ -167,6 +176,7 @@ impl OuterGraph {
                 }
                 OuterNode::Scatter(s) => self.scatter_jvp(s, &tangent),
                 OuterNode::Rebatch { x, like } => tangent.get(x).map(|&t| self.rebatch(t, *like)),
+                OuterNode::Apply(_) => unreachable!("its results are differentiated above"),
             };
             if let Some(t) = t {
                 let t = self.rebatch(t, value);
@@ -319,8 +329,95 @@ impl OuterGraph {
             OuterNode::Scatter(s) => self.scatter_vjp(s, g, &wanted),
             // The caller gives every contribution the batches of its target.
             OuterNode::Rebatch { x, .. } => one(*x, g),
+            OuterNode::Apply(_) => unreachable!("all its results are differentiated together"),
         };
         list.into_iter().map(|(target, p)| (target, Part::Whole(p))).collect()
+    }
+
+    /// The tangents of the results of a function that is defined elsewhere.
+    fn apply_jvp(
+        &mut self,
+        a: &Applied,
+        id: OuterId,
+        tangent: &mut HashMap<Port, Port>,
+    ) -> Result<(), GradError> {
+        let own: Vec<_> = a.operands.iter().map(|p| tangent.get(p).copied()).collect();
+        if own.iter().all(|t| t.is_none()) {
+            return Ok(());
+        }
+        let results = self.results(id);
+        let at = Application { operands: &a.operands, results: &results };
+        let made = a.function.jvp(self, &at, &own)?;
+        for (value, t) in results.into_iter().zip(made) {
+            if let Some(t) = t.filter(|_| !tangent.contains_key(&value)) {
+                self.check_pair(value, t, &format!("tangent from {}", a.function.name()))?;
+                let t = self.rebatch(t, value);
+                tangent.insert(value, t);
+            }
+        }
+        Ok(())
+    }
+    /// The cotangents of the operands of a function that is defined elsewhere.
+    fn apply_vjp(
+        &mut self,
+        a: &Applied,
+        id: OuterId,
+        needed: &[bool],
+        parts: &mut HashMap<Port, Vec<Part>>,
+        total: &mut HashMap<Port, Port>,
+    ) -> Result<(), GradError> {
+        let results = self.results(id);
+        let mut cotangents = vec![];
+        for &value in &results {
+            let g = parts.remove(&value).map(|list| self.total(value, list));
+            g.map(|g| total.insert(value, g));
+            cotangents.push(g);
+        }
+        if cotangents.iter().all(|g| g.is_none()) {
+            return Ok(());
+        }
+        let at = Application { operands: &a.operands, results: &results };
+        let wanted = |p: &Port| needed.get(p.node.0 as usize) == Some(&true);
+        for (target, p) in a.function.vjp(self, &at, &cotangents)? {
+            if !a.operands.contains(&target) {
+                let m = format!("cotangent from {}", a.function.name());
+                return Err(DimError::new(&m, "one of an operand", "one of another value").into());
+            }
+            if wanted(&target) {
+                self.check_pair(target, p, &format!("cotangent from {}", a.function.name()))?;
+                let p = self.rebatch(p, target);
+                parts.entry(target).or_default().push(Part::Whole(p));
+            }
+        }
+        Ok(())
+    }
+    fn results(&self, node: OuterId) -> Vec<Port> {
+        (0..self.ports(node).len() as u32).map(|output| Port { node, output }).collect()
+    }
+    /// Contributions of the cotangent of the result of one reduction or row map to those of its
+    /// operands `wrt`, each with what it belongs to, without what the operands depend on
+    /// themselves: the piece that rules of a [`Function`](crate::outer::Function) are made of.
+    ///
+    /// # Errors
+    /// [`GradError::Dim`] if the cotangent does not fit the result.
+    pub fn pull_back_one(
+        &mut self,
+        value: Port,
+        cotangent: Port,
+        wrt: &[Port],
+    ) -> Result<Vec<(Port, Port)>, GradError> {
+        self.check_pair(value, cotangent, "cotangent")?;
+        let mut needed = vec![false; self.len()];
+        wrt.iter().for_each(|p| needed[p.node.0 as usize] = true);
+        let mut list = vec![];
+        for (target, part) in self.pull_back(value, cotangent, &needed) {
+            let part = match part {
+                Part::Whole(p) => Part::Whole(self.rebatch(p, target)),
+                Part::Columns(at, p) => Part::Columns(at, self.rebatch(p, target)),
+            };
+            list.push((target, self.total(target, vec![part])));
+        }
+        Ok(list.into_iter().filter(|(target, _)| wrt.contains(target)).collect())
     }
 
     /// Evaluates gradients that belong to one reduction or row map together, so that they share
@@ -623,7 +720,8 @@ fn sum_of(
 ) -> Reduction {
     let options = of.options;
     let (weight, k) = (None, 1);
-    Reduction { graph, formula, weight, reduction: &reduce::SUM, k, axis, options, bindings }
+    let (reduction, ranges) = (&reduce::SUM, of.ranges.clone());
+    Reduction { graph, formula, weight, reduction, k, axis, options, bindings, ranges }
 }
 
 /// What the variables of a formula under construction stand for: the variables of the formula that

@@ -6,6 +6,10 @@
 //! `linearise` gives a vector formula ψ such that `d out_i = Σ_j dψ_ij` while saved results of the
 //! reduction are held fixed; reverse and forward mode both follow from it.
 
+mod derived;
+
+pub use derived::{DERIVED, Definition, DerivedDef, MEAN, Pairs, VARIANCE, all, by_name};
+
 use crate::graph::Ex;
 
 /// Does a reduction take a second formula?
@@ -471,17 +475,6 @@ pub static ALL: &[&ReductionDef] = &[
     &ARG_K_MIN,
     &K_MIN_ARG_K_MIN,
 ];
-
-/// The reduction of that name or spelling.
-///
-/// ```
-/// use keops_core::reduce;
-/// assert_eq!(reduce::by_name("Kmin"), Some(&reduce::K_MIN)); // as KeOps spells it
-/// assert_eq!(reduce::by_name("Median"), None);
-/// ```
-pub fn by_name(name: &str) -> Option<&'static ReductionDef> {
-    ALL.iter().copied().find(|r| r.name == name || r.spellings.contains(&name))
-}
 
 // A definition is itself: two of one name are two.
 impl PartialEq for ReductionDef {

@@ -1,7 +1,7 @@
 //! Documents that say what the tables say: docs/operations.md is generated from them
 //! (`KEOPS_BLESS=1` writes it), the guides show real entries, and entries keep their budgets.
 
-use keops_core::reduce::{Family, WeightRule};
+use keops_core::reduce::{Definition, Family, WeightRule};
 use keops_core::{composite, ops, reduce};
 use std::fmt::Write;
 use std::fs;
@@ -73,27 +73,31 @@ fn operations() -> String {
          | name | other spellings | meaning | weight | results | differentiable |\n\
          |---|---|---|---|---|---|\n",
     );
-    for r in reduce::ALL {
-        let weight = match r.weight {
+    for r in reduce::all() {
+        let weight = match r.weight() {
             WeightRule::Never => "no",
             WeightRule::Optional => "optional",
             WeightRule::Required => "required",
         };
-        let (results, differentiable) = match &r.kind {
-            Family::Accumulate(_) => ("values", "yes"),
-            Family::Select(s) => match (s.value, s.index) {
+        let kind = match r {
+            Definition::Basic(r) => Some(&r.kind),
+            Definition::Derived(_) => None,
+        };
+        let (results, differentiable) = match kind {
+            None | Some(Family::Accumulate(_)) => ("values", "yes"),
+            Some(Family::Select(s)) => match (s.value, s.index) {
                 (true, true) => ("values, indices", "the values"),
                 (true, false) => ("values", "yes"),
                 _ => ("indices", "no"),
             },
         };
-        let spellings: Vec<String> = r.spellings.iter().map(|s| format!("`{s}`")).collect();
+        let spellings: Vec<String> = r.spellings().iter().map(|s| format!("`{s}`")).collect();
         writeln!(
             s,
             "| `{}` | {} | {} | {weight} | {results} | {differentiable} |",
-            r.name,
+            r.name(),
             spellings.join(", "),
-            cell(r.doc)
+            cell(r.doc())
         )
         .unwrap();
     }
@@ -170,8 +174,8 @@ fn entries_are_complete() {
         assert!(o.ulps >= 0.0 && o.ulps.is_finite(), "{}: {}", o.name, o.ulps);
     }
     let mut spellings: Vec<&str> = vec![];
-    for r in reduce::ALL {
-        for s in r.spellings.iter().chain([&r.name]) {
+    for r in reduce::all() {
+        for s in r.spellings().iter().chain([&r.name()]) {
             assert!(!spellings.contains(s), "{s} names two reductions");
             spellings.push(s);
         }
@@ -256,7 +260,7 @@ fn a_reduction_is_one_entry_of_40_lines() {
 fn backends_name_nothing_of_the_tables() {
     let names: Vec<String> = (ops::ALL.iter().map(|o| o.name))
         .chain(composite::ALL.iter().map(|c| c.name))
-        .chain(reduce::ALL.iter().map(|r| r.name))
+        .chain(reduce::all().map(|r| r.name()))
         .map(|name| format!("\"{name}\""))
         .collect();
     let mut found = vec![];

@@ -421,7 +421,12 @@ fn functions_of_functions() {
     let indices: Genred = Genred::new("x*y", ["x=Vi(1)", "y=Vj(1)"], &ARG_MIN, Axis::I).unwrap();
     assert!(message(outer.compose("m", &indices)).contains("indices"));
     let ranges = Ranges::band(2, 3, 0, 0).unwrap();
-    assert!(message(outer.compose("m", &inner.clone().ranges(ranges))).contains("same ranges"));
+    // Each part keeps its ranges: m_j = x_j y_j where there is a row j of x, and all pairs outside.
+    let banded = genred("x * y", &["x = Vi(1)", "y = Vj(1)"], Axis::I).ranges(ranges);
+    let of_banded =
+        genred("x * m", &["m = Vj(1)", "x = Vi(1)"], Axis::J).compose("m", &banded).unwrap();
+    let diagonal: f64 = (0..2).map(|k| x[[k, 0]] * y[[k, 0]]).sum();
+    close(&of_banded.call((&x, &y)).unwrap(), &(&x * diagonal).into_dyn());
     // The values of a reduction that also gives indices are its second result or its first.
     let least: Genred = Genred::new("x*y", ["x=Vi(1)", "y=Vj(1)"], &MIN_ARG_MIN, Axis::I).unwrap();
     let of_least =

@@ -6,7 +6,7 @@ mod common;
 use common::Random;
 use keops_core::data::{ArgView, DType, Element};
 use keops_core::error::GradError;
-use keops_core::genred::{Genred, Reduce};
+use keops_core::genred::Genred;
 use keops_core::graph::{Builder, Category, Ex, Node, Var};
 use keops_core::interp::{HyperDual, evaluate_with_tangents};
 use keops_core::ops::{EXP, SIN};
@@ -93,8 +93,8 @@ fn check(reduction: &'static ReductionDef, weighted: bool, axis: Axis, ranges: O
     let random = &mut Random::new(1);
     let f = formula(reduction, weighted);
     let k = if matches!(&reduction.kind, Family::Select(s) if s.many) { 3 } else { 1 };
-    let spec = f.spec((reduction, k), axis, DType::F64);
-    let mut g = Genred::from_formula(f, Reduce { def: reduction, k }, axis).unwrap();
+    let spec = ReduceSpec { k, ..f.spec(reduction, axis, DType::F64) };
+    let mut g = Genred::from_formula(f, (reduction, k), axis).unwrap();
     if let Some(r) = ranges {
         g = g.ranges(r.clone());
     }
@@ -213,7 +213,7 @@ fn with_ranges() {
 
 fn has_no_derivative(reduction: &'static ReductionDef, weighted: bool, axis: Axis) {
     let f = formula(reduction, weighted);
-    let g: Genred = Genred::from_formula(f, Reduce { def: reduction, k: 1 }, axis).unwrap();
+    let g: Genred = Genred::from_formula(f, reduction, axis).unwrap();
     let refused = |r: Result<Genred, GradError>| match r {
         Err(GradError::NotDifferentiable { what, .. }) => assert_eq!(what, reduction.name),
         other => panic!("{} has a derivative: {}", reduction.name, other.is_ok()),

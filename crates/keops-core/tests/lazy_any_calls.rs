@@ -1,7 +1,7 @@
 //! Any sequence of calls gives a LazyTensor that can be reduced or carries an error.
 
 use keops_core::composite::{self, Literal};
-use keops_core::genred::{Reduce, Reference};
+use keops_core::genred::Reference;
 use keops_core::graph::Category;
 use keops_core::lazy::LazyTensor;
 use keops_core::ops;
@@ -81,9 +81,9 @@ proptest! {
         let last = known.last().unwrap();
         let def = *reduction.get(reduce::ALL);
         let _ = (last.shape(), last.formula().map(|f| f.to_string()), format!("{last:?}"));
-        let _ = last.reduce(Reduce { def, k }, axis);
-        let _ = last.t().reduce(Reduce { def, k: 1 }, axis);
-        let _ = last.bound_weighted(&known[0], Reduce { def, k: 1 }, axis).map(|r| r.call_all(()));
+        let _ = last.reduce((def, k), axis);
+        let _ = last.t().reduce(def, axis);
+        let _ = last.bound_weighted(&known[0], def, axis).map(|r| r.call_all(()));
         if let Ok(r) = last.sum_reduction(axis) {
             let variables = known[..5].iter().filter_map(|v| r.vjp(v).and_then(|g| g.jvp(v)).ok());
             variables.for_each(|g| drop(format!("{g:?}")));

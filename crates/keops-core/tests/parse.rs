@@ -245,8 +245,8 @@ fn reductions_of_keops_internal_form() {
 
 #[test]
 fn reductions_by_name() {
-    assert_eq!(Reduce::named("MinArgMin", None).unwrap().def.name, "Min_ArgMin");
-    assert_eq!(Reduce::named("SoftMax", None).unwrap().def.name, "SumSoftMaxWeight");
+    assert_eq!(Reduce::named("MinArgMin", None).unwrap().def.name(), "Min_ArgMin");
+    assert_eq!(Reduce::named("SoftMax", None).unwrap().def.name(), "SumSoftMaxWeight");
     assert_eq!(Reduce::named("Kmin", Some(4)).unwrap().k, 4);
     let message = |name| Reduce::named(name, None).unwrap_err().to_string();
     assert_eq!(message("ArgKMin"), "ArgKMin needs the number of winners K");

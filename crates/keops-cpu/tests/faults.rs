@@ -113,7 +113,7 @@ fn declared_sizes() {
 /// A formula of everything there is, with a weight where one is needed.
 fn mixed(def: &'static ReductionDef, axis: Axis) -> Genred<Reference> {
     let aliases = ["x = Vi(2)", "y = Vj(2)", "p = Pm(1)"];
-    let of = Reduce { def, k: if takes_several(def) { 2 } else { 1 } };
+    let of = Reduce::from((def, if takes_several(def) { 2 } else { 1 }));
     let (f, w) = ("SqDist(x, y) * p", "x + y");
     Genred::new(f, aliases, of, axis)
         .or_else(|_| Genred::weighted(f, w, aliases, of, axis))

@@ -97,7 +97,7 @@ fn memory_is_linear_in_the_data() {
     let pool = rayon::ThreadPoolBuilder::new().num_threads(3).build().expect("threads");
     let reduced = |def, k, formula| -> Genred {
         let aliases = ["x = Vi(3)", "y = Vj(3)", "b = Vj(1)"];
-        Genred::new(formula, aliases, Reduce { def, k }, Axis::J).expect("a formula")
+        Genred::new(formula, aliases, (def, k), Axis::J).expect("a formula")
     };
     let sum = reduced(&SUM, 1, "Exp(-SqDist(x, y)) * b");
     let nearest = reduced(&ARG_K_MIN, 10, "SqDist(x, y) + b");

@@ -25,7 +25,7 @@ fn check<T: Element + PartialEq + std::fmt::Debug>(device: &Device, dim: usize) 
         let k = if def == &reduce::K_MIN { 4 } else { 1 };
         for (m, n) in [(1, 3), (37, 70), (300, 0), (5, 900)] {
             for axis in [Axis::I, Axis::J] {
-                let f: Genred = Genred::new(formula, &aliases, Reduce { def, k }, axis).unwrap();
+                let f: Genred = Genred::new(formula, &aliases, (def, k), axis).unwrap();
                 let f = f.at(device.clone());
                 let (x, y) = (fill::<T>(&[2, m, dim]), fill::<T>(&[n, dim]));
                 let b = fill::<T>(&[n, 2]);

@@ -52,11 +52,11 @@ fn zeros_of_saved_derivatives_have_batches() {
     let text = "Diff_WithSavedForward(Sum_Reduction(2, 1), s, t, o)";
     let along: Genred<Reference> = Genred::from_text(text, aliases).unwrap();
     let got = along.call((&s, &t, &saved)).unwrap();
-    assert_eq!(got, ndarray::Array3::zeros((2, 1, 1)).into_dyn());
+    assert_eq!(got, ndarray::Array3::<f64>::zeros((2, 1, 1)).into_dyn());
     let text = "Grad_WithSavedForward(Sum_Reduction(2, 1), s, o, o)";
     let gradient: Genred<Reference> = Genred::from_text(text, aliases).unwrap();
     assert_eq!(
         gradient.call((&s, &t, &saved)).unwrap(),
-        ndarray::Array3::zeros((2, 3, 3)).into_dyn()
+        ndarray::Array3::<f64>::zeros((2, 3, 3)).into_dyn()
     );
 }

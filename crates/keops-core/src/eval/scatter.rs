@@ -1,6 +1,6 @@
 //! Sums that are scattered over the entries of a table: see [`Scatter`].
 
-use super::{Run, Value, rounded, zeros};
+use super::{Run, Value, own_or, rounded, zeros};
 use crate::data::{Buffer, DType, Element, batch_matrix};
 use crate::error::{Error, OutOfMemory};
 use crate::graph::{Builder, Category, Ex, Graph, Node, Var};
@@ -80,6 +80,7 @@ impl Rows {
             axis: Axis::I,
             options: ReduceOptions { scheme: Scheme::Direct, ..ReduceOptions::default() },
             bindings,
+            ranges: None,
         };
         Rows { reduction, of, dim }
     }
@@ -126,7 +127,7 @@ impl<'a> Run<'_, 'a> {
             None => [[0, size(Category::I)], [0, size(Category::J)]],
         };
         let mut rectangles: Vec<[[usize; 2]; 2]> = vec![];
-        match self.ranges.filter(|_| s.rows.is_none()) {
+        match own_or(&s.ranges, self.sizes, self.ranges)?.filter(|_| s.rows.is_none()) {
             None => rectangles.push(whole),
             Some(ranges) => {
                 let pattern = ranges.pattern(Axis::J)?;

@@ -2,13 +2,16 @@
 
 use super::{Genred, Place};
 use crate::error::{GradError, InputError};
-use crate::outer::{Computation, InputDef, OuterGraph, OutputDef};
+use crate::outer::{Computation, InputDef, OuterGraph, OuterNode, OutputDef, OwnRanges};
+use crate::ranges::Ranges;
+use std::sync::Arc;
 
 impl<P: Place> Genred<P> {
     /// The function in which the result of `inner` stands for the argument `name`. Its arguments
     /// are those of this function without `name`, then those of `inner`; what has one name in both
     /// is one argument. It can be called, composed and derived as any other, with respect to the
-    /// arguments of both; ranges and options of both must agree, it runs at the place of this one.
+    /// arguments of both; each part keeps its options and ranges, and all runs at the place of this
+    /// one.
     ///
     /// ```
     /// use keops_core::{genred::Genred, reduce::SUM, spec::Axis};
@@ -34,8 +37,7 @@ impl<P: Place> Genred<P> {
     ///
     /// # Errors
     /// [`InputError`] if there is no argument of that name, if `inner` has not exactly one result
-    /// that is values, if that does not fit the argument, if arguments of one name differ, or if
-    /// ranges do.
+    /// that is values, if that does not fit the argument, or if arguments of one name differ.
     pub fn compose<Q: Place>(
         &self,
         name: &str,
@@ -47,9 +49,6 @@ impl<P: Place> Genred<P> {
             let unknown = GradError::UnknownVariable { name: name.into(), known: known.join(", ") };
             return Err(InputError::Option(unknown.to_string()));
         };
-        if self.ranges != inner.ranges {
-            return Err(InputError::Ranges("both functions need the same ranges".into()));
-        }
         let result = &g.outputs[inner.only_value()?];
         let info = g.graph.info(result.port);
         let wanted = &f.inputs[hole];
@@ -90,6 +89,12 @@ impl<P: Place> Genred<P> {
                 })));
             }
         }
+        // Ranges that both have stay those of the run.
+        let shared = self.ranges == inner.ranges;
+        let pin = |ranges: &Option<Arc<Ranges>>| {
+            let own = ranges.clone().filter(|_| !shared).map(OwnRanges);
+            move |node: &mut OuterNode| own.iter().for_each(|own| node.pin(own))
+        };
         let mut graph = OuterGraph::default();
         let ports = |graph: &mut OuterGraph, side: usize, all: &[InputDef]| {
             let port = |(k, i): (usize, &InputDef)| {
@@ -98,10 +103,11 @@ impl<P: Place> Genred<P> {
             all.iter().enumerate().map(port).collect::<Vec<_>>()
         };
         let inner_ports = ports(&mut graph, 1, &g.inputs);
-        let inner_at = graph.import(&g.graph, &|k| inner_ports[k], None);
+        let inner_at = graph.import(&g.graph, &|k| inner_ports[k], &pin(&inner.ranges));
         let made = inner_at(result.port);
         let outer_ports = ports(&mut graph, 0, &f.inputs);
-        let outer_at = graph.import(&f.graph, &|k| Some(outer_ports[k].unwrap_or(made)), None);
+        let outer_at =
+            graph.import(&f.graph, &|k| Some(outer_ports[k].unwrap_or(made)), &pin(&self.ranges));
         for (side, all) in [&f.inputs, &g.inputs].iter().enumerate() {
             for (k, input) in all.iter().enumerate() {
                 if let (Some(slot), Some(like)) = (slots[side][k], input.like) {
@@ -112,6 +118,7 @@ impl<P: Place> Genred<P> {
         }
         let output = |o: &OutputDef| OutputDef { port: outer_at(o.port), row: o.row.clone() };
         let outputs = f.outputs.iter().map(output).collect();
-        Ok(self.derived(Computation::new(graph, inputs, outputs)?))
+        let made = self.derived(Computation::new(graph, inputs, outputs)?);
+        Ok(Genred { ranges: made.ranges.filter(|_| shared), ..made })
     }
 }

@@ -7,13 +7,13 @@ use crate::error::FormulaError;
 use crate::genred::{Place, Reduce};
 use crate::graph::Category;
 use crate::ops;
-use crate::reduce::{self, ReductionDef};
+use crate::reduce::{self, Definition};
 use crate::spec::Axis;
 use ndarray::{ArrayD, Axis as NdAxis};
 use std::panic::Location as Caller;
 
-fn many(def: &'static ReductionDef, k: usize) -> Reduce {
-    Reduce { def, k }
+fn many(def: impl Into<Definition>, k: usize) -> Reduce {
+    Reduce { def: def.into(), k }
 }
 
 /// Both forms of the reductions without a weight, each with an example: `name, name_reduction
@@ -97,6 +97,12 @@ reductions! {
     /// `log Σ exp`; -inf over nothing.
     logsumexp logsumexp_reduction() -> values ArrayD<T> = LOG_SUM_EXP
         where f = &x + &y * 0 => array![[3f64.ln()], [4.0 + 3f64.ln()]].into_dyn();
+    /// Mean; NaN over nothing.
+    mean mean_reduction() -> values ArrayD<T> = MEAN
+        where f = (&x - &y).abs() * 3.0 => array![[10.0], [6.0]].into_dyn();
+    /// Mean squared distance to the mean (not corrected), component by component; NaN over nothing.
+    variance variance_reduction() -> values ArrayD<T> = VARIANCE
+        where f = (&x - &y).abs() * 3.0 => array![[38.0], [6.0]].into_dyn();
     /// Smallest value; +inf over nothing.
     min min_reduction() -> values ArrayD<T> = MIN
         where f = (&x - &y).abs() => array![[1.0], [1.0]].into_dyn();

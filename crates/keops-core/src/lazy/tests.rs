@@ -18,6 +18,7 @@ const BY_NAME: &[&str] = &[
     "Divide",
     "Minus",
     "Pow",
+    "Powf",
     "Matern",
     "MaternHalf",
     "WendlandIntegral",
@@ -282,6 +283,7 @@ fn every_method_is_what_it_says() {
     );
     m.zip("clamp", |x, y| x.clamp(0.3, y), |a, b| if a < 0.3 { 0.3 } else { a.min(b) });
     m.zip("ifelse", |x, y| (x - y).ifelse(x, 2 * y), |a, b| if a >= b { a } else { 2.0 * b });
+    m.zip("select", |x, y| x.less_than(y).select(x, 2 * y), |a, b| if a < b { a } else { 2.0 * b });
     m.zip(
         "modulo",
         |x, y| (5 * x).modulo(y, 0.2),

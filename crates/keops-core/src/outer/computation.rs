@@ -1,13 +1,13 @@
 //! Computations: functions of named arrays, over an [`OuterGraph`].
 
-use super::{OuterGraph, OuterNode, Port, Reduction};
+use super::{OuterGraph, OuterNode, OwnRanges, Port, Reduction};
 use crate::data::DType;
 use crate::error::InputError;
 use crate::eval::Prepared;
 use crate::genred::Reduce;
 use crate::graph::{Category, Graph, MAX_DIM, MAX_NODES, NodeId, Var};
 use crate::key;
-use crate::reduce::{Family, ReductionDef, WeightRule};
+use crate::reduce::{Definition, ReductionDef, SUM, WeightRule};
 use crate::spec::{Axis, Device, ReduceOptions, ReduceSpec};
 use std::hash::{Hash, Hasher};
 use std::sync::Arc;
@@ -42,7 +42,8 @@ pub struct Formula {
 }
 
 impl Formula {
-    /// A reduction of it as backends take them, of arguments of one type, without options.
+    /// A reduction of it as backends take them, of arguments of one type, without options and, where
+    /// there are several winners, of one.
     ///
     /// ```
     /// use keops_core::{data::DType, lower::{LowerOptions, lower}, parse::parse_formula};
@@ -52,14 +53,13 @@ impl Formula {
     /// assert!(program.to_string().starts_with("program f32 sum"));
     /// # Ok::<(), Box<dyn std::error::Error>>(())
     /// ```
-    pub fn spec(&self, reduction: impl Into<Reduce>, axis: Axis, dtype: DType) -> ReduceSpec {
-        let Reduce { def: reduction, k } = reduction.into();
+    pub fn spec(&self, reduction: &'static ReductionDef, axis: Axis, dtype: DType) -> ReduceSpec {
         ReduceSpec {
             graph: self.graph.clone(),
             formula: self.root,
             weight: self.weight,
             reduction,
-            k,
+            k: 1,
             axis,
             vars: self.vars.clone(),
             names: self.names.clone(),
@@ -234,14 +234,15 @@ impl Computation {
     /// ```
     pub fn reduction(
         formula: Formula,
-        reduction: &'static ReductionDef,
+        reduction: impl Into<Definition>,
         k: usize,
         axis: Axis,
     ) -> Result<Computation, InputError> {
         let fail = |m: String| Err(InputError::Option(m));
         let Formula { graph, root, weight, vars, names } = formula;
-        let name = reduction.name;
-        match (reduction.weight, weight) {
+        let reduction = reduction.into();
+        let name = reduction.name();
+        match (reduction.weight(), weight) {
             (WeightRule::Never, Some(_)) => {
                 return fail(format!("{name} takes no second formula"));
             }
@@ -250,7 +251,7 @@ impl Computation {
             }
             _ => {}
         }
-        let many = matches!(&reduction.kind, Family::Select(s) if s.many);
+        let many = reduction.takes_winners();
         if !many && k != 1 {
             return fail(format!("{name} has one winner, got k = {k}"));
         }
@@ -282,14 +283,19 @@ impl Computation {
             inputs.push(InputDef { name, category: v.category, row: vec![v.dim], like: None });
         }
         let options = ReduceOptions::default();
-        let r = Reduction { graph, formula: root, weight, reduction, k, axis, options, bindings };
-        r.spec(crate::data::DType::F64, vec![]).check()?;
-        let (dims, node) = (r.outputs(), g.reduce(r));
-        let row = |dim: usize| if many && dim != k { vec![k, dim / k] } else { vec![dim] };
-        let outputs = (0..)
-            .zip(dims)
-            .map(|(output, o)| OutputDef { port: Port { node, output }, row: row(o.dim) })
-            .collect();
+        // `add` puts the reduction in its place.
+        let (formula, of) = (root, &SUM);
+        let ranges = None;
+        let r =
+            Reduction { graph, formula, weight, reduction: of, k, axis, options, bindings, ranges };
+        let made = reduction.add(&mut g, r)?;
+        let rows_of_winners = many && matches!(reduction, Definition::Basic(_));
+        let row = |dim: usize| match rows_of_winners && dim != k {
+            true => vec![k, dim / k],
+            false => vec![dim],
+        };
+        let outputs =
+            made.into_iter().map(|port| OutputDef { port, row: row(g.info(port).dim) }).collect();
         Computation::new(g, inputs, outputs)
     }
     /// As [`Computation::reduction`] with options, prepared and compiled once for all formulas
@@ -409,9 +415,37 @@ impl Computation {
     /// assert_eq!(e.to_string(), "f64 data cannot be accumulated in f16; allowed: f64");
     /// # Ok::<(), keops_core::error::Error>(())
     /// ```
-    pub fn with_options(mut self, options: ReduceOptions) -> Computation {
+    pub fn with_options(self, options: ReduceOptions) -> Computation {
+        self.changed(&|node| {
+            if let OuterNode::Reduce(r) = node {
+                r.options = options;
+            }
+        })
+    }
+    /// The same computation with ranges of its own for every reduction that has none yet: they
+    /// hold whatever ranges it runs with, also as a part of other computations
+    /// ([`Genred::compose`](crate::genred::Genred::compose)). That they fit the arguments is
+    /// checked when it runs.
+    ///
+    /// ```
+    /// use keops_core::genred::Genred;
+    /// use keops_core::{ranges::Ranges, reduce::SUM, spec::Axis};
+    /// use ndarray::array;
+    /// let sum: Genred = Genred::new("x + y", ["x = Vi(1)", "y = Vj(1)"], &SUM, Axis::J)?;
+    /// let near = Ranges::same_labels(&[0, 1], &[0, 0, 1])?;
+    /// let near: Genred = sum.computation().clone().with_ranges(near).into();
+    /// let (x, y) = (array![[0.0], [10.0]], array![[1.0], [2.0], [3.0]]);
+    /// assert_eq!(near.call((&x, &y))?, array![[3.0], [13.0]].into_dyn());
+    /// # Ok::<(), keops_core::error::Error>(())
+    /// ```
+    pub fn with_ranges(self, ranges: impl Into<OwnRanges>) -> Computation {
+        let ranges = ranges.into();
+        self.changed(&|node| node.pin(&ranges))
+    }
+    /// Changes every node.
+    fn changed(mut self, change: &dyn Fn(&mut OuterNode)) -> Computation {
         let mut graph = OuterGraph::default();
-        let place = graph.import(&self.graph, &|_| None, Some(options));
+        let place = graph.import(&self.graph, &|_| None, change);
         let moved = |p: &mut Port| *p = place(*p);
         self.inputs.iter_mut().filter_map(|i| i.like.as_mut()).for_each(moved);
         let outputs = self.outputs.iter_mut().chain(&mut self.primal);

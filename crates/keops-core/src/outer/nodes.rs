@@ -1,8 +1,10 @@
 //! Nodes of an [`OuterGraph`](super::OuterGraph), and what they carry.
 
+use super::function::Applied;
 use crate::data::DType;
 use crate::graph::{Category, Graph, NodeId, Var};
 use crate::key;
+use crate::ranges::Ranges;
 use crate::reduce::ReductionDef;
 use crate::spec::{Axis, Outputs, ReduceOptions, ReduceSpec};
 use std::hash::{Hash, Hasher};
@@ -75,7 +77,8 @@ pub struct PortInfo {
 /// let (reduction, axis, options) = (&SUM, Axis::J, ReduceOptions::default());
 /// let bindings = vec![(f.vars[0], x_i), (f.vars[1], x_j)];
 /// let (graph, formula) = (f.graph, f.root);
-/// let r = Reduction { graph, formula, weight: None, reduction, k: 1, axis, options, bindings };
+/// let (weight, k, ranges) = (None, 1, None);
+/// let r = Reduction { graph, formula, weight, reduction, k, axis, options, bindings, ranges };
 /// let node = g.reduce(r);
 /// assert_eq!((g.ports(node)[0].dim, g.ports(node)[0].category), (1, Category::I));
 /// # Ok::<(), keops_core::error::Error>(())
@@ -98,6 +101,56 @@ pub struct Reduction {
     pub options: ReduceOptions,
     /// What each variable stands for.
     pub bindings: Vec<(Var, Port)>,
+    /// The pairs that it runs over, here and in derivatives; `None`: those of the run. So one
+    /// computation can sum near pairs by one pattern and far ones by another.
+    pub ranges: Option<OwnRanges>,
+}
+
+/// Ranges that belong to one reduction; they are the same if they are one object.
+///
+/// ```
+/// use keops_core::{outer::OwnRanges, ranges::Ranges};
+/// let near = OwnRanges::from(Ranges::same_labels(&[0, 1], &[0, 1])?);
+/// assert_eq!(near, near.clone());
+/// assert_ne!(near, Ranges::same_labels(&[0, 1], &[0, 1])?.into());
+/// # Ok::<(), keops_core::error::InputError>(())
+/// ```
+#[derive(Clone, Debug)]
+pub struct OwnRanges(pub Arc<Ranges>);
+
+impl<R: Into<Arc<Ranges>>> From<R> for OwnRanges {
+    fn from(ranges: R) -> OwnRanges {
+        OwnRanges(ranges.into())
+    }
+}
+impl PartialEq for OwnRanges {
+    fn eq(&self, other: &OwnRanges) -> bool {
+        Arc::ptr_eq(&self.0, &other.0)
+    }
+}
+impl Eq for OwnRanges {}
+/// The address is not used again while a node holds the ranges.
+impl Hash for OwnRanges {
+    fn hash<H: Hasher>(&self, state: &mut H) {
+        Arc::as_ptr(&self.0).hash(state);
+    }
+}
+
+impl OuterNode {
+    /// Where the ranges of the node stand, if it runs over pairs.
+    pub(crate) fn ranges_mut(&mut self) -> Option<&mut Option<OwnRanges>> {
+        match self {
+            OuterNode::Reduce(r) => Some(&mut r.ranges),
+            OuterNode::Scatter(s) => Some(&mut s.ranges),
+            _ => None,
+        }
+    }
+    /// Gives the node ranges if it has none.
+    pub(crate) fn pin(&mut self, ranges: &OwnRanges) {
+        if let Some(own) = self.ranges_mut() {
+            own.get_or_insert_with(|| ranges.clone());
+        }
+    }
 }
 
 impl Reduction {
@@ -165,8 +218,8 @@ impl Reduction {
 impl Hash for Reduction {
     fn hash<H: Hasher>(&self, state: &mut H) {
         key::formulas(&self.graph, &self.roots(), state);
-        let Reduction { reduction, k, axis, options, bindings, .. } = self;
-        (reduction, k, axis, options, bindings).hash(state);
+        let Reduction { reduction, k, axis, options, bindings, ranges, .. } = self;
+        (reduction, k, axis, options, bindings, ranges).hash(state);
     }
 }
 
@@ -222,7 +275,8 @@ impl Hash for RowMap {
 /// let (graph, bindings) = (b.into_graph().into(), vec![(var(0), at), (var(1), x)]);
 /// // A histogram of 10 bins.
 /// let rows = Some(Category::I);
-/// let sums = g.scatter(Scatter { graph, index, value, dim: 10, rows, bindings });
+/// let (dim, ranges) = (10, None);
+/// let sums = g.scatter(Scatter { graph, index, value, dim, rows, bindings, ranges });
 /// assert_eq!((g.info(sums).dim, g.info(sums).category), (10, Category::Param));
 /// ```
 #[derive(Clone, Debug)]
@@ -235,16 +289,18 @@ pub struct Scatter {
     pub value: NodeId,
     /// Entries of the result.
     pub dim: usize,
-    /// The rows that are gone through; all pairs where there is none (within the ranges of the run).
+    /// The rows that are gone through; all pairs where there is none (within the ranges).
     pub rows: Option<Category>,
     /// What each variable stands for.
     pub bindings: Vec<(Var, Port)>,
+    /// As [`Reduction::ranges`].
+    pub ranges: Option<OwnRanges>,
 }
 
 impl Hash for Scatter {
     fn hash<H: Hasher>(&self, state: &mut H) {
         key::formulas(&self.graph, &[self.index, self.value], state);
-        (self.dim, self.rows, &self.bindings).hash(state);
+        (self.dim, self.rows, &self.bindings, &self.ranges).hash(state);
     }
 }
 
@@ -341,6 +397,8 @@ pub enum OuterNode {
         /// Only its batch shape is read.
         like: Port,
     },
+    /// A function that another crate defines.
+    Apply(Applied),
 }
 
 impl OuterNode {
@@ -364,6 +422,7 @@ impl OuterNode {
                 vec![*x, at.index]
             }
             OuterNode::RowIndex { at } => vec![at.index],
+            OuterNode::Apply(a) => a.operands.clone(),
         }
     }
 }

@@ -110,7 +110,8 @@ impl OuterGraph {
                     let used = graph.variables(&[index, value]);
                     let own = bindings.iter().filter(|(v, _)| used.contains(v));
                     let (bindings, rows) = (own.copied().collect(), Some(category));
-                    Scatter { graph, index, value, dim, rows, bindings }
+                    let ranges = None;
+                    Scatter { graph, index, value, dim, rows, bindings, ranges }
                 }
                 // Where one row has one index, its pairs are added up first.
                 Evaluate::Sum(of, _) => {
@@ -121,7 +122,8 @@ impl OuterGraph {
                         None => {
                             let bindings = bound(&[index, cotangent]);
                             let (graph, value, rows) = (graph.clone(), cotangent, None);
-                            Scatter { graph, index, value, dim, rows, bindings }
+                            let ranges = of.ranges.clone();
+                            Scatter { graph, index, value, dim, rows, bindings, ranges }
                         }
                         Some(axis) => {
                             let own = bound(&[cotangent]);
@@ -139,7 +141,8 @@ impl OuterGraph {
                             bindings.push((var, sum));
                             let value = b.var(var).id;
                             let (graph, rows) = (Arc::new(b.into_graph()), Some(axis.kept()));
-                            Scatter { graph, index, value, dim, rows, bindings }
+                            let ranges = None;
+                            Scatter { graph, index, value, dim, rows, bindings, ranges }
                         }
                     }
                 }
@@ -218,6 +221,7 @@ impl OuterGraph {
                 axis: axis.unwrap_or(Axis::J),
                 options: ReduceOptions::default(),
                 bindings: vec![],
+                ranges: s.ranges.clone(),
             };
             let how = match (axis, s.rows) {
                 (Some(axis), _) => Evaluate::Sum(&like, *axis),

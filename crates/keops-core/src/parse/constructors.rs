@@ -3,7 +3,7 @@
 use super::{parse_formula, parse_reduction};
 use crate::error::{Error, InputError};
 use crate::genred::{Genred, Place, Reduce};
-use crate::reduce::{self, Family};
+use crate::reduce;
 use crate::spec::Axis;
 
 impl Reduce {
@@ -20,13 +20,12 @@ impl Reduce {
     /// [`InputError::Option`] if there is no such reduction, or if `k` is missing.
     pub fn named(name: &str, k: Option<usize>) -> Result<Reduce, InputError> {
         let Some(def) = reduce::by_name(name) else {
-            let all: Vec<_> = reduce::ALL.iter().map(|r| r.name).collect();
+            let all: Vec<_> = reduce::all().map(|r| r.name()).collect();
             let m = format!("unknown reduction `{name}`; there are {}", all.join(", "));
             return Err(InputError::Option(m));
         };
-        let many = matches!(&def.kind, Family::Select(s) if s.many);
         match k {
-            None if many => {
+            None if def.takes_winners() => {
                 Err(InputError::Option(format!("{name} needs the number of winners K")))
             }
             k => Ok(Reduce { def, k: k.unwrap_or(1) }),

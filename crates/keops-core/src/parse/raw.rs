@@ -5,7 +5,7 @@ use super::{Located, MAX_DEPTH, Parser, Variables};
 use crate::error::{Error, ParseError, Span};
 use crate::graph::{Builder, NodeId, Var};
 use crate::outer::{Computation, Formula, InputDef, OuterGraph, OutputDef, Port};
-use crate::reduce::{self, Family, ReductionDef, WeightRule};
+use crate::reduce::{self, Definition, WeightRule};
 use crate::spec::Axis;
 use std::sync::Arc;
 
@@ -16,7 +16,7 @@ const REDUCTION: &str = "a reduction, as Sum_Reduction(formula, tag)";
 struct Raw {
     formula: NodeId,
     weight: Option<NodeId>,
-    reduction: &'static ReductionDef,
+    reduction: Definition,
     k: usize,
     axis: Axis,
     span: Span,
@@ -84,7 +84,7 @@ fn build(raw: &Raw, all: &Formula, text: &str) -> Result<Computation, Error> {
     };
     let Raw { formula, weight, reduction, k, axis, span, derivatives } = raw;
     let formula = Formula { root: *formula, weight: *weight, ..all.clone() };
-    let mut made = Computation::reduction(formula, reduction, *k, *axis)
+    let mut made = Computation::reduction(formula, *reduction, *k, *axis)
         .or_else(|e| fail(span, e.to_string()))?;
     for Derivative { forward, variable, with, saved, span } in derivatives {
         let [OutputDef { port, row }] = made.outputs() else {
@@ -155,9 +155,9 @@ impl<'b> Parser<'b, '_> {
         self.at += 2;
         let args = self.arguments()?;
         let span = Span { start: start.start, end: self.last_end() };
-        let many = matches!(&reduction.kind, Family::Select(s) if s.many);
+        let many = reduction.takes_winners();
         let parameters = if many { "formula, K, tag" } else { "formula, tag" };
-        let usage = match reduction.weight {
+        let usage = match reduction.weight() {
             WeightRule::Never => format!("expected {name}({parameters})"),
             _ => format!("expected {name}({parameters}, weight)"),
         };

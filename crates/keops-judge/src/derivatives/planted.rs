@@ -81,7 +81,7 @@ impl Planted {
     }
     pub(super) fn reduce(&self, r: Reduce) -> Reduce {
         match self.reduction {
-            Some((from, to)) if r.def == from => Reduce { def: to, ..r },
+            Some((from, to)) if r.def == from.into() => Reduce { def: to.into(), ..r },
             _ => r,
         }
     }
@@ -119,6 +119,7 @@ fn faulty(c: &Computation, primal: usize, fault: Outer) -> Option<Computation> {
         let kind;
         let mut made: Vec<Port> = vec![];
         match old.node(id) {
+            OuterNode::Apply(_) => unreachable!("no case applies a function of another crate"),
             OuterNode::Input { slot, dim, category } => {
                 kind = None;
                 made.push(new.input(*slot, *dim, *category));
