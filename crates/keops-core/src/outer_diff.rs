@@ -27,6 +27,9 @@ use std::collections::HashMap;
 use std::sync::Arc;
 use tables::{Parts, parts};
 
+/// Contributions to cotangents, each with the value that it belongs to.
+type Cotangents = Vec<(Port, Port)>;
+
 /// A contribution to the cotangent of a value: to all its columns, or from one column on.
 #[derive(Clone, Copy, Debug)]
 enum Part {
@@ -428,7 +431,7 @@ impl OuterGraph {
         parts: Parts,
         bindings: Bindings,
         how: Evaluate<'_>,
-    ) -> (Vec<(Port, Port)>, Vec<(RowMap, Port)>) {
+    ) -> (Cotangents, Vec<(RowMap, Port)>) {
         let (mut list, mut tables) = (vec![], vec![]);
         if parts.has_look_ups() {
             let graph = builder.graph().clone();
@@ -486,7 +489,7 @@ impl OuterGraph {
         m: &RowMap,
         g: Port,
         wanted: &dyn Fn(&Port) -> bool,
-    ) -> (Vec<(Port, Port)>, Vec<(RowMap, Port)>) {
+    ) -> (Cotangents, Vec<(RowMap, Port)>) {
         let b = Builder::default();
         let (parts, bindings) = {
             let root = b.import(&m.graph, m.root);

@@ -151,7 +151,9 @@ fn picked_from<'g>(x: Ex<'g>, start: usize, step: usize, len: usize) -> From<'g>
         Node::Put { x: y, start: s, step: t, .. } => {
             let (y, s, t, d) = (*y, *s, *t, graph.dim(*y));
             drop(graph);
-            let same_phase = s >= start && (s - start) % step == 0 && (d == 1 || t % step == 0);
+            let same_phase = s >= start
+                && (s - start).is_multiple_of(step)
+                && (d == 1 || t.is_multiple_of(step));
             let first = s.wrapping_sub(start) / step;
             if (s, t, d) == (start, step, len) {
                 From::Made(x.b.ex(y))

@@ -36,7 +36,8 @@ fn sorted(
     all.truncate(k);
     let mut keys: Vec<f64> = all.iter().map(|&j| x + y[j]).collect();
     let mut places: Vec<i64> = all.iter().map(|&j| j as i64).collect();
-    (keys.resize(k, f64::INFINITY), places.resize(k, -1));
+    keys.resize(k, f64::INFINITY);
+    places.resize(k, -1);
     (keys, places)
 }
 

@@ -1,7 +1,7 @@
 //! Memory beyond arguments and results is O(M + N): the most that a call holds at a time is a small
 //! multiple of them, where the matrix of all pairs would be thousands of times as large.
 
-use keops_core::genred::{AsArg, Genred, Reduce};
+use keops_core::genred::{AsArg, Genred};
 use keops_core::reduce::{ARG_K_MIN, ARG_MIN, K_MIN, LOG_SUM_EXP, SUM};
 use keops_core::spec::{Axis, Device};
 use keops_cpu::{Cpu, Level};

@@ -1,7 +1,7 @@
 //! Results in memory of the caller: nothing of what was there before remains.
 
 use keops_core::data::Element;
-use keops_core::genred::{Genred, Reduce};
+use keops_core::genred::Genred;
 use keops_core::ranges::Ranges;
 use keops_core::reduce;
 use keops_core::spec::{Axis, Device};

@@ -54,7 +54,7 @@ forms! {
         if v.is_nan() || v > 0.0 { v } else { 0.0 }
     };
     "IfElse(Exp(-SqDist(x, y) * g) - 0.5, x - x, 1)": |d, r, g| {
-        if (-d * g).exp() - 0.5 >= 0.0 { r - r } else { 1.0 }
+        if (-d * g).exp() - 0.5 >= 0.0 { r * 0.0 } else { 1.0 }
     };
     "g * Exp(-SqDist(x, y))": |d, r, g| g * (-d).exp();
     "Exp(-SqDist(x, y)) * g * g": |d, r, g| (-d).exp() * g * g;

@@ -69,7 +69,7 @@ fn rows_of_one_tile_do_not_see_each_others_columns() {
         };
         let ranges = std::sync::Arc::new(Ranges::from_pattern(pattern).expect("in order"));
         for (formula, weight, reduce) in &reductions {
-            let sums = !reduce.def.name.contains("Min");
+            let sums = !reduce.def.name().contains("Min");
             for options in schemes.iter().take(if sums { 4 } else { 1 }) {
                 let function: Genred<Reference> = match weight {
                     Some(w) => Genred::weighted(formula, w, aliases, *reduce, Axis::J),
@@ -79,7 +79,7 @@ fn rows_of_one_tile_do_not_see_each_others_columns() {
                 let function = function.options(*options).ranges(ranges.clone());
                 let fast = function.clone().at(cpu.clone());
                 let what = format!("{name}, {formula}, {options:?}");
-                if reduce.def.name == "ArgMin" {
+                if reduce.def.name() == "ArgMin" {
                     let (got, want) =
                         (fast.call_indices((&x, &y, &b)), function.call_indices((&x, &y, &b)));
                     assert_eq!(got.expect("runs"), want.expect("runs"), "{what}");

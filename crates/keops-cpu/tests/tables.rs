@@ -77,7 +77,8 @@ fn gradients_in_tables() {
     let d = data(37, 23);
     let (at, bt) = (|i: usize| i * 7 % 50, |j: usize| j * 11 % 59);
     type Index<'f> = &'f dyn Fn(usize, usize) -> usize;
-    let cases: [(&str, Index<'_>, fn(f64) -> f64); 6] = [
+    type Case<'a> = (&'a str, Index<'a>, fn(f64) -> f64);
+    let cases: [Case<'_>; 6] = [
         ("Gather(t, a + b) * w", &|i, j| at(i) + bt(j), |_| 1.0),
         ("Gather(t, b) * w", &|_, j| bt(j), |_| 1.0),
         ("Gather(t, a) * w", &|i, _| at(i), |_| 1.0),
@@ -142,7 +143,7 @@ fn batches_and_ranges() {
     let a = Array3::from_shape_fn((2, 12, 1), |(b, k, _)| d.a[[k, 0]] + b as f64).into_dyn();
     let e = Array3::from_shape_fn((2, 12, 1), |(_, k, _)| d.e[[k, 0]]).into_dyn();
     let t = Array2::from_shape_fn((2, P), |(_, k)| d.t[k]).into_dyn();
-    let met = |i: usize| (0..9).filter(move |j| (i + j) % 3 == 0);
+    let met = |i: usize| (0..9).filter(move |j| (i + j).is_multiple_of(3));
     let reduced: Vec<[usize; 2]> = (0..12).flat_map(met).map(|j| [j, j + 1]).collect();
     let ends = (0..12).scan(0, |end, i| {
         *end += met(i).count();

@@ -114,12 +114,12 @@ impl Recurrence for Conjugate {
                 Moved::Not
             } else if !(pq[k].is_finite() && qq[k].is_finite()) {
                 Moved::Stopped(Reason::NotFinite)
-            } else if !(self.rz[k] > 0.0) {
+            } else if self.rz[k].is_nan() || self.rz[k] <= 0.0 {
                 Moved::Stopped(Reason::Preconditioner)
             } else if curvature < -NOISE * unit {
                 let curvature = scaled(curvature, space.exponent(k));
                 Moved::Stopped(Reason::Indefinite { curvature })
-            } else if !(curvature > 0.0) || buried && curvature <= unit {
+            } else if curvature.is_nan() || curvature <= 0.0 || buried && curvature <= unit {
                 Moved::Stopped(Reason::Singular)
             } else {
                 steps[k] = self.rz[k] / pq[k];

@@ -405,7 +405,7 @@ impl<'r, R: Recurrence> Harness<'r, R> {
             s.phase = match s.phase {
                 _ if residual <= self.options.tolerance => Phase::Ended(Reason::Converged),
                 _ if fresh && !residual.is_finite() => Phase::Ended(Reason::NotFinite),
-                Phase::Claimed(Some(reason @ Reason::Singular { .. })) => match fresh && halved {
+                Phase::Claimed(Some(reason @ Reason::Singular)) => match fresh && halved {
                     true => Phase::Claimed(None),
                     // Of a singular operator with a solution, rounding is what limits.
                     false if explained => Phase::Ended(Reason::Stagnated),
@@ -473,7 +473,7 @@ impl<'r, R: Recurrence> Harness<'r, R> {
         let layout = self.layout();
         let suspect = |p: Phase| {
             use Reason::{Indefinite, Singular, Stagnated};
-            matches!(p, Phase::Ended(Indefinite { .. } | Stagnated | Singular { .. }))
+            matches!(p, Phase::Ended(Indefinite { .. } | Stagnated | Singular))
         };
         if self.options.check_symmetry && self.any(suspect) {
             self.end_asymmetric(suspect)?;
@@ -486,7 +486,8 @@ impl<'r, R: Recurrence> Harness<'r, R> {
             exponents[k] = Some(e);
             let back = scaled(rounded(scaled(sizes[k], e), self.output), -e);
             // (Rounding to bf16 changes less.)
-            if !((back - sizes[k]).abs() <= 0.01 * sizes[k]) {
+            let off = (back - sizes[k]).abs();
+            if off.is_nan() || off > 0.01 * sizes[k] {
                 (exponents[k], s.residual) = (None, 1.0);
                 s.phase = Phase::Ended(Reason::OutOfRange { dtype: self.output.name() });
             }

@@ -4,7 +4,7 @@
 //! formula it would be a vector of the length of the table for every pair; here it is a
 //! [`Scatter`], whose cost is that of the pairs plus that of the table.
 
-use super::{Bindings, Evaluate, Gradient, gradients, sum_of};
+use super::{Bindings, Cotangents, Evaluate, Gradient, gradients, sum_of};
 use crate::autodiff;
 use crate::graph::{Builder, Category, Dependence, Ex, Graph, Node, NodeId, Var};
 use crate::outer::{OuterGraph, Port, Reduction, RowMap, Scatter};
@@ -87,7 +87,7 @@ impl OuterGraph {
         parts: &Parts,
         bindings: &[(Var, Port)],
         how: &Evaluate<'_>,
-    ) -> (Vec<(Port, Port)>, Vec<(RowMap, Port)>) {
+    ) -> (Cotangents, Vec<(RowMap, Port)>) {
         let (mut list, mut pending) = (vec![], vec![]);
         let graph = Arc::new(graph);
         let bound = |roots: &[NodeId]| -> Vec<(Var, Port)> {

@@ -96,11 +96,15 @@ impl<T: Lane> Winners<T> {
             collected.resize_with(lists, || Collected { all: vec![], room: 0, bound: None });
         } else {
             let total = lists * k;
-            (keys.clear(), columns.clear(), count.clear());
+            keys.clear();
+            columns.clear();
+            count.clear();
             keys.try_reserve_exact(total).map_err(|_| refused::<T>(total, WHAT))?;
             columns.try_reserve_exact(total).map_err(|_| refused::<u32>(total, WHAT))?;
             count.try_reserve_exact(lists).map_err(|_| refused::<usize>(lists, WHAT))?;
-            (keys.resize(total, worst), columns.resize(total, 0), count.resize(lists, 0));
+            keys.resize(total, worst);
+            columns.resize(total, 0);
+            count.resize(lists, 0);
         }
         Ok(Winners { order, k, worst, lists, keys, columns, count, collected })
     }

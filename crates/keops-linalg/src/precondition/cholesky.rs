@@ -181,7 +181,7 @@ fn factor(
         let mut next = row(pivot)?;
         general_mat_vec_mul(-1.0, &known.t(), &known.column(pivot), 1.0, &mut next);
         let own = next[pivot];
-        if !(own > DONE * trace / n as f64) || next.iter().any(|v| !v.is_finite()) {
+        if own.is_nan() || own <= DONE * trace / n as f64 || next.iter().any(|v| !v.is_finite()) {
             d[pivot] = 0.0; // what is left there is rounding
             continue;
         }
