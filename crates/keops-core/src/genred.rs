@@ -49,8 +49,8 @@ use std::sync::Arc;
 /// use keops_core::reduce::{K_MIN, SUM};
 /// use keops_core::genred::Reduce;
 /// let (sum, nearest): (Reduce, Reduce) = ((&SUM).into(), (&K_MIN, 10).into());
-/// assert_eq!((sum.def.name, sum.k), ("Sum", 1));
-/// assert_eq!((nearest.def.name, nearest.k), ("KMin", 10));
+/// assert_eq!((sum.def.name(), sum.k), ("Sum", 1));
+/// assert_eq!((nearest.def.name(), nearest.k), ("KMin", 10));
 /// ```
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
 pub struct Reduce {

@@ -31,7 +31,9 @@ fn bits_are_equal_for_any_number_of_threads() {
         let watched = Watched::new(level);
         let tasks = watched.split.clone();
         let device = Device::new(watched);
-        for job in jobs(7 + at as u64, count, sizes) {
+        // (A hundred exponentials a pair, one lane after the other, say nothing about scheduling.)
+        let slow = |text: &str| ["ExtendedGamma", "Matern("].iter().any(|op| text.contains(op));
+        for job in jobs(7 + at as u64, count, sizes).into_iter().filter(|job| !slow(&job.text)) {
             runs += 1 + THREADS.len();
             names.insert(job.spec.reduction.name);
             let all: Vec<_> = pools.iter().map(|p| p.install(|| job.run(&device))).collect();

@@ -1,11 +1,11 @@
-//! Values of keops against naive evaluation, special numbers included: 20,000 cases.
+//! Values of keops against naive evaluation, special numbers included: 30,000 cases.
 
 use keops_core::{composite, ops, reduce};
 use keops_judge::values::{Devices, draw, report, run, shrink};
 
 /// Number of cases: `KEOPS_JUDGE_CASES`, or as many as a run of the tests affords.
 fn cases() -> u64 {
-    std::env::var("KEOPS_JUDGE_CASES").ok().and_then(|n| n.parse().ok()).unwrap_or(20_000)
+    std::env::var("KEOPS_JUDGE_CASES").ok().and_then(|n| n.parse().ok()).unwrap_or(30_000)
 }
 
 #[test]
@@ -22,7 +22,7 @@ fn values_are_those_of_loops() {
     let found: Vec<String> = tally.faults.iter().take(5).map(show).collect();
     assert!(tally.faults.is_empty(), "{} faults:\n{}", tally.faults.len(), found.join("\n"));
     assert!(tally.open < tally.judged / 10, "{} of {}", tally.open, tally.judged);
-    if cases() >= 20_000 {
+    if cases() >= 30_000 {
         // Every entry of the tables but differential operators, which are for the other judge.
         let differential = [
             "Grad",

@@ -181,7 +181,7 @@ pub fn formula(
             (Expr::Var(k), variables[k].dim)
         }
     };
-    let (e, have) = match r.below(10) {
+    let (e, have) = match r.below(14) {
         0..=2 => {
             let k = kernel(r, variables, usable);
             let (b, d) = pick(r);

@@ -88,7 +88,7 @@ pub fn draw(seed: u64, number: u64) -> Case {
 fn attempt(r: &mut Random, number: u64) -> Case {
     let count = 1 + r.below(4);
     let categories = [Category::I, Category::J, Category::J, Category::I, Category::Parameter];
-    let variables: Vec<Variable> = (0..count)
+    let mut variables: Vec<Variable> = (0..count)
         .map(|k| Variable {
             name: ["x", "y", "b", "g"][k].into(),
             category: *r.of(&categories),
@@ -99,9 +99,14 @@ fn attempt(r: &mut Random, number: u64) -> Case {
             },
         })
         .collect();
-    let usable: Vec<usize> = (0..count).filter(|_| r.chance(0.9)).collect();
     let all: Vec<Op> = Op::ALL.iter().copied().filter(|o| !forms::differential(*o)).collect();
     let featured = all[number as usize % all.len()];
+    let usable: Vec<usize> =
+        (0..count).filter(|k| r.chance(0.9) || (*k == 0 && featured == Op::Gather)).collect();
+    // A look-up needs a table.
+    if featured == Op::Gather {
+        variables[0].category = Category::Parameter;
+    }
     let name = NAMES[(number as usize / all.len()) % NAMES.len()];
     let name = if r.chance(0.4) { "Sum" } else { name };
     let scalar = matches!(name, "LogSumExp" | "SumSoftMaxWeight" | "Max_SumShiftExp");
