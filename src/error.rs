@@ -1,5 +1,5 @@
 //! One error for programs that use several parts, and the narrower errors of formulas. What calls of
-//! formulas return is a [`FormulaError`]; `?` makes an [`Error`](crate::Error) of it and of every
+//! formulas return is a [`FormulaError`]; `?` makes an [`Error`] of it and of every
 //! other error here.
 //!
 //! ```

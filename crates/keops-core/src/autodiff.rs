@@ -8,7 +8,7 @@
 //! A value that a selection (`IfElse`, `ReLU`, `Max` of components, …) does not take has no part in
 //! the result, whatever its derivative is: infinite, or NaN. Forward mode selects tangents. In reverse
 //! mode a cotangent of 0 would not do: 0 · ∞ is NaN. So a cotangent that went through a selection is
-//! carried on as it is, with the condition under which it counts ([`Guard`]), and is set to 0 elsewhere
+//! carried on as it is, with the condition under which it counts (`Guard`), and is set to 0 elsewhere
 //! where it leaves what the selection alone reads: at a leaf, or beside other cotangents of a node.
 //! Where there is no selection there is no guard.
 //!

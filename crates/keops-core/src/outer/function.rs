@@ -148,6 +148,14 @@ pub trait Function: fmt::Debug + Any + Send + Sync {
 }
 
 /// One application of a [`Function`], as its rules of differentiation see it.
+///
+/// ```
+/// use keops_core::{graph::Category, outer::{Application, OuterGraph}};
+/// let mut g = OuterGraph::default();
+/// let (x, z) = (g.input(0, 1, Category::I), g.input(1, 1, Category::I));
+/// let at = Application { operands: &[x], results: &[z] };
+/// assert_eq!(at.operands, [x]);
+/// ```
 #[derive(Clone, Copy, Debug)]
 pub struct Application<'a> {
     /// The values that it was applied to.
@@ -157,6 +165,20 @@ pub struct Application<'a> {
 }
 
 /// A [`Function`] with its operands: what a node of an [`OuterGraph`] holds.
+///
+/// ```
+/// use keops_core::outer::{Applied, OuterNode};
+/// /// The name of what a node applies, if it applies a function.
+/// fn name(node: &OuterNode) -> Option<&str> {
+///     match node {
+///         OuterNode::Apply(Applied { function, .. }) => Some(function.name()),
+///         _ => None,
+///     }
+/// }
+/// # let mut g = keops_core::outer::OuterGraph::default();
+/// # let x = g.input(0, 1, keops_core::graph::Category::I);
+/// assert_eq!(name(g.node(x.node)), None);
+/// ```
 #[derive(Clone, Debug)]
 pub struct Applied {
     /// The function.
@@ -178,6 +200,14 @@ impl Hash for Applied {
 }
 
 /// The operands of one evaluation of a [`Function`], with all that a result depends on.
+///
+/// ```
+/// use keops_core::{data::Buffer, error::Error, outer::Call};
+/// /// The body of a function that doubles its first operand.
+/// fn run(call: &Call<'_>) -> Result<Vec<Buffer>, Error> {
+///     call.each(|v| Ok::<_, std::convert::Infallible>(vec![&v[0] * 2.0]))
+/// }
+/// ```
 #[derive(Debug)]
 pub struct Call<'a> {
     pub(crate) name: &'a str,

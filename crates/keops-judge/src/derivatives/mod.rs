@@ -2,10 +2,10 @@
 //!
 //! A case is a random function ([`case`]: a reduction, or one in another, of formulas as people
 //! write them, with variables that one of them does not use, in any order), a chain of vjp and
-//! jvp, and data. What ought to come out is a nested difference of naive values ([`wanted`]);
-//! what comes out is [`made`]. Where they differ, differences of other steps and at points nearby
+//! jvp, and data. What ought to come out is a nested difference of naive values (`wanted`);
+//! what comes out is `made`. Where they differ, differences of other steps and at points nearby
 //! say whether the derivative exists there: if not, the case is skipped and counted. So is what
-//! differs at a kink ([`kinks`]).
+//! differs at a kink (`kinks`).
 
 pub mod case;
 mod formula;

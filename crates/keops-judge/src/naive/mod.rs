@@ -3,7 +3,7 @@
 //! Written from docs/semantics.md and docs/operations.md. It knows no graph, no rewriting, no
 //! differentiation and no table of keops: what agrees with it agrees with the documents.
 //!
-//! - [`Expr`]: a formula, with its text for keops ([`Expr::text`]); [`parse`] reads text.
+//! - [`Expr`]: a formula, with its text for keops ([`Expr::text`]); [`parse()`] reads text.
 //! - [`Op`]: the operations, each a few lines on plain vectors ([`ops`]).
 //! - [`Reduction`] and [`evaluate`]: reductions over rows, batches and pairs ([`reduce`]).
 //! - [`Real`]: f64, or [`Dd`] with 31 digits, in which differences of values are exact enough to

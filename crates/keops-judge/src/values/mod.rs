@@ -2,7 +2,7 @@
 //!
 //! A case is a reduction of a formula as people write it, with zeros, subnormal, huge, infinite and
 //! no numbers in data and parameters. It is evaluated naively, once as it is and some times with
-//! [random rounding](noisy). Where all samples are one special value, keops must give it; where
+//! random rounding (`noisy`). Where all samples are one special value, keops must give it; where
 //! they are finite, keops must be as close to them as they are to each other; where they disagree,
 //! rounding decides, and the entry is left out and counted.
 

@@ -122,7 +122,7 @@ impl std::fmt::Display for Progress<'_> {
 /// assert_eq!(enough.evaluation(50), ControlFlow::Break(()));
 /// ```
 pub trait Observer {
-    /// After each iteration; a break ends the minimisation ([`Stop::Interrupted`]).
+    /// After each iteration; a break ends the minimisation ([`crate::optimise::Stop::Interrupted`]).
     ///
     /// ```
     #[doc = include_str!("../registration_example.txt")]
