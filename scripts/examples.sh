@@ -13,7 +13,7 @@ if [ -n "${KEOPS_RUSTDOC:-}" ]; then RUSTC_BOOTSTRAP=1 exec "$KEOPS_RUSTDOC" "$@
 set -eu
 script="$(cd "$(dirname "$0")" && pwd)/$(basename "$0")"
 cd "$(dirname "$0")/.."
-[ $# -gt 0 ] || set -- keops-core keops-cpu keops-cuda keops-linalg keops-lddmm keops
+[ $# -gt 0 ] || set -- keops-core keops-cpu keops-cuda keops-linalg keops-shapes keops-lddmm keops
 folder="${CARGO_TARGET_DIR:-$PWD/target}"
 for crate in "$@"; do
   KEOPS_RUSTDOC="${RUSTDOC:-rustdoc}" RUSTDOC="$script" \

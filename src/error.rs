@@ -58,29 +58,29 @@ pub enum Error {
     #[error(transparent)]
     Registration(#[from] keops_lddmm::registration::RegistrationError),
     /// A shape that is none.
-    #[cfg(feature = "lddmm")]
+    #[cfg(feature = "shapes")]
     #[error(transparent)]
-    Shape(#[from] keops_lddmm::shape::ShapeError),
+    Shape(#[from] keops_shapes::shape::ShapeError),
     /// A built-in shape that does not exist.
-    #[cfg(feature = "lddmm")]
+    #[cfg(feature = "shapes")]
     #[error(transparent)]
-    Builtin(#[from] keops_lddmm::builtin::BuiltinError),
+    Builtin(#[from] keops_shapes::builtin::BuiltinError),
     /// Points and shapes that have no distance.
-    #[cfg(feature = "lddmm")]
+    #[cfg(feature = "shapes")]
     #[error(transparent)]
-    Distance(#[from] keops_lddmm::distance::DistanceError),
+    Distance(#[from] keops_shapes::distance::DistanceError),
     /// A file of a shape that could not be read.
-    #[cfg(feature = "lddmm")]
+    #[cfg(feature = "shapes")]
     #[error(transparent)]
-    Read(#[from] keops_lddmm::io::ReadError),
+    Read(#[from] keops_shapes::io::ReadError),
     /// A file of a shape that could not be written.
-    #[cfg(feature = "lddmm")]
+    #[cfg(feature = "shapes")]
     #[error(transparent)]
-    Write(#[from] keops_lddmm::io::WriteError),
+    Write(#[from] keops_shapes::io::WriteError),
     /// A picture that could not be drawn.
-    #[cfg(feature = "lddmm")]
+    #[cfg(feature = "shapes")]
     #[error(transparent)]
-    Picture(#[from] keops_lddmm::picture::PictureError),
+    Picture(#[from] keops_shapes::picture::PictureError),
     /// Results that could not be exported.
     #[cfg(feature = "lddmm")]
     #[error(transparent)]

@@ -43,12 +43,13 @@
 //! | [`ops`], [`composite`] | every operation |
 //! | [`ranges`] | block-sparse reductions |
 //! | [`linalg`] | kernel matrices as linear operators, and solvers |
+//! | [`shapes`] | shapes: geometry, files, distances, pictures |
 //! | [`lddmm`] | shooting and registration of shapes |
 //! | [`cpu`], [`cuda`], [`interp`] | the backends; [`Auto`] chooses |
 //! | [`ndarray`], [`half`], [`num_complex`] | the crates whose types are arguments and results, in the versions that fit |
 //!
 //! # Features
-//! `cpu`, `cuda`, `linalg` and `lddmm`, all on by default. `cuda` builds and runs without a GPU.
+//! `cpu`, `cuda`, `linalg`, `shapes` and `lddmm`, all on by default. `cuda` builds and runs without a GPU.
 //! Without `cpu`, reductions run in the (slow) reference interpreter. `conformance` adds
 //! `keops::conformance`, the suite that a backend of one's own is tested with.
 #![forbid(unsafe_code)]
@@ -71,6 +72,8 @@ pub use keops_cuda as cuda;
 pub use keops_lddmm as lddmm;
 #[cfg(feature = "linalg")]
 pub use keops_linalg as linalg;
+#[cfg(feature = "shapes")]
+pub use keops_shapes as shapes;
 #[cfg(feature = "linalg")]
 pub use linalg::Solve;
 pub use place::Auto;

@@ -15,7 +15,7 @@ use ndarray::{Array2, ArrayView2, s};
 
 use crate::error::LddmmError;
 use crate::kernel::Kernel;
-use crate::shape::{CellGeometry, Cells, Shape, cell_geometry};
+use crate::shape::{CellGeometry, Cells, Shape, cell_geometry, cell_geometry_adjoint};
 use crate::sum::{Real, Sum, copied, narrow, narrowed, zeros};
 
 /// A squared distance between shapes; its kernels are functions of the distance of centres, in
@@ -179,63 +179,6 @@ impl Features {
         }
         Ok((centres, normals))
     }
-}
-
-/// From cotangents of the centres and normals of cells (see [`cell_geometry`]), of shape
-/// (cells, d), those of the vertices, of shape (n, d).
-///
-/// # Errors
-/// When there is no memory for them.
-///
-/// # Panics
-/// As [`cell_geometry`], and when there are fewer rows of cotangents than cells.
-///
-/// ```
-/// use keops_lddmm::{attachment::cell_geometry_adjoint, shape::Cells};
-/// use ndarray::array;
-/// let (ends, cells) = (array![[0.0, 0.0], [1.0, 0.0]], Cells::Segments(vec![[0, 1]]));
-/// // The centre is the mean of the ends, the tangent their difference.
-/// let (centre, tangent) = (array![[2.0, 0.0]], array![[0.0, 3.0]]);
-/// let bar = cell_geometry_adjoint(ends.view(), &cells, centre.view(), tangent.view())?;
-/// assert_eq!(bar, array![[1.0, -3.0], [1.0, 3.0]]);
-/// # Ok::<(), keops_core::error::Error>(())
-/// ```
-pub fn cell_geometry_adjoint<F: Real>(
-    vertices: ArrayView2<'_, F>,
-    cells: &Cells,
-    centres: ArrayView2<'_, F>,
-    normals: ArrayView2<'_, F>,
-) -> Result<Array2<F>, Error> {
-    let mut out = zeros(vertices.dim())?;
-    let half = narrow::<F>(0.5);
-    let third = narrow::<F>(1.0 / 3.0);
-    match cells {
-        Cells::Points => out.assign(&centres),
-        Cells::Segments(segments) => {
-            for (i, &[a, b]) in segments.iter().enumerate() {
-                for k in 0..vertices.ncols() {
-                    let (c, n) = (half * centres[[i, k]], normals[[i, k]]);
-                    out[[a, k]] += c - n;
-                    out[[b, k]] += c + n;
-                }
-            }
-        }
-        Cells::Triangles(triangles) => {
-            let row = |m: &ArrayView2<'_, F>, i: usize| [m[[i, 0]], m[[i, 1]], m[[i, 2]]];
-            for (i, &corners) in triangles.iter().enumerate() {
-                let [a, b, c] = corners.map(|v| row(&vertices, v));
-                let (gc, gn) = (row(&centres, i), row(&normals, i));
-                for (vertex, from, to) in [(0, c, b), (1, a, c), (2, b, a)] {
-                    // ∂⟨g, n⟩/∂a = ½ (b − c) × g, and so on round the triangle.
-                    let g = crate::shape::cross(crate::shape::sub(to, from), gn);
-                    for k in 0..3 {
-                        out[[corners[vertex], k]] += third * gc[k] + half * g[k];
-                    }
-                }
-            }
-        }
-    }
-    Ok(out)
 }
 
 /// A product ⟨S,T⟩ of shapes, with its gradient in S.
@@ -514,36 +457,7 @@ impl<F: Real> Matching<F> {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::builtin::{closed_curve, surface_pair};
     use ndarray::array;
-
-    /// ⟨(c̄, n̄), d(c, n)⟩ = ⟨adjoint, dx⟩, the right-hand derivative by central differences (exact
-    /// for these polynomials of degree at most two).
-    #[test]
-    fn adjoint_of_cell_geometry() {
-        let curve = closed_curve(6, |t| [t.cos(), 0.5 * (2.0 * t).sin()]).unwrap();
-        let surface = surface_pair(1).unwrap().1;
-        let cloud = Shape::new(curve.vertices().to_owned(), Cells::Points).unwrap();
-        for shape in [curve.clone(), curve.to_spatial().unwrap(), surface, cloud] {
-            let wave = |rows: usize, phase: f64| {
-                Array2::from_shape_fn((rows, shape.dim()), |(i, k)| {
-                    (1.7 * i as f64 + 2.9 * k as f64 + phase).sin()
-                })
-            };
-            let m = shape.cell_count();
-            let (cc, nn, dx) = (wave(m, 0.0), wave(m, 1.0), wave(shape.vertex_count(), 2.0));
-            let inner = |h: f64| {
-                let moved = &shape.vertices() + &(&dx * h);
-                let g = cell_geometry(moved.view(), shape.cells()).unwrap();
-                (&cc * &g.centres).sum() + g.normals.map_or(0.0, |n| (&nn * &n).sum())
-            };
-            let expected = (inner(0.5) - inner(-0.5)) / 1.0;
-            let bar = cell_geometry_adjoint(shape.vertices(), shape.cells(), cc.view(), nn.view());
-            let bar = bar.unwrap();
-            let got = (&bar * &dx).sum();
-            assert!((got - expected).abs() < 1e-13 * m as f64, "{got} {expected}");
-        }
-    }
 
     #[test]
     fn features_pull_back_and_leave_degenerate_cells_alone() {

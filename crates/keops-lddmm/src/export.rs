@@ -6,7 +6,7 @@ use ndarray::{Array2, ArrayView2};
 
 use crate::builtin::grid_lines;
 use crate::error::LddmmError;
-use crate::io::{PointData, Staged, VtkEncoding, WriteError, pvd_text, vtk_bytes, vtp_bytes};
+use crate::io::{PointData, Staged, VtkEncoding, WriteError};
 use crate::picture::{PictureError, RegistrationPicture};
 use crate::registration::{Outcome, Registration};
 use crate::shape::{Cells, Shape};
@@ -153,8 +153,7 @@ pub fn export<F: Real>(
 
     let mut files = Staged::default();
     let mut vtk = |name: &str, shape: &Shape, data: &[PointData<'_>]| -> Result<(), WriteError> {
-        let path = folder.join(name);
-        files.add(&path, &vtk_bytes(&path, shape, data, VtkEncoding::Binary)?)
+        files.add_vtk(folder.join(name), shape, data, VtkEncoding::Binary)
     };
     let displacement = difference(result.vertices(), source.vertices()).map_err(device)?;
     vtk("source.vtk", source, &[])?;
@@ -176,11 +175,10 @@ pub fn export<F: Real>(
         let length = lengths(moved.view()).map_err(device)?;
         let length = length.view().insert_axis(ndarray::Axis(1));
         let all = [data("velocity", velocity.view()), data("distance moved", length)];
-        let path = folder.join(&name);
-        files.add(&path, &vtp_bytes(&path, &shape, &all)?)?;
+        files.add_vtp(folder.join(&name), &shape, &all)?;
         times.push((k as f64 / (states.len() - 1) as f64, name));
     }
-    files.add(folder.join("deformation.pvd"), pvd_text(&times).as_bytes())?;
+    files.add_pvd(folder.join("deformation.pvd"), &times)?;
 
     let grid = if source.dim() == 2 { Some(carried_grid(registration, outcome)?) } else { None };
     let report = &outcome.report;

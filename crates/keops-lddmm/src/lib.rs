@@ -30,23 +30,20 @@
 //! assert!(outcome.report.after.cost < outcome.report.before.cost);
 //! # Ok::<(), Box<dyn std::error::Error>>(())
 //! ```
+#![deny(unsafe_code)] // (`ndarray::s!` allows it for itself.)
 
 pub mod attachment;
-pub mod builtin;
-pub mod distance;
 pub mod error;
 pub mod export;
 pub mod hamiltonian;
-pub mod io;
 pub mod kernel;
 pub mod momenta;
 mod optimise;
-pub mod picture;
 pub mod registration;
 pub mod report;
-pub mod shape;
 pub mod shooting;
 mod sum;
 
 pub use error::LddmmError;
+pub use keops_shapes::{builtin, distance, io, picture, shape};
 pub use sum::Real;

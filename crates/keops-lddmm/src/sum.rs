@@ -10,8 +10,6 @@ use keops_core::reduce;
 use keops_core::spec::{Axis, CheckedArgs, Device, Executable, ReduceOptions, ReduceSpec};
 use ndarray::{Array1, Array2, ArrayView2, Ix2, NdFloat};
 
-use crate::shape::shaped;
-
 /// The precisions of this crate: f32 and f64.
 ///
 /// ```
@@ -32,13 +30,21 @@ impl Real for f64 {}
 /// What points and momenta are called where there is no memory for them.
 const POINTS: &str = "points and momenta";
 
+/// Entries in row-major order as an array.
+fn shaped<F>(shape: (usize, usize), entries: Vec<F>) -> Array2<F> {
+    match Array2::from_shape_vec(shape, entries) {
+        Ok(array) => array,
+        Err(_) => unreachable!("as many entries as the shape says"),
+    }
+}
 /// A row-major copy.
 pub(crate) fn copied<F: Real>(x: ArrayView2<'_, F>) -> Result<Array2<F>, Error> {
-    Ok(shaped(x.dim(), memory::collected(x.iter().copied(), POINTS)?)?)
+    Ok(shaped(x.dim(), memory::collected(x.iter().copied(), POINTS)?))
 }
 /// Zeros.
 pub(crate) fn zeros<F: Real>(shape: (usize, usize)) -> Result<Array2<F>, Error> {
-    Ok(crate::shape::zeros(shape, POINTS)?)
+    let count = shape.0.saturating_mul(shape.1);
+    Ok(shaped(shape, memory::filled(count, F::zero(), POINTS)?))
 }
 /// `a + factor · b` in double precision.
 pub(crate) fn combined<F: Real>(
@@ -49,7 +55,7 @@ pub(crate) fn combined<F: Real>(
     let both = a.iter().zip(&b);
     let mut all = memory::room(a.len(), POINTS)?;
     all.extend(both.map(|(&a, &b)| Element::to_f64(a) + Element::to_f64(b) * factor));
-    Ok(shaped(a.dim(), all)?)
+    Ok(shaped(a.dim(), all))
 }
 /// Differences of rows in double precision.
 pub(crate) fn difference(
@@ -70,11 +76,11 @@ pub(crate) fn narrow<F: Real>(x: f64) -> F {
 }
 /// Rounds every entry to the precision `F`.
 pub(crate) fn narrowed<F: Real>(x: ArrayView2<'_, f64>) -> Result<Array2<F>, Error> {
-    Ok(shaped(x.dim(), memory::collected(x.iter().map(|&v| F::of_f64(v)), POINTS)?)?)
+    Ok(shaped(x.dim(), memory::collected(x.iter().map(|&v| F::of_f64(v)), POINTS)?))
 }
 /// Widens every entry.
 pub(crate) fn widened<F: Real>(x: ArrayView2<'_, F>) -> Result<Array2<f64>, Error> {
-    Ok(shaped(x.dim(), memory::collected(x.iter().map(|&v| Element::to_f64(v)), POINTS)?)?)
+    Ok(shaped(x.dim(), memory::collected(x.iter().map(|&v| Element::to_f64(v)), POINTS)?))
 }
 /// Σ x_k y_k, added in double precision.
 pub(crate) fn dot<F: Real>(x: ArrayView2<'_, F>, y: ArrayView2<'_, F>) -> f64 {

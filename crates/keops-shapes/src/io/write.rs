@@ -1,61 +1,18 @@
-//! Legacy VTK, VTP and PVD files, and whole-file writing.
+//! Legacy VTK, VTP and PVD files.
 
-use std::io::Write;
-use std::path::{Path, PathBuf};
+use std::path::Path;
 
 use keops_core::error::OutOfMemory;
-use keops_core::memory;
 use ndarray::ArrayView2;
 
+use super::staged::{Buffer, Staged, WriteError, write_file};
 use crate::shape::{Cells, Shape};
-
-/// Why a file was not written.
-///
-/// ```
-/// use keops_lddmm::builtin::icosphere;
-/// use keops_lddmm::io::{PointData, VtkEncoding, WriteError, write_vtk};
-/// let (sphere, few) = (icosphere(0)?, ndarray::Array2::zeros((3, 1)));
-/// let data = [PointData { name: "height", values: few.view() }];
-/// let e = write_vtk("never.vtk", &sphere, &data, VtkEncoding::Ascii).unwrap_err();
-/// assert!(matches!(e, WriteError::Data { vertices: 12, got: (3, 1), .. }));
-/// # Ok::<(), keops_lddmm::builtin::BuiltinError>(())
-/// ```
-#[derive(Debug, thiserror::Error)]
-#[non_exhaustive]
-pub enum WriteError {
-    /// The operating system refused.
-    #[error("{}: {source}", path.display())]
-    Io {
-        /// The file.
-        path: PathBuf,
-        /// What the system said.
-        source: std::io::Error,
-    },
-    /// A data array does not fit the shape.
-    #[error(
-        "{}: data {name:?} must have {vertices} rows and 1 to 3 columns, got {got:?}",
-        path.display()
-    )]
-    Data {
-        /// The file that was to be written.
-        path: PathBuf,
-        /// Name of the array.
-        name: String,
-        /// Number of vertices of the shape.
-        vertices: usize,
-        /// Rows and columns given.
-        got: (usize, usize),
-    },
-    /// There is no memory for the content of a file.
-    #[error(transparent)]
-    OutOfMemory(#[from] OutOfMemory),
-}
 
 /// Encoding of a legacy VTK file.
 ///
 /// ```
-/// use keops_lddmm::builtin::icosphere;
-/// use keops_lddmm::io::{VtkEncoding, read_shape, write_vtk};
+/// use keops_shapes::builtin::icosphere;
+/// use keops_shapes::io::{VtkEncoding, read_shape, write_vtk};
 /// let (sphere, folder) = (icosphere(1)?, std::env::temp_dir());
 /// for encoding in [VtkEncoding::Ascii, VtkEncoding::Binary] {
 ///     let path = folder.join(format!("keops-{encoding:?}-{}.vtk", std::process::id()));
@@ -76,7 +33,7 @@ pub enum VtkEncoding {
 /// Numbers attached to the vertices of a shape.
 ///
 /// ```
-/// use keops_lddmm::io::PointData;
+/// use keops_shapes::io::PointData;
 /// let (height, wind) = (ndarray::Array2::zeros((42, 1)), ndarray::Array2::zeros((42, 3)));
 /// // A scalar and a vector at each of 42 vertices.
 /// let data = [
@@ -91,153 +48,6 @@ pub struct PointData<'a> {
     pub name: &'a str,
     /// One row per vertex; one column is a scalar, two or three a vector.
     pub values: ArrayView2<'a, f64>,
-}
-
-/// Writes `bytes` as the file `path`: to a neighbouring temporary file first, which is brought to
-/// the disk and renamed when complete, so that an interrupted run, a full disk or a loss of power
-/// leaves the previous file or the new one, never half of one.
-///
-/// # Errors
-/// [`WriteError::Io`].
-///
-/// ```
-/// use keops_lddmm::io::write_file;
-/// let path = std::env::temp_dir().join(format!("keops-write-{}.txt", std::process::id()));
-/// write_file(&path, b"first")?;
-/// write_file(&path, b"second")?; // in its place
-/// assert_eq!(std::fs::read(&path)?, b"second");
-/// # std::fs::remove_file(&path)?;
-/// let e = write_file("no/such/folder/x.txt", b"").unwrap_err();
-/// assert!(e.to_string().starts_with("no/such/folder/x.txt: "));
-/// # Ok::<(), Box<dyn std::error::Error>>(())
-/// ```
-pub fn write_file(path: impl AsRef<Path>, bytes: &[u8]) -> Result<(), WriteError> {
-    let mut files = Staged::default();
-    files.add(path, bytes)?;
-    files.commit()
-}
-
-/// Files that appear together: all of them are written and brought to the disk under temporary names
-/// first, and renamed when all are complete. What is dropped before leaves nothing behind.
-///
-/// ```
-/// use keops_lddmm::io::Staged;
-/// let folder = std::env::temp_dir().join(format!("keops-staged-{}", std::process::id()));
-/// std::fs::create_dir_all(&folder)?;
-/// let mut files = Staged::default();
-/// files.add(folder.join("a.txt"), b"one")?;
-/// files.add(folder.join("b.txt"), b"two")?;
-/// assert!(!folder.join("a.txt").exists());
-/// files.commit()?;
-/// assert_eq!(std::fs::read(folder.join("b.txt"))?, b"two");
-/// # std::fs::remove_dir_all(&folder)?;
-/// # Ok::<(), Box<dyn std::error::Error>>(())
-/// ```
-#[derive(Debug, Default)]
-pub struct Staged {
-    /// Temporary and final names.
-    files: Vec<(PathBuf, PathBuf)>,
-}
-
-impl Staged {
-    /// Writes a file under a temporary name in its folder.
-    ///
-    /// # Errors
-    /// [`WriteError::Io`].
-    ///
-    /// ```
-    /// use keops_lddmm::io::Staged;
-    /// let e = Staged::default().add("no/such/folder/x.txt", b"").unwrap_err();
-    /// assert!(e.to_string().starts_with("no/such/folder/x.txt: "));
-    /// ```
-    pub fn add(&mut self, path: impl AsRef<Path>, bytes: &[u8]) -> Result<(), WriteError> {
-        let path = path.as_ref();
-        // Hidden, so that no viewer takes it for a file of a series.
-        let name = path.file_name().unwrap_or_default().to_string_lossy();
-        let temporary = path.with_file_name(format!(".{name}.{}.tmp", std::process::id()));
-        self.files.push((temporary.clone(), path.into()));
-        let write = || {
-            let mut file = std::fs::File::create(&temporary)?;
-            file.write_all(bytes)?;
-            file.sync_all()
-        };
-        write().map_err(|source| WriteError::Io { path: path.into(), source })
-    }
-
-    /// Gives all files their names, in the order in which they were added.
-    ///
-    /// # Errors
-    /// [`WriteError::Io`]; files before the one that is named have their new content, the others
-    /// their old one.
-    ///
-    /// ```
-    /// use keops_lddmm::io::Staged;
-    /// Staged::default().commit()?; // nothing
-    /// # Ok::<(), keops_lddmm::io::WriteError>(())
-    /// ```
-    pub fn commit(mut self) -> Result<(), WriteError> {
-        let mut folders: Vec<PathBuf> = vec![];
-        for (temporary, path) in &self.files {
-            let failed = |source| WriteError::Io { path: path.clone(), source };
-            std::fs::rename(temporary, path).map_err(failed)?;
-            let folder = match path.parent() {
-                Some(p) if !p.as_os_str().is_empty() => p.into(),
-                _ => PathBuf::from("."),
-            };
-            if !folders.contains(&folder) {
-                folders.push(folder);
-            }
-        }
-        self.files.clear();
-        // The new names reach the disk with their folders. (Where a folder cannot be opened as a file
-        // the system does this by itself.)
-        for folder in folders {
-            if let Ok(folder) = std::fs::File::open(folder) {
-                let _ = folder.sync_all();
-            }
-        }
-        Ok(())
-    }
-}
-
-impl Drop for Staged {
-    fn drop(&mut self) {
-        for (temporary, _) in &self.files {
-            // Nothing better can be done when the removal fails too.
-            let _ = std::fs::remove_file(temporary);
-        }
-    }
-}
-
-/// The content of a file as it grows; what is refused is an error.
-#[derive(Default)]
-pub(crate) struct Buffer(Vec<u8>);
-
-impl Buffer {
-    pub fn bytes(&self) -> &[u8] {
-        &self.0
-    }
-    pub fn into_bytes(self) -> Vec<u8> {
-        self.0
-    }
-    pub fn push(&mut self, bytes: &[u8]) -> Result<(), OutOfMemory> {
-        let all = self.0.len() + bytes.len();
-        self.0
-            .try_reserve(bytes.len())
-            .map_err(|_| memory::refused::<u8>(all, "the content of a file"))?;
-        self.0.extend_from_slice(bytes);
-        Ok(())
-    }
-}
-
-impl Write for Buffer {
-    fn write(&mut self, bytes: &[u8]) -> std::io::Result<usize> {
-        self.push(bytes).map_err(|e| std::io::Error::new(std::io::ErrorKind::OutOfMemory, e))?;
-        Ok(bytes.len())
-    }
-    fn flush(&mut self) -> std::io::Result<()> {
-        Ok(())
-    }
 }
 
 fn check(path: &Path, shape: &Shape, data: &[PointData]) -> Result<(), WriteError> {
@@ -279,8 +89,8 @@ fn padded<'a>(rows: ArrayView2<'a, f64>) -> impl Iterator<Item = f64> + 'a {
 /// When a data array does not fit the shape, or the file cannot be written.
 ///
 /// ```
-/// use keops_lddmm::io::{PointData, VtkEncoding, write_vtk};
-/// use keops_lddmm::shape::{Cells, Shape};
+/// use keops_shapes::io::{PointData, VtkEncoding, write_vtk};
+/// use keops_shapes::shape::{Cells, Shape};
 /// use ndarray::array;
 /// let path = std::env::temp_dir().join(format!("keops-segment-{}.vtk", std::process::id()));
 /// let segment = Shape::new(array![[0.0, 0.0], [1.0, 0.5]], Cells::Segments(vec![[0, 1]]))?;
@@ -303,7 +113,7 @@ pub fn write_vtk(
 }
 
 /// The content of a file of [`write_vtk`]; `path` is for errors.
-pub(crate) fn vtk_bytes(
+fn vtk_bytes(
     path: impl AsRef<Path>,
     shape: &Shape,
     data: &[PointData<'_>],
@@ -396,7 +206,7 @@ impl Legacy {
 /// When a data array does not fit the shape, or the file cannot be written.
 ///
 /// ```
-/// use keops_lddmm::{builtin::icosphere, io::write_vtp};
+/// use keops_shapes::{builtin::icosphere, io::write_vtp};
 /// let path = std::env::temp_dir().join(format!("keops-sphere-{}.vtp", std::process::id()));
 /// write_vtp(&path, &icosphere(1)?, &[])?;
 /// let text = std::fs::read_to_string(&path)?;
@@ -413,7 +223,7 @@ pub fn write_vtp(
 }
 
 /// The content of a file of [`write_vtp`]; `path` is for errors.
-pub(crate) fn vtp_bytes(
+fn vtp_bytes(
     path: impl AsRef<Path>,
     shape: &Shape,
     data: &[PointData<'_>],
@@ -532,7 +342,7 @@ pub(crate) fn escaped(text: &str) -> String {
 /// When the file cannot be written.
 ///
 /// ```
-/// use keops_lddmm::io::write_pvd;
+/// use keops_shapes::io::write_pvd;
 /// let path = std::env::temp_dir().join(format!("keops-series-{}.pvd", std::process::id()));
 /// write_pvd(&path, &[(0.0, "step_0.vtp"), (0.5, "step_1.vtp")])?;
 /// let text = std::fs::read_to_string(&path)?;
@@ -548,7 +358,7 @@ pub fn write_pvd(
 }
 
 /// The content of a file of [`write_pvd`].
-pub(crate) fn pvd_text(steps: &[(f64, impl AsRef<Path>)]) -> String {
+fn pvd_text(steps: &[(f64, impl AsRef<Path>)]) -> String {
     let mut xml = String::from(
         "<?xml version=\"1.0\"?>\n\
          <VTKFile type=\"Collection\" version=\"0.1\" byte_order=\"LittleEndian\">\n<Collection>\n",
@@ -559,6 +369,47 @@ pub(crate) fn pvd_text(steps: &[(f64, impl AsRef<Path>)]) -> String {
     }
     xml.push_str("</Collection>\n</VTKFile>\n");
     xml
+}
+
+impl Staged {
+    /// As [`write_vtk`].
+    ///
+    /// # Errors
+    /// As [`write_vtk`].
+    pub fn add_vtk(
+        &mut self,
+        path: impl AsRef<Path>,
+        shape: &Shape,
+        data: &[PointData<'_>],
+        encoding: VtkEncoding,
+    ) -> Result<(), WriteError> {
+        let bytes = vtk_bytes(&path, shape, data, encoding)?;
+        self.add(path, &bytes)
+    }
+    /// As [`write_vtp`].
+    ///
+    /// # Errors
+    /// As [`write_vtp`].
+    pub fn add_vtp(
+        &mut self,
+        path: impl AsRef<Path>,
+        shape: &Shape,
+        data: &[PointData<'_>],
+    ) -> Result<(), WriteError> {
+        let bytes = vtp_bytes(&path, shape, data)?;
+        self.add(path, &bytes)
+    }
+    /// As [`write_pvd`].
+    ///
+    /// # Errors
+    /// As [`write_pvd`].
+    pub fn add_pvd(
+        &mut self,
+        path: impl AsRef<Path>,
+        steps: &[(f64, impl AsRef<Path>)],
+    ) -> Result<(), WriteError> {
+        self.add(path, pvd_text(steps).as_bytes())
+    }
 }
 
 #[cfg(test)]

@@ -5,7 +5,7 @@ use std::collections::HashMap;
 use keops_core::memory;
 
 use super::scan::{Scanner, quoted};
-use super::{Failure, Place, RawMesh, ReadReason, SHAPE, push};
+use super::{Failure, Location, RawMesh, ReadReason, SHAPE, push};
 
 const HEADER: usize = 80;
 const FACET: usize = 50;
@@ -39,7 +39,12 @@ struct Corners {
 }
 
 impl Corners {
-    fn add(&mut self, mesh: &mut RawMesh, x: [f64; 3], place: Place) -> Result<usize, Failure> {
+    fn add(
+        &mut self,
+        mesh: &mut RawMesh,
+        x: [f64; 3],
+        location: Location,
+    ) -> Result<usize, Failure> {
         // Adding 0 turns −0 into 0, so that both have the same bits.
         let key = x.map(|x| (x + 0.0).to_bits());
         if let Some(&index) = self.known.get(&key) {
@@ -48,7 +53,7 @@ impl Corners {
         }
         let index = mesh.vertex_count();
         for x in x {
-            mesh.push_coordinate(x, place)?;
+            mesh.push_coordinate(x, location)?;
         }
         self.known
             .try_reserve(1)
@@ -75,7 +80,7 @@ fn read_binary(bytes: &[u8]) -> Result<RawMesh, Failure> {
     let length = scan.require(n, FACET as u64, || format!("{n} facets"))?;
     let mut corners = Corners::default();
     for (i, facet) in scan.raw(length).chunks_exact(FACET).enumerate() {
-        let place = Place::Byte(HEADER + 4 + i * FACET);
+        let location = Location::Byte(HEADER + 4 + i * FACET);
         let real = |at: usize| {
             f64::from(f32::from_le_bytes([facet[at], facet[at + 1], facet[at + 2], facet[at + 3]]))
         };
@@ -83,14 +88,14 @@ fn read_binary(bytes: &[u8]) -> Result<RawMesh, Failure> {
         let mut triangle = [0; 3];
         for (k, corner) in triangle.iter_mut().enumerate() {
             let at = 12 + 12 * k;
-            *corner = corners.add(&mut mesh, [real(at), real(at + 4), real(at + 8)], place)?;
+            *corner = corners.add(&mut mesh, [real(at), real(at + 4), real(at + 8)], location)?;
         }
         push(&mut mesh.triangles, triangle)?;
     }
     if scan.left() > 0 {
         let what = format!("bytes after {n} facets");
         let reason = ReadReason::Mismatch { what, expected: 0, got: scan.left() as u64 };
-        return Err(Failure::new(scan.place(), reason));
+        return Err(Failure::new(scan.location(), reason));
     }
     mesh.corners_merged = corners.merged;
     Ok(mesh)
@@ -101,11 +106,11 @@ fn read_ascii(bytes: &[u8]) -> Result<RawMesh, Failure> {
     let mut mesh = RawMesh { dim: 3, ..RawMesh::default() };
     let mut corners = Corners::default();
     // The title is the rest of the first line.
-    let (_, first) = scan.word().unwrap_or((b"", Place::Line(1)));
+    let (_, first) = scan.word().unwrap_or((b"", Location::Line(1)));
     let title = scan.next_line().unwrap_or_default();
     mesh.title = String::from_utf8_lossy(&title[..title.len().min(256)]).trim().into();
     let mut ended = false;
-    while let Some((word, place)) = scan.word() {
+    while let Some((word, location)) = scan.word() {
         if word.eq_ignore_ascii_case(b"endsolid") {
             ended = true;
             scan.end_line();
@@ -121,21 +126,21 @@ fn read_ascii(bytes: &[u8]) -> Result<RawMesh, Failure> {
             for corner in &mut triangle {
                 expect(&mut scan, &[b"vertex"])?;
                 let mut x = [0.0; 3];
-                let mut place = scan.place();
+                let mut location = scan.location();
                 for x in &mut x {
-                    (*x, place) = scan.parse(|| "a coordinate of a vertex".into())?;
+                    (*x, location) = scan.parse(|| "a coordinate of a vertex".into())?;
                 }
-                *corner = corners.add(&mut mesh, x, place)?;
+                *corner = corners.add(&mut mesh, x, location)?;
             }
             expect(&mut scan, &[b"endloop", b"endfacet"])?;
             push(&mut mesh.triangles, triangle)?;
         } else {
             let expected = if ended { "solid or the end of the file" } else { "facet or endsolid" };
-            return Err(Failure::syntax(place, expected, quoted(word)));
+            return Err(Failure::syntax(location, expected, quoted(word)));
         }
     }
     if !ended {
-        return Err(Failure::syntax(scan.place(), "endsolid", "the end of the file"));
+        return Err(Failure::syntax(scan.location(), "endsolid", "the end of the file"));
     }
     if mesh.triangles.is_empty() {
         return Err(Failure::new(first, ReadReason::Empty("list of facets")));
@@ -146,10 +151,10 @@ fn read_ascii(bytes: &[u8]) -> Result<RawMesh, Failure> {
 
 fn expect(scan: &mut Scanner, words: &[&[u8]]) -> Result<(), Failure> {
     for expected in words {
-        let (word, place) = scan.word().unwrap_or((b"", scan.place()));
+        let (word, location) = scan.word().unwrap_or((b"", scan.location()));
         if !word.eq_ignore_ascii_case(expected) {
             let expected = String::from_utf8_lossy(expected);
-            return Err(Failure::syntax(place, expected, quoted(word)));
+            return Err(Failure::syntax(location, expected, quoted(word)));
         }
     }
     Ok(())

@@ -2,8 +2,8 @@
 
 use std::path::Path;
 
-use keops_lddmm::distance::distances;
-use keops_lddmm::io::read_shape;
+use keops_shapes::distance::distances;
+use keops_shapes::io::read_shape;
 
 /// The reference registrations give mean vertex-to-surface distances and the Hausdorff distance
 /// before registration.

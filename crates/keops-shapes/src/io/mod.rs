@@ -17,6 +17,7 @@ mod npy;
 mod obj;
 mod ply;
 mod scan;
+mod staged;
 mod stl;
 mod vtk;
 mod write;
@@ -27,10 +28,9 @@ use keops_core::error::OutOfMemory;
 use keops_core::memory;
 
 use crate::shape::{Cells, Shape, ShapeError, acceptable_coordinate, shaped};
-pub(crate) use write::{Buffer, escaped, pvd_text, vtk_bytes, vtp_bytes};
-pub use write::{
-    PointData, Staged, VtkEncoding, WriteError, write_file, write_pvd, write_vtk, write_vtp,
-};
+pub use staged::{Buffer, Staged, WriteError, write_file};
+pub(crate) use write::escaped;
+pub use write::{PointData, VtkEncoding, write_pvd, write_vtk, write_vtp};
 
 /// Largest file that [`read_shape`] accepts, in bytes (4 GiB): files are read whole.
 pub const MAX_FILE_BYTES: u64 = 1 << 32;
@@ -38,7 +38,7 @@ pub const MAX_FILE_BYTES: u64 = 1 << 32;
 /// A file format that can be read.
 ///
 /// ```
-/// use keops_lddmm::io::{Format, read_shape_from_bytes};
+/// use keops_shapes::io::{Format, read_shape_from_bytes};
 /// // The first bytes decide, whatever the name says.
 /// let text = "# vtk DataFile Version 3.0
 /// cloud
@@ -80,12 +80,12 @@ impl std::fmt::Display for Format {
 /// Where in a file something was found.
 ///
 /// ```
-/// use keops_lddmm::io::{Place, read_shape_from_bytes};
+/// use keops_shapes::io::{Location, read_shape_from_bytes};
 /// let e = read_shape_from_bytes("bad.obj", b"v 0 0 0\nv 1 0 zero\n").unwrap_err();
-/// assert_eq!(e.place, Place::Line(2));
+/// assert_eq!(e.location, Location::Line(2));
 /// ```
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum Place {
+pub enum Location {
     /// The file as a whole.
     File,
     /// A line, from 1.
@@ -94,12 +94,12 @@ pub enum Place {
     Byte(usize),
 }
 
-impl std::fmt::Display for Place {
+impl std::fmt::Display for Location {
     fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
         match self {
-            Place::File => Ok(()),
-            Place::Line(line) => write!(f, ", line {line}"),
-            Place::Byte(byte) => write!(f, ", byte {byte}"),
+            Location::File => Ok(()),
+            Location::Line(line) => write!(f, ", line {line}"),
+            Location::Byte(byte) => write!(f, ", byte {byte}"),
         }
     }
 }
@@ -107,7 +107,7 @@ impl std::fmt::Display for Place {
 /// Why a file could not be read as a shape.
 ///
 /// ```
-/// use keops_lddmm::io::read_shape_from_bytes;
+/// use keops_shapes::io::read_shape_from_bytes;
 /// let e = read_shape_from_bytes("bad.obj", b"v 0 0 0\nv 1 0 0\nf 1 2 3\n").unwrap_err();
 /// assert_eq!(
 ///     e.to_string(),
@@ -115,12 +115,12 @@ impl std::fmt::Display for Place {
 /// );
 /// ```
 #[derive(Debug, thiserror::Error)]
-#[error("{}{place}: {reason}", path.display())]
+#[error("{}{location}: {reason}", path.display())]
 pub struct ReadError {
     /// The file.
     pub path: PathBuf,
     /// Where in the file.
-    pub place: Place,
+    pub location: Location,
     /// What is wrong.
     pub reason: ReadReason,
 }
@@ -128,7 +128,7 @@ pub struct ReadError {
 /// What is wrong with a file.
 ///
 /// ```
-/// use keops_lddmm::io::{ReadReason, read_shape_from_bytes};
+/// use keops_shapes::io::{ReadReason, read_shape_from_bytes};
 /// let reason = |name, content| read_shape_from_bytes(name, content).unwrap_err().reason;
 /// assert!(matches!(reason("nothing.ply", b"".as_slice()), ReadReason::Empty("file")));
 /// assert!(matches!(reason("notes.txt", b"Dear diary"), ReadReason::UnknownFormat));
@@ -220,24 +220,24 @@ pub enum ReadReason {
 /// A failure before the path is known.
 #[derive(Debug)]
 pub(crate) struct Failure {
-    place: Place,
+    location: Location,
     reason: ReadReason,
 }
 
 impl Failure {
-    fn new(place: Place, reason: ReadReason) -> Failure {
-        Failure { place, reason }
+    fn new(location: Location, reason: ReadReason) -> Failure {
+        Failure { location, reason }
     }
 
-    fn syntax(place: Place, expected: impl Into<String>, got: impl Into<String>) -> Failure {
+    fn syntax(location: Location, expected: impl Into<String>, got: impl Into<String>) -> Failure {
         let reason = ReadReason::Syntax { expected: expected.into(), got: got.into() };
-        Failure { place, reason }
+        Failure { location, reason }
     }
 }
 
 impl From<OutOfMemory> for Failure {
     fn from(e: OutOfMemory) -> Failure {
-        Failure::new(Place::File, e.into())
+        Failure::new(Location::File, e.into())
     }
 }
 
@@ -252,7 +252,7 @@ fn push<T>(list: &mut Vec<T>, item: T) -> Result<(), Failure> {
 /// What was read, and what was changed or left out on the way.
 ///
 /// ```
-/// use keops_lddmm::io::read_shape_from_bytes;
+/// use keops_shapes::io::read_shape_from_bytes;
 /// let square = b"v 0 0 0\nv 1 0 0\nv 1 1 0\nv 0 1 0\nf 1 2 3 4\n";
 /// let (shape, report) = read_shape_from_bytes("square.obj", square).unwrap();
 /// assert_eq!((shape.cell_count(), report.polygons_fanned), (2, 1));
@@ -328,8 +328,8 @@ impl std::fmt::Display for ReadReport {
 /// [`ReadError`] with path, line or byte, and reason. No input makes this function panic.
 ///
 /// ```
-/// use keops_lddmm::builtin::icosphere;
-/// use keops_lddmm::io::{VtkEncoding, read_shape, write_vtk};
+/// use keops_shapes::builtin::icosphere;
+/// use keops_shapes::io::{VtkEncoding, read_shape, write_vtk};
 /// let path = std::env::temp_dir().join(format!("keops-read-{}.vtk", std::process::id()));
 /// let sphere = icosphere(2)?;
 /// write_vtk(&path, &sphere, &[], VtkEncoding::Binary)?;
@@ -352,8 +352,11 @@ pub fn read_shape(path: impl AsRef<Path>) -> Result<(Shape, ReadReport), ReadErr
         // (Asks for memory fallibly.)
         Ok(std::fs::read(path)?)
     };
-    let bytes =
-        load().map_err(|reason| ReadError { path: path.into(), place: Place::File, reason })?;
+    let bytes = load().map_err(|reason| ReadError {
+        path: path.into(),
+        location: Location::File,
+        reason,
+    })?;
     read_shape_from_bytes(path, &bytes)
 }
 
@@ -364,12 +367,12 @@ pub fn read_shape(path: impl AsRef<Path>) -> Result<(Shape, ReadReport), ReadErr
 /// See [`read_shape`].
 ///
 /// ```
-/// use keops_lddmm::io::read_shape_from_bytes;
+/// use keops_shapes::io::read_shape_from_bytes;
 /// let text = b"v 0 0 0\nv 1 0 0\nv 0 1 5\nf 1 2 3\n";
 /// let (triangle, _) = read_shape_from_bytes("triangle.obj", text)?;
 /// assert_eq!((triangle.vertex_count(), triangle.cells().name()), (3, "triangle"));
 /// assert_eq!(triangle.vertices()[[2, 2]], 5.0);
-/// # Ok::<(), keops_lddmm::io::ReadError>(())
+/// # Ok::<(), keops_shapes::io::ReadError>(())
 /// ```
 pub fn read_shape_from_bytes(
     name: impl AsRef<Path>,
@@ -378,13 +381,13 @@ pub fn read_shape_from_bytes(
     let path = name.as_ref();
     let read = || {
         if bytes.iter().all(u8::is_ascii_whitespace) {
-            return Err(Failure::new(Place::File, ReadReason::Empty("file")));
+            return Err(Failure::new(Location::File, ReadReason::Empty("file")));
         }
         let named = format_of_extension(path);
         let format = format_of_magic(bytes)
             .or(named)
             .or_else(|| format_of_content(bytes))
-            .ok_or_else(|| Failure::new(Place::File, ReadReason::UnknownFormat))?;
+            .ok_or_else(|| Failure::new(Location::File, ReadReason::UnknownFormat))?;
         let raw = match format {
             Format::Vtk => vtk::read(bytes),
             Format::Ply => ply::read(bytes),
@@ -394,7 +397,7 @@ pub fn read_shape_from_bytes(
         }?;
         raw.finish(format, named.is_some_and(|named| named != format))
     };
-    read().map_err(|Failure { place, reason }| ReadError { path: path.into(), place, reason })
+    read().map_err(|Failure { location, reason }| ReadError { path: path.into(), location, reason })
 }
 
 fn format_of_extension(path: &Path) -> Option<Format> {
@@ -465,10 +468,10 @@ impl RawMesh {
     }
 
     /// Adds one coordinate after checking it.
-    fn push_coordinate(&mut self, value: f64, place: Place) -> Result<(), Failure> {
+    fn push_coordinate(&mut self, value: f64, location: Location) -> Result<(), Failure> {
         if !acceptable_coordinate(value) {
             let vertex = self.vertex_count();
-            return Err(Failure::new(place, ReadReason::Coordinate { vertex, value }));
+            return Err(Failure::new(location, ReadReason::Coordinate { vertex, value }));
         }
         push(&mut self.coordinates, value)
     }
@@ -510,17 +513,17 @@ impl RawMesh {
     }
 
     /// Makes cells of what a format with cells before vertices has collected: the corners of all
-    /// cells in turn, as written, and for each cell its place, its number of corners and whether it
+    /// cells in turn, as written, and for each cell its location, its number of corners and whether it
     /// is a polygon (else a polyline). `base` says how the format counts.
     fn push_cells(
         &mut self,
-        cells: &[(Place, usize, bool)],
+        cells: &[(Location, usize, bool)],
         mut corners: &[Corner],
         base: &'static str,
     ) -> Result<(), Failure> {
         let vertices = self.vertex_count();
         let mut found = Vec::new();
-        for (cell, &(place, length, polygon)) in cells.iter().enumerate() {
+        for (cell, &(location, length, polygon)) in cells.iter().enumerate() {
             found.clear();
             let (own, rest) = corners.split_at(length);
             corners = rest;
@@ -529,7 +532,7 @@ impl RawMesh {
                     Some(i) => push(&mut found, i)?,
                     None => {
                         let reason = ReadReason::Index { cell, index, vertices, base };
-                        return Err(Failure::new(place, reason));
+                        return Err(Failure::new(location, reason));
                     }
                 }
             }
@@ -540,7 +543,7 @@ impl RawMesh {
 
     /// Triangles make a surface, else segments a curve, else the vertices a point cloud.
     fn finish(self, format: Format, misnamed: bool) -> Result<(Shape, ReadReport), Failure> {
-        let whole = |reason| Failure::new(Place::File, reason);
+        let whole = |reason| Failure::new(Location::File, reason);
         let n = self.vertex_count();
         if n == 0 {
             return Err(whole(ReadReason::Empty("list of vertices")));

@@ -10,7 +10,7 @@ use crate::shape::{Cells, Shape, ShapeError};
 /// Why a built-in shape cannot be made.
 ///
 /// ```
-/// use keops_lddmm::builtin::{BuiltinError, icosphere};
+/// use keops_shapes::builtin::{BuiltinError, icosphere};
 /// let e = icosphere(12).unwrap_err();
 /// assert!(matches!(e, BuiltinError::Resolution { most: 9, got: 12, .. }));
 /// ```
@@ -54,14 +54,14 @@ fn within(
 /// When `n` is not in 3..=10⁷ or a coordinate is not acceptable.
 ///
 /// ```
-/// use keops_lddmm::builtin::closed_curve;
+/// use keops_shapes::builtin::closed_curve;
 /// let circle = closed_curve(6, |t| [t.cos(), t.sin()])?; // a hexagon with sides of length 1
 /// assert!((circle.geometry().unwrap().measures.sum() - 6.0).abs() < 1e-12);
 /// assert_eq!(
 ///     closed_curve(2, |t| [t, 0.0]).unwrap_err().to_string(),
 ///     "the number of points of a closed curve must be between 3 and 10000000, got 2"
 /// );
-/// # Ok::<(), keops_lddmm::builtin::BuiltinError>(())
+/// # Ok::<(), keops_shapes::builtin::BuiltinError>(())
 /// ```
 pub fn closed_curve(n: usize, curve: impl Fn(f64) -> [f64; 2]) -> Result<Shape, BuiltinError> {
     within("the number of points of a closed curve", 3, 10_000_000, n)?;
@@ -81,12 +81,12 @@ pub fn closed_curve(n: usize, curve: impl Fn(f64) -> [f64; 2]) -> Result<Shape, 
 /// When `n` is not in 3..=10⁷.
 ///
 /// ```
-/// use keops_lddmm::builtin::curve_pair;
+/// use keops_shapes::builtin::curve_pair;
 /// let (ellipse, bean) = curve_pair(100)?;
 /// assert_eq!(ellipse.cells(), bean.cells());
 /// let (low, high) = ellipse.bounding_box();
 /// assert!((high[0] - 1.2).abs() < 1e-12 && (low[1] + 0.8).abs() < 1e-12);
-/// # Ok::<(), keops_lddmm::builtin::BuiltinError>(())
+/// # Ok::<(), keops_shapes::builtin::BuiltinError>(())
 /// ```
 pub fn curve_pair(n: usize) -> Result<(Shape, Shape), BuiltinError> {
     let ellipse = closed_curve(n, |t| [1.2 * t.cos(), 0.8 * t.sin()])?;
@@ -105,12 +105,12 @@ pub fn curve_pair(n: usize) -> Result<(Shape, Shape), BuiltinError> {
 /// When `lines` is not in 2..=1000, `points` not in 2..=10000, or a corner is not acceptable.
 ///
 /// ```
-/// use keops_lddmm::builtin::grid_lines;
+/// use keops_shapes::builtin::grid_lines;
 /// let grid = grid_lines([0.0, 0.0], [4.0, 1.0], 3, 5)?; // three lines along each axis
 /// let counts = grid.counts().unwrap();
 /// assert_eq!((counts.vertices, counts.cells), (2 * 3 * 5, 2 * 3 * 4));
 /// assert_eq!(grid.geometry().unwrap().measures.sum(), 3.0 * 4.0 + 3.0 * 1.0);
-/// # Ok::<(), keops_lddmm::builtin::BuiltinError>(())
+/// # Ok::<(), keops_shapes::builtin::BuiltinError>(())
 /// ```
 pub fn grid_lines(
     low: [f64; 2],
@@ -147,10 +147,10 @@ pub fn grid_lines(
 /// When `level` is more than 9 (2.6 million vertices).
 ///
 /// ```
-/// use keops_lddmm::builtin::icosphere;
+/// use keops_shapes::builtin::icosphere;
 /// let counts = icosphere(2)?.counts().unwrap();
 /// assert_eq!((counts.vertices, counts.cells, counts.boundary), (162, 320, 0));
-/// # Ok::<(), keops_lddmm::builtin::BuiltinError>(())
+/// # Ok::<(), keops_shapes::builtin::BuiltinError>(())
 /// ```
 pub fn icosphere(level: usize) -> Result<Shape, BuiltinError> {
     within("the subdivision level of an icosphere", 0, 9, level)?;
@@ -224,12 +224,12 @@ pub fn icosphere(level: usize) -> Result<Shape, BuiltinError> {
 /// When `level` is more than 9.
 ///
 /// ```
-/// use keops_lddmm::builtin::surface_pair;
+/// use keops_shapes::builtin::surface_pair;
 /// let (ellipsoid, bent) = surface_pair(1)?;
 /// assert_eq!(ellipsoid.cells(), bent.cells());
 /// let (low, high) = ellipsoid.bounding_box();
 /// assert!(high[0] - low[0] > 3.0 && high[2] - low[2] <= 1.2);
-/// # Ok::<(), keops_lddmm::builtin::BuiltinError>(())
+/// # Ok::<(), keops_shapes::builtin::BuiltinError>(())
 /// ```
 pub fn surface_pair(level: usize) -> Result<(Shape, Shape), BuiltinError> {
     let sphere = icosphere(level)?;

@@ -1,11 +1,16 @@
 //! Discrete shapes: point clouds, polygonal curves and triangulated surfaces.
 
+mod geometry;
+
 use std::collections::HashMap;
 use std::sync::Arc;
 
 use keops_core::error::OutOfMemory;
 use keops_core::memory;
-use ndarray::{Array1, Array2, ArrayView2, Axis, NdFloat};
+use ndarray::{Array1, Array2, ArrayView2, Axis};
+
+pub use geometry::{CellGeometry, cell_geometry, cell_geometry_adjoint};
+pub(crate) use geometry::{cross, dot, shaped, sub};
 
 /// Largest coordinate magnitude a [`Shape`] accepts.
 ///
@@ -16,7 +21,7 @@ pub const MAX_COORDINATE: f64 = 1e50;
 /// Why vertices and cells do not make a [`Shape`].
 ///
 /// ```
-/// use keops_lddmm::shape::{Cells, Shape, ShapeError};
+/// use keops_shapes::shape::{Cells, Shape, ShapeError};
 /// use ndarray::array;
 /// let e = Shape::new(array![[0.0, 0.0], [1.0, 0.0]], Cells::Segments(vec![[0, 2]])).unwrap_err();
 /// assert_eq!(e, ShapeError::Index { cell: 0, index: 2, vertices: 2 });
@@ -90,12 +95,12 @@ pub enum ShapeError {
 /// How the vertices of a [`Shape`] are joined. Indices count from 0.
 ///
 /// ```
-/// use keops_lddmm::shape::{Cells, Shape};
+/// use keops_shapes::shape::{Cells, Shape};
 /// let corners = ndarray::array![[0.0, 0.0], [1.0, 0.0], [0.0, 1.0]];
 /// let cloud = Shape::new(corners.clone(), Cells::Points)?;
 /// let outline = Shape::new(corners, Cells::Segments(vec![[0, 1], [1, 2], [2, 0]]))?;
 /// assert_eq!((cloud.cell_count(), outline.cell_count()), (3, 3));
-/// # Ok::<(), keops_lddmm::shape::ShapeError>(())
+/// # Ok::<(), keops_shapes::shape::ShapeError>(())
 /// ```
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub enum Cells {
@@ -111,7 +116,7 @@ impl Cells {
     /// The name of one cell: `"point"`, `"segment"` or `"triangle"`.
     ///
     /// ```
-    /// use keops_lddmm::shape::Cells;
+    /// use keops_shapes::shape::Cells;
     /// assert_eq!(Cells::Triangles(vec![[0, 1, 2]]).name(), "triangle");
     /// ```
     pub fn name(&self) -> &'static str {
@@ -125,7 +130,7 @@ impl Cells {
     /// The corners of all cells, one slice per cell; empty for [`Cells::Points`].
     ///
     /// ```
-    /// use keops_lddmm::shape::Cells;
+    /// use keops_shapes::shape::Cells;
     /// let cells = Cells::Segments(vec![[0, 1], [1, 2]]);
     /// assert_eq!(cells.corners().collect::<Vec<_>>(), [[0, 1], [1, 2]]);
     /// assert_eq!(Cells::Points.corners().count(), 0);
@@ -140,137 +145,15 @@ impl Cells {
     }
 }
 
-/// Centres, normals (or tangents) and sizes of the cells of a shape, as currents and varifolds
-/// use them (Vaillant & Glaunès 2005; Charon & Trouvé 2013).
-///
-/// ```
-/// use keops_lddmm::shape::{Cells, Shape};
-/// use ndarray::array;
-/// let segment = Shape::new(array![[0.0, 0.0], [3.0, 4.0]], Cells::Segments(vec![[0, 1]]))?;
-/// let geometry = segment.geometry()?;
-/// assert_eq!(geometry.centres, array![[1.5, 2.0]]);
-/// assert_eq!(geometry.normals, Some(array![[3.0, 4.0]])); // the tangent
-/// assert_eq!(geometry.measures, array![5.0]);
-/// # Ok::<(), keops_lddmm::shape::ShapeError>(())
-/// ```
-#[derive(Clone, Debug, PartialEq)]
-pub struct CellGeometry<F> {
-    /// Cell centres, shape (cells, d): (a+b+c)/3, (a+b)/2, or the point itself.
-    pub centres: Array2<F>,
-    /// Triangles: ½(b−a)×(c−a). Segments: the tangent b−a. Shape (cells, d). `None` for points.
-    pub normals: Option<Array2<F>>,
-    /// Area of each triangle, length of each segment, 1 for each point; shape (cells).
-    pub measures: Array1<F>,
-}
-
-/// Zeros of the given shape, or an error where there is no memory.
-pub(crate) fn zeros<F: NdFloat>(
-    shape: (usize, usize),
-    what: &str,
-) -> Result<Array2<F>, OutOfMemory> {
-    shaped(shape, memory::filled(shape.0.saturating_mul(shape.1), F::zero(), what)?)
-}
-
-/// Entries in row-major order as an array.
-pub(crate) fn shaped<F>(shape: (usize, usize), entries: Vec<F>) -> Result<Array2<F>, OutOfMemory> {
-    match Array2::from_shape_vec(shape, entries) {
-        Ok(array) => Ok(array),
-        Err(_) => unreachable!("as many entries as the shape says"),
-    }
-}
-
-/// Geometry of the cells over the given vertices, in the precision of the vertices.
-///
-/// # Errors
-/// When there is no memory for it.
-///
-/// # Panics
-/// When a cell refers to a row that `vertices` lacks, or triangles are given planar vertices:
-/// a validated [`Shape`] with vertices of its own shape never does.
-///
-/// ```
-/// use keops_lddmm::shape::{Cells, cell_geometry};
-/// use ndarray::array;
-/// let corners = array![[0.0_f32, 0.0, 0.0], [3.0, 0.0, 0.0], [0.0, 6.0, 0.0]];
-/// let geometry = cell_geometry(corners.view(), &Cells::Triangles(vec![[0, 1, 2]]))?;
-/// assert_eq!(geometry.centres, array![[1.0, 2.0, 0.0]]);
-/// assert_eq!(geometry.normals.unwrap(), array![[0.0, 0.0, 9.0]]);
-/// assert_eq!(geometry.measures, array![9.0]);
-/// # Ok::<(), keops_core::error::OutOfMemory>(())
-/// ```
-pub fn cell_geometry<F: NdFloat>(
-    vertices: ArrayView2<'_, F>,
-    cells: &Cells,
-) -> Result<CellGeometry<F>, OutOfMemory> {
-    let d = vertices.ncols();
-    let two = F::one() + F::one();
-    let three = two + F::one();
-    let what = "the geometry of cells";
-    let (mut centres, mut normals) = match cells {
-        Cells::Points => {
-            let n = vertices.nrows();
-            let centres = memory::collected(vertices.iter().copied(), what)?;
-            return Ok(CellGeometry {
-                centres: shaped((n, d), centres)?,
-                normals: None,
-                measures: memory::filled(n, F::one(), what)?.into(),
-            });
-        }
-        Cells::Segments(s) => (zeros((s.len(), d), what)?, zeros((s.len(), d), what)?),
-        Cells::Triangles(t) => {
-            assert_eq!(d, 3, "triangles need spatial vertices");
-            (zeros((t.len(), 3), what)?, zeros((t.len(), 3), what)?)
-        }
-    };
-    match cells {
-        Cells::Points => {}
-        Cells::Segments(segments) => {
-            for (i, &[a, b]) in segments.iter().enumerate() {
-                for k in 0..d {
-                    let (a, b) = (vertices[[a, k]], vertices[[b, k]]);
-                    centres[[i, k]] = (a + b) / two;
-                    normals[[i, k]] = b - a;
-                }
-            }
-        }
-        Cells::Triangles(triangles) => {
-            let row = |i: usize| [vertices[[i, 0]], vertices[[i, 1]], vertices[[i, 2]]];
-            for (i, &[a, b, c]) in triangles.iter().enumerate() {
-                let (a, b, c) = (row(a), row(b), row(c));
-                let n = cross(sub(b, a), sub(c, a));
-                for k in 0..3 {
-                    centres[[i, k]] = (a[k] + b[k] + c[k]) / three;
-                    normals[[i, k]] = n[k] / two;
-                }
-            }
-        }
-    }
-    let norms = normals.rows().into_iter().map(|row| row.dot(&row).sqrt());
-    let measures = memory::collected(norms, what)?.into();
-    Ok(CellGeometry { centres, normals: Some(normals), measures })
-}
-
-pub(crate) fn sub<F: NdFloat>(a: [F; 3], b: [F; 3]) -> [F; 3] {
-    [a[0] - b[0], a[1] - b[1], a[2] - b[2]]
-}
-
-pub(crate) fn dot<F: NdFloat>(a: [F; 3], b: [F; 3]) -> F {
-    a[0] * b[0] + a[1] * b[1] + a[2] * b[2]
-}
-
-pub(crate) fn cross<F: NdFloat>(a: [F; 3], b: [F; 3]) -> [F; 3] {
-    [a[1] * b[2] - a[2] * b[1], a[2] * b[0] - a[0] * b[2], a[0] * b[1] - a[1] * b[0]]
-}
-
 /// What [`Shape::cleaned`] took out. Indices are those of the shape before cleaning.
 ///
 /// ```
-/// use keops_lddmm::shape::{Cells, Shape};
+/// use keops_shapes::shape::{Cells, Shape};
 /// let cells = Cells::Segments(vec![[0, 0], [0, 2]]);
 /// let shape = Shape::new(ndarray::array![[0.0, 0.0], [1.0, 0.0], [2.0, 0.0]], cells)?;
 /// let (_, report) = shape.cleaned()?;
 /// assert_eq!((report.degenerate_cells, report.unreferenced_vertices), (vec![0], vec![1]));
-/// # Ok::<(), keops_lddmm::shape::ShapeError>(())
+/// # Ok::<(), keops_shapes::shape::ShapeError>(())
 /// ```
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub struct CleanReport {
@@ -284,10 +167,10 @@ impl CleanReport {
     /// True when nothing was taken out.
     ///
     /// ```
-    /// use keops_lddmm::{builtin::icosphere, shape::CleanReport};
+    /// use keops_shapes::{builtin::icosphere, shape::CleanReport};
     /// assert!(icosphere(1)?.cleaned()?.1.is_empty());
     /// assert!(!CleanReport { degenerate_cells: vec![4], ..CleanReport::default() }.is_empty());
-    /// # Ok::<(), keops_lddmm::builtin::BuiltinError>(())
+    /// # Ok::<(), keops_shapes::builtin::BuiltinError>(())
     /// ```
     pub fn is_empty(&self) -> bool {
         self.degenerate_cells.is_empty() && self.unreferenced_vertices.is_empty()
@@ -321,7 +204,7 @@ impl std::fmt::Display for CleanReport {
 /// Sizes and topology of a shape.
 ///
 /// ```
-/// use keops_lddmm::builtin::icosphere;
+/// use keops_shapes::builtin::icosphere;
 /// let counts = icosphere(0)?.counts()?; // an icosahedron
 /// assert_eq!((counts.vertices, counts.edges, counts.cells), (12, 30, 20));
 /// assert_eq!((counts.boundary, counts.non_manifold, counts.euler), (0, 0, 2));
@@ -352,14 +235,14 @@ pub struct Counts {
 /// Cheap to clone.
 ///
 /// ```
-/// use keops_lddmm::shape::{Cells, Shape};
+/// use keops_shapes::shape::{Cells, Shape};
 /// use ndarray::array;
 /// // A unit square of two triangles.
 /// let corners = array![[0.0, 0.0, 0.0], [1.0, 0.0, 0.0], [1.0, 1.0, 0.0], [0.0, 1.0, 0.0]];
 /// let square = Shape::new(corners, Cells::Triangles(vec![[0, 1, 2], [0, 2, 3]]))?;
 /// assert_eq!(square.geometry()?.measures.sum(), 1.0);
 /// assert_eq!(square.counts()?.boundary, 4); // edges of one triangle
-/// # Ok::<(), keops_lddmm::shape::ShapeError>(())
+/// # Ok::<(), keops_shapes::shape::ShapeError>(())
 /// ```
 #[derive(Clone, Debug, PartialEq)]
 pub struct Shape {
@@ -375,7 +258,7 @@ impl Shape {
     /// [`ShapeError`] names the first vertex or cell that is wrong.
     ///
     /// ```
-    /// use keops_lddmm::shape::{Cells, Shape, ShapeError};
+    /// use keops_shapes::shape::{Cells, Shape, ShapeError};
     /// use ndarray::array;
     /// let flat = array![[0.0, 0.0], [1.0, 0.0], [0.0, 1.0]];
     /// assert!(Shape::new(flat.clone(), Cells::Points).is_ok());
@@ -420,13 +303,13 @@ impl Shape {
     /// acceptable.
     ///
     /// ```
-    /// use keops_lddmm::builtin::icosphere;
+    /// use keops_shapes::builtin::icosphere;
     /// let sphere = icosphere(2)?;
     /// let larger = sphere.with_vertices(2.0 * &sphere.vertices())?;
     /// assert_eq!(larger.cells(), sphere.cells());
     /// let fewer = sphere.vertices().slice(ndarray::s![..5, ..]).to_owned();
     /// assert!(sphere.with_vertices(fewer).is_err());
-    /// # Ok::<(), keops_lddmm::builtin::BuiltinError>(())
+    /// # Ok::<(), keops_shapes::builtin::BuiltinError>(())
     /// ```
     pub fn with_vertices(&self, vertices: Array2<f64>) -> Result<Shape, ShapeError> {
         if vertices.dim() != self.vertices.dim() {
@@ -441,9 +324,9 @@ impl Shape {
     /// Vertices, shape (n, d).
     ///
     /// ```
-    /// use keops_lddmm::builtin::icosphere;
+    /// use keops_shapes::builtin::icosphere;
     /// assert_eq!(icosphere(0)?.vertices().dim(), (12, 3));
-    /// # Ok::<(), keops_lddmm::builtin::BuiltinError>(())
+    /// # Ok::<(), keops_shapes::builtin::BuiltinError>(())
     /// ```
     pub fn vertices(&self) -> ArrayView2<'_, f64> {
         self.vertices.view()
@@ -452,10 +335,10 @@ impl Shape {
     /// The cells.
     ///
     /// ```
-    /// use keops_lddmm::{builtin::curve_pair, shape::Cells};
+    /// use keops_shapes::{builtin::curve_pair, shape::Cells};
     /// let (ellipse, _) = curve_pair(50)?;
     /// assert!(matches!(ellipse.cells(), Cells::Segments(s) if s[49] == [49, 0]));
-    /// # Ok::<(), keops_lddmm::builtin::BuiltinError>(())
+    /// # Ok::<(), keops_shapes::builtin::BuiltinError>(())
     /// ```
     pub fn cells(&self) -> &Cells {
         &self.cells
@@ -464,11 +347,11 @@ impl Shape {
     /// Vertices and cells, by value.
     ///
     /// ```
-    /// use keops_lddmm::{builtin::icosphere, shape::Shape};
+    /// use keops_shapes::{builtin::icosphere, shape::Shape};
     /// let (mut vertices, cells) = icosphere(0)?.into_parts();
     /// vertices *= 3.0;
     /// assert_eq!(Shape::new(vertices, cells)?.cell_count(), 20);
-    /// # Ok::<(), keops_lddmm::builtin::BuiltinError>(())
+    /// # Ok::<(), keops_shapes::builtin::BuiltinError>(())
     /// ```
     pub fn into_parts(self) -> (Array2<f64>, Cells) {
         (Arc::unwrap_or_clone(self.vertices), Arc::unwrap_or_clone(self.cells))
@@ -477,9 +360,9 @@ impl Shape {
     /// Dimension d of the space, 2 or 3.
     ///
     /// ```
-    /// use keops_lddmm::builtin::{curve_pair, icosphere};
+    /// use keops_shapes::builtin::{curve_pair, icosphere};
     /// assert_eq!((curve_pair(10)?.0.dim(), icosphere(0)?.dim()), (2, 3));
-    /// # Ok::<(), keops_lddmm::builtin::BuiltinError>(())
+    /// # Ok::<(), keops_shapes::builtin::BuiltinError>(())
     /// ```
     pub fn dim(&self) -> usize {
         self.vertices.ncols()
@@ -488,9 +371,9 @@ impl Shape {
     /// Number of vertices.
     ///
     /// ```
-    /// use keops_lddmm::builtin::icosphere;
+    /// use keops_shapes::builtin::icosphere;
     /// assert_eq!(icosphere(1)?.vertex_count(), 42); // 12, and the middles of 30 edges
-    /// # Ok::<(), keops_lddmm::builtin::BuiltinError>(())
+    /// # Ok::<(), keops_shapes::builtin::BuiltinError>(())
     /// ```
     pub fn vertex_count(&self) -> usize {
         self.vertices.nrows()
@@ -499,9 +382,9 @@ impl Shape {
     /// Number of cells; for point clouds the number of vertices.
     ///
     /// ```
-    /// use keops_lddmm::builtin::icosphere;
+    /// use keops_shapes::builtin::icosphere;
     /// assert_eq!(icosphere(1)?.cell_count(), 80);
-    /// # Ok::<(), keops_lddmm::builtin::BuiltinError>(())
+    /// # Ok::<(), keops_shapes::builtin::BuiltinError>(())
     /// ```
     pub fn cell_count(&self) -> usize {
         match &*self.cells {
@@ -523,7 +406,7 @@ impl Shape {
     /// When there is no memory for them.
     ///
     /// ```
-    /// use keops_lddmm::builtin::icosphere;
+    /// use keops_shapes::builtin::icosphere;
     /// let area = icosphere(3)?.geometry()?.measures.sum();
     /// assert!((area / (4.0 * std::f64::consts::PI) - 1.0).abs() < 0.01); // of the unit sphere
     /// # Ok::<(), Box<dyn std::error::Error>>(())
@@ -535,11 +418,11 @@ impl Shape {
     /// Smallest and largest coordinates over all vertices, each of length d.
     ///
     /// ```
-    /// use keops_lddmm::shape::{Cells, Shape};
+    /// use keops_shapes::shape::{Cells, Shape};
     /// use ndarray::array;
     /// let cloud = Shape::new(array![[0.0, 7.0], [-2.0, 5.0], [1.0, 6.0]], Cells::Points)?;
     /// assert_eq!(cloud.bounding_box(), (array![-2.0, 5.0], array![1.0, 7.0]));
-    /// # Ok::<(), keops_lddmm::shape::ShapeError>(())
+    /// # Ok::<(), keops_shapes::shape::ShapeError>(())
     /// ```
     pub fn bounding_box(&self) -> (Array1<f64>, Array1<f64>) {
         let fold = |init, op: fn(f64, f64) -> f64| {
@@ -554,11 +437,11 @@ impl Shape {
     /// When there is no memory for it.
     ///
     /// ```
-    /// use keops_lddmm::shape::{Cells, Shape};
+    /// use keops_shapes::shape::{Cells, Shape};
     /// let vertices = ndarray::array![[0.0, 0.0], [1.0, 0.0], [2.0, 0.0]];
     /// let shape = Shape::new(vertices, Cells::Segments(vec![[0, 2]]))?;
     /// assert_eq!(shape.referenced()?, [true, false, true]);
-    /// # Ok::<(), keops_lddmm::shape::ShapeError>(())
+    /// # Ok::<(), keops_shapes::shape::ShapeError>(())
     /// ```
     pub fn referenced(&self) -> Result<Vec<bool>, OutOfMemory> {
         let all = matches!(*self.cells, Cells::Points);
@@ -601,7 +484,7 @@ impl Shape {
     /// [`ShapeError::Empty`] when every cell is degenerate, [`ShapeError::OutOfMemory`].
     ///
     /// ```
-    /// use keops_lddmm::shape::{Cells, Shape, ShapeError};
+    /// use keops_shapes::shape::{Cells, Shape, ShapeError};
     /// use ndarray::array;
     /// let vertices = array![[0.0, 0.0], [5.0, 5.0], [1.0, 0.0], [1.0, 0.0]];
     /// let shape = Shape::new(vertices.clone(), Cells::Segments(vec![[2, 3], [0, 2]]))?;
@@ -612,7 +495,7 @@ impl Shape {
     /// assert_eq!(report.to_string(), text);
     /// let nothing = Shape::new(vertices, Cells::Segments(vec![[2, 3]]))?.cleaned();
     /// assert_eq!(nothing, Err(ShapeError::Empty { what: "cells" }));
-    /// # Ok::<(), keops_lddmm::shape::ShapeError>(())
+    /// # Ok::<(), keops_shapes::shape::ShapeError>(())
     /// ```
     pub fn cleaned(&self) -> Result<(Shape, CleanReport), ShapeError> {
         let what = "a cleaned shape";
@@ -674,13 +557,13 @@ impl Shape {
     /// When a vertex is off the plane, or the cells are triangles.
     ///
     /// ```
-    /// use keops_lddmm::shape::{Cells, Shape, ShapeError};
+    /// use keops_shapes::shape::{Cells, Shape, ShapeError};
     /// use ndarray::array;
     /// let flat = Shape::new(array![[1.0, 2.0, 0.0]], Cells::Points)?;
     /// assert_eq!(flat.to_planar()?.vertices(), array![[1.0, 2.0]]);
     /// let above = Shape::new(array![[1.0, 2.0, 3.0]], Cells::Points)?;
     /// assert_eq!(above.to_planar(), Err(ShapeError::NotPlanar { vertex: 0, z: 3.0 }));
-    /// # Ok::<(), keops_lddmm::shape::ShapeError>(())
+    /// # Ok::<(), keops_shapes::shape::ShapeError>(())
     /// ```
     pub fn to_planar(&self) -> Result<Shape, ShapeError> {
         if self.dim() == 2 {
@@ -701,11 +584,11 @@ impl Shape {
     /// When there is no memory for it.
     ///
     /// ```
-    /// use keops_lddmm::shape::{Cells, Shape};
+    /// use keops_shapes::shape::{Cells, Shape};
     /// use ndarray::array;
     /// let planar = Shape::new(array![[1.0, 2.0]], Cells::Points)?;
     /// assert_eq!(planar.to_spatial()?.vertices(), array![[1.0, 2.0, 0.0]]);
-    /// # Ok::<(), keops_lddmm::shape::ShapeError>(())
+    /// # Ok::<(), keops_shapes::shape::ShapeError>(())
     /// ```
     pub fn to_spatial(&self) -> Result<Shape, OutOfMemory> {
         let n = self.vertex_count();
@@ -720,12 +603,12 @@ impl Shape {
     /// When there is no memory to count them.
     ///
     /// ```
-    /// use keops_lddmm::shape::{Cells, Shape};
+    /// use keops_shapes::shape::{Cells, Shape};
     /// let vertices = ndarray::array![[0.0, 0.0], [1.0, 0.0], [2.0, 0.0]];
     /// let path = Shape::new(vertices, Cells::Segments(vec![[0, 1], [1, 2]]))?;
     /// let counts = path.counts()?;
     /// assert_eq!((counts.boundary, counts.euler), (2, 1)); // two ends, one piece
-    /// # Ok::<(), keops_lddmm::shape::ShapeError>(())
+    /// # Ok::<(), keops_shapes::shape::ShapeError>(())
     /// ```
     pub fn counts(&self) -> Result<Counts, OutOfMemory> {
         let mut counts = Counts {

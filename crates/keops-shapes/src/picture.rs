@@ -12,8 +12,8 @@ use scene::{Camera, Colour, Visible, chains, distance_colour, hex, triangles};
 /// Why a picture was not drawn.
 ///
 /// ```
-/// use keops_lddmm::builtin::{curve_pair, icosphere};
-/// use keops_lddmm::picture::{PictureError, RegistrationPicture};
+/// use keops_shapes::builtin::{curve_pair, icosphere};
+/// use keops_shapes::picture::{PictureError, RegistrationPicture};
 /// let ((source, _), target) = (curve_pair(20)?, icosphere(0)?);
 /// let picture = RegistrationPicture {
 ///     title: "",
@@ -25,7 +25,7 @@ use scene::{Camera, Colour, Visible, chains, distance_colour, hex, triangles};
 /// };
 /// let e = picture.svg().unwrap_err();
 /// assert_eq!(e, PictureError::Dimension { what: "target", expected: 2, got: 3 });
-/// # Ok::<(), keops_lddmm::builtin::BuiltinError>(())
+/// # Ok::<(), keops_shapes::builtin::BuiltinError>(())
 /// ```
 #[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
 #[non_exhaustive]
@@ -54,8 +54,8 @@ pub enum PictureError {
 /// target's principal axes.
 ///
 /// ```
-/// use keops_lddmm::builtin::curve_pair;
-/// use keops_lddmm::picture::RegistrationPicture;
+/// use keops_shapes::builtin::curve_pair;
+/// use keops_shapes::picture::RegistrationPicture;
 /// let (source, target) = curve_pair(40)?;
 /// let middle = source.with_vertices(0.5 * &source.vertices() + 0.5 * &target.vertices())?;
 /// let picture = RegistrationPicture {
@@ -67,7 +67,7 @@ pub enum PictureError {
 ///     figures: &[("way", "0.5".into())],
 /// };
 /// assert!(picture.svg().unwrap().contains("Half way"));
-/// # Ok::<(), keops_lddmm::builtin::BuiltinError>(())
+/// # Ok::<(), keops_shapes::builtin::BuiltinError>(())
 /// ```
 #[derive(Clone, Copy, Debug)]
 pub struct RegistrationPicture<'a> {
@@ -101,7 +101,7 @@ impl RegistrationPicture<'_> {
     /// When the shapes are not all planar or all spatial.
     ///
     /// ```
-    /// use keops_lddmm::{builtin::surface_pair, picture::RegistrationPicture};
+    /// use keops_shapes::{builtin::surface_pair, picture::RegistrationPicture};
     /// let (source, target) = surface_pair(1)?;
     /// let picture = RegistrationPicture {
     ///     title: "",
@@ -115,7 +115,7 @@ impl RegistrationPicture<'_> {
     /// assert!(svg.starts_with("<svg ") && svg.trim_end().ends_with("</svg>"));
     /// // In space there are four panels.
     /// assert!(svg.contains("(d) Result by distance to the target"));
-    /// # Ok::<(), keops_lddmm::builtin::BuiltinError>(())
+    /// # Ok::<(), keops_shapes::builtin::BuiltinError>(())
     /// ```
     pub fn svg(&self) -> Result<String, PictureError> {
         let expected = self.source.dim();

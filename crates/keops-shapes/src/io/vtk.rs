@@ -2,7 +2,7 @@
 //! versions 1 to 4 store cells as `count i j k …`, versions 5.0 and 5.1 as OFFSETS and CONNECTIVITY.
 
 use super::scan::{Scanner, parse_word, quoted};
-use super::{Failure, Place, RawMesh, ReadReason, push};
+use super::{Failure, Location, RawMesh, ReadReason, push};
 
 /// Scalar types of the format; binary data are big-endian.
 #[derive(Clone, Copy, PartialEq)]
@@ -86,13 +86,13 @@ pub(super) fn read(bytes: &[u8]) -> Result<RawMesh, Failure> {
     let mut mesh = RawMesh::default();
     header(&mut scan, &mut mesh)?;
     let mut points_seen = false;
-    while let Some((word, place)) = scan.word() {
+    while let Some((word, location)) = scan.word() {
         // (No keyword is longer.)
         let keyword = word[..word.len().min(20)].to_ascii_uppercase();
         let section = match keyword.as_slice() {
             b"POINTS" => {
                 if points_seen {
-                    return Err(Failure::syntax(place, "one POINTS section", "a second one"));
+                    return Err(Failure::syntax(location, "one POINTS section", "a second one"));
                 }
                 points_seen = true;
                 points(&mut scan, &mut mesh)?;
@@ -119,16 +119,16 @@ pub(super) fn read(bytes: &[u8]) -> Result<RawMesh, Failure> {
             _ => {
                 let expected = "a section of a polydata file (POINTS, VERTICES, LINES, POLYGONS, \
                                 TRIANGLE_STRIPS, FIELD, METADATA, POINT_DATA or CELL_DATA)";
-                return Err(Failure::syntax(place, expected, quoted(word)));
+                return Err(Failure::syntax(location, expected, quoted(word)));
             }
         };
         if !points_seen {
-            return Err(Failure::syntax(place, "POINTS before any cells", quoted(word)));
+            return Err(Failure::syntax(location, "POINTS before any cells", quoted(word)));
         }
         cells(&mut scan, &mut mesh, section, &String::from_utf8_lossy(&keyword))?;
     }
     if !points_seen {
-        return Err(Failure::syntax(scan.place(), "a POINTS section", "the end of the file"));
+        return Err(Failure::syntax(scan.location(), "a POINTS section", "the end of the file"));
     }
     Ok(mesh)
 }
@@ -144,15 +144,15 @@ fn header(scan: &mut Scanner, mesh: &mut RawMesh) -> Result<(), Failure> {
     let version = first.strip_prefix(b"# vtk DataFile Version").map(<[u8]>::trim_ascii);
     if version.and_then(parse_word::<f64>).is_none() {
         let expected = "\"# vtk DataFile Version x.y\"";
-        return Err(Failure::syntax(Place::Line(1), expected, quoted(first)));
+        return Err(Failure::syntax(Location::Line(1), expected, quoted(first)));
     }
     let title = scan.next_line().unwrap_or_default();
     mesh.title = String::from_utf8_lossy(&title[..title.len().min(256)]).trim().into();
-    let (word, place) = scan.word().unwrap_or((b"", scan.place()));
+    let (word, location) = scan.word().unwrap_or((b"", scan.location()));
     mesh.binary = match word[..word.len().min(20)].to_ascii_uppercase().as_slice() {
         b"ASCII" => false,
         b"BINARY" => true,
-        _ => return Err(Failure::syntax(place, "ASCII or BINARY", quoted(word))),
+        _ => return Err(Failure::syntax(location, "ASCII or BINARY", quoted(word))),
     };
     scan.end_line();
     // Field data may stand before the dataset keyword.
@@ -161,14 +161,14 @@ fn header(scan: &mut Scanner, mesh: &mut RawMesh) -> Result<(), Failure> {
         scan.binary = mesh.binary;
         skip_field(scan)?;
     }
-    let (word, place) = scan.word().unwrap_or((b"", scan.place()));
+    let (word, location) = scan.word().unwrap_or((b"", scan.location()));
     if !word.eq_ignore_ascii_case(b"DATASET") {
-        return Err(Failure::syntax(place, "DATASET POLYDATA", quoted(word)));
+        return Err(Failure::syntax(location, "DATASET POLYDATA", quoted(word)));
     }
-    let (kind, place) = scan.word().unwrap_or((b"", scan.place()));
+    let (kind, location) = scan.word().unwrap_or((b"", scan.location()));
     if !kind.eq_ignore_ascii_case(b"POLYDATA") {
         let what = format!("dataset {} (only POLYDATA)", quoted(kind));
-        return Err(Failure::new(place, ReadReason::Unsupported(what)));
+        return Err(Failure::new(location, ReadReason::Unsupported(what)));
     }
     scan.end_line();
     scan.binary = mesh.binary;
@@ -177,9 +177,10 @@ fn header(scan: &mut Scanner, mesh: &mut RawMesh) -> Result<(), Failure> {
 
 /// A type name at the end of a section's line.
 fn type_word(scan: &mut Scanner, what: &str) -> Result<Type, Failure> {
-    let (word, place) = scan.word().unwrap_or((b"", scan.place()));
-    Type::parse(word)
-        .ok_or_else(|| Failure::syntax(place, format!("a VTK data type for {what}"), quoted(word)))
+    let (word, location) = scan.word().unwrap_or((b"", scan.location()));
+    Type::parse(word).ok_or_else(|| {
+        Failure::syntax(location, format!("a VTK data type for {what}"), quoted(word))
+    })
 }
 
 fn count(scan: &mut Scanner, what: &str) -> Result<u64, Failure> {
@@ -192,15 +193,17 @@ fn numbers(
     kind: Type,
     count: u64,
     what: &str,
-    mut take: impl FnMut(Number, Place) -> Result<(), Failure>,
+    mut take: impl FnMut(Number, Location) -> Result<(), Failure>,
 ) -> Result<(), Failure> {
     let name = || format!("{what} ({count} numbers)");
     if scan.binary {
         let size = kind.size();
         let length = scan.require(count, size as u64, name)?;
-        let Place::Byte(start) = scan.place() else { unreachable!("binary places are bytes") };
+        let Location::Byte(start) = scan.location() else {
+            unreachable!("binary locations are bytes")
+        };
         for (i, raw) in scan.raw(length).chunks_exact(size).enumerate() {
-            take(kind.decode(raw), Place::Byte(start + i * size))?;
+            take(kind.decode(raw), Location::Byte(start + i * size))?;
         }
         return Ok(());
     }
@@ -208,14 +211,14 @@ fn numbers(
     scan.require(count.saturating_mul(2).saturating_sub(1), 1, name)?;
     for i in 0..count {
         let expected = || format!("number {i} of {count} of {what}");
-        let (number, place) = if matches!(kind, Type::F32 | Type::F64) {
-            let (x, place) = scan.parse(expected)?;
-            (Number::Real(x), place)
+        let (number, location) = if matches!(kind, Type::F32 | Type::F64) {
+            let (x, location) = scan.parse(expected)?;
+            (Number::Real(x), location)
         } else {
-            let (x, place) = scan.parse(expected)?;
-            (Number::Int(x), place)
+            let (x, location) = scan.parse(expected)?;
+            (Number::Int(x), location)
         };
-        take(number, place)?;
+        take(number, location)?;
     }
     Ok(())
 }
@@ -225,12 +228,12 @@ fn points(scan: &mut Scanner, mesh: &mut RawMesh) -> Result<(), Failure> {
     let kind = type_word(scan, "POINTS")?;
     scan.end_line();
     mesh.dim = 3;
-    numbers(scan, kind, n.saturating_mul(3), "POINTS", |number, place| {
+    numbers(scan, kind, n.saturating_mul(3), "POINTS", |number, location| {
         let value = match number {
             Number::Real(x) => x,
             Number::Int(i) => i as f64,
         };
-        mesh.push_coordinate(value, place)
+        mesh.push_coordinate(value, location)
     })
 }
 
@@ -240,13 +243,13 @@ fn integers(
     kind: Type,
     count: u64,
     what: &str,
-) -> Result<Vec<(i64, Place)>, Failure> {
+) -> Result<Vec<(i64, Location)>, Failure> {
     if matches!(kind, Type::F32 | Type::F64) {
-        return Err(Failure::syntax(scan.place(), format!("integers for {what}"), "reals"));
+        return Err(Failure::syntax(scan.location(), format!("integers for {what}"), "reals"));
     }
     let mut all = Vec::new();
-    numbers(scan, kind, count, what, |number, place| match number {
-        Number::Int(i) => push(&mut all, (i, place)),
+    numbers(scan, kind, count, what, |number, location| match number {
+        Number::Int(i) => push(&mut all, (i, location)),
         Number::Real(_) => Ok(()),
     })?;
     Ok(all)
@@ -266,12 +269,12 @@ fn cells(
     let vertices = mesh.vertex_count();
     let mut corners = Vec::new();
     let mut cell = 0;
-    let corner = |corners: &mut Vec<usize>, cell: usize, (index, place): (i64, Place)| {
+    let corner = |corners: &mut Vec<usize>, cell: usize, (index, location): (i64, Location)| {
         match usize::try_from(index).ok().filter(|&i| i < vertices) {
             Some(i) => push(corners, i),
             None => {
                 let reason = ReadReason::Index { cell, index, vertices, base: "from 0" };
-                Err(Failure::new(place, reason))
+                Err(Failure::new(location, reason))
             }
         }
     };
@@ -289,7 +292,7 @@ fn cells(
         let connectivity = array_of(scan, b"CONNECTIVITY", second, name)?;
         // Offsets begin with 0 and end with the length of the connectivity.
         let mut previous = 0;
-        for (i, &(offset, place)) in offsets.iter().enumerate() {
+        for (i, &(offset, location)) in offsets.iter().enumerate() {
             let fits = usize::try_from(offset)
                 .ok()
                 .filter(|&o| o >= previous && o <= connectivity.len() && (i > 0 || o == 0));
@@ -298,7 +301,7 @@ fn cells(
                     "offset {i} of {name} between {previous} and {}",
                     if i == 0 { 0 } else { connectivity.len() }
                 );
-                return Err(Failure::syntax(place, expected, offset.to_string()));
+                return Err(Failure::syntax(location, expected, offset.to_string()));
             };
             if i > 0 {
                 corners.clear();
@@ -313,18 +316,21 @@ fn cells(
         if previous != connectivity.len() {
             let what = format!("entries of CONNECTIVITY that the OFFSETS of {name} reach");
             let (expected, got) = (connectivity.len() as u64, previous as u64);
-            return Err(Failure::new(scan.place(), ReadReason::Mismatch { what, expected, got }));
+            return Err(Failure::new(
+                scan.location(),
+                ReadReason::Mismatch { what, expected, got },
+            ));
         }
         return Ok(());
     }
-    let start = scan.place();
+    let start = scan.location();
     let all = integers(scan, Type::I32, second, name)?;
     let mut rest = &all[..];
-    while let Some((&(length, place), tail)) = rest.split_first() {
+    while let Some((&(length, location), tail)) = rest.split_first() {
         let Some(length) = usize::try_from(length).ok().filter(|&l| l <= tail.len()) else {
             let expected =
                 format!("the corner count of cell {cell} of {name}, at most {}", tail.len());
-            return Err(Failure::syntax(place, expected, length.to_string()));
+            return Err(Failure::syntax(location, expected, length.to_string()));
         };
         corners.clear();
         for &index in &tail[..length] {
@@ -348,11 +354,11 @@ fn array_of(
     keyword: &[u8],
     count: u64,
     name: &str,
-) -> Result<Vec<(i64, Place)>, Failure> {
-    let (word, place) = scan.word().unwrap_or((b"", scan.place()));
+) -> Result<Vec<(i64, Location)>, Failure> {
+    let (word, location) = scan.word().unwrap_or((b"", scan.location()));
     let what = format!("{} of {name}", String::from_utf8_lossy(keyword));
     if !word.eq_ignore_ascii_case(keyword) {
-        return Err(Failure::syntax(place, what, quoted(word)));
+        return Err(Failure::syntax(location, what, quoted(word)));
     }
     let kind = type_word(scan, &what)?;
     scan.end_line();
@@ -371,9 +377,9 @@ fn skip_field(scan: &mut Scanner) -> Result<(), Failure> {
     let arrays = count(scan, "number of arrays of FIELD")?;
     scan.end_line();
     for _ in 0..arrays {
-        let (mut name, place) = scan
-            .word()
-            .ok_or_else(|| Failure::syntax(scan.place(), "a FIELD array", "the end of the file"))?;
+        let (mut name, location) = scan.word().ok_or_else(|| {
+            Failure::syntax(scan.location(), "a FIELD array", "the end of the file")
+        })?;
         if name.eq_ignore_ascii_case(b"METADATA") {
             skip_metadata(scan);
             name = scan.word().map(|(name, _)| name).unwrap_or_default();
@@ -384,7 +390,7 @@ fn skip_field(scan: &mut Scanner) -> Result<(), Failure> {
         }
         let components = count(scan, "components of a FIELD array")?;
         let tuples = count(scan, "tuples of a FIELD array")?;
-        let (kind, _) = scan.word().unwrap_or((b"", place));
+        let (kind, _) = scan.word().unwrap_or((b"", location));
         scan.end_line();
         let total = components.saturating_mul(tuples);
         let what = format!("FIELD array {}", quoted(name));
@@ -404,7 +410,7 @@ fn skip_field(scan: &mut Scanner) -> Result<(), Failure> {
             }
         } else {
             return Err(Failure::syntax(
-                place,
+                location,
                 format!("a VTK data type for {what}"),
                 quoted(kind),
             ));
@@ -424,7 +430,7 @@ fn skip_strings(scan: &mut Scanner, count: u64, what: &str) -> Result<(), Failur
     for _ in 0..count {
         if !scan.binary {
             if scan.next_line().is_none() {
-                return Err(Failure::syntax(scan.place(), what, "the end of the file"));
+                return Err(Failure::syntax(scan.location(), what, "the end of the file"));
             }
             continue;
         }

@@ -2,11 +2,11 @@
 
 use std::path::{Path, PathBuf};
 
-use keops_lddmm::io::{
+use keops_shapes::io::{
     Format, PointData, ReadReport, VtkEncoding, WriteError, read_shape, read_shape_from_bytes,
     write_pvd, write_vtk, write_vtp,
 };
-use keops_lddmm::shape::{Cells, Shape};
+use keops_shapes::shape::{Cells, Shape};
 use ndarray::{Array2, array};
 use proptest::prelude::*;
 

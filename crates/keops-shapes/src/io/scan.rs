@@ -1,6 +1,6 @@
 //! A cursor over the bytes of a file that knows where it is.
 
-use super::{Failure, Place, ReadReason};
+use super::{Failure, Location, ReadReason};
 
 /// Reads words, lines and raw bytes, counting lines.
 pub(super) struct Scanner<'a> {
@@ -16,9 +16,9 @@ impl<'a> Scanner<'a> {
         Scanner { bytes, at: 0, line: 1, binary: false }
     }
 
-    /// The present place.
-    pub fn place(&self) -> Place {
-        if self.binary { Place::Byte(self.at) } else { Place::Line(self.line) }
+    /// The present location.
+    pub fn location(&self) -> Location {
+        if self.binary { Location::Byte(self.at) } else { Location::Line(self.line) }
     }
 
     /// Bytes not yet read.
@@ -46,14 +46,14 @@ impl<'a> Scanner<'a> {
         }
     }
 
-    /// The next word and its place; `None` at the end of the file.
-    pub fn word(&mut self) -> Option<(&'a [u8], Place)> {
+    /// The next word and its location; `None` at the end of the file.
+    pub fn word(&mut self) -> Option<(&'a [u8], Location)> {
         self.skip_space();
         let rest = &self.bytes[self.at..];
         let length = rest.iter().position(u8::is_ascii_whitespace).unwrap_or(rest.len());
-        let place = self.place();
+        let location = self.location();
         self.at += length;
-        (length > 0).then(|| (&rest[..length], place))
+        (length > 0).then(|| (&rest[..length], location))
     }
 
     /// The next word without taking it.
@@ -68,13 +68,13 @@ impl<'a> Scanner<'a> {
     pub fn parse<T: std::str::FromStr>(
         &mut self,
         what: impl Fn() -> String,
-    ) -> Result<(T, Place), Failure> {
-        let (word, place) = self
+    ) -> Result<(T, Location), Failure> {
+        let (word, location) = self
             .word()
-            .ok_or_else(|| Failure::syntax(self.place(), what(), "the end of the file"))?;
+            .ok_or_else(|| Failure::syntax(self.location(), what(), "the end of the file"))?;
         match parse_word(word) {
-            Some(value) => Ok((value, place)),
-            None => Err(Failure::syntax(place, what(), quoted(word))),
+            Some(value) => Ok((value, location)),
+            None => Err(Failure::syntax(location, what(), quoted(word))),
         }
     }
 
@@ -93,7 +93,7 @@ impl<'a> Scanner<'a> {
         let needed = count.saturating_mul(size);
         if needed > self.left() as u64 {
             let reason = ReadReason::Truncated { what: what(), needed, left: self.left() };
-            return Err(Failure::new(self.place(), reason));
+            return Err(Failure::new(self.location(), reason));
         }
         Ok(needed as usize)
     }

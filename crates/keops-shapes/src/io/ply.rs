@@ -4,7 +4,7 @@
 //! for fallibly and errors name a line or a byte, as for the other formats.
 
 use super::scan::{Scanner, parse_word, quoted};
-use super::{Corner, Failure, Place, RawMesh, ReadReason, push};
+use super::{Corner, Failure, Location, RawMesh, ReadReason, push};
 
 /// Most elements of a header and most properties of an element.
 const MOST: usize = 1000;
@@ -115,7 +115,7 @@ struct Element<'a> {
     name: &'a [u8],
     kind: Kind,
     count: u64,
-    place: Place,
+    location: Location,
     properties: Vec<Property<'a>>,
 }
 
@@ -144,14 +144,14 @@ fn header<'a>(
 ) -> Result<(Encoding, Vec<Element<'a>>), Failure> {
     let first = scan.next_line().unwrap_or_default();
     if first.trim_ascii_end() != b"ply" {
-        return Err(Failure::syntax(Place::Line(1), "ply", quoted(first)));
+        return Err(Failure::syntax(Location::Line(1), "ply", quoted(first)));
     }
     let mut encoding = None;
     let mut elements: Vec<Element<'_>> = Vec::new();
     loop {
-        let place = scan.place();
+        let location = scan.location();
         let Some(line) = scan.next_line() else {
-            return Err(Failure::syntax(place, "end_header", "the end of the file"));
+            return Err(Failure::syntax(location, "end_header", "the end of the file"));
         };
         let mut words = line.split(u8::is_ascii_whitespace).filter(|w| !w.is_empty());
         let mut word = || words.next().unwrap_or_default();
@@ -165,7 +165,7 @@ fn header<'a>(
                     b"binary_big_endian" => Encoding::Big,
                     _ => {
                         let expected = "ascii, binary_little_endian or binary_big_endian";
-                        return Err(Failure::syntax(place, expected, quoted(name)));
+                        return Err(Failure::syntax(location, expected, quoted(name)));
                     }
                 });
             }
@@ -180,7 +180,7 @@ fn header<'a>(
             b"element" => {
                 let (name, count) = (word(), word());
                 let count = parse_word(count).filter(|_| !name.is_empty()).ok_or_else(|| {
-                    Failure::syntax(place, "element, a name and a count", quoted(line))
+                    Failure::syntax(location, "element, a name and a count", quoted(line))
                 })?;
                 let kind = match name {
                     b"vertex" => Kind::Vertex,
@@ -190,13 +190,13 @@ fn header<'a>(
                 };
                 if elements.iter().any(|e| e.kind == kind && kind != Kind::Other) {
                     let expected = format!("one element {}", text(name));
-                    return Err(Failure::syntax(place, expected, "a second one"));
+                    return Err(Failure::syntax(location, expected, "a second one"));
                 }
-                elements.push(Element { name, kind, count, place, properties: Vec::new() });
+                elements.push(Element { name, kind, count, location, properties: Vec::new() });
             }
             b"property" => {
                 let Some(element) = elements.last_mut() else {
-                    return Err(Failure::syntax(place, "an element before", quoted(line)));
+                    return Err(Failure::syntax(location, "an element before", quoted(line)));
                 };
                 let (mut kind, mut length) = (word(), None);
                 if kind == b"list" {
@@ -204,12 +204,12 @@ fn header<'a>(
                     length = Type::parse(of_length).filter(|t| t.is_integer());
                     if length.is_none() {
                         let expected = "an integer type of the length of a list";
-                        return Err(Failure::syntax(place, expected, quoted(of_length)));
+                        return Err(Failure::syntax(location, expected, quoted(of_length)));
                     }
                     kind = word();
                 }
                 let item = Type::parse(kind)
-                    .ok_or_else(|| Failure::syntax(place, "a PLY data type", quoted(kind)))?;
+                    .ok_or_else(|| Failure::syntax(location, "a PLY data type", quoted(kind)))?;
                 let name = word();
                 let role = match (element.kind, name, length) {
                     (Kind::Vertex, b"x", None) => Role::Coordinate(0),
@@ -221,29 +221,29 @@ fn header<'a>(
                 };
                 if role == Role::Corner && !item.is_integer() {
                     let expected = format!("an integer type of {}", text(name));
-                    return Err(Failure::syntax(place, expected, quoted(kind)));
+                    return Err(Failure::syntax(location, expected, quoted(kind)));
                 }
                 if element.properties.iter().any(|p| p.role == role && role != Role::Ignored)
                     && element.kind != Kind::Edge
                 {
                     let expected = format!("one property {}", text(name));
-                    return Err(Failure::syntax(place, expected, "a second one"));
+                    return Err(Failure::syntax(location, expected, "a second one"));
                 }
                 element.properties.push(Property { name, length, item, role });
             }
             other => {
                 let expected = "format, comment, element, property or end_header";
-                return Err(Failure::syntax(place, expected, quoted(other)));
+                return Err(Failure::syntax(location, expected, quoted(other)));
             }
         }
         let most = elements.iter().map(|e| e.properties.len()).max().unwrap_or(0);
         if elements.len() > MOST || most > MOST {
             let what = format!("a header of more than {MOST} elements or properties of one");
-            return Err(Failure::new(place, ReadReason::Unsupported(what)));
+            return Err(Failure::new(location, ReadReason::Unsupported(what)));
         }
     }
-    let encoding =
-        encoding.ok_or_else(|| Failure::syntax(scan.place(), "a format in the header", "none"))?;
+    let encoding = encoding
+        .ok_or_else(|| Failure::syntax(scan.location(), "a format in the header", "none"))?;
     Ok((encoding, elements))
 }
 
@@ -251,7 +251,7 @@ fn header<'a>(
 enum Numbers<'s, 'a> {
     /// Those of one line.
     Words {
-        place: Place,
+        location: Location,
         line: &'a [u8],
         rest: &'a [u8],
     },
@@ -262,24 +262,24 @@ enum Numbers<'s, 'a> {
 }
 
 impl Numbers<'_, '_> {
-    fn next(&mut self, kind: Type, property: &[u8]) -> Result<(f64, Place), Failure> {
+    fn next(&mut self, kind: Type, property: &[u8]) -> Result<(f64, Location), Failure> {
         match self {
-            Numbers::Words { place, line, rest } => {
+            Numbers::Words { location, line, rest } => {
                 let start = rest.trim_ascii_start();
                 let length = start.iter().position(u8::is_ascii_whitespace).unwrap_or(start.len());
                 let (word, left) = start.split_at(length);
                 *rest = left;
                 match kind.parse_number(word) {
-                    Some(x) => Ok((x, *place)),
+                    Some(x) => Ok((x, *location)),
                     None => {
                         let expected = format!("a number of property {}", text(property));
                         let got = format!("{} in {}", quoted(word), quoted(line));
-                        Err(Failure::syntax(*place, expected, got))
+                        Err(Failure::syntax(*location, expected, got))
                     }
                 }
             }
             Numbers::Bytes { scan, big } => {
-                let place = scan.place();
+                let location = scan.location();
                 let size = kind.size();
                 let length =
                     scan.require(1, size as u64, || format!("property {}", text(property)))?;
@@ -288,7 +288,7 @@ impl Numbers<'_, '_> {
                 if *big {
                     wide[..size].reverse();
                 }
-                Ok((kind.decode(u64::from_le_bytes(wide)), place))
+                Ok((kind.decode(u64::from_le_bytes(wide)), location))
             }
         }
     }
@@ -297,13 +297,13 @@ impl Numbers<'_, '_> {
         let what = || format!("the list {} ({count} numbers)", text(property));
         match self {
             Numbers::Bytes { scan, .. } => scan.require(count, kind.size() as u64, what).map(drop),
-            Numbers::Words { place, rest, .. } => {
+            Numbers::Words { location, rest, .. } => {
                 let (needed, left) = (count.saturating_mul(2), rest.len());
                 if needed <= left as u64 {
                     return Ok(());
                 }
                 let reason = ReadReason::Truncated { what: what(), needed, left };
-                Err(Failure::new(*place, reason))
+                Err(Failure::new(*location, reason))
             }
         }
     }
@@ -320,7 +320,7 @@ pub(super) fn read(bytes: &[u8]) -> Result<RawMesh, Failure> {
     // Faces may stand before the vertices they name.
     let (mut cells, mut corners) = (Vec::new(), Vec::new());
     for (k, element) in elements.iter().enumerate() {
-        let place = scan.place();
+        let location = scan.location();
         let name = text(element.name);
         if element.kind == Kind::Other {
             mesh.skipped.push(format!("element {name}"));
@@ -330,14 +330,18 @@ pub(super) fn read(bytes: &[u8]) -> Result<RawMesh, Failure> {
         }
         if element.properties.is_empty() && element.count > 0 {
             let what = format!("element {name} without properties");
-            return Err(Failure::new(element.place, ReadReason::Unsupported(what)));
+            return Err(Failure::new(element.location, ReadReason::Unsupported(what)));
         }
         match element.kind {
             Kind::Vertex => {
                 vertices_seen = true;
                 if !element.has(Role::Coordinate(0)) || !element.has(Role::Coordinate(1)) {
                     let got = "a vertex element without them";
-                    return Err(Failure::syntax(element.place, "vertex properties x and y", got));
+                    return Err(Failure::syntax(
+                        element.location,
+                        "vertex properties x and y",
+                        got,
+                    ));
                 }
                 mesh.dim = if element.has(Role::Coordinate(2)) { 3 } else { 2 };
             }
@@ -349,7 +353,7 @@ pub(super) fn read(bytes: &[u8]) -> Result<RawMesh, Failure> {
                 };
                 if ends != needed {
                     let got = format!("a {name} without");
-                    return Err(Failure::syntax(element.place, expected, got));
+                    return Err(Failure::syntax(element.location, expected, got));
                 }
             }
             _ => {}
@@ -368,32 +372,32 @@ pub(super) fn read(bytes: &[u8]) -> Result<RawMesh, Failure> {
             let mut numbers = if mesh.binary {
                 Numbers::Bytes { scan: &mut scan, big: encoding == Encoding::Big }
             } else {
-                let (place, line) = ascii_line(&mut scan, &what)?;
-                Numbers::Words { place, line, rest: line }
+                let (location, line) = ascii_line(&mut scan, &what)?;
+                Numbers::Words { location, line, rest: line }
             };
             let mut position = [0.0; 3];
             let before = corners.len();
-            let mut at = place;
+            let mut at = location;
             for (k, p) in element.properties.iter().enumerate() {
                 let mut count = 1;
                 if let Some(kind) = p.length {
-                    let (length, place) = numbers.next(kind, p.name)?;
+                    let (length, location) = numbers.next(kind, p.name)?;
                     if length < 0.0 {
                         let expected = format!("the length of the list {}", text(p.name));
-                        return Err(Failure::syntax(place, expected, length.to_string()));
+                        return Err(Failure::syntax(location, expected, length.to_string()));
                     }
                     count = length as u64;
                     numbers.require(count, p.item, p.name)?;
-                    at = if k == 0 { place } else { at };
+                    at = if k == 0 { location } else { at };
                 }
                 for _ in 0..count {
-                    let (x, place) = numbers.next(p.item, p.name)?;
+                    let (x, location) = numbers.next(p.item, p.name)?;
                     match p.role {
-                        Role::Coordinate(axis) => (position[axis], at) = (x, place),
+                        Role::Coordinate(axis) => (position[axis], at) = (x, location),
                         Role::Corner => {
                             let index = x as i64;
                             push(&mut corners, Corner { index, from_zero: index })?;
-                            at = place;
+                            at = location;
                         }
                         Role::Ignored => {}
                     }
@@ -414,7 +418,7 @@ pub(super) fn read(bytes: &[u8]) -> Result<RawMesh, Failure> {
         }
     }
     if !vertices_seen {
-        return Err(Failure::syntax(Place::File, "an element vertex", "none in the header"));
+        return Err(Failure::syntax(Location::File, "an element vertex", "none in the header"));
     }
     mesh.push_cells(&cells, &corners, "from 0")?;
     Ok(mesh)
@@ -424,13 +428,13 @@ pub(super) fn read(bytes: &[u8]) -> Result<RawMesh, Failure> {
 fn ascii_line<'a>(
     scan: &mut Scanner<'a>,
     what: &dyn Fn() -> String,
-) -> Result<(Place, &'a [u8]), Failure> {
+) -> Result<(Location, &'a [u8]), Failure> {
     loop {
-        let place = scan.place();
+        let location = scan.location();
         match scan.next_line() {
-            None => return Err(Failure::syntax(place, what(), "the end of the file")),
+            None => return Err(Failure::syntax(location, what(), "the end of the file")),
             Some(line) if line.trim_ascii().is_empty() => {}
-            Some(line) => return Ok((place, line)),
+            Some(line) => return Ok((location, line)),
         }
     }
 }

@@ -1,4 +1,5 @@
 use super::*;
+use crate::builtin::{closed_curve, surface_pair};
 use ndarray::array;
 
 fn tetrahedron() -> Shape {
@@ -160,4 +161,32 @@ fn degeneracy_has_no_scale() {
     let line = array![[0.0, 0.0], [1e-200, 0.0]];
     let s = Shape::new(line, Cells::Segments(vec![[0, 1], [1, 1]])).unwrap();
     assert_eq!(s.cleaned().unwrap().1.degenerate_cells, [1]);
+}
+
+/// ⟨(c̄, n̄), d(c, n)⟩ = ⟨adjoint, dx⟩, the right-hand derivative by central differences (exact
+/// for these polynomials of degree at most two).
+#[test]
+fn adjoint_of_cell_geometry() {
+    let curve = closed_curve(6, |t| [t.cos(), 0.5 * (2.0 * t).sin()]).unwrap();
+    let surface = surface_pair(1).unwrap().1;
+    let cloud = Shape::new(curve.vertices().to_owned(), Cells::Points).unwrap();
+    for shape in [curve.clone(), curve.to_spatial().unwrap(), surface, cloud] {
+        let wave = |rows: usize, phase: f64| {
+            Array2::from_shape_fn((rows, shape.dim()), |(i, k)| {
+                (1.7 * i as f64 + 2.9 * k as f64 + phase).sin()
+            })
+        };
+        let m = shape.cell_count();
+        let (cc, nn, dx) = (wave(m, 0.0), wave(m, 1.0), wave(shape.vertex_count(), 2.0));
+        let inner = |h: f64| {
+            let moved = &shape.vertices() + &(&dx * h);
+            let g = cell_geometry(moved.view(), shape.cells()).unwrap();
+            (&cc * &g.centres).sum() + g.normals.map_or(0.0, |n| (&nn * &n).sum())
+        };
+        let expected = (inner(0.5) - inner(-0.5)) / 1.0;
+        let bar = cell_geometry_adjoint(shape.vertices(), shape.cells(), cc.view(), nn.view());
+        let bar = bar.unwrap();
+        let got = (&bar * &dx).sum();
+        assert!((got - expected).abs() < 1e-13 * m as f64, "{got} {expected}");
+    }
 }

@@ -38,7 +38,7 @@ pub(super) fn read(bytes: &[u8]) -> Result<RawMesh, Failure> {
     let (mut cells, mut corners) = (Vec::new(), Vec::new());
     let mut joined = Vec::new();
     loop {
-        let place = scan.place();
+        let location = scan.location();
         let Some(line) = scan.next_line() else { break };
         // A backslash continues the statement on the next line.
         let mut statement = line;
@@ -74,9 +74,9 @@ pub(super) fn read(bytes: &[u8]) -> Result<RawMesh, Failure> {
                     let word = words.next().unwrap_or_default();
                     let value = parse_word(word).ok_or_else(|| {
                         let expected = format!("coordinate {axis} of a vertex");
-                        Failure::syntax(place, expected, quoted(word))
+                        Failure::syntax(location, expected, quoted(word))
                     })?;
-                    mesh.push_coordinate(value, place)?;
+                    mesh.push_coordinate(value, location)?;
                 }
             }
             b"f" | b"l" => {
@@ -84,7 +84,7 @@ pub(super) fn read(bytes: &[u8]) -> Result<RawMesh, Failure> {
                 for word in words {
                     let first = word.split(|&b| b == b'/').next().unwrap_or_default();
                     let index: i64 = parse_word(first)
-                        .ok_or_else(|| Failure::syntax(place, "a vertex index", quoted(word)))?;
+                        .ok_or_else(|| Failure::syntax(location, "a vertex index", quoted(word)))?;
                     // Negative indices count back from the latest vertex.
                     let seen = mesh.vertex_count() as i64;
                     let from_zero = if index < 0 { seen.saturating_add(index) } else { index - 1 };
@@ -93,9 +93,9 @@ pub(super) fn read(bytes: &[u8]) -> Result<RawMesh, Failure> {
                 let length = corners.len() - before;
                 if length < 2 {
                     let expected = "at least two vertex indices";
-                    return Err(Failure::syntax(place, expected, length.to_string()));
+                    return Err(Failure::syntax(location, expected, length.to_string()));
                 }
-                push(&mut cells, (place, length, keyword == b"f"))?;
+                push(&mut cells, (location, length, keyword == b"f"))?;
             }
             _ if IGNORED.contains(&keyword) => {
                 if keyword == b"p" && !mesh.skipped.iter().any(|s| s == "points (p)") {
@@ -104,10 +104,10 @@ pub(super) fn read(bytes: &[u8]) -> Result<RawMesh, Failure> {
             }
             b"curv" | b"curv2" | b"surf" | b"cstype" | b"deg" | b"call" => {
                 let what = format!("the OBJ statement {}", quoted(keyword));
-                return Err(Failure::new(place, ReadReason::Unsupported(what)));
+                return Err(Failure::new(location, ReadReason::Unsupported(what)));
             }
             _ => {
-                return Err(Failure::syntax(place, "an OBJ statement", quoted(keyword)));
+                return Err(Failure::syntax(location, "an OBJ statement", quoted(keyword)));
             }
         }
     }

@@ -5,12 +5,12 @@
 //! anything is allocated.
 
 use super::scan::quoted;
-use super::{Failure, Place, RawMesh, ReadReason, SHAPE};
+use super::{Failure, Location, RawMesh, ReadReason, SHAPE};
 
 pub(super) fn read(bytes: &[u8]) -> Result<RawMesh, Failure> {
     let truncated = |what: &str, needed: u64, left: usize| {
         let reason = ReadReason::Truncated { what: what.into(), needed, left };
-        Failure::new(Place::Byte(bytes.len()), reason)
+        Failure::new(Location::Byte(bytes.len()), reason)
     };
     // Magic (6 bytes), version (2), length of the header (2 bytes in version 1, else 4), header.
     let (start, length) = match bytes.get(6).zip(bytes.get(8..12)) {
@@ -18,7 +18,7 @@ pub(super) fn read(bytes: &[u8]) -> Result<RawMesh, Failure> {
         Some((2 | 3, l)) => (12, u32::from_le_bytes([l[0], l[1], l[2], l[3]]) as usize),
         Some((version, _)) => {
             let what = format!("version {version} of the .npy format");
-            return Err(Failure::new(Place::Byte(6), ReadReason::Unsupported(what)));
+            return Err(Failure::new(Location::Byte(6), ReadReason::Unsupported(what)));
         }
         None => return Err(truncated("the .npy header", 12, bytes.len())),
     };
@@ -26,8 +26,8 @@ pub(super) fn read(bytes: &[u8]) -> Result<RawMesh, Failure> {
     let Some(header) = bytes.get(start..end) else {
         return Err(truncated("the .npy header", length as u64, bytes.len() - start));
     };
-    let place = Place::Byte(start);
-    let wrong = |expected: &str, got: &[u8]| Failure::syntax(place, expected, quoted(got));
+    let location = Location::Byte(start);
+    let wrong = |expected: &str, got: &[u8]| Failure::syntax(location, expected, quoted(got));
     let descr = value(header, b"descr").ok_or_else(|| wrong("'descr' in the header", header))?;
     let order = value(header, b"fortran_order")
         .ok_or_else(|| wrong("'fortran_order' in the header", header))?;
@@ -51,7 +51,7 @@ pub(super) fn read(bytes: &[u8]) -> Result<RawMesh, Failure> {
     let code = descr.strip_prefix(b"'").and_then(|s| s.split(|&b| b == b'\'').next());
     let Some((big, decode, size)) = code.and_then(element) else {
         let what = format!("the .npy element type {}", quoted(code.unwrap_or(descr)));
-        return Err(Failure::new(place, ReadReason::Unsupported(what)));
+        return Err(Failure::new(location, ReadReason::Unsupported(what)));
     };
 
     let data = &bytes[end..];
@@ -70,7 +70,7 @@ pub(super) fn read(bytes: &[u8]) -> Result<RawMesh, Failure> {
             if big {
                 wide[..size].reverse();
             }
-            mesh.push_coordinate(decode(u64::from_le_bytes(wide)), Place::Byte(end + at))?;
+            mesh.push_coordinate(decode(u64::from_le_bytes(wide)), Location::Byte(end + at))?;
         }
     }
     Ok(mesh)

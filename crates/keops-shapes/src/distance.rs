@@ -10,11 +10,11 @@ use crate::shape::{Cells, Shape, cross, dot, sub};
 /// Why distances were not computed.
 ///
 /// ```
-/// use keops_lddmm::builtin::{curve_pair, icosphere};
-/// use keops_lddmm::distance::{DistanceError, distances};
+/// use keops_shapes::builtin::{curve_pair, icosphere};
+/// use keops_shapes::distance::{DistanceError, distances};
 /// let e = distances(&curve_pair(10)?.0, &icosphere(0)?).unwrap_err();
 /// assert_eq!(e, DistanceError::Dimension { expected: 2, got: 3 });
-/// # Ok::<(), keops_lddmm::builtin::BuiltinError>(())
+/// # Ok::<(), keops_shapes::builtin::BuiltinError>(())
 /// ```
 #[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
 #[non_exhaustive]
@@ -97,7 +97,7 @@ fn triangle_distance_2(p: [f64; 3], a: [f64; 3], b: [f64; 3], c: [f64; 3]) -> f6
 /// A shape prepared for nearest-point queries (an R-tree over its cells).
 ///
 /// ```
-/// use keops_lddmm::{builtin::icosphere, distance::ShapeTree};
+/// use keops_shapes::{builtin::icosphere, distance::ShapeTree};
 /// let tree = ShapeTree::new(&icosphere(3)?)?; // within 0.01 of the unit sphere
 /// let far = tree.distances(ndarray::array![[0.0, 0.0, 5.0], [0.0, -3.0, 4.0]].view());
 /// assert!(far?.iter().all(|d| (d - 4.0).abs() < 0.01));
@@ -123,7 +123,7 @@ impl ShapeTree {
     /// When there is no memory for it.
     ///
     /// ```
-    /// use keops_lddmm::{builtin::curve_pair, distance::ShapeTree};
+    /// use keops_shapes::{builtin::curve_pair, distance::ShapeTree};
     /// let (ellipse, _) = curve_pair(100)?;
     /// let own = ShapeTree::new(&ellipse)?.distances(ellipse.vertices())?;
     /// assert!(own.iter().all(|&d| d == 0.0));
@@ -156,8 +156,8 @@ impl ShapeTree {
     /// When the points have another number of coordinates than the shape, or there is no memory.
     ///
     /// ```
-    /// use keops_lddmm::distance::ShapeTree;
-    /// use keops_lddmm::shape::{Cells, Shape};
+    /// use keops_shapes::distance::ShapeTree;
+    /// use keops_shapes::shape::{Cells, Shape};
     /// use ndarray::array;
     /// let segment = Shape::new(array![[0.0, 0.0], [2.0, 0.0]], Cells::Segments(vec![[0, 1]]))?;
     /// let tree = ShapeTree::new(&segment)?;
@@ -196,15 +196,15 @@ impl ShapeTree {
 /// Distances of the vertices of one shape to another, in units of the coordinates.
 ///
 /// ```
-/// use keops_lddmm::distance::distances;
-/// use keops_lddmm::shape::{Cells, Shape};
+/// use keops_shapes::distance::distances;
+/// use keops_shapes::shape::{Cells, Shape};
 /// use ndarray::array;
 /// let cloud = Shape::new(array![[0.0, 1.0], [2.0, 3.0]], Cells::Points)?;
 /// let segment = Shape::new(array![[0.0, 0.0], [2.0, 0.0]], Cells::Segments(vec![[0, 1]]))?;
 /// let from_cloud = distances(&cloud, &segment).unwrap().forward; // 1 and 3
 /// assert_eq!((from_cloud.mean, from_cloud.max, from_cloud.p95), (2.0, 3.0, 3.0));
 /// assert!((from_cloud.rms - 5f64.sqrt()).abs() < 1e-15);
-/// # Ok::<(), keops_lddmm::shape::ShapeError>(())
+/// # Ok::<(), keops_shapes::shape::ShapeError>(())
 /// ```
 #[derive(Clone, Copy, Debug, PartialEq, serde::Serialize, serde::Deserialize)]
 pub struct OneSided {
@@ -235,7 +235,7 @@ impl OneSided {
 /// Distances between two shapes, vertex to surface (or curve), both ways.
 ///
 /// ```
-/// use keops_lddmm::distance::{Distances, OneSided};
+/// use keops_shapes::distance::{Distances, OneSided};
 /// // They are part of the report of a registration, which is written as JSON.
 /// let text = r#"{"mean": 1.0, "rms": 1.5, "p95": 2.0, "max": 3.0}"#;
 /// let text = format!(r#"{{"forward": {text}, "backward": {text}}}"#);
@@ -255,7 +255,7 @@ impl Distances {
     /// The larger of the two mean distances.
     ///
     /// ```
-    /// use keops_lddmm::distance::{Distances, OneSided};
+    /// use keops_shapes::distance::{Distances, OneSided};
     /// let one = |mean, max| OneSided { mean, rms: mean, p95: max, max };
     /// let both = Distances { forward: one(0.5, 4.0), backward: one(1.0, 2.0) };
     /// assert_eq!(both.mean(), 1.0);
@@ -267,7 +267,7 @@ impl Distances {
     /// The larger of the two largest distances: the Hausdorff distance, measured from the vertices.
     ///
     /// ```
-    /// use keops_lddmm::distance::{Distances, OneSided};
+    /// use keops_shapes::distance::{Distances, OneSided};
     /// let one = |mean, max| OneSided { mean, rms: mean, p95: max, max };
     /// let both = Distances { forward: one(0.5, 4.0), backward: one(1.0, 2.0) };
     /// assert_eq!(both.hausdorff(), 4.0);
@@ -284,11 +284,11 @@ impl Distances {
 /// When one shape is planar and the other spatial, or there is no memory.
 ///
 /// ```
-/// use keops_lddmm::{builtin::closed_curve, distance::distances};
+/// use keops_shapes::{builtin::closed_curve, distance::distances};
 /// let circle = |radius: f64| closed_curve(200, move |t| [radius * t.cos(), radius * t.sin()]);
 /// let gap = distances(&circle(1.0)?, &circle(1.5)?).unwrap();
 /// assert!((gap.mean() - 0.5).abs() < 1e-3 && (gap.hausdorff() - 0.5).abs() < 1e-3);
-/// # Ok::<(), keops_lddmm::builtin::BuiltinError>(())
+/// # Ok::<(), keops_shapes::builtin::BuiltinError>(())
 /// ```
 pub fn distances(first: &Shape, second: &Shape) -> Result<Distances, DistanceError> {
     Ok(distances_with_values(first, second)?.0)
