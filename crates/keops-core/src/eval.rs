@@ -22,6 +22,7 @@ use std::borrow::Cow;
 use std::fmt;
 use std::sync::{Arc, OnceLock, RwLock, Weak};
 
+mod long;
 mod scatter;
 mod sizes;
 
@@ -799,6 +800,9 @@ impl<'a> Run<'_, 'a> {
     }
     /// A sum over the other index, which has one row.
     fn row_map(&mut self, id: OuterId, m: &RowMap, batch: &[usize]) -> Result<Value<'a>, Error> {
+        if let Some(r) = long::by_entries(m) {
+            return self.by_entries(id, &r, (batch, m.graph.dim(m.root)));
+        }
         let axis = if m.category == Category::J { Axis::I } else { Axis::J };
         let r = Reduction {
             graph: m.graph.clone(),

@@ -22,6 +22,21 @@ use std::sync::Arc;
 /// assert!(parse_formula("x", None, &[&format!("x = Vi({})", MAX_DIM + 1)]).is_err());
 /// ```
 pub const MAX_DIM: usize = 1 << 20;
+/// Most entries of a parameter that is nothing but the table of [`Node::Gather`].
+///
+/// ```
+/// use keops_core::{genred::Genred, graph::MAX_TABLE, reduce::SUM, spec::Axis};
+/// let make = |text: &str| -> Result<Genred, _> {
+///     Genred::new(text, [format!("t = Pm({MAX_TABLE})"), "k = Vj(1)".into()], &SUM, Axis::J)
+/// };
+/// assert!(make("Gather(t, k)").is_ok());
+/// assert!(make("Sum(t) * k").is_err()); // a vector of at most 2^20 components
+/// ```
+pub const MAX_TABLE: usize = 1 << 27;
+/// Entries of a table up to which indices may be computed in f32: those that are made integers
+/// ([`Prim::ToInt`](crate::prim::Prim::ToInt)) have 22 bits. With longer tables, everything is
+/// computed in f64.
+pub const EXACT_INDEX: usize = 1 << 22;
 /// Largest number of nodes of a formula, and of all formulas of a computation together. Derivatives
 /// of derivatives grow without bound: whatever is written in a line is refused after about a
 /// second at most. With [`MAX_DIM`] and [`crate::parse::MAX_DEPTH`] these are all the limits.
@@ -377,6 +392,25 @@ impl Graph {
     /// ```
     pub fn dependence(&self, id: NodeId) -> Dependence {
         self.info[id.0 as usize].1
+    }
+    /// Among what these nodes are made of, one of more than `most` components that is not just a
+    /// parameter and the table of [`Node::Gather`].
+    pub(crate) fn too_long(&self, roots: &[NodeId], most: usize) -> Option<NodeId> {
+        let long = |id: NodeId| self.dim(id) > most;
+        let parameter = |id| matches!(self.node(id), Node::Var(v) if v.category == Category::Param);
+        let used = |id: NodeId| {
+            let (node, mut found) = (self.node(id), None);
+            for_each_arg(node, |a| {
+                let table =
+                    matches!(node, Node::Gather { table, index } if *table == a && *index != a);
+                if long(a) && !(table && parameter(a)) {
+                    found = Some(a);
+                }
+            });
+            found
+        };
+        let root = roots.iter().copied().find(|&id| long(id));
+        root.or_else(|| self.live(roots).into_iter().find_map(used))
     }
     /// Number of nodes.
     ///

@@ -60,7 +60,9 @@ pub use text::FormulaText;
 
 use crate::composite::{self, CompositeDef, Literal};
 use crate::error::{DimError, ParseError, Span};
-use crate::graph::{Builder, Category, Dependence, Ex, Graph, MAX_DIM, MAX_NODES, Node, Var};
+use crate::graph::{
+    Builder, Category, Dependence, Ex, Graph, MAX_DIM, MAX_NODES, MAX_TABLE, Node, Var,
+};
 use crate::ops::{self, OpDef};
 use crate::outer::Formula;
 use forms::FORMS;
@@ -377,6 +379,10 @@ impl<'b, 't> Parser<'b, 't> {
         if self.builder.graph().is_full() {
             return Err(self.error(span, &format!("the formula has more than {MAX_NODES} nodes")));
         }
+        if value.dim() > MAX_DIM && !matches!(self.builder.graph().node(value.id), Node::Var(_)) {
+            let m = format!("expected at most {MAX_DIM} components, got {}", value.dim());
+            return Err(self.error(span, &m));
+        }
         Ok(Located { value: Value::Formula(value), span })
     }
     fn as_formula(&self, x: &Located<'b>) -> Result<Ex<'b>, ParseError> {
@@ -465,7 +471,7 @@ impl<'b, 't> Parser<'b, 't> {
         let (operands, literals) = args.split_at(count);
         let x = operands.iter().map(|a| self.as_formula(a)).collect::<Result<Vec<_>, _>>()?;
         let literals: Vec<Literal> = literals.iter().filter_map(literal).collect();
-        let made = (op.build)(&x, &literals).map_err(|e| self.dim_error(e, &x, operands, start))?;
+        let made = op.expand(&x, &literals).map_err(|e| self.dim_error(e, &x, operands, start))?;
         self.made(start, made)
     }
     fn dim_error(
@@ -604,8 +610,9 @@ impl<'b, 't> Parser<'b, 't> {
             }
             _ => return fail(""),
         };
-        if dim < 1 || dim > MAX_DIM as i64 {
-            return fail(&format!(" with a dimension in 1..={MAX_DIM}, got {dim}"));
+        let most = if category == Category::Param { MAX_TABLE } else { MAX_DIM };
+        if dim < 1 || dim > most as i64 {
+            return fail(&format!(" with a dimension in 1..={most}, got {dim}"));
         }
         match position {
             Some(p) if p < 0 || p >= MAX_VARIABLES as i64 => {

@@ -565,7 +565,24 @@ impl Program {
             ("finalise", &self.finalise),
         ]
     }
-    /// The same, to be changed.
+    /// Entries of the longest table that it looks up entries of; 0 if there is none.
+    ///
+    /// ```
+    /// # use keops_core::{data::DType, lower::*, parse::parse_formula, reduce::SUM, spec::Axis};
+    /// let f = parse_formula("Gather(t, y)", None, &["t = Pm(100)", "y = Vj(1)"])?;
+    /// let program = lower(&f.spec(&SUM, Axis::J, DType::F32), LowerOptions::default())?;
+    /// assert_eq!(program.longest_table(), 100);
+    /// # Ok::<(), keops_core::error::Error>(())
+    /// ```
+    pub fn longest_table(&self) -> usize {
+        let len = |i: &SInst| match i {
+            SInst::Def { op: Op::Gather { len, .. }, .. } => *len,
+            _ => 0,
+        };
+        let all = self.sections().into_iter().flat_map(|(_, s)| &s.insts);
+        all.map(len).max().unwrap_or(0)
+    }
+    /// The sections, to be changed.
     ///
     /// ```
     /// # use keops_core::program::Program;

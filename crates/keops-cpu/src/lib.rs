@@ -27,11 +27,13 @@ pub use runner::CpuExecutable;
 
 use keops_core::data::DType;
 use keops_core::error::CompileError;
+use keops_core::graph::EXACT_INDEX;
 use keops_core::lower::{LowerOptions, lower};
 use keops_core::program::{Mode, Op, Program, SInst};
 use keops_core::spec::{Accumulation, Backend, Executable, ReduceSpec, Unavailable};
 use keops_core::vecmath::{Precision, Scaling};
 use keops_core::verify::{verify, verify_for};
+use kernels::Machine;
 use std::sync::Arc;
 
 /// The CPU backend.
@@ -201,18 +203,30 @@ impl Cpu {
         }
         match spec.accumulation() {
             Accumulation::Wide => unsupported("a program by hand is not accumulated in f64"),
-            a => match CpuExecutable::new(spec, program.clone(), a, self.level) {
-                Err(_) if self.must_fall_back() => {
-                    CpuExecutable::new(spec, program, a, self.fallback().level)
+            a => {
+                match CpuExecutable::new(spec, program.clone(), a, self.level, self.level.machine())
+                {
+                    Err(_) if self.must_fall_back() => {
+                        let level = self.fallback().level;
+                        CpuExecutable::new(spec, program, a, level, level.machine())
+                    }
+                    made => made,
                 }
-                made => made,
-            },
+            }
         }
     }
     fn compile_with(
         &self,
         spec: &ReduceSpec,
         factor_sums: bool,
+    ) -> Result<CpuExecutable, CompileError> {
+        self.compile_for(spec, factor_sums, self.level.machine())
+    }
+    fn compile_for(
+        &self,
+        spec: &ReduceSpec,
+        factor_sums: bool,
+        machine: Machine,
     ) -> Result<CpuExecutable, CompileError> {
         let options = LowerOptions {
             expand: true,
@@ -226,8 +240,14 @@ impl Cpu {
         };
         let mut program = lower(spec, options)?;
         let mut accumulation = spec.accumulation();
-        if accumulation == Accumulation::Wide {
-            let plan = kernels::plan(&program, self.level.machine(), accumulation);
+        if program.precision == Precision::F32 && program.longest_table() > EXACT_INDEX {
+            // Indices must be exact, those that are computed too.
+            program = lower(&ReduceSpec { dtype: DType::F64, ..spec.clone() }, options)?;
+            if accumulation == Accumulation::Wide {
+                accumulation = Accumulation::Block;
+            }
+        } else if accumulation == Accumulation::Wide {
+            let plan = kernels::plan(&program, machine, accumulation);
             // Where f64 sums of f32 values are not to be had in registers, everything is f64. So it is
             // where a pair is itself a long sum.
             if kernels::sums_long(&program)
@@ -241,7 +261,7 @@ impl Cpu {
                 debug_assert_eq!(program.precision, Precision::F64);
             }
         }
-        CpuExecutable::new(spec, program, accumulation, self.level)
+        CpuExecutable::new(spec, program, accumulation, self.level, machine)
     }
 }
 

@@ -8,7 +8,7 @@ mod winners;
 mod worker;
 
 use crate::frame::Memory;
-use crate::kernels::{self, Accumulation, BLOCK, Plan};
+use crate::kernels::{self, Accumulation, BLOCK, Machine, NARROW, Plan};
 use crate::memory::{Aligned, Lane, pack_kept, pack_panels, pack_param, pack_reduced};
 use crate::pool;
 use crate::routine::{Level, Routine};
@@ -16,7 +16,7 @@ use crate::vcode::Ty;
 use keops_core::data::{Buffer, Element};
 use keops_core::error::{CompileError, OutOfMemory, RunError};
 use keops_core::memory;
-use keops_core::program::{Mode, Program, SInst, Stream};
+use keops_core::program::{Mode, Program, SInst, Source, Stream};
 use keops_core::ranges::Pattern;
 use keops_core::spec::{CheckedArgs, Executable, ReduceSpec};
 use keops_core::with_view;
@@ -85,6 +85,9 @@ pub struct CpuExecutable {
     passes: usize,
     /// The same without factors taken out of sums; made when first needed.
     plain: OnceLock<Result<Box<CpuExecutable>, CompileError>>,
+    /// The same for fewer rows than a vector has lanes, of so many components that their tile would be
+    /// most of the memory; made when first needed.
+    narrow: OnceLock<Result<Box<CpuExecutable>, CompileError>>,
     /// Does the portable level serve where memory is refused for what is made later?
     pub(crate) falls_back: bool,
     portable: OnceLock<Result<Box<CpuExecutable>, CompileError>>,
@@ -95,6 +98,9 @@ pub struct CpuExecutable {
     /// See [`CpuExecutable::tasks`].
     tasks: AtomicUsize,
 }
+
+/// Components of a row from which a tile takes megabytes.
+const VERY_LONG: usize = 1 << 15;
 
 /// Arguments of these sizes, and zeros, are harmless as factors of sums: products of a few of them
 /// neither overflow nor lose digits below the normal numbers.
@@ -168,8 +174,9 @@ impl CpuExecutable {
         program: Program,
         accumulation: Accumulation,
         level: Level,
+        machine: Machine,
     ) -> Result<CpuExecutable, CompileError> {
-        let plan = kernels::plan(&program, level.machine(), accumulation);
+        let plan = kernels::plan(&program, machine, accumulation);
         let mut full = Routines::new(&program, plan, level)?;
         let row_plan = Plan { rows: 1, columns: 1, ..plan };
         let mut per_reduced = row_routine(&row_plan, &program.per_reduced, level)?;
@@ -181,6 +188,14 @@ impl CpuExecutable {
         };
         Routine::load(full.all_mut().chain(&mut per_reduced).chain(&mut once))?;
         let param_room = kernels::param_room(&program);
+        if param_room > kernels::MAX_PARAM {
+            return Err(CompileError::Limit {
+                what: "the number of entries of all parameters, with a table filled up to a power of 2,"
+                    .into(),
+                limit: kernels::MAX_PARAM,
+                got: param_room,
+            });
+        }
         let packing = Need::of(per_reduced.iter().chain(&once));
         let passes = 1 + kernels::gathers(&program.once);
         let cost = program.key.insts.len() + program.add.insts.len();
@@ -196,6 +211,7 @@ impl CpuExecutable {
             packing,
             passes,
             plain: OnceLock::new(),
+            narrow: OnceLock::new(),
             falls_back: false,
             portable: OnceLock::new(),
             param_room,
@@ -318,10 +334,12 @@ impl CpuExecutable {
         own.worker.fit(&self.program, &self.full.plan, need)?;
         let jobs = count.saturating_mul(batches);
         let serial = work < SERIAL_WORK || jobs == 1;
+        let same = self.same_parameters(args);
         self.tasks.store(if serial { 0 } else { jobs }, Ordering::Relaxed);
         if serial {
             for batch in 0..batches {
-                self.inputs(args, batch, columns, &mut own.inputs, &mut own.worker)?;
+                let at = (batch, same && batch > 0);
+                self.inputs(args, at, columns, &mut own.inputs, &mut own.worker)?;
                 tiles().try_for_each(|tile| run(&own.inputs, job(tile), &mut own.worker))?;
             }
             return Ok(());
@@ -339,7 +357,12 @@ impl CpuExecutable {
                 if inputs.len() == k {
                     inputs.push(Inputs::default());
                 }
-                self.inputs(args, start + k, columns, &mut inputs[k], &mut own.worker)?;
+                let packed = same && start + k > 0;
+                if packed {
+                    inputs[k].param = inputs[0].param.clone();
+                }
+                let at = (start + k, packed);
+                self.inputs(args, at, columns, &mut inputs[k], &mut own.worker)?;
                 list.extend(tiles().map(|tile| (k, job(tile))));
             }
             let one = |w: &mut Option<Borrowed<T>>, (batch, job): (usize, Job<'_, T>)| {
@@ -359,17 +382,30 @@ impl CpuExecutable {
         }
         Ok(())
     }
-    /// Packs parameters and columns of one batch element.
+    /// Do all batch elements have the same parameters?
+    fn same_parameters(&self, args: &CheckedArgs<'_>) -> bool {
+        self.program.param.fields.iter().all(|f| match f.source {
+            Source::Argument(k) => {
+                let shape = args.args()[k].shape();
+                shape[..shape.len() - 1].iter().all(|&extent| extent == 1)
+            }
+            _ => true,
+        })
+    }
+    /// Packs parameters (unless they are packed) and columns of one batch element.
     fn inputs<T: Lane>(
         &self,
         args: &CheckedArgs<'_>,
-        batch: usize,
+        (batch, packed): (usize, bool),
         columns: usize,
         to: &mut Inputs<T>,
         w: &mut Worker<T>,
     ) -> Result<(), RunError> {
-        to.index = args.batch_index(batch);
-        self.parameters(args, &to.index, &mut to.param, w)?;
+        let index = args.batch_index(batch);
+        if !packed {
+            self.parameters(args, &index, to.own_param(), w)?;
+        }
+        to.index = index;
         let (index, all) = (&to.index, (0, columns));
         self.columns(args, index, &to.param, all, false, &mut to.reduced, w)?;
         if self.full.find.is_some() && (self.full.extremes.is_none() || columns >= kernels::COARSE)
@@ -391,7 +427,7 @@ impl CpuExecutable {
         pack_param(&p.param.fields, args.args(), index, param);
         let Some((plan, r)) = &self.once else { return Ok(()) };
         let raw: usize = p.param.fields.iter().map(|f| f.dim).sum();
-        w.out.resize(p.param.len * plan.lanes, "parameters")?;
+        w.out.resize((p.param.len - raw) * plan.lanes, "parameters")?;
         // Tables are read from the parameters, where derived ones come after a pass.
         for _ in 0..self.passes {
             r.run(Memory {
@@ -401,7 +437,7 @@ impl CpuExecutable {
             });
             let mut changed = false;
             for k in raw..p.param.len {
-                let made = w.out.data[k * plan.lanes];
+                let made = w.out.data[(k - raw) * plan.lanes];
                 changed |= made.bits() != param[k].bits();
                 param[k] = made;
             }
@@ -722,7 +758,25 @@ impl CpuExecutable {
         }
         Ok(())
     }
+    /// Would most of a tile of long rows be empty?
+    fn is_wide_for(&self, args: &CheckedArgs<'_>) -> bool {
+        let (p, lanes) = (&self.program, self.full.plan.lanes);
+        let slots = p.kept.len.max(Plan::slots(p)).max(p.results);
+        slots >= VERY_LONG && lanes > NARROW && 2 * args.rows() <= lanes && !self.is_few(args)
+    }
+    /// Runs with as few lanes as there are, interpreted.
+    fn run_narrow(&self, args: &CheckedArgs<'_>, out: &mut [Buffer]) -> Result<(), RunError> {
+        let made = self.narrow.get_or_init(|| {
+            let cpu = Cpu { level: Level::Portable, falls_back: false };
+            let machine = Machine { lanes_f32: NARROW, ..cpu.level.machine() };
+            cpu.compile_for(&self.spec, self.program.factored, machine).map(Box::new)
+        });
+        made.as_ref().map_err(device)?.run_code(args, out)
+    }
     fn run_code(&self, args: &CheckedArgs<'_>, out: &mut [Buffer]) -> Result<(), RunError> {
+        if self.is_wide_for(args) {
+            return self.run_narrow(args, out);
+        }
         let wrong = || RunError::Device {
             backend: "cpu".into(),
             message: "result buffers do not fit the reduction".into(),
@@ -781,9 +835,14 @@ impl Executable for CpuExecutable {
             .chain([&self.per_reduced, &self.once].into_iter().flatten().map(|(_, r)| r))
             .chain(single.into_iter().flat_map(|s| s.all()))
             .chain(across.flat_map(|a| a.all()));
-        let plain = self.plain.get().and_then(|p| p.as_ref().ok()).map_or(0, |p| p.bytes());
+        let others = [&self.plain, &self.narrow, &self.portable].into_iter();
+        let others = others.filter_map(|p| p.get()?.as_ref().ok()).map(|p| p.bytes());
         // Code lies in whole pages.
-        size_of::<Self>() + program + routines.map(|r| r.bytes()).sum::<usize>() + plain + (1 << 13)
+        size_of::<Self>()
+            + program
+            + routines.map(|r| r.bytes()).sum::<usize>()
+            + others.sum::<usize>()
+            + (1 << 13)
     }
     fn source(&self) -> Option<String> {
         Some(format!(

@@ -339,7 +339,9 @@ impl<'t, 'c> Translation<'t, 'c> {
             // Derived parameters are in the output while they are being computed.
             Space::Param => match self.ctx.row_space {
                 Some((_, out)) if storing || a.offset >= self.ctx.raw_param as i64 => {
-                    (self.address(out, 0, lanes as i64, a), false)
+                    // (The output holds nothing else.)
+                    let first = -(self.ctx.raw_param as i64) * lanes as i64;
+                    (self.address(out, first, lanes as i64, a), false)
                 }
                 _ => (self.address(Base::Param, 0, 1, a), true),
             },

@@ -63,18 +63,8 @@ fn check(name: &str, f: &Genred, device: &Device, args: &[&ArrayD<f32>]) {
     assert!(most <= 3 * data + FIXED, "{name}: {most} bytes at a time for {data} bytes of data");
 }
 
-/// Elements of 4 bytes for each component and row of a tile: the row, sums with their
-/// compensation and their block, results. A tile has as many rows as a vector has lanes.
-fn tile(level: Level, d: usize) -> usize {
-    let lanes = match level {
-        Level::Avx512 => 16,
-        Level::Avx2 => 8,
-        Level::Portable => 64,
-    };
-    4 * lanes * 5 * d
-}
-
-/// The longest vectors: a tile of rows is all that comes to the data.
+/// The longest vectors, of one row up to more than a tile has: a tile of rows is all that comes to the
+/// data.
 fn long_vectors(level: Level, device: &Device) {
     let d = 1 << 20;
     let f = |text: &str| -> Genred {
@@ -82,13 +72,46 @@ fn long_vectors(level: Level, device: &Device) {
         Genred::new(text, aliases, &SUM, Axis::J).expect("a formula")
     };
     for text in ["x + y", "Exp(-SqDist(x, y))"] {
-        let (x, y) = (array(&[2, d]), array(&[2, d]));
-        let (views, f) = ([x.as_arg(), y.as_arg()], f(text).at(device.clone()));
-        let (out, most) = most_of(|| f.run(&views).unwrap_or_else(|e| panic!("{text}: {e}")));
-        let data = 4 * (x.len() + y.len() + out[0].shape().iter().product::<usize>());
-        let limit = 2 * data + tile(level, d) + FIXED;
-        assert!(most <= limit, "{}, {text}: {most} bytes, not {limit}", level.name());
+        for rows in [1, 2, 7] {
+            let (x, y) = (array(&[rows, d]), array(&[2, d]));
+            let (views, f) = ([x.as_arg(), y.as_arg()], f(text).at(device.clone()));
+            let (out, most) = most_of(|| f.run(&views).unwrap_or_else(|e| panic!("{text}: {e}")));
+            let data = 4 * (x.len() + y.len() + out[0].shape().iter().product::<usize>());
+            let level = level.name();
+            println!("{level}, {text}, {rows} rows: {most} bytes for {data}");
+            assert!(most <= 4 * data + FIXED, "{level}, {text}, {rows} rows: {most} for {data}");
+        }
     }
+}
+
+/// Tables of look-ups are packed once, in f64 where they are this long; gradients are added up in f64.
+fn tables(level: Level, device: &Device) {
+    let p = 30_000_000;
+    let aliases = [format!("t = Pm({p})"), "a = Vi(1)".into(), "b = Vj(1)".into()];
+    let f: Genred =
+        Genred::new("Square(Gather(t, a * 16384 + b))", aliases, &SUM, Axis::J).expect("a formula");
+    // Batch elements share the table; their gradients would be arrays of their own.
+    let (t, a, b) = (array(&[p]), array(&[20, 100, 1]), array(&[100, 1]));
+    let gradient = f.vjp("t").expect("a gradient");
+    let value = [t.as_arg(), a.as_arg(), b.as_arg()];
+    let of_one = [t.as_arg(), b.as_arg(), b.as_arg(), b.as_arg()];
+    for (name, f, args) in
+        [("table", &f, &value[..]), ("gradient in a table", &gradient, &of_one[..])]
+    {
+        let f = f.clone().at(device.clone());
+        let (_, most) = most_of(|| f.run(args).unwrap_or_else(|e| panic!("{name}: {e}")));
+        println!("{}, {name}: {most} bytes for {}", level.name(), 4 * p);
+        assert!(most <= 7 * 4 * p + FIXED, "{}, {name}: {most} bytes", level.name());
+    }
+}
+
+/// As many winners as there are candidates.
+fn all_winners(level: Level, device: &Device) {
+    let (x, y) = (array(&[6, 3]), array(&[50_000, 3]));
+    let f: Genred =
+        Genred::new("SqDist(x, y)", ["x = Vi(3)", "y = Vj(3)"], (&ARG_K_MIN, 50_000), Axis::J)
+            .expect("a formula");
+    check(&format!("{}, all winners", level.name()), &f, device, &[&x, &y]);
 }
 
 // One test: the allocator is one for all threads of the process.
@@ -114,6 +137,8 @@ fn memory_is_linear_in_the_data() {
     for level in [Level::available()[0], Level::Portable] {
         let device = Device::new(Cpu::with_level(level).expect("available"));
         pool.install(|| long_vectors(level, &device));
+        pool.install(|| tables(level, &device));
+        pool.install(|| all_winners(level, &device));
         let check = |name: &str, f: &Genred, args: &[&ArrayD<f32>]| {
             let name = format!("{}, {name}", level.name());
             pool.install(|| check(&name, f, &device, args));

@@ -90,6 +90,8 @@ pub struct CompositeDef {
     /// Random operands and literals for tests; `None`: operands of any dimension, tried until
     /// they fit, and no literals.
     pub sample: Option<Sample>,
+    /// May operands be longer than [`MAX_DIM`](crate::graph::MAX_DIM)?
+    pub long: bool,
 }
 
 /// An entry with so many operands and no literals.
@@ -100,9 +102,24 @@ const fn entry(
     build: Build,
 ) -> CompositeDef {
     let operands = (operands, operands);
-    CompositeDef { name, doc, operands, literals: (0, 0), build, sample: None }
+    CompositeDef { name, doc, operands, literals: (0, 0), build, sample: None, long: false }
 }
 impl CompositeDef {
+    /// The expansion, for operands that are not too long.
+    ///
+    /// # Errors
+    /// [`DimError`] where operands and literals do not fit.
+    pub fn expand<'g>(&self, x: &[Ex<'g>], literals: &[Literal]) -> Built<'g> {
+        if !self.long {
+            limit(self.name, x.iter().map(|e| e.dim()).max())?;
+        }
+        (self.build)(x, literals)
+    }
+    /// Operands may be tables of any length.
+    const fn long(mut self) -> Self {
+        self.long = true;
+        self
+    }
     /// As many as `most` operands.
     const fn up_to(mut self, most: usize) -> Self {
         self.operands.1 = most;

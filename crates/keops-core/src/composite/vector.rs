@@ -70,7 +70,8 @@ pub(super) const ALL: &[CompositeDef] = &[
             Dependence::NONE => Ok(x[1].gather(x[0])),
             _ => fail("Gather", "a table that depends on parameters only", "a formula of i or j"),
         },
-    ),
+    )
+    .long(),
 ];
 
 fn extract_t<'g>(x: &[Ex<'g>], l: &[Literal]) -> Built<'g> {

@@ -3,7 +3,7 @@
 use super::{Run, Value, own_or, rounded, zeros};
 use crate::data::{Buffer, DType, Element, batch_matrix};
 use crate::error::{Error, OutOfMemory};
-use crate::graph::{Builder, Category, Ex, Graph, Node, Var};
+use crate::graph::{Builder, Category, EXACT_INDEX, Ex, Graph, Node, Var};
 use crate::interp::position;
 use crate::memory;
 use crate::outer::{OuterId, Port, Reduction, Scatter};
@@ -99,7 +99,7 @@ impl<'a> Run<'_, 'a> {
         let mut sums = zeros(DType::F64, &[batch, &[s.dim]].concat(), "scattered values")?;
         let Buffer::F64(table) = &mut sums else { unreachable!("it was made so") };
         match compute {
-            DType::F32 => self.scatter_all::<f32>(id, s, batch, table)?,
+            DType::F32 if s.dim <= EXACT_INDEX => self.scatter_all::<f32>(id, s, batch, table)?,
             _ => self.scatter_all::<f64>(id, s, batch, table)?,
         }
         Ok(Value::made(rounded(sums, compute)?))
@@ -138,8 +138,12 @@ impl<'a> Run<'_, 'a> {
                 }
             }
         }
-        let width: usize = rows.reduction.bindings.iter().map(|(v, _)| v.dim).sum();
-        let most = (PACKED / (width + 2 * rows.dim)).clamp(1, PAIRS);
+        let (mut width, mut fixed) = (2 * rows.dim, 0);
+        for (v, _) in &rows.reduction.bindings {
+            *(if v.category == Category::Param { &mut fixed } else { &mut width }) += v.dim;
+        }
+        // (Parameters are packed for each block: a block costs as much itself.)
+        let most = (PACKED.max(fixed) / width).clamp(1, PAIRS.max(fixed));
         let pairs = rectangles.iter().map(|[i, j]| (i[1] - i[0]).saturating_mul(j[1] - j[0]));
         let most = most.min(pairs.fold(0, usize::saturating_add));
         let mut block: Vec<[usize; 2]> = memory::room(most, "pairs")?;
@@ -212,7 +216,7 @@ impl<'a> Run<'_, 'a> {
         let args = args.collect();
         let check =
             |spec: &ReduceSpec| CheckedArgs::new(spec, args, None, Some(1), Some(block.len()));
-        let (sizes, dtype) = (self.sizes, self.sizes.dtype.compute());
+        let (sizes, dtype) = (self.sizes, T::DTYPE);
         let r = &rows.reduction;
         let made = self.computation.reduce(id, r, dtype, (sizes, self.device), None, check)?;
         let mut add = |row: &[f64; 2]| {

@@ -6,7 +6,7 @@ use super::{LazyTensor, located};
 use crate::data::Element;
 use crate::error::{DimError, FormulaError, InputError};
 use crate::genred::Place;
-use crate::graph::{Category, MAX_DIM, Node, Var};
+use crate::graph::{Category, MAX_DIM, MAX_TABLE, Node, Var};
 use crate::memory;
 use crate::spec::ReduceOptions;
 use ndarray::Array1;
@@ -277,11 +277,12 @@ impl<T: Element, P: Place + Default> LazyTensor<T, P> {
         let given = array.shape().len();
         let array = if given + 1 == own { array.insert_axis(own - 1) } else { array };
         let dim = array.shape().last().copied().unwrap_or(0);
-        if array.shape().len() < own || dim == 0 || dim > MAX_DIM {
+        let most = if own == 1 { MAX_TABLE } else { MAX_DIM };
+        if array.shape().len() < own || dim == 0 || dim > most {
             let letters = ["(batches…, dim)", "(batches…, rows, dim)"][own - 1];
             let e = InputError::Shape {
                 name: category.keyword().into(),
-                expected: format!("shape {letters} with a dimension in 1..={MAX_DIM}"),
+                expected: format!("shape {letters} with a dimension in 1..={most}"),
                 got: array.shape()[..given].to_vec(),
             };
             return LazyTensor::failed(location, e);

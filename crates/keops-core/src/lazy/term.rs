@@ -251,7 +251,7 @@ impl Rule {
             let got = format!("{} operands and {} parameters", x.len(), literals.len());
             return Err(DimError::new(op.name, op.doc, got).into());
         }
-        Ok((op.build)(x, literals)?)
+        Ok(op.expand(x, literals)?)
     }
 }
 

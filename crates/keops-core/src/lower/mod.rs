@@ -13,7 +13,7 @@ mod ssa;
 
 use crate::data::DType;
 use crate::error::CompileError;
-use crate::graph::{Builder, Category, Dependence, Ex, Graph, NodeId};
+use crate::graph::{Builder, Category, Dependence, Ex, Graph, MAX_DIM, NodeId};
 use crate::program::{Field, Mode, Program, Record, SInst, Source, Space, Stream};
 use crate::reduce::Family;
 use crate::spec::ReduceSpec;
@@ -130,6 +130,12 @@ pub fn lower(spec: &ReduceSpec, options: LowerOptions) -> Result<Program, Compil
     let (key, add, rebase, finalise) = (id(key), id(add), id(rebase), id(finalise));
     let graph = b.into_graph();
 
+    // (Derivatives in several variables are one vector.)
+    let roots: Vec<NodeId> = [key, add, rebase, finalise].into_iter().flatten().collect();
+    if let Some(long) = graph.too_long(&roots, 4 * MAX_DIM) {
+        let what = "the dimension of a part of the formula".into();
+        return Err(CompileError::Limit { what, limit: 4 * MAX_DIM, got: graph.dim(long) });
+    }
     let precision = match spec.dtype.compute() {
         DType::F64 => Precision::F64,
         _ => Precision::F32,

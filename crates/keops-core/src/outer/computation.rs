@@ -5,7 +5,7 @@ use crate::data::DType;
 use crate::error::InputError;
 use crate::eval::Prepared;
 use crate::genred::Reduce;
-use crate::graph::{Category, Graph, MAX_DIM, MAX_NODES, NodeId, Var};
+use crate::graph::{Category, Graph, MAX_DIM, MAX_NODES, MAX_TABLE, Node, NodeId, Var};
 use crate::key;
 use crate::reduce::{Definition, ReductionDef, SUM, WeightRule};
 use crate::spec::{Axis, Device, ReduceOptions, ReduceSpec};
@@ -259,8 +259,9 @@ impl Computation {
             return fail(format!("{} variables with {} names", vars.len(), names.len()));
         }
         for (k, (v, name)) in vars.iter().zip(&names).enumerate() {
-            if v.dim == 0 || v.dim > MAX_DIM {
-                return fail(format!("`{name}` has dimension {}, not in 1..={MAX_DIM}", v.dim));
+            let most = if v.category == Category::Param { MAX_TABLE } else { MAX_DIM };
+            if v.dim == 0 || v.dim > most {
+                return fail(format!("`{name}` has dimension {}, not in 1..={most}", v.dim));
             }
             if vars[..k].iter().any(|w| w.index == v.index) {
                 return fail(format!("two variables have number {}", v.index));
@@ -273,6 +274,17 @@ impl Computation {
                 v.category.keyword(),
                 v.index,
                 v.dim
+            ));
+        }
+        if let Some(id) = graph.too_long(&roots, MAX_DIM) {
+            let name = match graph.node(id) {
+                Node::Var(v) => vars.iter().zip(&names).find(|(w, _)| *w == v),
+                _ => None,
+            };
+            return fail(format!(
+                "{} has {} components; what is not just the table of Gather has at most {MAX_DIM}",
+                name.map_or("a part of the formula".into(), |(_, name)| format!("`{name}`")),
+                graph.dim(id)
             ));
         }
         let mut g = OuterGraph::default();

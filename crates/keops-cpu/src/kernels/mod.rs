@@ -17,7 +17,7 @@ mod rows;
 mod select;
 mod sums;
 
-pub use rows::{finalise_code, gathers, once_code, param_room, row_code};
+pub use rows::{MAX_PARAM, finalise_code, gathers, once_code, param_room, row_code};
 pub use select::{
     COARSE, GROUP, NETWORK, best_code, extremes_code, extremes_stride, find_code, find_turn,
     hits_code, keys_code,
@@ -77,6 +77,9 @@ pub struct Machine {
 /// Instructions of a stream that is long.
 const LONG: usize = 64;
 
+/// Fewest lanes of a vector.
+pub const NARROW: usize = 2;
+
 /// Sums or keys from which a tile has one vector of rows.
 const LARGE: usize = 1 << 12;
 
@@ -84,7 +87,7 @@ const LARGE: usize = 1 << 12;
 pub fn plan(p: &Program, machine: Machine, accumulation: Accumulation) -> Plan {
     let (ty, lanes) = match p.precision {
         Precision::F32 => (Ty::F32, machine.lanes_f32),
-        Precision::F64 => (Ty::F64, machine.lanes_f32 / 2),
+        Precision::F64 => (Ty::F64, (machine.lanes_f32 / 2).max(NARROW)),
     };
     let streams = [&p.key, &p.add];
     let size: usize = streams.iter().map(|s| s.insts.len()).sum();

@@ -66,6 +66,9 @@ pub fn gathers(s: &Stream) -> usize {
     s.insts.iter().filter(|i| matches!(i, SInst::Def { op: Op::Gather { .. }, .. })).count()
 }
 
+/// Most elements of the parameters: code has 31 bits for their places, in bytes.
+pub const MAX_PARAM: usize = (1 << 28) - 1;
+
 /// Elements of the parameters with what reads of tables may touch behind them: see
 /// [`table_room`].
 pub fn param_room(p: &Program) -> usize {

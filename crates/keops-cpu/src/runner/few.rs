@@ -99,7 +99,7 @@ struct Shared<'s, 'a, T> {
     args: &'s CheckedArgs<'a>,
     single: &'s Routines,
     across: &'s Across,
-    param: Aligned<T>,
+    param: &'s Aligned<T>,
     index: Vec<usize>,
     rows: usize,
 }
@@ -130,18 +130,20 @@ impl CpuExecutable {
         let piece = (PIECE / self.program.reduced.len.max(1)).next_multiple_of(UNIT);
         let need = single.need.max(Need::of(across.all())).max(self.packing);
         let worker = || Worker::new(&self.program, &self.full.plan, need);
+        let (mut param, same) = (Aligned::empty(), self.same_parameters(args));
         for batch in 0..args.batches() {
             let index = args.batch_index(batch);
             let mut own = worker()?;
-            let mut param = Aligned::empty();
-            self.parameters(args, &index, &mut param, &mut own)?;
-            let shared = Shared { args, single, across, param, index, rows };
+            if batch == 0 || !same {
+                self.parameters(args, &index, &mut param, &mut own)?;
+            }
+            let shared = Shared { args, single, across, param: &param, index, rows };
             let run = |w: &mut Option<Worker<T>>, start: usize| {
                 let w = match w {
                     Some(w) => w,
                     None => w.insert(worker()?),
                 };
-                self.pack_rows(single, args, &shared.index, &shared.param, (0, rows), w);
+                self.pack_rows(single, args, &shared.index, shared.param, (0, rows), w);
                 self.part(&shared, (start, columns.min(start + piece)), w)
             };
             let starts = memory::collected((0..columns).step_by(piece), "the list of pieces")?;
@@ -153,7 +155,7 @@ impl CpuExecutable {
                 values.as_mut().map(|(v, dim)| &mut v[batch * rows * *dim..][..rows * *dim]);
             let indices =
                 indices.as_mut().map(|(v, dim)| &mut v[batch * rows * *dim..][..rows * *dim]);
-            self.pack_rows(single, args, &shared.index, &shared.param, (0, rows), &mut own);
+            self.pack_rows(single, args, &shared.index, shared.param, (0, rows), &mut own);
             self.combine(&shared, parts.into_iter().flatten(), values, indices, &mut own)?;
         }
         Ok(())
@@ -224,7 +226,7 @@ impl CpuExecutable {
                 across.main.run(Memory {
                     reduced: &panels[j * p.reduced.len..][..count * p.reduced.len],
                     columns: count,
-                    ..w.memory(&shared.param, first)
+                    ..w.memory(shared.param, first)
                 });
             }
             let here = (0..plan.rows).filter(|r| first + r < rows);
@@ -236,7 +238,7 @@ impl CpuExecutable {
                     w.state[2 * n * width + r * lanes..][..lanes].fill(new);
                     pivots[first + r] = new;
                 }
-                self.rebase(rebase, &shared.param, first, w);
+                self.rebase(rebase, shared.param, first, w);
             }
             for r in here {
                 for s in 0..n {
@@ -263,7 +265,7 @@ impl CpuExecutable {
         let Some(main) = &shared.single.main else { unreachable!("sums have a routine") };
         let single = &shared.single;
         single.initial.fill(&mut w.state[..single.plan.state_len(p)]);
-        main.run(Memory { reduced: records, columns, ..w.memory(&shared.param, 0) });
+        main.run(Memory { reduced: records, columns, ..w.memory(shared.param, 0) });
         let (n, plan) = (p.sums, &shared.single.plan);
         let width = plan.width();
         let state = |at: usize| w.state[at];
@@ -301,7 +303,7 @@ impl CpuExecutable {
                 reduced: &panels.data[..count * p.reduced.len],
                 columns: count,
                 first: start,
-                ..w.memory(&shared.param, first)
+                ..w.memory(shared.param, first)
             });
             for r in (0..plan.rows).filter(|r| first + r < rows) {
                 for s in 0..n {
@@ -322,7 +324,7 @@ impl CpuExecutable {
         };
         for (k, (best, column)) in found.iter_mut().enumerate() {
             let (from, place) = (*column as usize, (k / rows, k % rows));
-            let at = self.first(find, &shared.param, panels, (from, end), place, *best, w)?;
+            let at = self.first(find, shared.param, panels, (from, end), place, *best, w)?;
             *column = at.map_or(-1, |j| j as i64);
         }
         Ok(found)
@@ -353,7 +355,7 @@ impl CpuExecutable {
                 let these = panels.at(first, last - first, self.program.reduced.len);
                 let number = |c: usize| (j..next).contains(&(first + c)).then_some(first + c);
                 let these = (these, last - first);
-                self.search(&passes, &shared.param, these, number, list, &mut winners, w)?;
+                self.search(&passes, shared.param, these, number, list, &mut winners, w)?;
                 (j, step) = (next, (2 * step).min(LOOK));
             }
         }
@@ -438,7 +440,7 @@ impl CpuExecutable {
             if let Some(rebase) = &shared.across.rebase_rows {
                 w.state[plan.pivot_at(p)..][..rows].copy_from_slice(own);
                 w.state[2 * n * width..][..rows].copy_from_slice(&pivots);
-                self.rebase(rebase, &shared.param, 0, w);
+                self.rebase(rebase, shared.param, 0, w);
             }
             for (k, t) in totals.iter_mut().enumerate() {
                 t.add(w.state[at(k)].to_f64());
@@ -453,7 +455,7 @@ impl CpuExecutable {
         if p.mode == Mode::PivotSum {
             w.state[plan.pivot_at(p)..][..rows].copy_from_slice(&pivots);
         }
-        self.finalise(shared.single, &shared.param, values, w)
+        self.finalise(shared.single, shared.param, values, w)
     }
 }
 

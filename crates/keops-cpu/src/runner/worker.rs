@@ -14,6 +14,7 @@ use std::any::Any;
 use std::cell::Cell;
 use std::mem::MaybeUninit;
 use std::ops::{Deref, DerefMut};
+use std::sync::Arc;
 
 /// What routines need beside their arguments and results.
 #[derive(Clone, Copy, Default)]
@@ -149,7 +150,8 @@ impl<T: Lane> Worker<T> {
 /// Parameters and columns of one batch element, packed.
 #[derive(Default)]
 pub(super) struct Inputs<T> {
-    pub(super) param: Aligned<T>,
+    /// Batch elements may share them.
+    pub(super) param: Arc<Aligned<T>>,
     pub(super) reduced: Aligned<T>,
     /// The columns again in panels, where rows are searched one by one.
     pub(super) panels: Aligned<T>,
@@ -157,6 +159,16 @@ pub(super) struct Inputs<T> {
 }
 
 impl<T: Copy + Default> Inputs<T> {
+    /// Parameters that nobody shares.
+    pub(super) fn own_param(&mut self) -> &mut Aligned<T> {
+        if Arc::get_mut(&mut self.param).is_none() {
+            self.param = Arc::default();
+        }
+        match Arc::get_mut(&mut self.param) {
+            Some(own) => own,
+            None => unreachable!("it was made just now"),
+        }
+    }
     /// The records of columns `start .. end`.
     pub(super) fn records(&self, p: &Program, (start, end): (usize, usize)) -> &[T] {
         &self.reduced[start * p.reduced.len..end * p.reduced.len]

@@ -23,6 +23,7 @@ pub(crate) use plan::{Plan, THREADS};
 
 use keops_core::data::DType;
 use keops_core::error::CompileError;
+use keops_core::graph::EXACT_INDEX;
 use keops_core::lower::{LowerOptions, lower};
 use keops_core::program::{Affine, Field, Mode, Program, Record, Source, Space, Stream};
 use keops_core::spec::{Accumulation, ReduceSpec};
@@ -118,6 +119,13 @@ pub fn generate(spec: &ReduceSpec, tuning: Tuning) -> Result<Code, CompileError>
         let double = ReduceSpec { dtype: DType::F64, ..spec.clone() };
         program = lower(&double, options)?;
         accumulation = double.accumulation();
+    }
+    if program.precision == Precision::F32 && program.longest_table() > EXACT_INDEX {
+        return Err(CompileError::Limit {
+            what: "the number of entries of a table beside f32 data".into(),
+            limit: EXACT_INDEX,
+            got: program.longest_table(),
+        });
     }
     let plan = Plan::new(&program, accumulation, tuning);
     let g = Generator { spec, p: &program, plan: &plan };
