@@ -23,19 +23,21 @@ use std::time::Duration;
 
 use clap::{Parser, ValueEnum};
 use indicatif::{ProgressBar, ProgressStyle};
-use keops_core::spec::Device;
-use keops_lddmm::Real;
-use keops_lddmm::attachment::{Attachment, Matching};
-use keops_lddmm::builtin::{curve_pair, surface_pair};
-use keops_lddmm::distance::distances;
-use keops_lddmm::export::{earlier_results, export};
-use keops_lddmm::io::read_shape;
-use keops_lddmm::kernel::Kernel;
-use keops_lddmm::registration::{
+use keops::Auto;
+use keops::lddmm::Real;
+use keops::lddmm::attachment::{
+    Attachment, Landmarks, Matching, current, measure, oriented_varifold, varifold,
+};
+use keops::lddmm::export::{earlier_results, export};
+use keops::lddmm::kernel::Kernel;
+use keops::lddmm::registration::{
     Autosave, Checkpoint, Every, Limits, Observer, Options, Progress, Registration, Stop,
 };
-use keops_lddmm::shape::Shape;
-use keops_lddmm::shooting::Scheme;
+use keops::lddmm::shooting::Scheme;
+use keops::shapes::Shape;
+use keops::shapes::builtin::{curve_pair, surface_pair};
+use keops::shapes::distance::distances;
+use keops::shapes::io::read_shape;
 
 /// Registers a source shape to a target by geodesic shooting (LDDMM).
 ///
@@ -193,9 +195,8 @@ fn run<F: Real>(a: &Arguments, printer: &mut Printer) -> Result<Stop, Box<dyn Er
     let file = a.out.join(CHECKPOINT);
     let checkpoint = prepare(a, &file)?;
     let (source, target, title) = shapes(a, printer)?;
-    let device = Device::new(keops_cpu::Cpu::new());
-    let options = options(a, &source, &target, &device)?;
-    let registration = Registration::<F>::new(&source, &target, &options, &device)?;
+    let options = options(a, &source, &target)?;
+    let registration = Registration::<F>::new(&source, &target, &options, &Auto)?;
     let mut watch = Watch::new(a.iterations)?;
     let bar = watch.bar.clone();
     let mut saving = Autosave::new(&file, a.checkpoint, &mut watch);
@@ -230,12 +231,7 @@ fn run<F: Real>(a: &Arguments, printer: &mut Printer) -> Result<Stop, Box<dyn Er
 }
 
 /// The options asked for; scales and weights that were not given come from the shapes.
-fn options(
-    a: &Arguments,
-    source: &Shape,
-    target: &Shape,
-    device: &Device,
-) -> Result<Options, Box<dyn Error>> {
+fn options(a: &Arguments, source: &Shape, target: &Shape) -> Result<Options, Box<dyn Error>> {
     let diagonal = |shape: &Shape| {
         let (low, high) = shape.bounding_box();
         let edge = high - low;
@@ -253,35 +249,34 @@ fn options(
         let sigma = scale("varifold-sigma", a.varifold_sigma)?;
         Ok(Kernel::gaussian(sigma).map_err(|e| format!("attachment: {e}"))?)
     };
-    let attachment = match a.attachment {
-        Family::Varifold => Attachment::Varifold { kernel: wide()? },
-        Family::Oriented => Attachment::OrientedVarifold { kernel: wide()?, normal_sigma: 0.5 },
-        Family::Current => Attachment::Current { kernel: wide()? },
-        Family::Measure => Attachment::Measure { kernel: wide()? },
-        Family::Landmarks => Attachment::Landmarks,
+    let attachment: Arc<dyn Attachment> = match a.attachment {
+        Family::Varifold => Arc::new(varifold(wide()?)),
+        Family::Oriented => Arc::new(oriented_varifold(wide()?, 0.5)),
+        Family::Current => Arc::new(current(wide()?)),
+        Family::Measure => Arc::new(measure(wide()?)),
+        Family::Landmarks => Arc::new(Landmarks),
     };
     let gamma = match a.gamma {
         Some(gamma) => gamma,
         None => {
-            let matching = Matching::<f64>::new(&attachment, source, target, device)?;
+            let matching = Matching::<f64>::new(&attachment, source, target, &Auto)?;
             let mean = distances(source, target)?.mean();
             let gamma = round(1e-4 * matching.value(source.vertices())? / (mean * mean));
             if gamma.is_finite() { gamma } else { 0.0 }
         }
     };
     let sigma = scale("sigma", a.sigma)?;
+    let kernel = Kernel::gaussian(sigma).map_err(|e| format!("deformation: {e}"))?;
     Ok(Options {
-        kernel: Kernel::gaussian(sigma).map_err(|e| format!("deformation: {e}"))?,
-        attachment,
         gamma,
         scheme: a.scheme,
         steps: a.steps,
-        control_points: None,
         limits: Limits {
             iterations: a.iterations,
             cost_tolerance: a.tolerance,
             ..Limits::default()
         },
+        ..Options::new(kernel, attachment)
     })
 }
 

@@ -77,11 +77,16 @@ impl From<crate::distance::DistanceError> for LddmmError {
     }
 }
 
-impl From<keops_core::error::OutOfMemory> for LddmmError {
-    fn from(e: keops_core::error::OutOfMemory) -> LddmmError {
-        LddmmError::Device(e.into())
-    }
+macro_rules! of_formulas {
+    ($($t:ident)*) => {$(
+        impl From<keops_core::error::$t> for LddmmError {
+            fn from(e: keops_core::error::$t) -> LddmmError {
+                LddmmError::Device(e.into())
+            }
+        }
+    )*};
 }
+of_formulas!(ParseError DimError GradError InputError CompileError RunError OutOfMemory);
 
 impl LddmmError {
     pub(crate) fn parameter(

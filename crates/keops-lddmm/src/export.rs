@@ -47,11 +47,13 @@ const FILES: [&str; 7] = [
     "source.vtk",
     "target.vtk",
     "result.vtk",
-    "momenta.vtk",
+    MOMENTA,
     "deformation.pvd",
     "picture.svg",
     "report.json",
 ];
+/// Landmarks at time 0 with their momenta; of a model without landmarks there is no such file.
+const MOMENTA: &str = "momenta.vtk";
 /// Folder of the time series.
 const SERIES: &str = "deformation";
 
@@ -114,7 +116,7 @@ fn steps(folder: &Path) -> Result<Vec<(usize, PathBuf)>, WriteError> {
 /// |---|---|
 /// | report.json | [`crate::report::Report`] |
 /// | source.vtk, target.vtk, result.vtk | the shapes; the result with its displacement |
-/// | momenta.vtk | landmarks at time 0 with their momenta |
+/// | momenta.vtk | landmarks at time 0 with their momenta, if the model has landmarks |
 /// | deformation.pvd, deformation/ | the source at every step, a time series for ParaView |
 /// | picture.svg | before, deformation, after |
 ///
@@ -159,17 +161,19 @@ pub fn export<F: Real>(
     vtk("source.vtk", source, &[])?;
     vtk("target.vtk", target, &[])?;
     vtk("result.vtk", result, &[data("displacement", displacement.view())])?;
-    let landmarks = Shape::new(registration.landmarks(), Cells::Points)
-        .map_err(|e| LddmmError::mismatch("the landmarks", "acceptable points", e))?;
-    vtk("momenta.vtk", &landmarks, &[data("momentum", outcome.momenta.view())])?;
+    let has_landmarks = registration.shooting().dynamics().has_landmarks();
+    if has_landmarks {
+        let landmarks = Shape::new(registration.landmarks(), Cells::Points)
+            .map_err(|e| LddmmError::mismatch("the landmarks", "acceptable points", e))?;
+        vtk(MOMENTA, &landmarks, &[data("momentum", outcome.momenta.view())])?;
+    }
 
     let states = outcome.trajectory.states();
     let mut times: Vec<(f64, PathBuf)> = Vec::with_capacity(states.len());
     for (k, state) in states.iter().enumerate() {
         let shape = registration.deformed(state)?;
         let name = Path::new(SERIES).join(format!("step_{k:04}.vtp"));
-        let velocity =
-            registration.shooting().dynamics().velocity(state, registration.vertices(state))?;
+        let velocity = registration.shooting().dynamics().velocity(state, state.vertices())?;
         let velocity = widened(velocity.view()).map_err(device)?;
         let moved = difference(shape.vertices(), source.vertices()).map_err(device)?;
         let length = lengths(moved.view()).map_err(device)?;
@@ -205,7 +209,8 @@ pub fn export<F: Real>(
             std::fs::remove_file(&path).map_err(|source| WriteError::Io { path, source })?;
         }
     }
-    Ok(FILES.map(String::from).to_vec())
+    let written = FILES.into_iter().filter(|name| has_landmarks || *name != MOMENTA);
+    Ok(written.map(String::from).collect())
 }
 
 fn device(e: keops_core::error::Error) -> LddmmError {

@@ -8,212 +8,15 @@
 
 use keops_core::autodiff::{jvp, vjp};
 use keops_core::graph::{Category, Ex};
-use keops_core::spec::{Axis, Device};
-use ndarray::{Array2, ArrayView2, ArrayViewMut2, s};
+use keops_core::ranges::Ranges;
+use keops_core::spec::{Axis, Device, ReduceOptions};
+use ndarray::{Array2, ArrayView2};
 
 use crate::error::LddmmError;
 use crate::kernel::Kernel;
-use crate::sum::{Real, Sum, copied, dot, zeros};
-
-/// Largest dimension of the space.
-pub const MAX_SPACE: usize = 64;
-
-/// Landmarks, their momenta and silent points; also cotangents of these.
-///
-/// ```
-/// use keops_lddmm::hamiltonian::State;
-/// use ndarray::array;
-/// let (q, p) = (array![[0.0, 0.0], [1.0, 0.0]], array![[0.0, 1.0], [0.0, -1.0]]);
-/// let carried = array![[0.5, 0.0], [0.5, 1.0], [0.5, 2.0]];
-/// let state = State::new(q.view(), p.view())?.with_silent(carried.view())?;
-/// assert_eq!((state.dim(), state.q().nrows(), state.x().nrows()), (2, 2, 3));
-/// # Ok::<(), keops_lddmm::LddmmError>(())
-/// ```
-#[derive(Clone, Debug, PartialEq)]
-pub struct State<F> {
-    /// Rows (q_i, p_i), shape (n, 2d).
-    pub(crate) landmarks: Array2<F>,
-    /// Shape (m, d).
-    pub(crate) silent: Array2<F>,
-}
-
-impl<F: Real> State<F> {
-    /// Landmarks `q` and momenta `p`, both of shape (n, d), without silent points.
-    ///
-    /// # Errors
-    /// [`LddmmError::Array`] when the shapes differ, an array is empty, or d is more than
-    /// [`MAX_SPACE`]; [`LddmmError::Device`] where there is no memory.
-    ///
-    /// ```
-    /// use keops_lddmm::hamiltonian::State;
-    /// use ndarray::array;
-    /// let q = array![[0.0, 0.0], [1.0, 0.0]];
-    /// let state = State::new(q.view(), q.view())?;
-    /// assert_eq!((state.q(), state.x().nrows()), (q.view(), 0));
-    /// let e = State::new(q.view(), array![[0.0, 1.0]].view()).unwrap_err();
-    /// assert_eq!(e.to_string(), "`p`: expected shape (2, 2), got shape [1, 2]");
-    /// # Ok::<(), keops_lddmm::LddmmError>(())
-    /// ```
-    pub fn new(q: ArrayView2<'_, F>, p: ArrayView2<'_, F>) -> Result<State<F>, LddmmError> {
-        let (n, d) = q.dim();
-        if n == 0 || d == 0 || d > MAX_SPACE {
-            return Err(LddmmError::Array {
-                name: "q".into(),
-                expected: format!("shape (n, d) with n >= 1 and d in 1..={MAX_SPACE}"),
-                got: q.shape().to_vec(),
-            });
-        }
-        LddmmError::check_array("p", p, Some(n), d)?;
-        let mut landmarks = zeros((n, 2 * d))?;
-        landmarks.slice_mut(s![.., ..d]).assign(&q);
-        landmarks.slice_mut(s![.., d..]).assign(&p);
-        Ok(State { landmarks, silent: Array2::zeros((0, d)) })
-    }
-    /// The same landmarks with silent points `x` of shape (m, d).
-    ///
-    /// # Errors
-    /// When `x` has another number of columns than the landmarks, or there is no memory.
-    ///
-    /// ```
-    /// use keops_lddmm::hamiltonian::State;
-    /// use ndarray::array;
-    /// let q = array![[0.0, 0.0]];
-    /// let state = State::new(q.view(), q.view())?;
-    /// assert_eq!(state.clone().with_silent(array![[1.0, 2.0]].view())?.x(), array![[1.0, 2.0]]);
-    /// assert!(state.with_silent(array![[1.0, 2.0, 3.0]].view()).is_err());
-    /// # Ok::<(), keops_lddmm::LddmmError>(())
-    /// ```
-    pub fn with_silent(self, x: ArrayView2<'_, F>) -> Result<State<F>, LddmmError> {
-        LddmmError::check_array("x", x, None, self.dim())?;
-        Ok(State { silent: copied(x)?, ..self })
-    }
-    /// Zeros of the same shapes: where a cotangent is built.
-    ///
-    /// ```
-    /// use keops_lddmm::hamiltonian::State;
-    /// let q = ndarray::array![[3.0, 4.0]];
-    /// let zeros = State::new(q.view(), q.view())?.zeros_like();
-    /// assert_eq!((zeros.q().sum(), zeros.p().dim()), (0.0, (1, 2)));
-    /// # Ok::<(), keops_lddmm::LddmmError>(())
-    /// ```
-    pub fn zeros_like(&self) -> State<F> {
-        let zeros = |a: &Array2<F>| Array2::zeros(a.raw_dim());
-        State { landmarks: zeros(&self.landmarks), silent: zeros(&self.silent) }
-    }
-    /// Dimension d of the space.
-    ///
-    /// ```
-    /// use keops_lddmm::hamiltonian::State;
-    /// let q = ndarray::Array2::<f32>::zeros((5, 3));
-    /// assert_eq!(State::new(q.view(), q.view())?.dim(), 3);
-    /// # Ok::<(), keops_lddmm::LddmmError>(())
-    /// ```
-    pub fn dim(&self) -> usize {
-        self.silent.ncols()
-    }
-    /// Positions of the landmarks, shape (n, d).
-    ///
-    /// ```
-    /// use keops_lddmm::hamiltonian::State;
-    /// use ndarray::array;
-    /// let state = State::new(array![[1.0, 2.0]].view(), array![[3.0, 4.0]].view())?;
-    /// assert_eq!(state.q(), array![[1.0, 2.0]]);
-    /// # Ok::<(), keops_lddmm::LddmmError>(())
-    /// ```
-    pub fn q(&self) -> ArrayView2<'_, F> {
-        self.landmarks.slice(s![.., ..self.dim()])
-    }
-    /// Momenta, shape (n, d).
-    ///
-    /// ```
-    /// use keops_lddmm::hamiltonian::State;
-    /// use ndarray::array;
-    /// let state = State::new(array![[1.0, 2.0]].view(), array![[3.0, 4.0]].view())?;
-    /// assert_eq!(state.p(), array![[3.0, 4.0]]);
-    /// # Ok::<(), keops_lddmm::LddmmError>(())
-    /// ```
-    pub fn p(&self) -> ArrayView2<'_, F> {
-        self.landmarks.slice(s![.., self.dim()..])
-    }
-    /// Silent points, shape (m, d).
-    ///
-    /// ```
-    /// use keops_lddmm::hamiltonian::State;
-    /// let q = ndarray::array![[1.0, 2.0]];
-    /// assert_eq!(State::new(q.view(), q.view())?.x().dim(), (0, 2)); // none
-    /// # Ok::<(), keops_lddmm::LddmmError>(())
-    /// ```
-    pub fn x(&self) -> ArrayView2<'_, F> {
-        self.silent.view()
-    }
-    /// Positions, to be changed.
-    ///
-    /// ```
-    /// use keops_lddmm::hamiltonian::State;
-    /// let q = ndarray::array![[1.0, 2.0]];
-    /// let mut state = State::new(q.view(), q.view())?;
-    /// state.q_mut().fill(0.0);
-    /// assert_eq!((state.q().sum(), state.p().sum()), (0.0, 3.0));
-    /// # Ok::<(), keops_lddmm::LddmmError>(())
-    /// ```
-    pub fn q_mut(&mut self) -> ArrayViewMut2<'_, F> {
-        let d = self.dim();
-        self.landmarks.slice_mut(s![.., ..d])
-    }
-    /// Momenta, to be changed.
-    ///
-    /// ```
-    /// use keops_lddmm::hamiltonian::State;
-    /// let q = ndarray::array![[1.0, 2.0]];
-    /// let mut state = State::new(q.view(), q.view())?;
-    /// state.p_mut().mapv_inplace(|p| -p); // to shoot back
-    /// assert_eq!(state.p().sum(), -3.0);
-    /// # Ok::<(), keops_lddmm::LddmmError>(())
-    /// ```
-    pub fn p_mut(&mut self) -> ArrayViewMut2<'_, F> {
-        let d = self.dim();
-        self.landmarks.slice_mut(s![.., d..])
-    }
-    /// Silent points, to be changed.
-    ///
-    /// ```
-    /// use keops_lddmm::hamiltonian::State;
-    /// let q = ndarray::array![[1.0, 2.0]];
-    /// let mut state = State::new(q.view(), q.view())?.with_silent(q.view())?;
-    /// state.x_mut()[[0, 1]] = 5.0;
-    /// assert_eq!(state.x(), ndarray::array![[1.0, 5.0]]);
-    /// # Ok::<(), keops_lddmm::LddmmError>(())
-    /// ```
-    pub fn x_mut(&mut self) -> ArrayViewMut2<'_, F> {
-        self.silent.view_mut()
-    }
-    /// Zeros of the same shapes, or an error where there is no memory for them.
-    pub(crate) fn try_zeros_like(&self) -> Result<State<F>, LddmmError> {
-        let (landmarks, silent) = (zeros(self.landmarks.dim())?, zeros(self.silent.dim())?);
-        Ok(State { landmarks, silent })
-    }
-    /// A copy, or an error where there is no memory for it.
-    pub(crate) fn copy(&self) -> Result<State<F>, LddmmError> {
-        let (landmarks, silent) = (copied(self.landmarks.view())?, copied(self.silent.view())?);
-        Ok(State { landmarks, silent })
-    }
-    /// This state, times a factor.
-    pub(crate) fn scaled(&self, factor: F) -> Result<State<F>, LddmmError> {
-        let mut all = self.copy()?;
-        all.landmarks.mapv_inplace(|v| factor * v);
-        all.silent.mapv_inplace(|v| factor * v);
-        Ok(all)
-    }
-    /// `self += factor · other`.
-    pub(crate) fn add_scaled(&mut self, factor: F, other: &State<F>) {
-        self.landmarks.scaled_add(factor, &other.landmarks);
-        self.silent.scaled_add(factor, &other.silent);
-    }
-    /// Are all entries finite?
-    pub(crate) fn is_finite(&self) -> bool {
-        self.landmarks.iter().chain(&self.silent).all(|v| v.is_finite())
-    }
-}
+use crate::model::Model;
+pub use crate::state::{MAX_SPACE, State};
+use crate::sum::{Real, Sum, dot, zeros};
 
 /// The vector field of landmarks and silent points under one kernel, with its adjoint, on a
 /// device. Cheap to clone.
@@ -239,6 +42,9 @@ impl<F: Real> State<F> {
 #[derive(Clone, Debug)]
 pub struct Dynamics<F> {
     dim: usize,
+    kernel: Kernel,
+    /// Pairs of landmarks that interact.
+    ranges: Option<Ranges>,
     /// (q̇, ṗ) of the landmarks.
     rates: Sum,
     /// Adjoint of `rates`.
@@ -275,6 +81,18 @@ impl<F: Real> Dynamics<F> {
     /// # Ok::<(), keops_lddmm::LddmmError>(())
     /// ```
     pub fn new(kernel: &Kernel, dim: usize, device: &Device) -> Result<Dynamics<F>, LddmmError> {
+        Dynamics::with_options(kernel, dim, device, ReduceOptions::default())
+    }
+    /// As [`Dynamics::new`], with a way to add.
+    ///
+    /// # Errors
+    /// As [`Dynamics::new`].
+    pub fn with_options(
+        kernel: &Kernel,
+        dim: usize,
+        device: &Device,
+        options: ReduceOptions,
+    ) -> Result<Dynamics<F>, LddmmError> {
         if dim == 0 || dim > MAX_SPACE {
             return Err(LddmmError::parameter("dim", format!("1..={MAX_SPACE}"), dim));
         }
@@ -295,7 +113,7 @@ impl<F: Real> Dynamics<F> {
         };
         let sum =
             |axis, vars: &[(&str, Category, usize)], f: &dyn for<'g> Fn(&[Ex<'g>]) -> Ex<'g>| {
-                Sum::new::<F>(device, axis, vars, f)
+                Sum::new::<F>(device, options, axis, vars, f)
             };
         let rows = [("landmarks", i, 2 * dim), ("landmarks (columns)", j, 2 * dim)];
         let tangents = [("cotangent", i, 2 * dim), ("cotangent (columns)", j, 2 * dim)];
@@ -326,6 +144,8 @@ impl<F: Real> Dynamics<F> {
         let with_cotangent = [points[0], points[1], ("cotangent", i, dim)];
         Ok(Dynamics {
             dim,
+            kernel: kernel.clone(),
+            ranges: None,
             rates,
             pull,
             velocity: sum(Axis::J, &points, &|v| v[0].b.ex(velocity(v[0], v[1]))),
@@ -353,15 +173,32 @@ impl<F: Real> Dynamics<F> {
             precision: std::marker::PhantomData,
         })
     }
-    /// Dimension d of the space.
+    /// With the pairs of landmarks that interact; all others are left out of the energy, and so of
+    /// rates and adjoint. Points that are carried meet all landmarks.
+    ///
+    /// # Errors
+    /// When the pairs (i, j) and (j, i) are not both there or both left out.
     ///
     /// ```
-    /// use keops_core::{interp::Interpreter, spec::Device};
-    /// use keops_lddmm::{hamiltonian::Dynamics, kernel::Kernel};
+    /// use keops_core::{interp::Interpreter, ranges::Ranges, spec::Device};
+    /// use keops_lddmm::hamiltonian::{Dynamics, State};
+    /// use keops_lddmm::kernel::Kernel;
+    /// use ndarray::array;
     /// let device = Device::new(Interpreter::new());
-    /// assert_eq!(Dynamics::<f64>::new(&Kernel::gaussian(1.0)?, 2, &device)?.dim(), 2);
-    /// # Ok::<(), keops_lddmm::LddmmError>(())
+    /// let ranges = Ranges::same_labels(&[0, 1], &[0, 1])?; // each with itself
+    /// let apart = Dynamics::new(&Kernel::gaussian(1.0)?, 2, &device)?.with_ranges(ranges)?;
+    /// let (q, p) = (array![[0.0, 0.0], [0.1, 0.0]], array![[0.0, 1.0], [0.0, 2.0]]);
+    /// let rates = apart.rates(&State::new(q.view(), p.view())?)?;
+    /// assert_eq!(rates.q(), p); // none carries the other
+    /// # Ok::<(), Box<dyn std::error::Error>>(())
     /// ```
+    pub fn with_ranges(self, ranges: Ranges) -> Result<Dynamics<F>, LddmmError> {
+        if ranges != ranges.swap_axes() {
+            return Err(LddmmError::parameter("ranges", "a symmetric pattern of pairs", "another"));
+        }
+        Ok(Dynamics { ranges: Some(ranges), ..self })
+    }
+    /// Dimension d of the space.
     pub fn dim(&self) -> usize {
         self.dim
     }
@@ -388,7 +225,10 @@ impl<F: Real> Dynamics<F> {
     /// # Ok::<(), keops_lddmm::LddmmError>(())
     /// ```
     pub fn energy(&self, state: &State<F>) -> Result<f64, LddmmError> {
-        Ok(0.5 * dot(state.p(), self.velocity(state, state.q())?.view()))
+        self.check(state)?;
+        let rows = [state.q(), state.landmarks.view()];
+        let velocities = self.velocity.call(&rows, self.ranges.as_ref())?;
+        Ok(0.5 * dot(state.p(), velocities.view()))
     }
     /// Velocities Σ_j k(|x − q_j|²) p_j of points `x`, shape (m, d).
     ///
@@ -417,7 +257,7 @@ impl<F: Real> Dynamics<F> {
         if x.nrows() == 0 {
             return Ok(Array2::zeros((0, self.dim)));
         }
-        Ok(self.velocity.call(&[x, state.landmarks.view()])?)
+        Ok(self.velocity.call(&[x, state.landmarks.view()], None)?)
     }
     /// Time derivatives (q̇, ṗ, ẋ).
     ///
@@ -440,7 +280,7 @@ impl<F: Real> Dynamics<F> {
     pub fn rates(&self, state: &State<F>) -> Result<State<F>, LddmmError> {
         self.check(state)?;
         let rows = state.landmarks.view();
-        let landmarks = self.rates.call(&[rows, rows])?;
+        let landmarks = self.rates.call(&[rows, rows], self.ranges.as_ref())?;
         Ok(State { landmarks, silent: self.velocity(state, state.x())? })
     }
     /// The product of the transposed Jacobian of [`Dynamics::rates`] with cotangents of
@@ -474,24 +314,49 @@ impl<F: Real> Dynamics<F> {
         LddmmError::check_array("cotangent of x", cotangent.x(), Some(m), self.dim)?;
         let (rows, c) = (state.landmarks.view(), cotangent.landmarks.view());
         let mut pulled = State {
-            landmarks: self.pull.call(&[rows, rows, c, c])?,
+            landmarks: self.pull.call(&[rows, rows, c, c], self.ranges.as_ref())?,
             silent: zeros((m, self.dim))?,
         };
         if m > 0 {
             let args = [state.x(), rows, cotangent.x()];
-            pulled.silent = self.pull_silent.call(&args)?;
-            pulled.landmarks += &self.pull_carriers.call(&args)?;
+            pulled.silent = self.pull_silent.call(&args, None)?;
+            pulled.landmarks += &self.pull_carriers.call(&args, None)?;
         }
         Ok(pulled)
     }
-    /// Time derivatives of points x and of the columns of matrices M with Ṁ = Dv(x) M; rows
-    /// (x, M) with M column by column, shape (m, d + d²).
-    pub(crate) fn jacobian_rates(
+}
+
+impl<F: Real> std::fmt::Display for Dynamics<F> {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        write!(f, "{}", self.kernel)
+    }
+}
+
+impl<F: Real> Model<F> for Dynamics<F> {
+    fn rest(&self, vertices: ArrayView2<'_, F>) -> Result<State<F>, LddmmError> {
+        State::new(vertices, zeros(vertices.dim())?.view())
+    }
+    fn energy(&self, state: &State<F>) -> Result<f64, LddmmError> {
+        Dynamics::energy(self, state)
+    }
+    fn rates(&self, state: &State<F>) -> Result<State<F>, LddmmError> {
+        Dynamics::rates(self, state)
+    }
+    fn pull_back(&self, state: &State<F>, c: &State<F>) -> Result<State<F>, LddmmError> {
+        Dynamics::pull_back(self, state, c)
+    }
+    fn velocity(&self, state: &State<F>, x: ArrayView2<'_, F>) -> Result<Array2<F>, LddmmError> {
+        Dynamics::velocity(self, state, x)
+    }
+    fn jacobian_rates(
         &self,
         state: &State<F>,
         rows: ArrayView2<'_, F>,
     ) -> Result<Array2<F>, LddmmError> {
-        Ok(self.jacobian.call(&[rows, state.landmarks.view()])?)
+        Ok(self.jacobian.call(&[rows, state.landmarks.view()], None)?)
+    }
+    fn has_landmarks(&self) -> bool {
+        true
     }
 }
 
@@ -506,6 +371,7 @@ mod tests {
     use super::*;
     use keops_core::interp::Interpreter;
     use keops_core::ops::EXP;
+    use ndarray::s;
 
     /// Reproducible numbers in (-1, 1).
     fn noise(rows: usize, columns: usize, seed: f64) -> Array2<f64> {

@@ -6,8 +6,10 @@
 use std::fmt;
 use std::sync::Arc;
 
+use keops_core::error::Error;
 use keops_core::graph::{Builder, Category, Ex, Var};
-use keops_core::ops::{EXP, RSQRT};
+use keops_core::ops::{EXP, MATERN_HALF, RSQRT};
+use keops_core::parse::parse_formula;
 
 use crate::error::LddmmError;
 use crate::sum::Real;
@@ -32,6 +34,8 @@ enum Profile {
     Gaussians(Vec<(f64, f64)>),
     Cauchy(f64),
     InverseMultiquadric(f64),
+    /// ν = p + 1/2, and the length.
+    Matern(u32, f64),
     Custom(String, Arc<Custom>),
 }
 
@@ -124,6 +128,57 @@ impl Kernel {
     pub fn inverse_multiquadric(sigma: f64) -> Result<Kernel, LddmmError> {
         Ok(Kernel(Profile::InverseMultiquadric(scale("sigma", sigma)?)))
     }
+    /// The Matérn kernel of half-integer order ν, from 1/2 to 41/2: with s = √(2νD)/σ it is exp(−s)
+    /// for 1/2, (1 + s) exp(−s) for 3/2, (1 + s + s²/3) exp(−s) for 5/2. Derivatives are right where
+    /// points coincide, as far as there are any; shooting needs one, the adjoint two: ν at least 5/2.
+    /// (Of 1/2 and 3/2 those that are infinite there count as 0.)
+    ///
+    /// # Errors
+    /// When ν is another number, or σ not in 1e-50..=1e50.
+    ///
+    /// ```
+    #[doc = include_str!("kernel_example.txt")]
+    /// let kernel = Kernel::matern(1.5, 2.0)?;
+    /// let s = 3f64.sqrt(); // at a distance of 2
+    /// assert!((value(&kernel, 4.0) - (1.0 + s) * (-s).exp()).abs() < 1e-15);
+    /// let e = Kernel::matern(1.0, 2.0).unwrap_err();
+    /// assert_eq!(e.to_string(), "nu: expected one of 0.5, 1.5, …, 20.5, got 1");
+    /// # Ok::<(), keops_lddmm::LddmmError>(())
+    /// ```
+    pub fn matern(nu: f64, sigma: f64) -> Result<Kernel, LddmmError> {
+        let p = nu - 0.5;
+        if !((0.0..=20.0).contains(&p) && p.fract() == 0.0) {
+            return Err(LddmmError::parameter("nu", "one of 0.5, 1.5, …, 20.5", nu));
+        }
+        Ok(Kernel(Profile::Matern(p as u32, scale("sigma", sigma)?)))
+    }
+    /// A formula of the squared distance, `D`, in the syntax of [`parse`](keops_core::parse), with
+    /// scales as numbers in it; as for [`Kernel::custom`], whether it is positive definite is not
+    /// checked.
+    ///
+    /// # Errors
+    /// [`LddmmError::Device`] with the place in the text, for one that is none; when there is another
+    /// variable, or the dimension is not 1.
+    ///
+    /// ```
+    #[doc = include_str!("kernel_example.txt")]
+    /// let kernel = Kernel::from_text("Exp(-D / 4) + 0.5 / (1 + D)")?;
+    /// assert_eq!(value(&kernel, 0.0), 1.5);
+    /// assert!(Kernel::from_text("Exp(-D").is_err());
+    /// assert!(Kernel::from_text("Exp(-x)").is_err());
+    /// # Ok::<(), keops_lddmm::LddmmError>(())
+    /// ```
+    pub fn from_text(text: &str) -> Result<Kernel, LddmmError> {
+        let own = Var { index: 0, dim: 1, category: Category::I };
+        let formula = parse_formula(text, None, &["D = Vi(1)"]).map_err(Error::from)?;
+        if let Some(other) = formula.vars.iter().find(|v| **v != own) {
+            let got = format!("argument {} of dimension {}", other.index, other.dim);
+            return Err(LddmmError::parameter("formula", "no variable but D", got));
+        }
+        Kernel::custom(&format!("{text} of D = |x-y|²"), move |d| {
+            d.b.import_with(&formula.graph, formula.root, |_| Some(d.id))
+        })
+    }
     /// Any formula of D that depends on nothing else, twice differentiable at D = 0 and positive
     /// definite (which is not checked); `name` stands for it in reports.
     ///
@@ -156,7 +211,7 @@ impl Kernel {
     pub(crate) fn check_precision<F: Real>(&self) -> Result<(), LddmmError> {
         let scales: &[f64] = match &self.0 {
             Profile::Gaussians(terms) => &terms.iter().map(|t| t.1).collect::<Vec<f64>>(),
-            Profile::Cauchy(s) | Profile::InverseMultiquadric(s) => &[*s],
+            Profile::Cauchy(s) | Profile::InverseMultiquadric(s) | Profile::Matern(_, s) => &[*s],
             Profile::Custom(..) => &[],
         };
         match scales.iter().find(|&s| !F::of_f64(1.0 / (s * s)).is_normal()) {
@@ -188,6 +243,10 @@ impl Kernel {
             }
             Profile::Cauchy(s) => d.lit(1.0) / (d * (1.0 / (s * s)) + 1.0),
             Profile::InverseMultiquadric(s) => (d * (1.0 / (s * s)) + 1.0).un(&RSQRT),
+            Profile::Matern(p, s) => {
+                let nu = f64::from(*p) + 0.5;
+                Ex::apply(&MATERN_HALF, &[d * (2.0 * nu / (s * s)), d.lit(f64::from(*p))])
+            }
             Profile::Custom(_, f) => f(d),
         }
     }
@@ -210,6 +269,7 @@ impl fmt::Display for Kernel {
             }
             Profile::Cauchy(s) => write!(f, "1/(1 + |x-y|²/{s}²)"),
             Profile::InverseMultiquadric(s) => write!(f, "1/sqrt(1 + |x-y|²/{s}²)"),
+            Profile::Matern(p, s) => write!(f, "Matérn {}/2 of |x-y|/{s}", 2 * p + 1),
             Profile::Custom(name, _) => f.write_str(name),
         }
     }

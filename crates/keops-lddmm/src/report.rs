@@ -5,11 +5,11 @@ use serde::{Deserialize, Serialize};
 
 use crate::distance::{Distances, distances};
 use crate::error::LddmmError;
-use crate::hamiltonian::State;
 use crate::optimise::{Limits, Minimum, Stop, Value};
 use crate::registration::Registration;
 use crate::shape::Shape;
 use crate::shooting::{Scheme, Trajectory};
+use crate::state::State;
 use crate::sum::{Real, lengths, narrowed, widened, zeros};
 
 /// A shape in figures.
@@ -156,7 +156,7 @@ pub struct Jacobians {
 #[doc = include_str!("registration_example.txt")]
 /// assert_eq!(registration.run(None, &mut silent)?.report.warnings, []);
 /// // A kernel of the deformations that is far narrower than the gaps between the landmarks.
-/// let narrow = Options { kernel: Kernel::gaussian(1e-3)?, ..options };
+/// let narrow = options.with_kernel(Kernel::gaussian(1e-3)?);
 /// let narrow = Registration::<f64>::new(&source, &target, &narrow, &device)?;
 /// let report = narrow.run(None, &mut silent)?.report;
 /// assert!(report.warnings[0].to_string().starts_with("each landmark moves by itself"));
@@ -359,13 +359,13 @@ pub(crate) fn evidence<F: Real>(
         source: ShapeSummary::of(source),
         target: ShapeSummary::of(target),
         settings: Settings {
-            kernel: options.kernel.to_string(),
+            kernel: options.deformation.text.clone(),
             attachment: options.attachment.to_string(),
             gamma: options.gamma,
             scheme: options.scheme,
             steps: options.steps,
             landmarks: trajectory.end().q().nrows(),
-            control_points: options.control_points.is_some(),
+            control_points: options.deformation.control_points.is_some(),
             precision: F::DTYPE.name().into(),
             device: registration.device().into(),
             limits: options.limits,
@@ -394,11 +394,11 @@ fn warnings<F: Real>(
 ) -> Result<Vec<Warning>, LddmmError> {
     let mut all = vec![];
     let start = &trajectory.states()[0];
-    let overlap = registration.matching().overlap(registration.vertices(start))?;
+    let overlap = registration.matching().overlap(start.vertices())?;
     if let Some(overlap) = overlap.filter(|o| o.abs() < LEAST_OVERLAP) {
         all.push(Warning::TargetOutOfSight { overlap });
     }
-    if landmarks_apart(registration, start)? {
+    if registration.shooting().dynamics().has_landmarks() && landmarks_apart(registration, start)? {
         all.push(Warning::LandmarksApart);
     }
     let (before, after) = (&report.distances_before, &report.distances_after);
@@ -471,7 +471,11 @@ fn conservation<F: Real>(
         turned = largest(std::iter::once(turned).chain(gap.iter().map(|v| v.abs())));
     }
     let end = trajectory.end();
-    let mut start_back = State::new(end.q(), end.p())?;
+    // (Of landmarks, points that are carried do not change the way.)
+    let mut start_back = match shooting.dynamics().has_landmarks() {
+        true => State::new(end.q(), end.p())?,
+        false => end.copy()?,
+    };
     start_back.p_mut().mapv_inplace(|v| -v);
     let back = shooting.shoot(start_back)?;
     let returned = lengths((widened(back.end().q())? - &q0).view())?;

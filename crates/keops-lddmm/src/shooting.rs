@@ -5,14 +5,17 @@
 //! per step; stages are computed again on the way back.
 
 use keops_core::error::Error;
+use keops_core::genred::Place;
 use keops_core::memory;
-use keops_core::spec::Device;
 use ndarray::{Array1, Array2, ArrayView2, s};
 use serde::{Deserialize, Serialize};
+use std::sync::Arc;
 
 use crate::error::LddmmError;
-use crate::hamiltonian::{Dynamics, State};
+use crate::hamiltonian::Dynamics;
 use crate::kernel::Kernel;
+use crate::model::Model;
+use crate::state::State;
 use crate::sum::{Real, copied, narrow, zeros};
 
 /// Most steps of a shooting.
@@ -176,7 +179,7 @@ impl<F: Real> Trajectory<F> {
 /// ```
 #[derive(Clone, Debug)]
 pub struct Shooting<F> {
-    dynamics: Dynamics<F>,
+    model: Arc<dyn Model<F>>,
     scheme: Scheme,
     steps: usize,
 }
@@ -201,22 +204,35 @@ impl<F: Real> Shooting<F> {
         dim: usize,
         scheme: Scheme,
         steps: usize,
-        device: &Device,
+        place: &impl Place,
+    ) -> Result<Shooting<F>, LddmmError> {
+        // (How many landmarks there will be is not known here.)
+        let dynamics = Dynamics::new(kernel, dim, &place.device(0))?;
+        Shooting::of(Arc::new(dynamics), scheme, steps)
+    }
+    /// Any model, by `steps` steps of a scheme.
+    ///
+    /// # Errors
+    /// When `steps` is not in 1..=10⁶.
+    pub fn of(
+        model: Arc<dyn Model<F>>,
+        scheme: Scheme,
+        steps: usize,
     ) -> Result<Shooting<F>, LddmmError> {
         if steps == 0 || steps > MAX_STEPS {
             return Err(LddmmError::parameter("steps", format!("1..={MAX_STEPS}"), steps));
         }
-        Ok(Shooting { dynamics: Dynamics::new(kernel, dim, device)?, scheme, steps })
+        Ok(Shooting { model, scheme, steps })
     }
-    /// The vector field.
+    /// The model.
     ///
     /// ```
     #[doc = include_str!("shooting_example.txt")]
     /// assert_eq!(shooting.dynamics().energy(&start)?, 40.0); // ½ (4² + 8²)
     /// # Ok::<(), keops_lddmm::LddmmError>(())
     /// ```
-    pub fn dynamics(&self) -> &Dynamics<F> {
-        &self.dynamics
+    pub fn dynamics(&self) -> &dyn Model<F> {
+        &*self.model
     }
     /// The scheme.
     ///
@@ -254,7 +270,7 @@ impl<F: Real> Shooting<F> {
                 stage.add_scaled(self.weight(a), slope);
             }
             if all.slopes.len() < rates {
-                all.slopes.push(self.dynamics.rates(&stage)?);
+                all.slopes.push(self.model.rates(&stage)?);
             }
             all.states.push(stage);
         }
@@ -327,6 +343,15 @@ impl<F: Real> Shooting<F> {
         cotangent: State<F>,
     ) -> Result<State<F>, LddmmError> {
         self.check(trajectory)?;
+        if !trajectory.end().is_like(&cotangent) {
+            let (n, m) = (cotangent.q().dim(), cotangent.x().dim());
+            let expected = "the shapes of the states of the trajectory";
+            return Err(LddmmError::mismatch(
+                "the cotangent",
+                expected,
+                format!("{n:?} and {m:?}"),
+            ));
+        }
         let tableau = self.scheme.tableau();
         let count = tableau.b.len();
         let mut bar = cotangent;
@@ -340,7 +365,7 @@ impl<F: Real> Shooting<F> {
                 for (t, stage_bar) in later.iter().filter(|(t, _)| tableau.a[*t][s] != 0.0) {
                     slope_bar.add_scaled(self.weight(tableau.a[*t][s]), stage_bar);
                 }
-                later.push((s, self.dynamics.pull_back(&stages[s], &slope_bar)?));
+                later.push((s, self.model.pull_back(&stages[s], &slope_bar)?));
             }
             for (_, stage_bar) in &later {
                 bar.add_scaled(F::one(), stage_bar);
@@ -368,12 +393,13 @@ impl<F: Real> Shooting<F> {
         trajectory: &Trajectory<F>,
         points: ArrayView2<'_, F>,
     ) -> Result<Vec<Array2<F>>, LddmmError> {
-        LddmmError::check_array("points", points, None, self.dynamics.dim())?;
+        self.check(trajectory)?;
+        LddmmError::check_array("points", points, None, trajectory.end().dim())?;
         let mut all = vec![copied(points)?];
         self.carry_rows(
             trajectory,
             copied(points)?,
-            |state, rows| self.dynamics.velocity(state, rows),
+            |state, rows| self.model.velocity(state, rows),
             |rows| {
                 all.push(copied(rows.view())?);
                 Ok(())
@@ -405,7 +431,8 @@ impl<F: Real> Shooting<F> {
         trajectory: &Trajectory<F>,
         points: ArrayView2<'_, F>,
     ) -> Result<(Array2<F>, Array1<f64>), LddmmError> {
-        let d = self.dynamics.dim();
+        self.check(trajectory)?;
+        let d = trajectory.end().dim();
         LddmmError::check_array("points", points, None, d)?;
         let mut rows = zeros((points.nrows(), d + d * d))?;
         rows.slice_mut(s![.., ..d]).assign(&points);
@@ -419,7 +446,7 @@ impl<F: Real> Shooting<F> {
                 if rows.nrows() == 0 {
                     return Ok(Array2::zeros(rows.raw_dim()));
                 }
-                self.dynamics.jacobian_rates(state, rows)
+                self.model.jacobian_rates(state, rows)
             },
             |_| Ok(()),
         )?;
@@ -440,7 +467,6 @@ impl<F: Real> Shooting<F> {
         rate: impl Fn(&State<F>, ArrayView2<'_, F>) -> Result<Array2<F>, LddmmError>,
         mut each: impl FnMut(&Array2<F>) -> Result<(), LddmmError>,
     ) -> Result<Array2<F>, LddmmError> {
-        self.check(trajectory)?;
         let tableau = self.scheme.tableau();
         for (step, start) in trajectory.states[..self.steps].iter().enumerate() {
             let stages = self.stages(start, tableau.b.len() - 1)?.states;

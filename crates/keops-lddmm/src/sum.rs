@@ -6,6 +6,7 @@ use keops_core::data::Element;
 use keops_core::error::Error;
 use keops_core::graph::{Builder, Category, Ex, Var};
 use keops_core::memory;
+use keops_core::ranges::Ranges;
 use keops_core::reduce;
 use keops_core::spec::{Axis, CheckedArgs, Device, Executable, ReduceOptions, ReduceSpec};
 use ndarray::{Array1, Array2, ArrayView2, Ix2, NdFloat};
@@ -103,6 +104,7 @@ impl Sum {
     /// this order.
     pub(crate) fn new<F: Real>(
         device: &Device,
+        options: ReduceOptions,
         axis: Axis,
         vars: &[(&str, Category, usize)],
         formula: impl for<'g> FnOnce(&[Ex<'g>]) -> Ex<'g>,
@@ -127,15 +129,19 @@ impl Sum {
             vars,
             names,
             dtype: F::DTYPE,
-            options: ReduceOptions::default(),
+            options,
         };
         Sum { spec, device: device.clone(), executable: OnceLock::new() }
     }
 
-    /// The sums, one row for each row of the category that is kept.
-    pub(crate) fn call<F: Real>(&self, args: &[ArrayView2<'_, F>]) -> Result<Array2<F>, Error> {
+    /// The sums, one row for each row of the category that is kept, over all pairs or those of `ranges`.
+    pub(crate) fn call<F: Real>(
+        &self,
+        args: &[ArrayView2<'_, F>],
+        ranges: Option<&Ranges>,
+    ) -> Result<Array2<F>, Error> {
         let args = args.iter().map(|a| F::erase(a.view().into_dyn())).collect();
-        let checked = CheckedArgs::new(&self.spec, args, None, None, None)?;
+        let checked = CheckedArgs::new(&self.spec, args, ranges, None, None)?;
         let mut out = checked.allocate(&self.spec)?;
         let executable = match self.executable.get() {
             Some(e) => e,

@@ -4,11 +4,15 @@
 use std::fs::File;
 use std::ops::ControlFlow;
 use std::path::{Path, PathBuf};
+use std::sync::Arc;
 
 use keops_core::spec::Device;
 use keops_cpu::Cpu;
 use keops_lddmm::Real;
-use keops_lddmm::attachment::{Attachment, Matching};
+use keops_lddmm::attachment::{
+    Attachment, Landmarks, Matching, current, measure, oriented_varifold, unoriented_varifold,
+    varifold,
+};
 use keops_lddmm::hamiltonian::State;
 use keops_lddmm::io::read_shape;
 use keops_lddmm::kernel::Kernel;
@@ -86,23 +90,19 @@ fn kernel(v: &Value) -> Kernel {
     .unwrap()
 }
 /// `None` for families that are not varifolds, measures or landmarks.
-fn attachment(v: &Value) -> Option<Attachment> {
+fn attachment(v: &Value) -> Option<Arc<dyn Attachment>> {
     let of_centres = || match &v["kernel"] {
         Value::Null => Kernel::gaussian(number(&v["sigma"])).unwrap(),
         k => kernel(k),
     };
     let normal = || number(&v["sigma_n"]);
     Some(match v["type"].as_str().unwrap() {
-        "landmark" => Attachment::Landmarks,
-        "measure" => Attachment::Measure { kernel: of_centres() },
-        "current" => Attachment::Current { kernel: of_centres() },
-        "varifold" => Attachment::Varifold { kernel: of_centres() },
-        "varifold_oriented" => {
-            Attachment::OrientedVarifold { kernel: of_centres(), normal_sigma: normal() }
-        }
-        "varifold_unoriented_gauss" => {
-            Attachment::UnorientedVarifold { kernel: of_centres(), normal_sigma: normal() }
-        }
+        "landmark" => Arc::new(Landmarks),
+        "measure" => Arc::new(measure(of_centres())),
+        "current" => Arc::new(current(of_centres())),
+        "varifold" => Arc::new(varifold(of_centres())),
+        "varifold_oriented" => Arc::new(oriented_varifold(of_centres(), normal())),
+        "varifold_unoriented_gauss" => Arc::new(unoriented_varifold(of_centres(), normal())),
         _ => return None,
     })
 }
@@ -196,14 +196,14 @@ fn two_landmarks_on_closed_forms() {
 /// One attachment in both precisions.
 fn check_attachment(
     label: &str,
-    a: &Attachment,
+    a: &dyn Attachment,
     source: &Shape,
     target: &Shape,
     value: f64,
     gradient: &Array2<f64>,
 ) {
     fn relative<F: Real>(
-        a: &Attachment,
+        a: &dyn Attachment,
         source: &Shape,
         target: &Shape,
         value: f64,
@@ -268,13 +268,13 @@ fn options(case: &Value) -> Options {
     let either =
         |a: &str, b: &str| if case[a].is_null() { case[b].clone() } else { case[a].clone() };
     Options {
-        kernel: kernel(&either("kernel", "kernel_V")),
-        attachment: attachment(&case["attachment"]).unwrap(),
         gamma: number(&case["gamma"]),
         scheme: case["scheme"].as_str().unwrap().parse().unwrap(),
         steps: case["nt"].as_u64().unwrap() as usize,
-        control_points: None,
-        limits: Limits::default(),
+        ..Options::new(
+            kernel(&either("kernel", "kernel_V")),
+            attachment(&case["attachment"]).unwrap(),
+        )
     }
 }
 

@@ -1,10 +1,14 @@
 //! Laws that shootings, attachments and registrations obey, on generated shapes.
 
 use std::ops::ControlFlow;
+use std::sync::Arc;
 
 use keops_core::spec::Device;
 use keops_cpu::Cpu;
-use keops_lddmm::attachment::{Attachment, Matching};
+use keops_lddmm::attachment::{
+    Attachment, Landmarks, Matching, WeightedSum, current, measure, oriented_varifold,
+    unoriented_varifold, varifold,
+};
 use keops_lddmm::builtin::{curve_pair, surface_pair};
 use keops_lddmm::hamiltonian::State;
 use keops_lddmm::kernel::Kernel;
@@ -270,24 +274,30 @@ fn a_flow_that_breaks_down_says_where() {
     assert!(shooting(2, Scheme::Heun, 5).carry(&t, noise(2, 2, 0).view()).is_err());
 }
 
-fn families(sigma: f64) -> Vec<Attachment> {
-    let kernel = Kernel::gaussian(sigma).unwrap();
+type Any = Arc<dyn Attachment>;
+
+fn families(sigma: f64) -> Vec<Any> {
+    let kernel = || Kernel::gaussian(sigma).unwrap();
     let sum = Kernel::sum_of_gaussians(&[(1.0, sigma), (0.5, 0.5 * sigma)]).unwrap();
+    let scales =
+        WeightedSum::of_scales(&[sigma, 0.5 * sigma], |s| Ok(varifold(Kernel::gaussian(s)?)));
     vec![
-        Attachment::Measure { kernel: kernel.clone() },
-        Attachment::Current { kernel: kernel.clone() },
-        Attachment::Varifold { kernel: kernel.clone() },
-        Attachment::OrientedVarifold { kernel: kernel.clone(), normal_sigma: 0.7 },
-        Attachment::UnorientedVarifold { kernel, normal_sigma: 0.6 },
-        Attachment::Varifold { kernel: sum },
-        Attachment::Current { kernel: Kernel::cauchy(sigma).unwrap() },
+        Arc::new(measure(kernel())),
+        Arc::new(current(kernel())),
+        Arc::new(varifold(kernel())),
+        Arc::new(oriented_varifold(kernel(), 0.7)),
+        Arc::new(unoriented_varifold(kernel(), 0.6)),
+        Arc::new(varifold(sum)),
+        Arc::new(current(Kernel::cauchy(sigma).unwrap())),
+        Arc::new(varifold(Kernel::matern(2.5, sigma).unwrap())),
+        Arc::new(scales.unwrap().and(0.3, measure(kernel())).unwrap()),
     ]
 }
 fn pairs() -> Vec<(Shape, Shape)> {
     let (a, b) = curve_pair(30).unwrap();
     vec![(a.to_spatial().unwrap(), b.to_spatial().unwrap()), (a, b), surface_pair(1).unwrap()]
 }
-fn value(a: &Attachment, source: &Shape, target: &Shape) -> f64 {
+fn value(a: &Any, source: &Shape, target: &Shape) -> f64 {
     let m = Matching::<f64>::new(a, source, target, &device()).unwrap();
     m.value(source.vertices()).unwrap()
 }
@@ -333,12 +343,12 @@ fn attachments_are_distances() {
             };
             close(value(&a, &change(&source, false), &target), "order of cells");
             let turned = value(&a, &change(&source, true), &target);
-            match a {
-                Attachment::Current { .. } | Attachment::OrientedVarifold { .. } => {
-                    assert!(turned > v + 0.1, "{a}: {turned} {v}");
-                    close(value(&a, &change(&source, true), &change(&target, true)), "both turned");
-                }
-                _ => close(turned, "orientation"),
+            let name = a.to_string();
+            if name.starts_with("current") || name.starts_with("oriented") {
+                assert!(turned > v + 0.1, "{a}: {turned} {v}");
+                close(value(&a, &change(&source, true), &change(&target, true)), "both turned");
+            } else {
+                close(turned, "orientation");
             }
         }
     }
@@ -359,10 +369,10 @@ fn attachments_are_consistent_under_refinement() {
 #[test]
 fn gradients_of_attachments() {
     let cloud = |s: &Shape| Shape::new(s.vertices().to_owned(), Cells::Points).unwrap();
-    let mut cases: Vec<(Attachment, Shape, Shape)> = vec![];
+    let mut cases: Vec<(Any, Shape, Shape)> = vec![];
     for (source, target) in pairs() {
         cases.extend(families(0.8).into_iter().map(|a| (a, source.clone(), target.clone())));
-        cases.push((Attachment::Landmarks, source.clone(), target.clone()));
+        cases.push((Arc::new(Landmarks), source.clone(), target.clone()));
         let measure = families(0.8).swap_remove(0);
         cases.push((measure.clone(), cloud(&source), cloud(&target)));
         cases.push((measure, source.clone(), cloud(&target)));
@@ -386,7 +396,7 @@ fn shapes_that_do_not_fit_an_attachment() {
     let surface = surface_pair(0).unwrap().0;
     let cloud = Shape::new(noise(5, 2, 0), Cells::Points).unwrap();
     let message =
-        |a: &Attachment, s: &Shape, t: &Shape| match Matching::<f64>::new(a, s, t, &device()) {
+        |a: &dyn Attachment, s: &Shape, t: &Shape| match Matching::<f64>::new(a, s, t, &device()) {
             Err(e @ LddmmError::Mismatch { .. }) => e.to_string(),
             other => panic!("{:?}", other.map(|_| ())),
         };
@@ -398,25 +408,29 @@ fn shapes_that_do_not_fit_an_attachment() {
     assert!(message(&varifold, &curve, &cloud).contains("got a point cloud"));
     assert!(message(&varifold, &surface, &curve.to_spatial().unwrap()).contains("got segments"));
     assert_eq!(
-        message(&Attachment::Landmarks, &curve, &curve_pair(11).unwrap().0),
+        message(&Landmarks, &curve, &curve_pair(11).unwrap().0),
         "landmarks: expected 10 vertices in the target, as in the source, got 11"
     );
     let kernel = Kernel::gaussian(1.0).unwrap();
-    let bad = Attachment::OrientedVarifold { kernel, normal_sigma: 0.0 };
+    let bad = oriented_varifold(kernel, 0.0);
     assert!(Matching::<f64>::new(&bad, &curve, &other, &device()).is_err());
     let m = Matching::<f64>::new(&varifold, &curve, &other, &device()).unwrap();
     assert!(m.value(noise(9, 2, 0).view()).is_err());
 }
 
+fn with_points(o: Options, points: Option<Array2<f64>>) -> Options {
+    match points {
+        Some(points) => o.with_control_points(points),
+        None => o,
+    }
+}
 fn options() -> Options {
+    let varifold = varifold(Kernel::gaussian(0.6).unwrap());
     Options {
-        kernel: Kernel::gaussian(0.7).unwrap(),
-        attachment: Attachment::Varifold { kernel: Kernel::gaussian(0.6).unwrap() },
         gamma: 0.01,
-        scheme: Scheme::Ralston,
         steps: 6,
-        control_points: None,
         limits: Limits { iterations: 60, ..Limits::default() },
+        ..Options::new(Kernel::gaussian(0.7).unwrap(), varifold)
     }
 }
 fn go_on(_: &Progress<'_>) -> ControlFlow<()> {
@@ -428,7 +442,7 @@ fn gradients_of_the_cost() {
     for (source, target) in pairs() {
         for control in [false, true] {
             let points = noise(6, source.dim(), 40);
-            let o = Options { control_points: control.then(|| points.clone()), ..options() };
+            let o = with_points(options(), control.then(|| points.clone()));
             let r = Registration::<f64>::new(&source, &target, &o, &device()).unwrap();
             let n = r.landmarks().nrows();
             let p = noise(n, source.dim(), 41) * 0.2;
@@ -448,7 +462,7 @@ fn gradients_of_the_cost() {
             let moved = |h: f64| {
                 let (s, o) = if control {
                     let points = &points + &(&w * h);
-                    (source.clone(), Options { control_points: Some(points), ..o.clone() })
+                    (source.clone(), o.clone().with_control_points(points))
                 } else {
                     let v = &source.vertices() + &(&w * h);
                     (source.with_vertices(v).unwrap(), o.clone())
@@ -525,11 +539,8 @@ fn the_same_registration_elsewhere_and_in_single_precision() {
 fn control_points_carry_the_shape() {
     let (source, target) = surface_pair(1).unwrap();
     let points = source.vertices().slice(s![..;3, ..]).to_owned();
-    let o = Options {
-        control_points: Some(points),
-        kernel: Kernel::gaussian(1.2).unwrap(),
-        ..options()
-    };
+    let wide = Kernel::gaussian(1.2).unwrap();
+    let o = options().with_kernel(wide).with_control_points(points);
     let r = Registration::<f64>::new(&source, &target, &o, &device()).unwrap();
     let o = r.run(None, &mut go_on).unwrap();
     assert!(o.report.after.attachment < 0.1 * o.report.before.attachment, "{}", o.report);
@@ -567,7 +578,7 @@ fn planar_and_spatial_shapes_do_not_mix() {
             expected: format!("{} coordinates, as the source has", s.dim()),
             got: got.into(),
         };
-        for a in families(0.8).into_iter().chain([Attachment::Landmarks]) {
+        for a in families(0.8).into_iter().chain([Arc::new(Landmarks) as Any]) {
             let o = Options { attachment: a.clone(), ..options() };
             let new = Registration::<f64>::new(s, t, &o, &device()).map(|_| ());
             assert_eq!(new, Err(expected.clone()), "{a}");
@@ -595,7 +606,7 @@ fn warnings_say_what_went_wrong() {
     let kinds = |o: &Options, t: &Shape| run(o, t).unwrap().report.warnings;
     assert_eq!(kinds(&options(), &target), []);
     // A kernel that sees nothing but the vertex itself.
-    let blind = Attachment::Varifold { kernel: Kernel::gaussian(1e-6).unwrap() };
+    let blind: Any = Arc::new(varifold(Kernel::gaussian(1e-6).unwrap()));
     let all = kinds(&Options { attachment: blind, ..options() }, &target);
     assert!(matches!(all[0], Warning::TargetOutOfSight { overlap } if overlap.abs() < 1e-6));
     // A target that is far away.
@@ -603,7 +614,7 @@ fn warnings_say_what_went_wrong() {
     let all = kinds(&options(), &away);
     assert!(matches!(all[0], Warning::TargetOutOfSight { .. }), "{all:?}");
     // Landmarks that do not know of each other.
-    let narrow = Options { kernel: Kernel::gaussian(1e-6).unwrap(), ..options() };
+    let narrow = options().with_kernel(Kernel::gaussian(1e-6).unwrap());
     let all = kinds(&narrow, &target);
     assert!(all.contains(&Warning::LandmarksApart), "{all:?}");
     // An attachment that pulls away from the target: to the nearest of two shapes is not to all.
@@ -664,7 +675,7 @@ fn resumed_registrations_are_the_uninterrupted_ones() {
     check::<f32>(&source, &target, &o);
     let points = Some(noise(6, 3, 3));
     let (source, target) = surface_pair(1).unwrap();
-    check::<f64>(&source, &target, &Options { control_points: points, scheme: Scheme::Rk4, ..o });
+    check::<f64>(&source, &target, &with_points(Options { scheme: Scheme::Rk4, ..o }, points));
 }
 
 #[test]
@@ -689,7 +700,7 @@ fn checkpoints_of_something_else_are_refused() {
     let text = refused(&source, &target, &Options { steps: 7, ..o.clone() });
     assert_eq!(text, "the number of steps of the checkpoint: expected 7, got 6");
     let kernel = Kernel::gaussian(0.7 + 1e-15).unwrap();
-    refused(&source, &target, &Options { kernel, ..o.clone() });
+    refused(&source, &target, &o.clone().with_kernel(kernel));
     // Every cut and every changed byte of a file.
     let bytes = checkpoint.to_bytes().unwrap();
     for k in (0..bytes.len()).step_by(7) {
@@ -708,10 +719,10 @@ fn checkpoints_of_something_else_are_refused() {
 fn absurd_scales() {
     let (source, target) = curve_pair(12).unwrap();
     for sigma in [1e-30, 1e30] {
-        let o = Options { kernel: Kernel::gaussian(sigma).unwrap(), ..options() };
+        let o = options().with_kernel(Kernel::gaussian(sigma).unwrap());
         let e = Registration::<f32>::new(&source, &target, &o, &device()).map(|_| ()).unwrap_err();
         assert!(matches!(&e, LddmmError::Parameter { name, .. } if name == "sigma"), "{e}");
-        let wide = Attachment::Varifold { kernel: Kernel::gaussian(sigma).unwrap() };
+        let wide = varifold(Kernel::gaussian(sigma).unwrap());
         let e = Matching::<f32>::new(&wide, &source, &target, &device()).map(|_| ()).unwrap_err();
         assert!(matches!(&e, LddmmError::Parameter { name, .. } if name == "sigma"), "{e}");
         assert!(Registration::<f64>::new(&source, &target, &o, &device()).is_ok());
@@ -735,9 +746,9 @@ fn bad_input_to_a_registration() {
     let limits = Limits { cost_tolerance: f64::NAN, ..Limits::default() };
     parameter(Options { limits, ..options() }, "cost_tolerance");
     let points = Some(array![[0.0, f64::NAN]]);
-    parameter(Options { control_points: points, ..options() }, "control_points");
+    parameter(with_points(options(), points), "control_points");
     for points in [Array2::zeros((0, 2)), Array2::zeros((3, 3))] {
-        let e = new(&Options { control_points: Some(points), ..options() });
+        let e = new(&options().with_control_points(points));
         assert!(matches!(e, Err(LddmmError::Array { .. })), "{e:?}");
     }
     let r = Registration::<f64>::new(&source, &target, &options(), &device()).unwrap();

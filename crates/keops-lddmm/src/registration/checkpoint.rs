@@ -103,14 +103,14 @@ impl Context {
         elapsed: Duration,
     ) -> Context {
         let o = registration.options();
-        let control_points = match &o.control_points {
+        let control_points = match &o.deformation.control_points {
             None => "none".into(),
             Some(p) => format!("{} ({:08x})", p.nrows(), crc(p.iter().map(|x| x.to_bits()))),
         };
         let problem = [
             ("the source", described(registration.source())),
             ("the target", described(registration.target())),
-            ("the kernel of the deformation", o.kernel.to_string()),
+            ("the kernel of the deformation", o.deformation.text.clone()),
             ("the attachment", o.attachment.to_string()),
             ("gamma", o.gamma.to_string()),
             ("the scheme", o.scheme.to_string()),
@@ -120,7 +120,11 @@ impl Context {
             ("the memory of L-BFGS", o.limits.memory.to_string()),
         ];
         Context {
-            problem: problem.map(|(name, value)| (name.to_string(), value)).into(),
+            problem: problem
+                .map(|(name, value)| (name.to_string(), value))
+                .into_iter()
+                .chain(o.deformation.more.iter().cloned())
+                .collect(),
             device: registration.device().into(),
             dim: registration.rest().q().dim(),
             before,

@@ -8,10 +8,12 @@
 //! minimisation knows between two iterations, and [`Registration::resume`] goes on from it.
 
 mod checkpoint;
+mod options;
 mod problem;
 mod run;
 
 pub use crate::optimise::{Limits, Stop};
 pub use checkpoint::{Autosave, Checkpoint, CheckpointError, Every};
-pub use problem::{Evaluation, Options, Registration};
+pub use options::{Deformation, Description, Ground, KernelFlow, Options};
+pub use problem::{Evaluation, Registration};
 pub use run::{Observer, Outcome, Progress, RegistrationError};

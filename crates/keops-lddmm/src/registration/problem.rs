@@ -1,56 +1,17 @@
 //! The problem: what is minimised, with its gradients.
 
-use keops_core::spec::Device;
+use std::sync::Arc;
+
+use keops_core::genred::Place;
 use ndarray::{Array1, Array2, ArrayView2};
 
-use crate::attachment::{Attachment, Matching};
+use super::options::{Deformation, Description, Ground, Options};
+use crate::attachment::Matching;
 use crate::error::LddmmError;
-use crate::hamiltonian::State;
-use crate::kernel::Kernel;
-use crate::optimise::Limits;
 use crate::shape::Shape;
-use crate::shooting::{Scheme, Shooting, Trajectory};
-use crate::sum::{Real, combined, copied, dot, narrow, narrowed, widened, zeros};
-
-/// What to minimise, and how.
-///
-/// ```
-/// use keops_lddmm::attachment::Attachment;
-/// use keops_lddmm::kernel::Kernel;
-/// use keops_lddmm::registration::{Limits, Options};
-/// use keops_lddmm::shooting::Scheme;
-/// let options = Options {
-///     kernel: Kernel::gaussian(0.5)?, // deformations are smooth at half a unit
-///     attachment: Attachment::Varifold { kernel: Kernel::gaussian(0.2)? },
-///     gamma: 1e-3,
-///     scheme: Scheme::Ralston,
-///     steps: 10,
-///     control_points: None,
-///     limits: Limits::default(),
-/// };
-/// // The same on a coarse grid of control points, however many vertices the shapes have.
-/// let grid = ndarray::Array2::from_shape_fn((16, 2), |(i, k)| [i / 4, i % 4][k] as f64);
-/// let coarse = Options { control_points: Some(grid), ..options };
-/// # assert_eq!(coarse.control_points.map(|c| c.nrows()), Some(16));
-/// # Ok::<(), keops_lddmm::LddmmError>(())
-/// ```
-#[derive(Clone, Debug)]
-pub struct Options {
-    /// Kernel of the deformations.
-    pub kernel: Kernel,
-    /// Distance between the deformed source and the target.
-    pub attachment: Attachment,
-    /// Weight γ of the energy, at least 0.
-    pub gamma: f64,
-    /// Scheme of the flow.
-    pub scheme: Scheme,
-    /// Steps of the flow over the time from 0 to 1.
-    pub steps: usize,
-    /// Landmarks that carry the vertices, shape (n, d); `None`: the vertices themselves.
-    pub control_points: Option<Array2<f64>>,
-    /// When to stop.
-    pub limits: Limits,
-}
+use crate::shooting::{Shooting, Trajectory};
+use crate::state::State;
+use crate::sum::{Real, combined, copied, dot, narrow, narrowed, widened};
 
 /// Cost and gradients at given momenta.
 ///
@@ -84,23 +45,19 @@ pub struct Evaluation {
 ///
 /// ```
 /// use keops_core::{interp::Interpreter, spec::Device};
-/// use keops_lddmm::attachment::Attachment;
+/// use keops_lddmm::attachment::Landmarks;
 /// use keops_lddmm::builtin::closed_curve;
 /// use keops_lddmm::kernel::Kernel;
 /// use keops_lddmm::registration::{Limits, Options, Progress, Registration};
-/// use keops_lddmm::shooting::Scheme;
 /// use std::ops::ControlFlow;
 ///
 /// // A circle is to grow by a half.
 /// let circle = |r: f64| closed_curve(12, move |t| [r * t.cos(), r * t.sin()]);
 /// let options = Options {
-///     kernel: Kernel::gaussian(1.0)?,
-///     attachment: Attachment::Landmarks,
 ///     gamma: 0.01,
-///     scheme: Scheme::Rk4,
 ///     steps: 4,
-///     control_points: None,
 ///     limits: Limits { iterations: 20, ..Limits::default() },
+///     ..Options::new(Kernel::gaussian(1.0)?, Landmarks)
 /// };
 /// let device = Device::new(Interpreter::new());
 /// let registration = Registration::<f64>::new(&circle(1.0)?, &circle(1.5)?, &options, &device)?;
@@ -114,7 +71,7 @@ pub struct Evaluation {
 pub struct Registration<F> {
     source: Shape,
     target: Shape,
-    options: Options,
+    options: Options<Description>,
     device: String,
     shooting: Shooting<F>,
     matching: Matching<F>,
@@ -124,34 +81,22 @@ pub struct Registration<F> {
 }
 
 impl<F: Real> Registration<F> {
-    /// Prepares a registration of `source` to `target` on a device.
+    /// Prepares a registration of `source` to `target` on a device, or where a place (such as
+    /// `keops::Auto`) says for so many pairs of cells or vertices.
     ///
     /// # Errors
     /// [`LddmmError::Parameter`], [`LddmmError::Array`] or [`LddmmError::Mismatch`] for options or
     /// shapes that do not fit (a planar shape and a spatial one among them); [`LddmmError::Device`].
-    ///
-    /// ```
-    #[doc = include_str!("../registration_example.txt")]
-    /// let negative = Options { gamma: -1.0, ..options };
-    /// let Err(e) = Registration::<f64>::new(&source, &target, &negative, &device) else {
-    ///     unreachable!("an energy is not to grow")
-    /// };
-    /// assert_eq!(e.to_string(), "gamma: expected a number that is not negative, got -1");
-    /// # Ok::<(), Box<dyn std::error::Error>>(())
-    /// ```
-    pub fn new(
+    pub fn new<D: Deformation<F>>(
         source: &Shape,
         target: &Shape,
-        options: &Options,
-        device: &Device,
+        options: &Options<D>,
+        place: &impl Place,
     ) -> Result<Registration<F>, LddmmError> {
-        let Options { kernel, attachment, gamma, scheme, steps, control_points, limits } = options;
-        if !(*gamma >= 0.0 && gamma.is_finite()) {
-            return Err(LddmmError::parameter("gamma", "a number that is not negative", gamma));
-        }
-        limits.check()?;
-        let d = source.dim();
+        options.check()?;
         LddmmError::check_dimension(source, target)?;
+        let most = source.vertex_count().max(source.cell_count()).max(target.cell_count()) as u64;
+        let device = place.device(most * most);
         // Differences of coordinates far from the origin lose digits in f32.
         let (low, high) = source.bounding_box();
         let centre = 0.5 * low + 0.5 * high;
@@ -164,27 +109,31 @@ impl<F: Real> Registration<F> {
         };
         let (centred, centred_target) = (moved(source)?, moved(target)?);
         let vertices = narrowed::<F>(centred.vertices())?;
-        let rest = match control_points {
-            None => State::new(vertices.view(), zeros(vertices.dim())?.view())?,
-            Some(points) => {
-                LddmmError::check_array("control_points", points.view(), None, d)?;
-                if let Some(bad) = points.iter().find(|x| !x.is_finite()) {
-                    return Err(LddmmError::parameter("control_points", "finite numbers", bad));
-                }
-                let mut points = copied(points.view())?;
-                points -= &centre;
-                let points = narrowed::<F>(points.view())?;
-                State::new(points.view(), zeros(points.dim())?.view())?
-                    .with_silent(vertices.view())?
-            }
+        let ground = Ground {
+            vertices: vertices.view(),
+            centre: centre.view(),
+            device: &device,
+            reductions: options.reductions,
         };
+        let (model, rest) = options.deformation.prepare(&ground)?;
+        let dim = rest.vertices().dim();
+        if dim != vertices.dim() {
+            let expected = format!("{:?} vertices", vertices.dim());
+            return Err(LddmmError::mismatch("the state at rest", expected, format!("{dim:?}")));
+        }
         Ok(Registration {
-            shooting: Shooting::new(kernel, d, *scheme, *steps, device)?,
-            matching: Matching::new(attachment, &centred, &centred_target, device)?,
+            shooting: Shooting::of(Arc::clone(&model), options.scheme, options.steps)?,
+            matching: Matching::with_options(
+                &options.attachment,
+                &centred,
+                &centred_target,
+                &device,
+                options.reductions,
+            )?,
             device: device.backend().target(),
             source: source.clone(),
             target: target.clone(),
-            options: options.clone(),
+            options: options.described(Deformation::<F>::describe(&options.deformation)),
             centre,
             rest,
         })
@@ -209,14 +158,8 @@ impl<F: Real> Registration<F> {
     pub fn target(&self) -> &Shape {
         &self.target
     }
-    /// The options.
-    ///
-    /// ```
-    #[doc = include_str!("../registration_example.txt")]
-    /// assert_eq!(registration.options().steps, 4);
-    /// # Ok::<(), Box<dyn std::error::Error>>(())
-    /// ```
-    pub fn options(&self) -> &Options {
+    /// The options, with the deformation in words.
+    pub fn options(&self) -> &Options<Description> {
         &self.options
     }
     /// What the reductions run on.
@@ -262,7 +205,8 @@ impl<F: Real> Registration<F> {
     pub fn shooting(&self) -> &Shooting<F> {
         &self.shooting
     }
-    /// Positions of the landmarks at time 0, shape (n, d).
+    /// Positions of the landmarks at time 0, shape (n, d). Of a model without landmarks these are its
+    /// coordinates, without the centre.
     ///
     /// ```
     #[doc = include_str!("../registration_example.txt")]
@@ -271,7 +215,8 @@ impl<F: Real> Registration<F> {
     /// # Ok::<(), Box<dyn std::error::Error>>(())
     /// ```
     pub fn landmarks(&self) -> Array2<f64> {
-        self.rest.q().mapv(keops_core::data::Element::to_f64) + &self.centre
+        let q = self.rest.q().mapv(keops_core::data::Element::to_f64);
+        if self.shooting.dynamics().has_landmarks() { q + &self.centre } else { q }
     }
 
     /// The state at time 0, without momenta.
@@ -285,10 +230,6 @@ impl<F: Real> Registration<F> {
         let mut state = self.rest.copy()?;
         state.p_mut().zip_mut_with(&momenta, |p, &v| *p = narrow(v));
         Ok(state)
-    }
-    /// The vertices in a state.
-    pub(crate) fn vertices<'s>(&self, state: &'s State<F>) -> ArrayView2<'s, F> {
-        if self.options.control_points.is_some() { state.x() } else { state.q() }
     }
     /// The flow of momenta of shape (n, d) at time 0.
     ///
@@ -318,7 +259,7 @@ impl<F: Real> Registration<F> {
     /// # Ok::<(), Box<dyn std::error::Error>>(())
     /// ```
     pub fn deformed(&self, state: &State<F>) -> Result<Shape, LddmmError> {
-        let mut vertices = widened(self.vertices(state))?;
+        let mut vertices = widened(state.vertices())?;
         vertices += &self.centre;
         self.source
             .with_vertices(vertices)
@@ -342,16 +283,16 @@ impl<F: Real> Registration<F> {
     pub fn evaluate(&self, momenta: ArrayView2<'_, f64>) -> Result<Evaluation, LddmmError> {
         let start = self.state(momenta)?;
         let rates = self.shooting.dynamics().rates(&start)?;
-        let hamiltonian = 0.5 * dot(start.p(), rates.q());
+        let hamiltonian = if self.shooting.dynamics().has_landmarks() {
+            0.5 * dot(start.p(), rates.q())
+        } else {
+            self.shooting.dynamics().energy(&start)?
+        };
         let trajectory = self.shooting.shoot(start)?;
         let end = trajectory.end();
-        let (attachment, gradient) = self.matching.value_and_gradient(self.vertices(end))?;
+        let (attachment, gradient) = self.matching.value_and_gradient(end.vertices())?;
         let mut cotangent = end.try_zeros_like()?;
-        if self.options.control_points.is_some() {
-            cotangent.x_mut().assign(&gradient);
-        } else {
-            cotangent.q_mut().assign(&gradient);
-        }
+        cotangent.vertices_mut().assign(&gradient);
         let pulled = self.shooting.pull_back(&trajectory, cotangent)?;
         let gamma = self.options.gamma;
         // ∂H/∂p = q̇ and ∂H/∂q = −ṗ.
@@ -361,15 +302,14 @@ impl<F: Real> Registration<F> {
             cost: gamma * hamiltonian + attachment,
             momenta: combined(pulled.p(), gamma, rates.q())?,
             positions: combined(pulled.q(), -gamma, rates.p())?,
-            vertices: match self.options.control_points {
-                Some(_) => Some(widened(pulled.x())?),
-                None => None,
+            vertices: match pulled.x().nrows() {
+                0 => None,
+                _ => Some(widened(pulled.x())?),
             },
         })
     }
 
-    /// Length of the first step in the momenta: steepest descent should move the fastest landmark
-    /// by a twentieth of the shapes' size.
+    /// Length of the first step in the momenta: steepest descent should move the fastest vertex by a twentieth of the shapes' size.
     pub(crate) fn first_step(&self, gradient: ArrayView2<'_, f64>) -> Result<f64, LddmmError> {
         let norm = gradient.fold(0.0, |s, x| s + x * x).sqrt();
         if norm == 0.0 {
@@ -379,7 +319,8 @@ impl<F: Real> Registration<F> {
         let mut unit = copied(gradient)?;
         unit /= norm;
         let state = self.state(unit.view())?;
-        let velocity = widened(self.shooting.dynamics().velocity(&state, state.q())?.view())?;
+        let velocity =
+            widened(self.shooting.dynamics().velocity(&state, state.vertices())?.view())?;
         let fastest = velocity.rows().into_iter().fold(0.0f64, |m, v| m.max(v.dot(&v).sqrt()));
         let extent = |shape: &Shape| {
             let (low, high) = shape.bounding_box();

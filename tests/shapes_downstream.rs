@@ -1,0 +1,128 @@
+//! What a crate of somebody else adds to shapes with public items only: an attachment and a model of
+//! deformations (`tests/downstream`). Both are registered with, gradients are compared with differences.
+#![cfg(all(feature = "cpu", feature = "lddmm"))]
+
+#[path = "downstream/affine.rs"]
+mod affine;
+#[path = "downstream/chamfer.rs"]
+mod chamfer;
+
+use std::ops::ControlFlow;
+use std::sync::Arc;
+
+use affine::Affine;
+use chamfer::Chamfer;
+use keops::Auto;
+use keops::lddmm::attachment::{Landmarks, Matching, WeightedSum, varifold};
+use keops::lddmm::kernel::Kernel;
+use keops::lddmm::model::Model;
+use keops::lddmm::registration::{Limits, Options, Progress, Registration};
+use keops::lddmm::shooting::Scheme;
+use keops::shapes::builtin::{closed_curve, curve_pair};
+use ndarray::{Array2, ArrayView2, array};
+
+fn go_on(_: &Progress<'_>) -> ControlFlow<()> {
+    ControlFlow::Continue(())
+}
+fn wave(dim: (usize, usize), phase: f64) -> Array2<f64> {
+    Array2::from_shape_fn(dim, |(i, k)| (1.7 * i as f64 + 2.9 * k as f64 + phase).sin())
+}
+/// Is `gradient` that of `value`, along a direction, by differences of order 4?
+fn agrees(gradient: &Array2<f64>, at: ArrayView2<'_, f64>, value: impl Fn(&Array2<f64>) -> f64) {
+    let (along, h) = (wave(at.dim(), 0.4), 1e-4);
+    let f = |h: f64| value(&(&at + &(h * &along)));
+    let expected = (8.0 * (f(h) - f(-h)) - (f(2.0 * h) - f(-2.0 * h))) / (12.0 * h);
+    let got = (gradient * &along).sum();
+    assert!((got - expected).abs() < 1e-8 * expected.abs().max(1.0), "{got}, not {expected}");
+}
+
+#[test]
+fn an_attachment_of_another_crate() {
+    let (source, target) = curve_pair(30).unwrap();
+    let matching = Matching::<f64>::new(&Chamfer, &source, &target, &Auto).unwrap();
+    let (x, y) = (source.vertices(), target.vertices());
+    let (value, gradient) = matching.value_and_gradient(x).unwrap();
+    let square = |i: usize, j: usize| {
+        let gap = &x.row(i) - &y.row(j);
+        gap.dot(&gap)
+    };
+    let least = |of: &dyn Fn(usize) -> f64| (0..30).map(of).fold(f64::INFINITY, f64::min);
+    let expected: f64 = (0..30).map(|i| least(&|j| square(i, j)) + least(&|j| square(j, i))).sum();
+    assert!((value - expected).abs() < 1e-12 * expected);
+    agrees(&gradient, x, |v| matching.value(v.view()).unwrap());
+    // Where the nearest vertices stay, the Hessian is twice the number of pairs of a vertex.
+    let along = wave(x.dim(), 1.0);
+    let product = matching.hessian_product(x, along.view()).unwrap();
+    for (p, a) in product.outer_iter().zip(along.outer_iter()) {
+        let twice = 0.5 * p[0] / a[0];
+        assert!((twice - twice.round()).abs() < 1e-6 && twice > 0.9, "{twice}");
+    }
+
+    // Registered, alone and beside one of ours.
+    let kernel = || Kernel::gaussian(0.6).unwrap();
+    let sum = WeightedSum::new(1.0, varifold(kernel())).unwrap().and(0.1, Chamfer).unwrap();
+    let limits = Limits { iterations: 30, ..Limits::default() };
+    for options in [Options::new(kernel(), Chamfer), Options::new(kernel(), sum)] {
+        let options = Options { limits, ..options };
+        let r = Registration::<f64>::new(&source, &target, &options, &Auto).unwrap();
+        let report = r.run(None, &mut go_on).unwrap().report;
+        assert!(report.settings.attachment.contains("chamfer"));
+        assert!(report.after.attachment < 0.1 * report.before.attachment, "{report}");
+        assert!(report.distances_after.mean() < 0.4 * report.distances_before.mean(), "{report}");
+        let p = 0.1 * wave((30, 2), 2.0);
+        let cost = |p: &Array2<f64>| r.evaluate(p.view()).unwrap().cost;
+        agrees(&r.evaluate(p.view()).unwrap().momenta, p.view(), cost);
+        let single = Registration::<f32>::new(&source, &target, &options, &Auto).unwrap();
+        let (a, b) = (single.evaluate(p.view()).unwrap().cost, cost(&p));
+        assert!((a / b - 1.0).abs() < 1e-4, "{a} {b}");
+    }
+}
+
+#[test]
+fn a_model_of_another_crate() {
+    // A circle, turned (which moves its vertices), stretched and moved.
+    let source = closed_curve(24, |t| [t.cos(), t.sin()]).unwrap();
+    let map = array![[1.1, -0.6], [0.5, 0.9]];
+    let moved = source.vertices().dot(&map.t()) + array![0.7, -0.2];
+    let target = source.with_vertices(moved).unwrap();
+    let model: Arc<dyn Model<f64>> = Arc::new(Affine);
+    let options = Options {
+        gamma: 0.0,
+        scheme: Scheme::Rk4,
+        steps: 20,
+        limits: Limits { iterations: 200, cost_tolerance: 0.0, ..Limits::default() },
+        ..Options::with_model(model, Landmarks)
+    };
+    let r = Registration::new(&source, &target, &options, &Auto).unwrap();
+    let p = 0.3 * wave((2, 3), 0.0);
+    let cost = |p: &Array2<f64>| r.evaluate(p.view()).unwrap().cost;
+    agrees(&r.evaluate(p.view()).unwrap().momenta, p.view(), cost);
+    let found = r.run(None, &mut go_on).unwrap();
+    assert!(found.report.after.attachment < 1e-12, "{}", found.report);
+    assert_eq!(found.report.settings.kernel, "affine");
+    // det of the flow is exp of the trace of its field, and that of the map.
+    let trace = found.momenta[[0, 0]] + found.momenta[[1, 1]];
+    let det = map[[0, 0]] * map[[1, 1]] - map[[0, 1]] * map[[1, 0]];
+    assert!((trace.exp() - det).abs() < 1e-5, "{trace} {det}");
+    for found in [found.report.jacobian.min, found.report.jacobian.max] {
+        assert!((found - det).abs() < 1e-5, "{found} {det}");
+    }
+    // A checkpoint goes on, bit for bit; of another model it is refused.
+    let limits = Limits { iterations: 3, ..options.limits };
+    let short = Registration::new(&source, &target, &Options { limits, ..options }, &Auto).unwrap();
+    let part = short.run(None, &mut go_on).unwrap().checkpoint;
+    assert_eq!(r.resume(&part, &mut go_on).unwrap().momenta, found.momenta);
+    let other = Options::new(Kernel::gaussian(1.0).unwrap(), Landmarks);
+    let other = Registration::<f64>::new(&source, &target, &other, &Auto).unwrap();
+    assert!(other.resume(&part, &mut go_on).is_err());
+}
+
+/// What it costs a contributor: one file each.
+#[test]
+fn they_are_short() {
+    let lines = |text: &str| text.lines().filter(|l| !l.trim().is_empty()).count();
+    let attachment = lines(include_str!("downstream/chamfer.rs"));
+    let model = lines(include_str!("downstream/affine.rs"));
+    assert!(attachment <= 40, "{attachment} lines");
+    assert!(model <= 60, "{model} lines");
+}
