@@ -248,10 +248,12 @@ impl Computation {
             let other = || like(input);
             if has_rows {
                 let got = shape[shape.len() - own];
-                let slot = &mut rows[(input.category == Category::J) as usize];
+                let side = (input.category == Category::J) as usize;
+                let of_other = rows[1 - side].filter(|_| self.graph.is_square());
+                let slot = &mut rows[side];
                 let known = match (&slot, &input.like) {
                     (Some((n, first)), None) => Some((*n, *first)),
-                    (n, Some(_)) => Some((n.map_or(1, |(n, _)| n), other())),
+                    (n, Some(_)) => Some((n.or(of_other).map_or(1, |(n, _)| n), other())),
                     (None, None) => None,
                 };
                 match known {
@@ -294,6 +296,9 @@ impl Computation {
                 sizes.of_input.resize(slot, vec![]);
                 sizes.of_input.push(batch.to_vec());
             }
+        }
+        if self.graph.is_square() {
+            rows = [rows[0].or(rows[1]), rows[1].or(rows[0])];
         }
         let [i, j] = rows.map(|r| r.map_or(1, |(n, _)| n));
         (sizes.rows_i, sizes.rows_j) = (i, j);

@@ -364,6 +364,10 @@ impl<P: Place> Genred<P> {
     pub fn given_ranges(&self) -> Option<&Ranges> {
         self.ranges.as_deref()
     }
+    /// Where it runs.
+    pub fn place(&self) -> &P {
+        &self.place
+    }
     /// The computation behind it.
     ///
     /// ```

@@ -17,6 +17,7 @@
 mod computation;
 mod function;
 mod nodes;
+mod recast;
 
 pub use computation::{Computation, Formula, InputDef, OutputDef};
 pub use function::{Application, Applied, Call, Function};
@@ -62,6 +63,8 @@ pub struct OuterGraph {
     /// Nodes of all formulas.
     size: usize,
     full: bool,
+    /// Does a function need as many rows of i as of j?
+    square: bool,
 }
 
 impl OuterGraph {
@@ -112,6 +115,9 @@ impl OuterGraph {
     pub fn is_full(&self) -> bool {
         self.full
     }
+    pub(crate) fn is_square(&self) -> bool {
+        self.square
+    }
     /// What a port carries. Panics if it is none of this graph.
     ///
     /// ```
@@ -152,13 +158,21 @@ impl OuterGraph {
     /// assert!(!g.live(&[total]).contains(&unused.node));
     /// ```
     pub fn live(&self, roots: &[Port]) -> Vec<OuterId> {
+        self.live_until(roots, &|_| false)
+    }
+    /// The same, without the operands of nodes where it stops.
+    pub(crate) fn live_until(
+        &self,
+        roots: &[Port],
+        stop: &dyn Fn(OuterId) -> bool,
+    ) -> Vec<OuterId> {
         let Some(top) = roots.iter().map(|p| p.node.0 as usize).max() else { return vec![] };
         let mut mark = vec![false; top + 1];
         for p in roots {
             mark[p.node.0 as usize] = true;
         }
         for k in (0..=top).rev() {
-            if mark[k] {
+            if mark[k] && !stop(OuterId(k as u32)) {
                 self.nodes[k].operands().iter().for_each(|p| mark[p.node.0 as usize] = true);
             }
         }
@@ -207,6 +221,7 @@ impl OuterGraph {
             }
             _ => 0,
         };
+        self.square |= matches!(&node, OuterNode::Apply(a) if a.function.square());
         self.size = self.size.saturating_add(NODE + formula);
         self.full |= self.size > MAX_NODES;
         let id = OuterId(self.nodes.len() as u32);

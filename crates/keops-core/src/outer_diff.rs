@@ -23,7 +23,7 @@ use crate::outer::{
 };
 use crate::reduce::{self, Accumulate, Family, Select};
 use crate::spec::Axis;
-use std::collections::HashMap;
+use std::collections::{HashMap, HashSet};
 use std::sync::Arc;
 use tables::{Parts, parts};
 
@@ -143,6 +143,21 @@ impl OuterGraph {
         outputs: &[Port],
         tangents: &[(Port, Port)],
     ) -> Result<Vec<Option<Port>>, GradError> {
+        self.push_forward(outputs, tangents, &[])
+    }
+
+    /// As [`OuterGraph::jvp`], with some values held fixed: neither these nor what they depend on
+    /// is differentiated. With the operands and results of a function among `tangents` or `held`,
+    /// this is the tangent of what a rule of a [`Function`](crate::outer::Function) made of them.
+    ///
+    /// # Errors
+    /// As [`OuterGraph::vjp`].
+    pub fn push_forward(
+        &mut self,
+        outputs: &[Port],
+        tangents: &[(Port, Port)],
+        held: &[Port],
+    ) -> Result<Vec<Option<Port>>, GradError> {
         let mut tangent: HashMap<Port, Port> = HashMap::new();
         for (value, t) in tangents {
             self.check_pair(*value, *t, "tangent")?;
@@ -152,15 +167,27 @@ impl OuterGraph {
         for port in outputs {
             self.check_differentiable(*port)?;
         }
-        for id in self.live(outputs) {
+        // Nodes all of whose values are known.
+        let mut done: HashSet<OuterId> = HashSet::new();
+        for id in tangents.iter().map(|(value, _)| value).chain(held).map(|p| p.node) {
+            let known = |p: &Port| tangent.contains_key(p) || held.contains(p);
+            if self.results(id).iter().all(|p| known(p) || self.info(*p).index) {
+                done.insert(id);
+            }
+        }
+        for id in self.live_until(outputs, &|id| done.contains(&id)) {
             self.check_size()?;
             let value = Port { node: id, output: 0 };
-            if tangent.contains_key(&value) {
+            if done.contains(&id) {
                 continue;
             }
             let node = self.node(id).clone();
             if let OuterNode::Apply(a) = &node {
                 self.apply_jvp(a, id, &mut tangent)?;
+                let given = |p: &Port| tangents.iter().any(|(value, _)| value == p);
+                held.iter()
+                    .filter(|p| p.node == id && !given(p))
+                    .for_each(|p| _ = tangent.remove(p));
                 continue;
             }
             let t = match &node {

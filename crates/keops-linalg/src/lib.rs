@@ -15,6 +15,7 @@ struct AddingAPreconditioner;
 mod cg;
 mod entries;
 mod error;
+mod function;
 mod harness;
 mod info;
 mod lanczos;
@@ -31,6 +32,7 @@ mod sparse;
 
 pub use entries::{AdjointOperator, Diagonal, Rows};
 pub use error::{OperatorError, Partial, SolveError};
+pub use function::{Entries, SolveFunction};
 pub use info::{Reason, SolveInfo, SolveOptions, SystemId, SystemInfo};
 pub use lazy::{LazySolve, Solve};
 pub use operator::{KernelOperator, LinearOperator};

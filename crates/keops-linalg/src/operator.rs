@@ -154,6 +154,20 @@ pub(crate) fn wide(
 /// Zeros of both compute types: an array of zeros is one of them, broadcast.
 const ZEROS: (ArrayView0<'static, f32>, ArrayView0<'static, f64>) = (aview0(&0.0), aview0(&0.0));
 
+/// An element of a batch, of an argument of that category.
+pub(crate) fn batch_element<'v>(
+    arg: &ArgView<'v>,
+    category: Category,
+    index: &[usize],
+) -> ArgView<'v> {
+    let own = if category == Category::Param { 1 } else { 2 };
+    match arg.clone() {
+        ArgView::F16(v) => ArgView::F16(element_of(v, own, index)),
+        ArgView::BF16(v) => ArgView::BF16(element_of(v, own, index)),
+        ArgView::F32(v) => ArgView::F32(element_of(v, own, index)),
+        ArgView::F64(v) => ArgView::F64(element_of(v, own, index)),
+    }
+}
 /// An element of a batch, whose arrays have so many axes of their own.
 fn element_of<'v, T>(mut v: ArrayViewD<'v, T>, own: usize, index: &[usize]) -> ArrayViewD<'v, T> {
     while v.ndim() > own {
@@ -572,12 +586,7 @@ impl<'a, P: Place> KernelOperator<'a, P> {
         let others = inputs.filter(|i| i.name != self.linear.variable);
         let mut args = vec![];
         for (input, held) in others.zip(&self.args) {
-            let own = if input.category == Category::Param { 1 } else { 2 };
-            args.push(Held::Given(match held.view() {
-                ArgView::F32(v) => ArgView::F32(element_of(v, own, &index)),
-                ArgView::F64(v) => ArgView::F64(element_of(v, own, &index)),
-                other => other,
-            }));
+            args.push(Held::Given(batch_element(&held.view(), input.category, &index)));
         }
         KernelOperator {
             sum: self.sum.clone(),

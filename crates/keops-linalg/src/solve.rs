@@ -228,6 +228,9 @@ impl<P: Place> KernelSolve<P> {
     pub fn solver(&self) -> Solver<'_, KernelSolve<P>> {
         Solver::of(self)
     }
+    pub(crate) fn linear(&self) -> &Linear {
+        &self.linear
+    }
     pub(crate) fn call_with<'a, A: IntoArgs<'a>>(
         &self,
         args: A,

@@ -52,9 +52,9 @@ pub(crate) type Observer<'s> = Box<dyn FnMut(&Progress<'_>) -> ControlFlow<()> +
 #[derive(Default)]
 pub(crate) struct Settings<'s> {
     pub options: SolveOptions,
-    preconditioner: Option<&'s dyn Preconditioner>,
+    pub preconditioner: Option<&'s dyn Preconditioner>,
     pub guess: Option<ArgView<'s>>,
-    observer: Option<Observer<'s>>,
+    pub observer: Option<Observer<'s>>,
 }
 
 impl Settings<'_> {

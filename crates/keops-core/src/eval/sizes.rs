@@ -18,9 +18,10 @@ use crate::outer::{OuterGraph, OuterId};
 /// ```
 #[derive(Clone, PartialEq, Eq, Debug)]
 pub struct Sizes {
-    /// Number of rows of category `I`; 1 if no variable has it.
+    /// Number of rows of category `I`; 1 if no variable has it (that of `J` where a function
+    /// needs as many, [`Function::square`](crate::outer::Function::square)).
     pub rows_i: usize,
-    /// Number of rows of category `J`; 1 if no variable has it.
+    /// Number of rows of category `J`, likewise.
     pub rows_j: usize,
     /// Batch shape of all arguments together.
     pub batch: Vec<usize>,

@@ -116,6 +116,11 @@ pub trait Function: fmt::Debug + Any + Send + Sync {
     /// # Errors
     /// [`DimError`] if the number, dimension or category of the operands does not fit.
     fn results(&self, operands: &[PortInfo]) -> Result<Vec<PortInfo>, DimError>;
+    /// Does it take as many rows of i as of j? Then an index that no argument of a computation has
+    /// gets its number of rows from the other one.
+    fn square(&self) -> bool {
+        false
+    }
     /// Evaluates. Results come in the compute type of the call, of shape `(batch…, rows, dim)`
     /// ([`Call::shape`]); other shapes and types are refused.
     ///
