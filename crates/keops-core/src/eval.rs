@@ -351,14 +351,18 @@ impl Computation {
         let args = &*self.aligned(args);
         self.run_sized(&self.sizes(args)?, device, args, ranges, None)
     }
-    /// Rows of one component may come without the axis of components: `(N)` for `(N, 1)`.
+    /// Rows of one component may come without the axis of components: `(N)` for `(N, 1)`, and `()` or `(1, 1)`
+    /// for a number: one in a column is no batch.
     pub(crate) fn aligned<'s, 'a>(&self, args: &'s [ArgView<'a>]) -> Cow<'s, [ArgView<'a>]> {
         let lacks = |(input, arg): &(&InputDef, &ArgView<'_>)| {
             let rows = usize::from(input.category != Category::Param);
             input.row == [1] && arg.shape().len() == rows
         };
+        let column = |(input, arg): &(&InputDef, &ArgView<'_>)| {
+            input.category == Category::Param && input.row == [1] && *arg.shape() == [1, 1]
+        };
         let pairs = || self.inputs.iter().zip(args);
-        if !pairs().any(|p| lacks(&p)) {
+        if !pairs().any(|p| lacks(&p) || column(&p)) {
             return Cow::Borrowed(args);
         }
         let mut all = args.to_vec();
@@ -368,6 +372,8 @@ impl Computation {
                     let last = NdAxis(v.ndim());
                     v.insert_axis(last)
                 });
+            } else if column(&pair) {
+                *to = map_view!(args[k].clone(), v => v.index_axis_move(NdAxis(0), 0));
             }
         }
         Cow::Owned(all)

@@ -423,6 +423,56 @@ impl Graph {
     pub fn len(&self) -> usize {
         self.nodes.len()
     }
+    /// The same formulas with concatenations of concatenations as one, where nothing else uses the inner
+    /// ones; `None` if there are none.
+    pub(crate) fn flat(&self, roots: &[NodeId]) -> Option<(Graph, Vec<NodeId>)> {
+        let live = self.live(roots);
+        let top = live.last()?.0 as usize + 1;
+        let mut uses = vec![0u8; top];
+        let mut used = |a: NodeId, by: u8| {
+            let all = &mut uses[a.0 as usize];
+            *all = all.saturating_add(by);
+        };
+        roots.iter().for_each(|&r| used(r, 2));
+        for &id in &live {
+            let by = if matches!(self.node(id), Node::Concat(_)) { 1 } else { 2 };
+            for_each_arg(self.node(id), |a| used(a, by));
+        }
+        let inner = |id: NodeId| match self.node(id) {
+            Node::Concat(parts) if uses[id.0 as usize] == 1 => Some(parts),
+            _ => None,
+        };
+        if !live.iter().any(|&id| inner(id).is_some()) {
+            return None;
+        }
+        let mut flat = Graph { full: self.full, ..Graph::default() };
+        let mut place = vec![NodeId(0); top];
+        for id in live {
+            let node = match self.node(id) {
+                Node::Concat(_) if inner(id).is_some() => continue,
+                Node::Concat(parts) => {
+                    let (mut rest, mut all) = (vec![parts.iter()], vec![]);
+                    while let Some(open) = rest.last_mut() {
+                        match open.next() {
+                            None => drop(rest.pop()),
+                            Some(&part) => match inner(part) {
+                                Some(parts) => rest.push(parts.iter()),
+                                None => all.push(place[part.0 as usize]),
+                            },
+                        }
+                    }
+                    Node::Concat(all)
+                }
+                node => {
+                    let mut node = node.clone();
+                    map_args(&mut node, |a| place[a.0 as usize]);
+                    node
+                }
+            };
+            place[id.0 as usize] = flat.intern(node);
+        }
+        Some((flat, roots.iter().map(|r| place[r.0 as usize]).collect()))
+    }
     /// Memory that it takes, about; nodes may be shared with other graphs.
     pub(crate) fn bytes(&self) -> usize {
         let lists = |node: &Node| match node {

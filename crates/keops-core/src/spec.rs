@@ -327,7 +327,7 @@ impl ReduceSpec {
     /// let spec = spec("x * y", &["x = Vi(2)", "y = Vj(2)"], &reduce::SUM);
     /// assert!(spec.check().is_ok());
     /// let lse = ReduceSpec { reduction: &reduce::LOG_SUM_EXP, ..spec.clone() };
-    /// assert_eq!(lse.check().unwrap_err().to_string(), "LogSumExp takes a formula of dimension 1, got dimension 2");
+    /// assert_eq!(lse.check().unwrap_err().to_string(), "LogSumExp takes a formula of dimension 1, got dimension 2, as that of `x` and `y`");
     /// let options = ReduceOptions { scheme: Scheme::Kahan, accumulate: None };
     /// assert!(ReduceSpec { reduction: &reduce::MIN, options, ..spec }.check().is_err()); // no sum
     /// ```
@@ -343,8 +343,22 @@ impl ReduceSpec {
         match &self.reduction.kind {
             Family::Accumulate(a) => {
                 if a.pivot.is_some() && d != 1 {
+                    // (Numbers for each row, given as (batches…, rows), count as vectors.)
+                    let of_formula = self.graph.variables(&[self.formula]);
+                    let vars = self.vars.iter().enumerate();
+                    let wide = vars.filter(|(_, v)| v.dim == d && of_formula.contains(v));
+                    let wide: Vec<_> = wide
+                        .map(|(k, v)| match self.names.get(k) {
+                            Some(name) => format!("`{name}`"),
+                            None => format!("{}({d})", v.category.keyword()),
+                        })
+                        .collect();
+                    let of = match wide.is_empty() {
+                        true => String::new(),
+                        false => format!(", as that of {}", wide.join(" and ")),
+                    };
                     return fail(format!(
-                        "{name} takes a formula of dimension 1, got dimension {d}"
+                        "{name} takes a formula of dimension 1, got dimension {d}{of}"
                     ));
                 }
             }

@@ -149,6 +149,29 @@ fn chains_of_operations() {
 }
 
 #[test]
+fn concatenations_of_concatenations() {
+    // As written by who appends in a loop: 4,001 components, the first one deepest.
+    let total: f64 = arguments()[2].sum();
+    for (step, first) in [("[{}, b]", "b"), ("[b, {}]", "b"), ("Concat({}, b, b)", "b")] {
+        let text = chain(first, step, 4_000);
+        let (definitions, last) = text.rsplit_once("; ").expect("definitions");
+        for (function, expected) in [("Sum", 4_001.0 * total), ("Max", total)] {
+            let text = format!("{definitions}; {function}({last})");
+            let got = small(move || {
+                let g: Genred<OnCpu> =
+                    Genred::new(&text, ALIASES, &SUM, Axis::J).expect("a formula");
+                let args = arguments();
+                let views: Vec<_> = args.iter().map(|a| a.as_arg()).collect();
+                g.run(&views).unwrap_or_else(|e| panic!("{e}"))[0].to_f64()
+            });
+            let twice =
+                if step.starts_with('C') && function == "Sum" { 4_000.0 * total } else { 0.0 };
+            assert!((got[[0, 0]] - expected - twice).abs() < 1e-8, "{step}: {got}, not {expected}");
+        }
+    }
+}
+
+#[test]
 fn splines_of_high_order() {
     small(|| {
         let text = "BSpline(SumT(b, 700), b, 600)";
@@ -183,9 +206,13 @@ fn lazy_chains() {
         }
         let copy = l.clone();
         drop(l);
-        drop(copy);
+        // Of more instructions than code may have.
+        let sum = copy.sum_reduction(Axis::J).and_then(|r| r.call(()));
+        let e = sum.expect_err("a limit").to_string();
+        assert!(e.contains("limit"), "{e}");
+        // 100,000 operations.
         let mut l = x.clone();
-        for _ in 0..3_000 {
+        for _ in 0..50_000 {
             l = (l + &x) * 0.5;
         }
         let sum = l.sum_reduction(Axis::J).and_then(|r| r.call(())).expect("a value");

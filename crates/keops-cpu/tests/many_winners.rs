@@ -6,7 +6,7 @@ use common::levels;
 use half::{bf16, f16};
 use keops_core::data::Element;
 use keops_core::genred::{Genred, Reference};
-use keops_core::ranges::Ranges;
+use keops_core::ranges::{Pattern, Ranges};
 use keops_core::reduce::{ARG_K_MIN, K_MIN, K_MIN_ARG_K_MIN};
 use keops_core::spec::{Axis, Device};
 use keops_cpu::Cpu;
@@ -41,12 +41,15 @@ fn sorted(
     (keys, places)
 }
 
+/// Does a row meet a column?
+type Meets<'f> = &'f dyn Fn(usize, usize) -> bool;
+
 fn check<T: Element>(
     rows: usize,
     n: usize,
     k: usize,
     batch: usize,
-    ranges: Option<&Ranges>,
+    ranges: Option<(&Ranges, Meets<'_>)>,
     axis: Axis,
 ) {
     let x: Vec<f64> = (0..batch * rows).map(|i| (i % 5) as f64 * 0.5).collect();
@@ -68,7 +71,7 @@ fn check<T: Element>(
         let at = |g: Genred<Reference>| {
             let g = g.at(device.clone());
             match ranges {
-                Some(r) => g.ranges(r.clone()),
+                Some((r, _)) => g.ranges(r.clone()),
                 None => g,
             }
         };
@@ -83,7 +86,7 @@ fn check<T: Element>(
         }
         for b in 0..batch {
             for i in 0..rows {
-                let met = (0..n).filter(|&j| ranges.is_none() || (i < rows / 2) == (j < n / 2));
+                let met = (0..n).filter(|&j| ranges.is_none_or(|(_, meets)| meets(i, j)));
                 let (want, columns) = sorted(x[b * rows + i], &y[b * n..(b + 1) * n], met, k);
                 for q in 0..k {
                     let (key, place) = (keys[[b, i, q]].to_f64(), places[[b, i, q]]);
@@ -115,7 +118,35 @@ fn many_winners_are_those_of_a_stable_sort() {
     let halves = Ranges::from_clusters(&[20, 40], &[350, 700], &[true, false, false, true]);
     let halves = halves.expect("clusters in order");
     for k in [60, 120, 350, 360] {
-        check::<f32>(40, 700, k, 1, Some(&halves), Axis::J);
-        check::<f64>(40, 700, k, 1, Some(&halves), Axis::J);
+        let met: Meets<'_> = &|i, j| (i < 20) == (j < 350);
+        check::<f32>(40, 700, k, 1, Some((&halves, met)), Axis::J);
+        check::<f64>(40, 700, k, 1, Some((&halves, met)), Axis::J);
+    }
+}
+
+/// Ranges of one row and of a few rows, which start and end anywhere, several for a row.
+#[test]
+fn winners_of_few_rows() {
+    let n = 1_000;
+    let cuts = [0, 1, 2, 5, 6, 14, 15];
+    let ranges_of = |block: usize| match block % 3 {
+        0 => vec![[17 * block, 17 * block + 130]],
+        1 => vec![[3, 4], [9, 300], [511, 513], [800 + block, n]],
+        _ => vec![],
+    };
+    let blocks: Vec<[usize; 2]> = cuts.windows(2).map(|c| [c[0], c[1]]).collect();
+    let (mut reduced, mut slices) = (vec![], vec![]);
+    for block in 0..blocks.len() {
+        reduced.extend(ranges_of(block));
+        slices.push(reduced.len());
+    }
+    let ranges = Ranges::from_pattern(Pattern { blocks, slices, reduced }).expect("ranges");
+    let met = |i: usize, j: usize| {
+        let block = cuts.iter().filter(|&&c| c <= i).count() - 1;
+        ranges_of(block).iter().any(|r| (r[0]..r[1]).contains(&j))
+    };
+    for k in [1, 2, 5, 60] {
+        check::<f32>(15, n, k, 1, Some((&ranges, &met)), Axis::J);
+        check::<f64>(15, n, k, 2, Some((&ranges, &met)), Axis::J);
     }
 }

@@ -2,14 +2,15 @@
 //! brute force and against the interpreter's definition of the sums.
 
 use keops_core::data::{ArgView, Buffer, DType};
+use keops_core::genred::Genred;
 use keops_core::graph::{Builder, Category, Ex, NodeId, Var};
 use keops_core::interp::Interpreter;
 use keops_core::ops::EXP;
 use keops_core::ranges::{Pattern, Ranges};
-use keops_core::reduce::{self, ReductionDef};
-use keops_core::spec::{Axis, Backend, CheckedArgs, Executable, ReduceOptions, ReduceSpec};
+use keops_core::reduce::{self, LOG_SUM_EXP, ReductionDef, SUM};
+use keops_core::spec::{Axis, Backend, CheckedArgs, Device, Executable, ReduceOptions, ReduceSpec};
 use keops_cpu::{Cpu, Level};
-use ndarray::{Array2, ArrayD};
+use ndarray::{Array2, ArrayD, array};
 use std::sync::Arc;
 
 fn numbers(seed: u64, rows: usize, columns: usize) -> Array2<f64> {
@@ -90,6 +91,38 @@ fn winners(keys: impl Iterator<Item = (usize, f64)>, k: usize, max: bool) -> Vec
 
 /// Keys are `x_i + y_j` on a coarse grid, so that they are exact and many of them are equal, with
 /// infinities and NaN among them.
+/// One number in a column is a number, not a batch of one; the same for vectors is a batch.
+#[test]
+fn a_number_is_a_parameter() {
+    let device = Device::new(Cpu::new());
+    let f: Genred =
+        Genred::new("g * x * y", ["g = Pm(1)", "x = Vi(1)", "y = Vj(1)"], &SUM, Axis::J)
+            .expect("a formula");
+    let (x, y) = (array![[1.0], [2.0]], array![[3.0], [4.0]]);
+    let f = f.at(device.clone());
+    let want = array![[35.0], [70.0]].into_dyn();
+    assert_eq!(f.call((&array![[5.0]], &x, &y)).expect("a value"), want);
+    assert_eq!(f.call((&array![5.0], &x, &y)).expect("a value"), want);
+    let e = array![[1.0], [1.0]];
+    let slope =
+        f.vjp("g").expect("a gradient").call((&array![[5.0]], &x, &y, &e)).expect("a value");
+    assert_eq!(slope, array![21.0].into_dyn());
+    let of_vectors: Genred =
+        Genred::new("(g | g) * x * y", ["g = Pm(2)", "x = Vi(1)", "y = Vj(1)"], &SUM, Axis::J)
+            .expect("a formula");
+    let batch = of_vectors.at(device).call((&array![[1.0, 2.0]], &x, &y)).expect("a value");
+    assert_eq!(batch.shape(), [1, 2, 1]);
+}
+
+/// Numbers of rows without their axis of components are vectors: the error says of whom.
+#[test]
+fn vectors_under_a_pivot_are_named() {
+    let made: Result<Genred, _> =
+        Genred::new("i0 - j0", ["i0 = Vi(1)", "j0 = Vj(7)"], &LOG_SUM_EXP, Axis::J);
+    let text = made.map(|_| ()).expect_err("vectors").to_string();
+    assert!(text.contains("dimension 7, as that of Vj(7)"), "{text}");
+}
+
 #[test]
 fn selections_among_many_columns() {
     for (m, n) in [(40, 3000), (3, 6001), (1, 140_001)] {

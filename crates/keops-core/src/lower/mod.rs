@@ -127,8 +127,16 @@ pub fn lower(spec: &ReduceSpec, options: LowerOptions) -> Result<Program, Compil
         }
     }
     let id = |e: Option<Ex<'_>>| e.map(|e| e.id);
-    let (key, add, rebase, finalise) = (id(key), id(add), id(rebase), id(finalise));
-    let graph = b.into_graph();
+    let mut all = [id(key), id(add), id(rebase), id(finalise)];
+    let mut graph = b.into_graph();
+    let mut places: Vec<&mut NodeId> = all.iter_mut().flatten().collect();
+    places.extend(state.iter_mut().map(|s| &mut s.0));
+    let given: Vec<NodeId> = places.iter().map(|id| **id).collect();
+    if let Some((flat, ids)) = graph.flat(&given) {
+        places.into_iter().zip(ids).for_each(|(place, id)| *place = id);
+        graph = flat;
+    }
+    let [key, add, rebase, finalise] = all;
 
     // (Derivatives in several variables are one vector.)
     let roots: Vec<NodeId> = [key, add, rebase, finalise].into_iter().flatten().collect();

@@ -164,7 +164,9 @@ impl CpuExecutable {
         let columns = block.columns.iter().map(|c| c.1 - c.0).sum();
         let mut winners = Winners::new(w, select.order, k, lists)?;
         winners.reserve((0..lists).filter(|l| l % width < rows), columns)?;
+        let few = 2 * rows <= routines.plan.lanes && !inputs.panels.is_empty();
         match Passes::of(routines) {
+            Some(passes) if few => self.apart(&passes, inputs, block, rows, &mut winners, w)?,
             Some(passes) if passes.pay(block, k) => {
                 self.passes(&passes, inputs, block, rows, &mut winners, w)?;
             }
@@ -173,6 +175,44 @@ impl CpuExecutable {
         winners.finish();
         winners.write(rows, width, job.values.as_deref_mut(), job.indices.as_deref_mut());
         winners.give_back(w);
+        Ok(())
+    }
+    /// All columns for one row after the other, lanes along the columns: most lanes of a tile of few rows
+    /// have none.
+    fn apart<T: Lane>(
+        &self,
+        passes: &Passes<'_>,
+        inputs: &Inputs<T>,
+        block: &Block<'_>,
+        rows: usize,
+        winners: &mut Winners<T>,
+        w: &mut Worker<T>,
+    ) -> Result<(), RunError> {
+        let (width, len) = (passes.routines.plan.width(), self.program.reduced.len);
+        let turn = kernels::find_turn(passes.routines.plan.lanes);
+        let panels = Panels { data: &inputs.panels, range: (0, usize::MAX) };
+        for list in (0..winners.lists()).filter(|list| list % width < rows) {
+            // Keys of the first turn bound those of the next ones.
+            let mut turns = 1;
+            w.state[list] = winners.worst();
+            for &(start, end) in block.columns {
+                let mut first = start / turn * turn;
+                while first < end {
+                    let count = (end - first).div_ceil(turn).min(turns) * turn;
+                    let number = |c: usize| {
+                        let column = first + c;
+                        (start..end).contains(&column).then_some(column)
+                    };
+                    let columns = (panels.at(first, count, len), count);
+                    self.search(passes, &inputs.param, columns, number, list, winners, w)?;
+                    if let Some((kth, _)) = winners.last(list) {
+                        w.state[list] = kth;
+                        turns = BATCH;
+                    }
+                    first += count;
+                }
+            }
+        }
         Ok(())
     }
     /// All columns, in passes over so many groups that their extremes stay in the cache.
@@ -236,7 +276,7 @@ impl CpuExecutable {
             }
         }
         for range in loose {
-            self.offer(passes.routines, passes.keys, inputs, range, known, winners, w)?;
+            self.offer(passes.routines, passes.keys, inputs, range, (rows, known), winners, w)?;
         }
         Ok(())
     }
@@ -445,13 +485,14 @@ impl CpuExecutable {
         keys: &Routine,
         inputs: &Inputs<T>,
         (start, end): (usize, usize),
-        masked: bool,
+        (rows, masked): (usize, bool),
         winners: &mut Winners<T>,
         w: &mut Worker<T>,
     ) -> Result<(), RunError> {
         let p = &self.program;
         let plan = &routines.plan;
-        let (lists, vectors, words) = (p.keys * plan.width(), p.keys * plan.rows, mask_words(plan));
+        let (width, vectors, words) = (plan.width(), p.keys * plan.rows, mask_words(plan));
+        let lists = p.keys * width;
         w.out.resize((end - start) * lists, "keys")?;
         if plan.registers {
             let need = (end - start) * vectors * words;
@@ -462,7 +503,7 @@ impl CpuExecutable {
             let row = &w.out.data[c * lists..(c + 1) * lists];
             let column = (start + c) as u32;
             if !masked {
-                for (list, v) in row.iter().enumerate() {
+                for (list, v) in row.iter().enumerate().filter(|(l, _)| l % width < rows) {
                     winners.offer(list, *v, column);
                 }
                 continue;
@@ -473,7 +514,9 @@ impl CpuExecutable {
                     while m != 0 {
                         let list = v * plan.lanes + word * 32 + m.trailing_zeros() as usize;
                         m &= m - 1;
-                        winners.offer(list, row[list], column);
+                        if list % width < rows {
+                            winners.offer(list, row[list], column);
+                        }
                     }
                 }
             }
@@ -508,7 +551,7 @@ impl CpuExecutable {
                     keys,
                     inputs,
                     (j, next),
-                    full && routines.plan.registers,
+                    (rows, full && routines.plan.registers),
                     winners,
                     w,
                 )?;
