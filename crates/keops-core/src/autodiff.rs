@@ -12,11 +12,13 @@
 //! where it leaves what the selection alone reads: at a leaf, or beside other cotangents of a node.
 //! Where there is no selection there is no guard.
 //!
-//! A component is a selection as well, known beforehand: where a cotangent is one of some components
-//! ([`Node::Put`]) an element-wise operation is differentiated in these alone.
+//! A component is a selection as well, known beforehand: a cotangent of some components alone stays one
+//! ([`Place`]), and those of other components are kept apart from it. What they pass through is
+//! differentiated in these components only: beside them, 0 · ∞ would be NaN.
 
-use crate::graph::{Ex, FoldOp, Node, NodeId};
+use crate::graph::{Builder, Ex, FoldOp, Node, NodeId, Operand};
 use crate::ops::IF_ELSE;
+use crate::simplify::{Picked, picked_of, smoothed};
 use hashbrown::HashMap;
 
 /// Where a cotangent counts: where `(condition >= 0) == holds`, component by component or for all
@@ -81,16 +83,26 @@ impl<'g> Guard<'g> {
     }
 }
 
+/// Some components of a vector: `start`, `start + step`, … of `dim`.
+#[derive(Clone, Copy, PartialEq, Eq)]
+struct Place {
+    start: usize,
+    step: usize,
+    dim: usize,
+}
+
 /// A cotangent, or a contribution to one.
 #[derive(Clone, Copy)]
 struct Guarded<'g> {
     value: Ex<'g>,
     guard: Option<Guard<'g>>,
+    /// The components that value and guard are of, if not all: the others are 0, whatever they meet.
+    place: Option<Place>,
 }
 
 impl<'g> Guarded<'g> {
     fn new(value: Ex<'g>) -> Guarded<'g> {
-        Guarded { value, guard: None }
+        Guarded { value, guard: None, place: None }
     }
     /// `value` as part of what it stands for, under one more guard if it is a selection against 0.
     fn of(value: Ex<'g>, under: Option<Guard<'g>>) -> Guarded<'g> {
@@ -106,36 +118,70 @@ impl<'g> Guarded<'g> {
             _ => None,
         };
         match found {
-            None => Guarded { value, guard: under },
+            None => Guarded { value, guard: under, place: None },
             Some((taken, guard)) => Guarded {
                 value: taken.broadcast(value.dim()),
                 guard: Some(under.map_or(guard, |u| u.and(guard))),
+                place: None,
             },
         }
     }
-    /// The value, 0 where it does not count.
+    /// The value, 0 where it does not count, with all components.
     fn masked(self) -> Ex<'g> {
-        self.guard.map_or(self.value, |g| g.select(self.value, self.value.lit(0.0)))
+        let value = self.guard.map_or(self.value, |g| g.select(self.value, self.value.lit(0.0)));
+        self.place.map_or(value, |p| value.put(p.start, p.step, p.dim))
+    }
+    /// As one of all components.
+    fn spread(self) -> Guarded<'g> {
+        let Some(p) = self.place else { return self };
+        let guard = self.guard.map(|g| g.put((p.start, p.step, self.value.dim()), p.dim));
+        Guarded { value: self.value.put(p.start, p.step, p.dim), guard, place: None }
+    }
+    /// As one of the components that it has alone.
+    fn local(self) -> Guarded<'g> {
+        Guarded { place: None, ..self }
     }
     /// As one that counts or not for all components at once.
     fn whole(self) -> Guarded<'g> {
         match self.guard {
             Some(g) if g.condition.dim() > 1 => {
-                Guarded { value: self.masked(), guard: Some(g.any()) }
+                let value = self.local().masked();
+                Guarded { value, guard: Some(g.any()), ..self }
             }
             _ => self,
         }
     }
     fn pick(self, start: usize, step: usize, len: usize) -> Guarded<'g> {
-        let guard = self.guard.map(|g| g.pick(start, step, len));
-        Guarded { value: self.value.pick(start, step, len), guard }
+        let Some(p) = self.place else {
+            let guard = self.guard.map(|g| g.pick(start, step, len));
+            return Guarded { value: self.value.pick(start, step, len), guard, place: None };
+        };
+        let step = if len == 1 { 1 } else { step };
+        match picked_of((p.start, p.step, self.value.dim()), (start, step, len)) {
+            Picked::Same => self.local(),
+            Picked::None => Guarded::new(self.value.lit(0.0).broadcast(len)),
+            Picked::Whole { start, step } => self.local().at(Place { start, step, dim: len }),
+            Picked::Part => self.spread().pick(start, step, len),
+        }
     }
     fn put(self, start: usize, step: usize, dim: usize) -> Guarded<'g> {
-        let guard = self.guard.map(|g| g.put((start, step, self.value.dim()), dim));
-        Guarded { value: self.value.put(start, step, dim), guard }
+        self.at(match self.place {
+            None => Place { start, step, dim },
+            Some(p) => Place { start: start + p.start * step, step: p.step * step, dim },
+        })
+    }
+    fn at(self, place: Place) -> Guarded<'g> {
+        let len = self.value.dim();
+        let step = if len == 1 { 1 } else { place.step };
+        let all = len == place.dim;
+        Guarded { place: (!all).then_some(Place { step, ..place }), ..self }
     }
     fn map(self, f: impl FnOnce(Ex<'g>) -> Ex<'g>) -> Guarded<'g> {
         Guarded { value: f(self.value), ..self }
+    }
+    /// Are both of the same components?
+    fn beside(&self, other: &Guarded<'g>) -> bool {
+        self.place == other.place && (self.place.is_none() || self.value.dim() == other.value.dim())
     }
 }
 
@@ -143,15 +189,39 @@ impl<'g> Guarded<'g> {
 fn total<'g>(parts: &[Guarded<'g>]) -> Guarded<'g> {
     let [first, rest @ ..] = parts else { unreachable!("there is a contribution") };
     let Some((second, more)) = rest.split_first() else { return *first };
+    if rest.iter().any(|p| !p.beside(first)) {
+        let all: Vec<_> = parts.iter().map(|p| p.spread()).collect();
+        return total(&all);
+    }
     if let (Some(a), Some(b), []) = (first.guard, second.guard, more)
         && a.condition.id == b.condition.id
     {
         // Both branches of one selection.
-        return Guarded::new(a.select(first.value, second.value));
+        return Guarded { value: a.select(first.value, second.value), guard: None, ..*first };
     }
-    let value = rest.iter().fold(first.masked(), |sum, p| sum + p.masked());
+    let counted = |p: &Guarded<'g>| p.local().masked();
+    let value = rest.iter().fold(counted(first), |sum, p| sum + counted(p));
     let either = |a: Option<Guard<'g>>, p: &Guarded<'g>| Some(a?.or(p.guard?));
-    Guarded { value, guard: rest.iter().fold(first.guard, either) }
+    Guarded { value, guard: rest.iter().fold(first.guard, either), place: first.place }
+}
+
+/// The cotangent of a node as a sum of cotangents of different components, or of all of them.
+fn shares<'g>(parts: &[Guarded<'g>]) -> Vec<Guarded<'g>> {
+    let mut groups: Vec<Vec<Guarded<'g>>> = vec![];
+    for part in parts {
+        match groups.iter_mut().find(|g| g[0].beside(part)) {
+            Some(g) => g.push(*part),
+            None => groups.push(vec![*part]),
+        }
+    }
+    let covered = |g: &Vec<Guarded<'g>>| g[0].value.dim();
+    let dim = parts.iter().find_map(|p| p.place).map(|p| p.dim);
+    let all = groups.iter().any(|g| g[0].place.is_none());
+    // (Components that overlap are counted twice, which keeps no zero out of the way.)
+    if all || Some(groups.iter().map(covered).sum()) == dim {
+        return vec![total(parts)];
+    }
+    groups.iter().map(|g| total(g)).collect()
 }
 
 /// Reverse mode: for each node of `wrt` (leaves, usually variables) the product of the transposed
@@ -172,6 +242,8 @@ fn total<'g>(parts: &[Guarded<'g>]) -> Guarded<'g> {
 /// ```
 pub fn vjp<'g>(out: Ex<'g>, seed: Ex<'g>, wrt: &[Ex<'g>]) -> Vec<Option<Ex<'g>>> {
     let b = out.b;
+    let leaves: Vec<NodeId> = wrt.iter().map(|w| w.id).collect();
+    let out = smoothed(out, &leaves);
     let order = b.graph().live(&[out.id]);
     // Only nodes that lead to `wrt` need a cotangent.
     let mut wanted: HashMap<NodeId, bool> = HashMap::new();
@@ -191,11 +263,7 @@ pub fn vjp<'g>(out: Ex<'g>, seed: Ex<'g>, wrt: &[Ex<'g>]) -> Vec<Option<Ex<'g>>>
         if matches!(node, Node::Var(_) | Node::Const(_) | Node::Index(_) | Node::Iota(_)) {
             continue;
         }
-        let all = total(parts);
-        let used = match b.graph().node(all.value.id) {
-            Node::Put { x, start, step, .. } => Some((*start, *step, b.ex(*x).dim())),
-            _ => None,
-        };
+        let shares = shares(parts);
         let mut add = |arg: NodeId, contribution: &dyn Fn() -> Guarded<'g>| {
             if !wanted[&arg] {
                 return;
@@ -204,91 +272,107 @@ pub fn vjp<'g>(out: Ex<'g>, seed: Ex<'g>, wrt: &[Ex<'g>]) -> Vec<Option<Ex<'g>>>
             if c.value.constant() == Some(0.0) {
                 return;
             }
-            let c = if x.dim() == 1 && c.value.dim() > 1 { c.whole().map(Ex::sum) } else { c };
-            let c = c.map(|v| v.broadcast(x.dim()));
+            let c = match (x.dim(), c.value.dim()) {
+                (1, 2..) => c.whole().local().map(Ex::sum),
+                (1, _) => c.local(),
+                _ if c.place.is_some() => c,
+                (d, _) => c.map(|v| v.broadcast(d)),
+            };
             let list = adjoint.entry(arg).or_default();
-            let same = |p: &&mut Guarded<'g>| match (p.guard, c.guard) {
-                (Some(a), Some(b)) => a.same(b),
-                (a, b) => a.is_none() && b.is_none(),
+            let same = |p: &&mut Guarded<'g>| {
+                let guards = match (p.guard, c.guard) {
+                    (Some(a), Some(b)) => a.same(b),
+                    (a, b) => a.is_none() && b.is_none(),
+                };
+                guards && p.beside(&c)
             };
             match list.iter_mut().find(same) {
                 Some(p) => p.value = p.value + c.value,
                 None => list.push(c),
             }
         };
-        match &node {
-            Node::Var(_) | Node::Const(_) | Node::Index(_) | Node::Iota(_) => {}
-            Node::Map { op, args } => {
-                let y = b.ex(id);
-                let part = |x: Ex<'g>| match used {
-                    Some((start, step, len)) if x.dim() > 1 => x.pick(start, step, len),
-                    _ => x,
-                };
-                let x: Vec<_> = args.iter().map(|&a| part(b.ex(a))).collect();
-                let t = match used {
-                    Some((start, step, len)) => all.pick(start, step, len),
-                    None => all,
-                };
-                let d = (op.derivative)(&x, part(y), t.value);
-                for (&a, c) in args.iter().zip(d) {
-                    // A scalar operand of a vector result collects every component, also where
-                    // the partial derivative itself is a scalar.
-                    add(a, &|| match (c.constant(), used) {
-                        (Some(0.0), _) => Guarded::new(c),
-                        (_, Some((start, step, len))) if b.ex(a).dim() > 1 => {
-                            let c = Guarded::of(c, t.guard).map(|c| c.broadcast(len));
-                            c.put(start, step, y.dim())
-                        }
-                        _ => Guarded::of(c, t.guard).map(|c| c.broadcast(t.value.dim())),
-                    });
+        for all in shares {
+            match &node {
+                Node::Var(_) | Node::Const(_) | Node::Index(_) | Node::Iota(_) => {}
+                Node::Map { op, args } => {
+                    let y = b.ex(id);
+                    let (t, len) = (all.local(), all.value.dim());
+                    let part = |x: Ex<'g>| match all.place {
+                        Some(p) if x.dim() > 1 => x.pick(p.start, p.step, len),
+                        _ => x,
+                    };
+                    let x: Vec<_> = args.iter().map(|&a| part(b.ex(a))).collect();
+                    let d = (op.derivative)(&x, part(y), t.value);
+                    for (&a, c) in args.iter().zip(d) {
+                        // A scalar operand of a vector result collects every component, also where
+                        // the partial derivative itself is a scalar.
+                        add(a, &|| match (c.constant(), all.place) {
+                            (Some(0.0), _) => Guarded::new(c),
+                            (_, place) => {
+                                let c = Guarded::of(c, t.guard).map(|c| c.broadcast(len));
+                                Guarded { place, ..c }
+                            }
+                        });
+                    }
                 }
-            }
-            Node::Contract { extents, operands, out } => {
-                let whole = all.whole();
-                for k in 0..operands.len() {
-                    add(operands[k].node, &|| {
-                        let mut others: Vec<(Ex<'g>, &[u8])> = operands
-                            .iter()
-                            .enumerate()
-                            .filter(|(q, _)| *q != k)
-                            .map(|(_, o)| (b.ex(o.node), &o.axes[..]))
-                            .collect();
-                        others.push((whole.value, out));
-                        whole.map(|t| t.contract(extents.clone(), &others, &operands[k].axes))
-                    });
+                Node::Contract { extents, operands, out } => {
+                    let found = all.place.and_then(|p| restricted(b, &node, p, all.value.dim()));
+                    let (whole, part) = match found {
+                        Some(part) => (all.local().whole(), part),
+                        None => (all.spread().whole(), Product::new(b, extents, operands)),
+                    };
+                    for k in 0..operands.len() {
+                        add(operands[k].node, &|| {
+                            let factors = operands.iter().zip(&part.factors).enumerate();
+                            let mut others: Vec<(Ex<'g>, &[u8])> = factors
+                                .filter(|(q, _)| *q != k)
+                                .map(|(_, (o, &x))| (x, &o.axes[..]))
+                                .collect();
+                            others.push((whole.value, out));
+                            let extents = part.extents.clone();
+                            let c = whole.map(|t| t.contract(extents, &others, &operands[k].axes));
+                            let put = |c: Guarded<'g>, p: &Place| c.put(p.start, p.step, p.dim);
+                            part.places[k].iter().rev().fold(c, put)
+                        });
+                    }
                 }
-            }
-            Node::Pick { x, start, step, .. } => {
-                let dim = b.ex(*x).dim();
-                // A leaf is not differentiated further: no component of it has to be guarded.
-                let leaf = matches!(b.graph().node(*x), Node::Var(_));
-                let all = if leaf { Guarded::new(all.masked()) } else { all };
-                add(*x, &|| all.put(*start, *step, dim));
-            }
-            Node::Put { x, start, step, .. } => {
-                let len = b.ex(*x).dim();
-                add(*x, &|| all.pick(*start, *step, len));
-            }
-            Node::Concat(parts) => {
-                let mut at = 0;
-                for &p in parts {
-                    let (start, d) = (at, b.ex(p).dim());
-                    add(p, &|| all.pick(start, 1, d));
-                    at += d;
+                Node::Pick { x, start, step, .. } => {
+                    let dim = b.ex(*x).dim();
+                    // A leaf is not differentiated further: no component of it has to be guarded.
+                    let leaf = matches!(b.graph().node(*x), Node::Var(_));
+                    let all = match leaf {
+                        true => Guarded { guard: None, value: all.local().masked(), ..all },
+                        false => all,
+                    };
+                    add(*x, &|| all.put(*start, *step, dim));
                 }
-            }
-            Node::Fold { op, x } => {
-                let x = b.ex(*x);
-                if let Some(winner) = winner(*op, x) {
-                    add(x.id, &|| Guarded::of(if_else(winner, all.value, b.lit(0.0)), all.guard));
+                Node::Put { x, start, step, .. } => {
+                    let len = b.ex(*x).dim();
+                    add(*x, &|| all.pick(*start, *step, len));
                 }
-            }
-            Node::Gather { table, index } => {
-                // (Who asks for the cotangent of a look-up scatters it to the table.)
-                let (table, index) = (b.ex(*table), b.ex(*index));
-                if !wrt.iter().any(|w| w.id == id) {
-                    let whole = all.whole();
-                    add(table.id, &|| whole.map(|t| scatter(index, t, table.dim())));
+                Node::Concat(parts) => {
+                    let mut at = 0;
+                    for &p in parts {
+                        let (start, d) = (at, b.ex(p).dim());
+                        add(p, &|| all.pick(start, 1, d));
+                        at += d;
+                    }
+                }
+                Node::Fold { op, x } => {
+                    let x = b.ex(*x);
+                    if let Some(winner) = winner(*op, x) {
+                        add(x.id, &|| {
+                            Guarded::of(if_else(winner, all.value, b.lit(0.0)), all.guard)
+                        });
+                    }
+                }
+                Node::Gather { table, index } => {
+                    // (Who asks for the cotangent of a look-up scatters it to the table.)
+                    let (table, index) = (b.ex(*table), b.ex(*index));
+                    if !wrt.iter().any(|w| w.id == id) {
+                        let whole = all.spread().whole();
+                        add(table.id, &|| whole.map(|t| scatter(index, t, table.dim())));
+                    }
                 }
             }
         }
@@ -316,6 +400,8 @@ pub fn vjp<'g>(out: Ex<'g>, seed: Ex<'g>, wrt: &[Ex<'g>]) -> Vec<Option<Ex<'g>>>
 /// ```
 pub fn jvp<'g>(out: Ex<'g>, tangents: &[(Ex<'g>, Ex<'g>)]) -> Option<Ex<'g>> {
     let b = out.b;
+    let leaves: Vec<NodeId> = tangents.iter().map(|t| t.0.id).collect();
+    let out = smoothed(out, &leaves);
     let mut tangent: HashMap<NodeId, Ex<'g>> = HashMap::new();
     for (x, t) in tangents {
         tangent.insert(x.id, t.broadcast(x.dim()));
@@ -393,6 +479,73 @@ pub fn jvp<'g>(out: Ex<'g>, tangents: &[(Ex<'g>, Ex<'g>)]) -> Option<Ex<'g>> {
         }
     }
     tangent.get(&out.id).copied()
+}
+
+/// The operands of a product in some of its components, and which components of theirs these are: of all
+/// first, then of those, ….
+struct Product<'g> {
+    extents: Vec<usize>,
+    factors: Vec<Ex<'g>>,
+    places: Vec<Vec<Place>>,
+}
+
+impl<'g> Product<'g> {
+    fn new(b: &'g Builder, extents: &[usize], operands: &[Operand]) -> Product<'g> {
+        let factors = operands.iter().map(|o| b.ex(o.node)).collect();
+        Product { extents: extents.to_vec(), factors, places: vec![vec![]; operands.len()] }
+    }
+    /// Keeps some values of a label; `None` where an operand has no arithmetic progression of them.
+    fn keep(
+        &mut self,
+        operands: &[Operand],
+        label: u8,
+        (start, step, len): (usize, usize, usize),
+    ) -> Option<()> {
+        let extent = self.extents[label as usize];
+        for (k, o) in operands.iter().enumerate() {
+            let mut places = o.axes.iter().enumerate().filter(|(_, l)| **l == label);
+            let Some((at, _)) = places.next() else { continue };
+            if places.next().is_some() {
+                return None;
+            }
+            let size =
+                |axes: &[u8]| -> usize { axes.iter().map(|&l| self.extents[l as usize]).product() };
+            let (before, after) = (size(&o.axes[..at]), size(&o.axes[at + 1..]));
+            let (start, step, count) = match (before, after) {
+                (1, 1) => (start, step, len),
+                (1, _) if step == 1 || len == 1 => (start * after, 1, len * after),
+                (_, 1) if len == 1 => (start, extent, before),
+                _ => return None,
+            };
+            let x = &mut self.factors[k];
+            self.places[k].push(Place { start, step, dim: x.dim() });
+            *x = x.pick(start, step, count);
+        }
+        self.extents[label as usize] = len;
+        Some(())
+    }
+}
+
+/// What some components of a product are made of, if that is again one of parts of its operands.
+fn restricted<'g>(b: &'g Builder, node: &Node, place: Place, len: usize) -> Option<Product<'g>> {
+    let Node::Contract { extents, operands, out } = node else { return None };
+    let mut part = Product::new(b, extents, operands);
+    if let [label] = out[..] {
+        part.keep(operands, label, (place.start, place.step, len))?;
+        return Some(part);
+    }
+    // One component, one row, one matrix, …: the first labels have one value.
+    let mut block = place.dim;
+    let mut start = place.start;
+    for &label in out {
+        if block == len {
+            break;
+        }
+        block /= extents[label as usize];
+        part.keep(operands, label, (start / block, 1, 1))?;
+        start %= block;
+    }
+    (block == len && start == 0 && (len == 1 || place.step == 1)).then_some(part)
 }
 
 /// A condition on components: 0 for the one that a fold takes (the first of equals), else -1.

@@ -9,7 +9,9 @@ use crate::interp::evaluate_at;
 use crate::lazy::LazyTensor;
 use crate::ops::OpDef;
 use crate::outer::{Formula, OuterNode, Port};
+use crate::simplify::smoothed;
 use std::fmt;
+use std::sync::Arc;
 
 /// An operation of a formula that may meet a point at which it has no derivative, and what is
 /// taken there. Found by [`Formula::conventions`], [`Genred::conventions`] and
@@ -148,9 +150,13 @@ impl Formula {
     /// # Ok::<(), keops_core::error::ParseError>(())
     /// ```
     pub fn conventions(&self) -> Vec<Convention> {
-        let roots: Vec<NodeId> = std::iter::once(self.root).chain(self.weight).collect();
-        let text = |root| Formula { root, weight: None, ..self.clone() }.to_string();
-        of_graph(&self.graph, &roots, text)
+        // What is differentiated.
+        let b = Builder::from_graph((*self.graph).clone());
+        let roots = std::iter::once(self.root).chain(self.weight);
+        let roots: Vec<NodeId> = roots.map(|root| smoothed(b.ex(root), &[]).id).collect();
+        let graph = Arc::new(b.into_graph());
+        let of = |root| Formula { root, weight: None, graph: graph.clone(), ..self.clone() };
+        of_graph(&graph, &roots, |root| of(root).to_string())
     }
 }
 

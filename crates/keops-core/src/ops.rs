@@ -41,8 +41,9 @@ pub struct OpDef {
     /// of operand `k`.
     pub derivative: for<'g> fn(&[Ex<'g>], Ex<'g>, Ex<'g>) -> Vec<Ex<'g>>,
     /// Rewrite applied at construction (`None` keeps the node). Must be exact up to rounding and
-    /// must not make a NaN where the operation is finite.
-    pub simplify: for<'g> fn(&[Ex<'g>]) -> Option<Ex<'g>>,
+    /// must not make a NaN where the operation is finite. (Where a node is about to be
+    /// differentiated it may be NaN where no digit of the operation is left.)
+    pub simplify: for<'g> fn(&[Ex<'g>], When) -> Option<Ex<'g>>,
     /// CUDA C++ expression; `{0}` … are the operands, `T` is the compute type.
     pub cuda: &'static str,
     /// Code of CPU targets.
@@ -53,6 +54,25 @@ pub struct OpDef {
     pub kinks: &'static [f64],
     /// Bound on the error of compiled code, in units in the last place of the result.
     pub ulps: f64,
+}
+
+/// When a rewrite is asked for.
+///
+/// ```
+/// use keops_core::{graph::{Builder, Category}, ops::{COS, SQRT, When}};
+/// let b = Builder::default();
+/// let x = b.fresh(1, Category::I);
+/// let r = (x * x).un(&SQRT) * 2.0;
+/// // The value of cos(2 r) is that of this formula; what is differentiated has no kink at 0.
+/// assert!((COS.simplify)(&[r], When::Built).is_none());
+/// assert!((COS.simplify)(&[r], When::Differentiated).is_some());
+/// ```
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+pub enum When {
+    /// The node is built.
+    Built,
+    /// The node is about to be differentiated.
+    Differentiated,
 }
 
 /// The value of an operation, at both precisions.
@@ -125,7 +145,7 @@ macro_rules! value {
     };
 }
 
-fn keep<'g>(_: &[Ex<'g>]) -> Option<Ex<'g>> {
+fn keep<'g>(_: &[Ex<'g>], _: When) -> Option<Ex<'g>> {
     None
 }
 fn is(x: Ex<'_>, v: f64) -> bool {
@@ -136,7 +156,7 @@ fn where_zero<'g>(x: Ex<'g>, a: Ex<'g>, b: Ex<'g>) -> Ex<'g> {
     Ex::apply(&IF_ELSE, &[-x.un(&ABS), a, b])
 }
 /// `a + 0` is `a`.
-fn without_zero<'g>(x: &[Ex<'g>]) -> Option<Ex<'g>> {
+fn without_zero<'g>(x: &[Ex<'g>], _: When) -> Option<Ex<'g>> {
     match (x[0].constant(), x[1].constant()) {
         (Some(0.0), _) if x[0].dim() <= x[1].dim() => Some(x[1]),
         (_, Some(0.0)) => Some(x[0]),
@@ -144,23 +164,32 @@ fn without_zero<'g>(x: &[Ex<'g>]) -> Option<Ex<'g>> {
     }
 }
 /// `a * 1` is `a`, `a * -1` is `-a`, a square of a norm has no root.
-fn without_unit<'g>(x: &[Ex<'g>]) -> Option<Ex<'g>> {
+fn without_unit<'g>(x: &[Ex<'g>], when: When) -> Option<Ex<'g>> {
     match (x[0].constant(), x[1].constant()) {
         (Some(1.0), _) => Some(x[1]),
         (_, Some(1.0)) => Some(x[0]),
         (Some(-1.0), _) => Some(-x[1]),
         (_, Some(-1.0)) => Some(-x[0]),
-        _ => product_of_roots(x[0], x[1]),
+        _ => product_of_roots(x[0], x[1], when),
     }
 }
 /// `op`, which is even, of a multiple of an absolute value without it, and of a multiple of a norm as
-/// `of_square` of its square.
+/// `of_square` of its square, which overflows earlier: for derivatives alone.
 fn even<'g>(
     op: &'static OpDef,
-    of_square: impl FnOnce(Ex<'g>) -> Ex<'g>,
-    x: &[Ex<'g>],
+    of_square: fn(Ex<'g>) -> Ex<'g>,
+    x: Ex<'g>,
+    when: When,
 ) -> Option<Ex<'g>> {
-    without_absolute(x[0]).map(|x| x.un(op)).or_else(|| even_square(x[0]).map(of_square))
+    let square = |x| if when == When::Built { None } else { even_square(x, when) };
+    without_absolute(x).map(|x| x.un(op)).or_else(|| square(x).map(of_square))
+}
+/// `-(-a)` is `a`.
+fn without_minus(x: Ex<'_>) -> Option<Ex<'_>> {
+    match x.b.graph().node(x.id) {
+        Node::Map { op, args } if *op == &MINUS => Some(x.b.ex(args[0])),
+        _ => None,
+    }
 }
 /// Slope of `sin(a) / a`. `(cos a - sin(a) / a) / a` cancels near 0: there its series,
 /// Σ (-1)^k 2k a^(2k-1) / (2k+1)!, of which eight terms are exact to f64 for |a| <= 1/2.
@@ -253,7 +282,7 @@ pub static SUBTRACT: OpDef = OpDef {
     arity: 2,
     value: value!(|a, b| a - b),
     derivative: |_, _, t| vec![t, -t],
-    simplify: |x| if is(x[1], 0.0) { Some(x[0]) } else { None },
+    simplify: |x, _| if is(x[1], 0.0) { Some(x[0]) } else { None },
     cuda: "({0} - {1})",
     code: Code::Prim(Prim::Sub),
     domain: (-2.0, 2.0),
@@ -281,7 +310,7 @@ pub static DIVIDE: OpDef = OpDef {
     arity: 2,
     value: value!(|a, b| a / b),
     derivative: |x, y, t| vec![t / x[1], -((t * y) / x[1])],
-    simplify: |x| if is(x[1], 1.0) { Some(x[0]) } else { None },
+    simplify: |x, _| if is(x[1], 1.0) { Some(x[0]) } else { None },
     cuda: "({0} / {1})",
     code: Code::Prim(Prim::Div),
     domain: (0.3, 2.0),
@@ -295,10 +324,7 @@ pub static MINUS: OpDef = OpDef {
     arity: 1,
     value: value!(|a| -a),
     derivative: |_, _, t| vec![-t],
-    simplify: |x| match x[0].b.graph().node(x[0].id) {
-        Node::Map { op, args } if *op == &MINUS => Some(x[0].b.ex(args[0])),
-        _ => None,
-    },
+    simplify: |x, _| without_minus(x[0]),
     cuda: "(-{0})",
     code: Code::Prim(Prim::Neg),
     domain: (-2.0, 2.0),
@@ -354,7 +380,7 @@ pub static COS: OpDef = OpDef {
     arity: 1,
     value: value!(|a| a.cos()),
     derivative: |x, _, t| vec![-(t * x[0].un(&SIN))],
-    simplify: |x| even(&COS, |u| u.un(&COS_SQRT), x),
+    simplify: |x, when| even(&COS, |u| u.un(&COS_SQRT), x[0], when),
     cuda: "cos({0})",
     code: Code::Expand(|b, a| vecmath::cos(b, a[0])),
     domain: (-4.0, 4.0),
@@ -396,7 +422,7 @@ pub static COSH: OpDef = OpDef {
     arity: 1,
     value: value!(|a| a.cosh()),
     derivative: |x, _, t| vec![t * x[0].un(&SINH)],
-    simplify: |x| even(&COSH, |u| (-u).un(&COS_SQRT), x),
+    simplify: |x, when| even(&COSH, |u| (-u).un(&COS_SQRT), x[0], when),
     cuda: "cosh({0})",
     code: Code::Expand(|b, a| vecmath::cosh(b, a[0])),
     domain: (-3.0, 3.0),
@@ -573,7 +599,7 @@ pub static IF_ELSE: OpDef = OpDef {
         let (of, zero) = (|a, b| Ex::apply(&IF_ELSE, &[x[0], a, b]), t.lit(0.0));
         vec![zero, of(t, zero), of(zero, t)]
     },
-    simplify: |x| (x[1].id == x[2].id && x[0].dim() <= x[1].dim()).then_some(x[1]),
+    simplify: |x, _| (x[1].id == x[2].id && x[0].dim() <= x[1].dim()).then_some(x[1]),
     cuda: "({0} >= T(0) ? {1} : {2})",
     code: Code::Expand(if_else),
     domain: (-2.0, 2.0),
@@ -664,7 +690,7 @@ pub static SIN_X_DIV_X: OpDef = OpDef {
     arity: 1,
     value: value!(|a| if a == 0.0 { 1.0 } else { a.sin() / a }),
     derivative: |x, _, t| vec![t * sinc_slope(x[0])],
-    simplify: |x| even(&SIN_X_DIV_X, |u| u.un(&SINC_SQRT), x),
+    simplify: |x, when| even(&SIN_X_DIV_X, |u| u.un(&SINC_SQRT), x[0], when),
     cuda: "({0} == T(0) ? T(1) : sin({0}) / {0})",
     code: Code::Expand(|b, a| {
         let sin = vecmath::sin(b, a[0]);

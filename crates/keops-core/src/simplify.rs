@@ -3,10 +3,13 @@
 //! No rewrite changes a value by more than rounding, none makes a NaN where the formula is finite.
 //!
 //! Even functions of a norm or an absolute value are functions of its square: written as such, their
-//! derivatives are right where it is 0, of every order.
+//! derivatives are right where it is 0, of every order. Squares with one factor are written so at once. What
+//! may overflow or vanish where the formula as written does not (even functions, squares of several
+//! factors) is when it is differentiated ([`smoothed`]).
 
-use crate::graph::{Builder, Ex, Graph, Node, NodeId, Operand};
-use crate::ops::{ABS, ADD, DIVIDE, EXP, MINUS, MULT, OpDef, SQRT};
+use crate::graph::{Builder, Ex, Graph, Node, NodeId, Operand, map_args};
+use crate::ops::{ABS, ADD, DIVIDE, EXP, MINUS, MULT, OpDef, SQRT, When};
+use hashbrown::HashMap;
 
 /// Builds a contraction: nested broadcasts and outer products without a sum are merged into it,
 /// labels of extent 1 are dropped.
@@ -151,19 +154,11 @@ fn picked_from<'g>(x: Ex<'g>, start: usize, step: usize, len: usize) -> From<'g>
         Node::Put { x: y, start: s, step: t, .. } => {
             let (y, s, t, d) = (*y, *s, *t, graph.dim(*y));
             drop(graph);
-            let same_phase = s >= start
-                && (s - start).is_multiple_of(step)
-                && (d == 1 || t.is_multiple_of(step));
-            let first = s.wrapping_sub(start) / step;
-            if (s, t, d) == (start, step, len) {
-                From::Made(x.b.ex(y))
-            } else if apart((s, t, d), (start, step, len)) {
-                From::Made(x.lit(0.0).broadcast(len))
-            } else if same_phase && first + (d - 1) * (t / step) < len {
-                // All that was put is picked.
-                From::Made(x.b.ex(y).put(first, t / step, len))
-            } else {
-                From::Here
+            match picked_of((s, t, d), (start, step, len)) {
+                Picked::Same => From::Made(x.b.ex(y)),
+                Picked::None => From::Made(x.lit(0.0).broadcast(len)),
+                Picked::Whole { start, step } => From::Made(x.b.ex(y).put(start, step, len)),
+                Picked::Part => From::Here,
             }
         }
         // Of a transposed matrix, a part of one row or column. (A label that nothing reads would
@@ -181,6 +176,42 @@ fn picked_from<'g>(x: Ex<'g>, start: usize, step: usize, len: usize) -> From<'g>
             }
         }
         _ => From::Here,
+    }
+}
+
+/// Which of the components that were put are picked.
+pub(crate) enum Picked {
+    /// Those, in that order, and nothing else.
+    Same,
+    /// None of them.
+    None,
+    /// All of them, and zeros: where they stand among those picked.
+    Whole {
+        /// The first.
+        start: usize,
+        /// Distance.
+        step: usize,
+    },
+    /// Some, or it is not known.
+    Part,
+}
+
+/// Of components put to `start + k step`, `k < len`, those at such a progression.
+pub(crate) fn picked_of(
+    (s, t, d): (usize, usize, usize),
+    (start, step, len): (usize, usize, usize),
+) -> Picked {
+    let same_phase =
+        s >= start && (s - start).is_multiple_of(step) && (d == 1 || t.is_multiple_of(step));
+    let first = s.wrapping_sub(start) / step;
+    if (s, t, d) == (start, step, len) {
+        Picked::Same
+    } else if apart((s, t, d), (start, step, len)) {
+        Picked::None
+    } else if same_phase && first + (d - 1) * (t / step) < len {
+        Picked::Whole { start: first, step: t / step }
+    } else {
+        Picked::Part
     }
 }
 
@@ -244,49 +275,108 @@ fn inside(b: &Builder, core: NodeId) -> (Ex<'_>, bool) {
     }
 }
 
-/// `x` without the absolute value that it is a multiple of, which no even function of `x` sees. (Its
-/// square would overflow where the function is finite.)
-pub(crate) fn without_absolute(x: Ex<'_>) -> Option<Ex<'_>> {
-    // The walk of `core`, along the operands that led to it.
-    fn walk<'g>(x: Ex<'g>, core: NodeId, depth: usize) -> Option<Ex<'g>> {
+/// How a multiple of a [`core`] is made of it.
+#[derive(Clone, Copy)]
+enum Step<'g> {
+    Minus,
+    Over(Ex<'g>),
+    Times(Ex<'g>),
+}
+
+/// The steps from a core to `x`, the first first: the walk of [`core`], along the operands that led to it.
+fn steps<'g>(mut x: Ex<'g>, core: NodeId) -> Option<Vec<Step<'g>>> {
+    let mut found = vec![];
+    for depth in (0..DEPTH).rev() {
         if x.id == core {
-            return Some(inside(x.b, core).0);
+            break;
         }
-        let depth = depth.checked_sub(1)?;
         let (op, args) = operation(x)?;
         let leads = |a: Ex<'_>| self::core(&a.b.graph(), a.id, depth) == Some(core);
-        match op {
-            op if *op == MINUS => walk(args[0], core, depth).map(|a| -a),
-            op if *op == DIVIDE => Some(walk(args[0], core, depth)? / args[1]),
-            _ if leads(args[0]) => Some(walk(args[0], core, depth)? * args[1]),
-            _ => Some(args[0] * walk(args[1], core, depth)?),
-        }
+        let (step, next) = match op {
+            op if *op == MINUS => (Step::Minus, args[0]),
+            op if *op == DIVIDE => (Step::Over(args[1]), args[0]),
+            _ if leads(args[0]) => (Step::Times(args[1]), args[0]),
+            _ => (Step::Times(args[0]), args[1]),
+        };
+        found.push(step);
+        x = next;
     }
+    found.reverse();
+    (x.id == core).then_some(found)
+}
+
+/// `x` without the absolute value that it is a multiple of, which no even function of `x` sees. (Its
+/// square would overflow where the function is finite.)
+pub(crate) fn without_absolute<'g>(x: Ex<'g>) -> Option<Ex<'g>> {
     let core = core(&x.b.graph(), x.id, DEPTH)?;
-    if inside(x.b, core).1 { walk(x, core, DEPTH) } else { None }
+    let (inside, absolute) = inside(x.b, core);
+    if !absolute {
+        return None;
+    }
+    let step = |a: Ex<'g>, step: &Step<'g>| match *step {
+        Step::Minus => -a,
+        Step::Over(c) => a / c,
+        Step::Times(c) => a * c,
+    };
+    Some(steps(x, core)?.iter().fold(inside, step))
 }
 
 /// The square of `x` as a function of the square of the root that it is a multiple of.
 ///
-/// A factor stays beside the square: `c (c u)` overflows only where `(c sqrt(u))²` does.
-pub(crate) fn even_square(x: Ex<'_>) -> Option<Ex<'_>> {
-    // The walk of `core`, along the operands that led to it.
-    fn square<'g>(x: Ex<'g>, core: NodeId, depth: usize) -> Option<Ex<'g>> {
-        if x.id == core {
-            return Some(inside(x.b, core).0);
-        }
-        let depth = depth.checked_sub(1)?;
-        let (op, args) = operation(x)?;
-        let leads = |a: Ex<'_>| self::core(&a.b.graph(), a.id, depth) == Some(core);
-        match op {
-            op if *op == MINUS => square(args[0], core, depth),
-            op if *op == DIVIDE => Some(square(args[0], core, depth)? / args[1] / args[1]),
-            _ if leads(args[0]) => Some(args[1] * (args[1] * square(args[0], core, depth)?)),
-            _ => Some(args[0] * (args[0] * square(args[1], core, depth)?)),
+/// One factor stays beside the square: `c (c u)` overflows and vanishes only where `(c sqrt(u))²` does. The
+/// product of several may do so earlier, which is for derivatives alone.
+pub(crate) fn even_square(x: Ex<'_>, when: When) -> Option<Ex<'_>> {
+    let core = core(&x.b.graph(), x.id, DEPTH)?;
+    let (inside, absolute) = inside(x.b, core);
+    if absolute {
+        return None;
+    }
+    let mut steps = steps(x, core)?;
+    steps.retain(|s| !matches!(s, Step::Minus));
+    match steps[..] {
+        [] => Some(inside),
+        [Step::Over(c)] => Some(inside / c / c),
+        _ if steps.len() > 1 && when == When::Built => None,
+        _ => {
+            let f = steps.iter().fold(x.lit(1.0), |f, step| match *step {
+                Step::Minus => f,
+                Step::Over(c) => f / c,
+                Step::Times(c) => c * f,
+            });
+            Some(f * (f * inside))
         }
     }
-    let core = core(&x.b.graph(), x.id, DEPTH)?;
-    if inside(x.b, core).1 { None } else { square(x, core, DEPTH) }
+}
+
+/// The same function as `root`, to be differentiated: rewritten as operations ask for where they are
+/// ([`When::Differentiated`]). The nodes of `leaves` stay what they are.
+pub(crate) fn smoothed<'g>(root: Ex<'g>, leaves: &[NodeId]) -> Ex<'g> {
+    let b = root.b;
+    let mut new: HashMap<NodeId, NodeId> = HashMap::new();
+    let order = b.graph().live(&[root.id]);
+    for id in order {
+        let mut node = b.graph().node(id).clone();
+        let mut moved = false;
+        map_args(&mut node, |a| {
+            let to = new.get(&a).copied().unwrap_or(a);
+            moved |= to != a;
+            to
+        });
+        let rewritten = match &node {
+            _ if leaves.contains(&id) => continue,
+            Node::Map { op, args } => {
+                let x: Vec<_> = args.iter().map(|&a| b.ex(a)).collect();
+                (op.simplify)(&x, When::Differentiated)
+            }
+            _ => None,
+        };
+        match rewritten {
+            Some(e) => new.insert(id, e.id),
+            None if moved => new.insert(id, b.node(node).id),
+            None => None,
+        };
+    }
+    b.ex(new.get(&root.id).copied().unwrap_or(root.id))
 }
 
 /// An element-wise operation and its operands, as expressions.
@@ -297,9 +387,9 @@ fn operation(x: Ex<'_>) -> Option<(&'static OpDef, Vec<Ex<'_>>)> {
 }
 
 /// `a * b` without the root that both are multiples of: `sqrt(u) (c sqrt(u))` is `c u`.
-pub(crate) fn product_of_roots<'g>(a: Ex<'g>, b: Ex<'g>) -> Option<Ex<'g>> {
+pub(crate) fn product_of_roots<'g>(a: Ex<'g>, b: Ex<'g>, when: When) -> Option<Ex<'g>> {
     if a.id == b.id {
-        return without_absolute(a).map(|a| a * a).or_else(|| even_square(a));
+        return without_absolute(a).map(|a| a * a).or_else(|| even_square(a, when));
     }
     let find = |x: Ex<'_>| core(&x.b.graph(), x.id, 1);
     let core = find(a).filter(|_| find(a) == find(b))?;

@@ -416,3 +416,50 @@ fn layouts_and_element_types() {
         compare::<half::bf16>(g, all, 4.5e-3);
     }
 }
+
+/// A component has the derivatives that it has alone, whatever is beside it: here infinities.
+#[test]
+fn components_beside_infinite_ones() {
+    let x = 2.0;
+    // First and second derivative in x, the other components left out.
+    for (text, first, second) in [
+        ("Elem(Inv([x, h - h]), 0)", -0.25, 0.25),
+        ("Inv([h - h, x])[1]", -0.25, 0.25),
+        ("Elem(Log([h - h, x]), 1)", 0.5, -0.25),
+        ("Sum(Inv([x, 2 * x, h - h])[0:2])", -0.375, 0.375),
+        ("Inv([x, 2 * x, h - h])[0] * Inv([x, 2 * x, h - h])[1]", -0.125, 3.0 / 16.0),
+        ("Sum(Inv([x, h - h, 2 * x])[0:3:2])", -0.375, 0.375),
+        ("Elem(Square(x) * Inv([x, h - h]), 0)", 1.0, 0.0),
+        ("Elem(MatVecMult(Inv([x, h - h]), Square(x)), 0)", 1.0, 0.0),
+        ("Elem(MatVecMult(Inv([x, 1, h - h, h]), [x**2, x]), 0)", 2.0, 0.0),
+        ("Elem(VecMatMult([x**2, x], Inv([x, h - h, 1, h])), 0)", 2.0, 0.0),
+        ("Sum(Extract(TensorProd(Inv([h - h, x]), [x**2, x**3]), 2, 2))", 5.0, 2.0),
+        ("Elem(TensorProd([x**2, x**3], Inv([x, h - h])), 2)", 4.0, 2.0),
+        ("Elem(Exp(Log([x, h - h]) * 2), 0)", 4.0, 2.0),
+        ("Elem(Inv(Inv([x, h - h])), 0)", 1.0, 0.0),
+    ] {
+        let g: Genred = Genred::new(text, ["x = Vj(1)", "h = Vj(1)"], &SUM, Axis::J).unwrap();
+        let one = |v: f64| ArrayD::from_elem(IxDyn(&[1, 1]), v);
+        let [point, e, t] = [vec![one(x), one(0.5)], vec![one(3.0)], vec![one(5.0)]];
+        let got = |g: Genred, with: &[&[ArrayD<f64>]]| {
+            call(&g, &[&[&point[..]], with].concat().concat())[0].clone()
+        };
+        for (name, first, second) in [("x", first, second), ("h", 0.0, 0.0)] {
+            let check = |what: &str, got: ArrayD<f64>, want: f64| {
+                close(&format!("{what} in {name} of {text}"), got[[0, 0]], want);
+            };
+            let (vjp, jvp) = (g.vjp(name).unwrap(), g.jvp(name).unwrap());
+            check("vjp", got(vjp.clone(), &[&e]), 3.0 * first);
+            check("jvp", got(jvp.clone(), &[&t]), 5.0 * first);
+            check("vjp, jvp", got(vjp.jvp("x").unwrap(), &[&e, &t]), 15.0 * second);
+            check("vjp, vjp", got(vjp.vjp("x").unwrap(), &[&e, &t]), 15.0 * second);
+            check("jvp, vjp", got(jvp.vjp("x").unwrap(), &[&t, &e]), 15.0 * second);
+            check("jvp, jvp", got(jvp.jvp("x").unwrap(), &[&t, &e]), 15.0 * second);
+        }
+        for (operator, want) in [("Divergence", first), ("Laplacian", second)] {
+            let text = format!("{operator}({text}, x)");
+            let g: Genred = Genred::new(&text, ["x = Vj(1)", "h = Vj(1)"], &SUM, Axis::J).unwrap();
+            close(&text, call(&g, &point)[0][[0, 0]], want);
+        }
+    }
+}

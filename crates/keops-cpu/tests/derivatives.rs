@@ -224,7 +224,7 @@ macro_rules! scaled {
             arity: 1,
             value: Value { f32: |a| a[0] * $by, f64: |a| a[0] * $by },
             derivative: |_, _, t| vec![t * $by],
-            simplify: |_| None,
+            simplify: |_, _| None,
             cuda: "({0})",
             code: Code::Expand(|b, a| b.prim(Prim::Call(&$function), a)),
             domain: (-1.0, 1.0),

@@ -174,3 +174,50 @@ fn tables_are_made_of_tables() {
         assert_eq!(got.iter().copied().collect::<Vec<_>>(), [10.0, 20.0, 30.0], "{name}");
     }
 }
+
+/// Even functions of a multiple of a norm are functions of its square where they are differentiated.
+/// Their values are those of the formula as it is written, also where the square overflows or vanishes.
+#[test]
+fn even_functions_of_multiples_of_norms() {
+    let (one, sine) = (1.0f64, 1e25f64 as f32 as f64);
+    let aliases = ["x = Vj(1)", "a = Pm(1)", "b = Pm(1)"];
+    for (text, a, b, expected) in [
+        ("Cos(a * (b * Norm2(x)))", 1.0, 1e25, sine.cos()),
+        ("Cos(a * (b * Norm2(x)))", 1e-25, 1e25, one.cos()),
+        ("Cos(a * (b * Norm2(x)))", 1e30, 1e-30, one.cos()),
+        ("Cosh(a * (b * Norm2(x)))", 1e-25, 1e25, one.cosh()),
+        ("Cosh(Norm2(x) / a / b)", 1e30, 1e-30, one.cosh()),
+        ("SinXDivX(a * (Norm2(x) * b))", 1e30, 1e-30, one.sin()),
+        ("SinXDivX(a * (Norm2(x) * b))", 1.0, 1e25, 0.0),
+        ("Sinc(a * (Norm2(x) * b))", 1e-25, 0.5e25, 2.0 / std::f64::consts::PI),
+        ("Square(a * (b * Norm2(x)))", 1e-25, 1e25, 1.0),
+        ("Square(a * (b * Norm2(x)))", 1e30, 1e-30, 1.0),
+        ("Pow(a * (b * Sqrt(x * x)), 4)", 1e30, 1e-30, 1.0),
+        // A norm of 0 times what overflows.
+        ("Cos(a * (b * Norm2(x - x)))", 1e30, 1e30, 1.0),
+        ("Square(a * (b * Norm2(x - x)))", 1e30, 1e30, 0.0),
+    ] {
+        let g: Genred = Genred::new(text, aliases, &SUM, Axis::J).unwrap();
+        let (x, [a, b]) = (column::<f32>([-1.0]), [a, b].map(parameter));
+        for (name, device) in devices() {
+            let got = run(&g, &device, &[&x, &a, &b])[[0, 0]];
+            let near = (got - expected).abs() <= 2e-6 * expected.abs() + 1e-24;
+            assert!(near, "{text} on {name}: {got}, not {expected}");
+        }
+    }
+    // Slopes at 1 are those of the formula as written, curvatures at 0 those of the function.
+    let [a, b, e] = [parameter(1e25), parameter(1e-25), column::<f32>([1.0])];
+    let g: Genred = Genred::new("Cos(a * (b * Norm2(x)))", aliases, &SUM, Axis::J).unwrap();
+    let second = g.vjp("x").unwrap().jvp("x").unwrap();
+    for (name, device) in devices() {
+        let x = column::<f32>([1.0]);
+        let slope = run(&g.vjp("x").unwrap(), &device, &[&x, &a, &b, &e])[[0, 0]];
+        assert!((slope + one.sin()).abs() < 1e-6, "{name}: {slope}");
+        let zero = column::<f32>([0.0]);
+        let curvature = run(&second, &device, &[&zero, &a, &b, &e, &e])[[0, 0]];
+        assert!((curvature + 1.0).abs() < 1e-6, "{name}: {curvature}");
+    }
+}
+fn parameter(v: f64) -> ArrayD<f32> {
+    ArrayD::from_elem(vec![1], v as f32)
+}

@@ -5,10 +5,13 @@ use super::formula::{Kind, Pool, operation_name, operation_number};
 use crate::data::DType;
 use crate::error::InputError;
 use crate::graph::{Builder, Category, Graph, Node, NodeId, Var};
+use crate::ops::{Code, OpDef};
+use crate::prim::Prim;
 use crate::random::Random;
 use crate::ranges::Ranges;
 use crate::reduce::{self, Family, ReductionDef, WeightRule};
 use crate::spec::{Axis, CheckedArgs, ReduceOptions, ReduceSpec, Scheme};
+use crate::vecmath::{Precision, PrimBuilder, Val};
 use std::collections::BTreeSet;
 use std::sync::Arc;
 
@@ -28,6 +31,9 @@ const SPECIAL: [Special; 8] = {
 };
 /// Component evaluations per case, about a tenth of a microsecond each.
 const WORK: usize = 200_000;
+/// A call of a scalar function, in such evaluations: a quadrature is 20 microseconds, and its error bound
+/// takes several.
+const CALL: usize = 1000;
 
 /// The numbers of a case: what [`cases`](super::cases) makes and shrinks. All zeros mean the
 /// simplest choices.
@@ -372,13 +378,56 @@ impl Problem {
     }
 }
 
+/// What code an operation is: does it call a scalar function?
+struct Calls {
+    /// Operands that are constants; those are the first values.
+    known: Vec<Option<f64>>,
+    values: u32,
+    found: bool,
+}
+
+impl Calls {
+    fn any(op: &OpDef, known: Vec<Option<f64>>) -> bool {
+        let Code::Expand(expand) = op.code else { return false };
+        let operands: Vec<Val> = (0..op.arity as u32).map(Val).collect();
+        let mut code = Calls { known, values: op.arity as u32, found: false };
+        expand(&mut code, &operands);
+        code.found
+    }
+    fn next(&mut self) -> Val {
+        self.values += 1;
+        Val(self.values - 1)
+    }
+}
+impl PrimBuilder for Calls {
+    fn precision(&self) -> Precision {
+        Precision::F64
+    }
+    fn real(&mut self, _: f64) -> Val {
+        self.next()
+    }
+    fn int(&mut self, _: i64) -> Val {
+        self.next()
+    }
+    fn prim(&mut self, op: Prim, _: &[Val]) -> Val {
+        self.found |= matches!(op, Prim::Call(_));
+        self.next()
+    }
+    fn constant(&self, v: Val) -> Option<f64> {
+        self.known.get(v.0 as usize).copied().flatten()
+    }
+}
+
 /// Component evaluations for one pair.
 fn cost(graph: &Graph, roots: &[NodeId]) -> usize {
     let one = |id: NodeId| match graph.node(id) {
         Node::Contract { extents, operands, .. } => {
             extents.iter().product::<usize>() * operands.len()
         }
-        Node::Map { .. } => 2 * graph.dim(id),
+        Node::Map { op, args } => {
+            let known = args.iter().map(|&a| graph.constant(a)).collect();
+            graph.dim(id) * if Calls::any(op, known) { CALL } else { 2 }
+        }
         _ => graph.dim(id) / 4 + 1,
     };
     graph.live(roots).into_iter().map(one).sum::<usize>().max(1)

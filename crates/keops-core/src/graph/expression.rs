@@ -2,7 +2,7 @@
 
 use super::{Category, Dependence, FoldOp, Graph, Node, NodeId, Operand, Var};
 use crate::error::DimError;
-use crate::ops::{IF_ELSE, OpDef};
+use crate::ops::{IF_ELSE, OpDef, When};
 use std::cell::RefCell;
 
 /// A graph under construction; [`Ex`] handles refer to it.
@@ -255,7 +255,7 @@ impl<'g> Ex<'g> {
                 return b.lit(v);
             }
         }
-        if let Some(e) = (op.simplify)(args) {
+        if let Some(e) = (op.simplify)(args, When::Built) {
             return e;
         }
         b.node(Node::Map { op, args: args.iter().map(|a| a.id).collect() })
