@@ -7,4 +7,7 @@
 
 pub mod derivatives;
 pub mod naive;
+mod runs;
 pub mod values;
+
+pub use runs::Devices;

@@ -2,7 +2,8 @@
 //! `cargo run --release -p keops-judge -- derivatives --seeds 1..50 --cases 20000`, or `values`.
 
 use keops_core::{composite, ops, reduce};
-use keops_judge::derivatives::{Devices, Verdict, draw, judge, report, run, shrink};
+use keops_judge::Devices;
+use keops_judge::derivatives::{Verdict, draw, judge, report, run, shrink};
 use keops_judge::values;
 use std::process::ExitCode;
 
@@ -35,8 +36,9 @@ fn main() -> ExitCode {
         let start = std::time::Instant::now();
         let tally = run(seed, cases, &without);
         println!(
-            "seed {seed}: {} judged, {} skipped ({:.1} %), {} by convention, {} not drawn, {} faults, {:.1?}",
+            "seed {seed}: {} judged ({} in f32), {} skipped ({:.1} %), {} by convention, {} not drawn, {} faults, {:.1?}",
             tally.judged,
+            tally.single,
             tally.skipped,
             100.0 * tally.skip_rate(),
             tally.conventions,
@@ -48,7 +50,7 @@ fn main() -> ExitCode {
             println!("chains: {:?}", tally.chains);
             let names =
                 ops::ALL.iter().map(|o| o.name).chain(composite::ALL.iter().map(|c| c.name));
-            let names = names.chain(reduce::ALL.iter().map(|r| r.name));
+            let names = names.chain(reduce::all().map(|r| r.name()));
             println!("judged less than 100 times: {:?}", tally.rare(names, 100));
         }
         faults += tally.faults.len();
@@ -75,8 +77,9 @@ fn of_values(seeds: std::ops::RangeInclusive<u64>, cases: u64, show: usize) -> E
         let start = std::time::Instant::now();
         let tally = values::run(seed, cases);
         println!(
-            "seed {seed}: {} cases, {} entries judged, {} left to rounding, {} faults, {:.1?}",
+            "seed {seed}: {} cases ({} by operators), {} entries judged, {} left to rounding, {} faults, {:.1?}",
             tally.cases,
+            tally.lazy,
             tally.judged,
             tally.open,
             tally.faults.len(),
@@ -84,7 +87,7 @@ fn of_values(seeds: std::ops::RangeInclusive<u64>, cases: u64, show: usize) -> E
         );
         wrong += tally.faults.len();
         for (number, fault) in tally.faults.iter().take(show) {
-            let devices = values::Devices::default();
+            let devices = Devices::default();
             let small = values::shrink(&values::draw(seed, *number), &devices);
             println!(
                 "case {number} of seed {seed}: {fault}\n{}",

@@ -1,7 +1,8 @@
 //! Derivatives of keops against differences of values: 30,000 cases.
 
 use keops_core::{composite, ops, reduce};
-use keops_judge::derivatives::{Devices, draw, report, run, shrink};
+use keops_judge::Devices;
+use keops_judge::derivatives::{draw, report, run, shrink};
 
 /// Number of cases: `KEOPS_JUDGE_CASES`, or as many as a run of the tests affords.
 fn cases() -> u64 {
@@ -12,8 +13,9 @@ fn cases() -> u64 {
 fn derivatives_are_differences_of_values() {
     let tally = run(1, cases(), &[]);
     println!(
-        "{} judged, {} skipped ({:.1} %), {} by convention, {} not drawn; {:?}",
+        "{} judged ({} in f32), {} skipped ({:.1} %), {} by convention, {} not drawn; {:?}",
         tally.judged,
+        tally.single,
         tally.skipped,
         100.0 * tally.skip_rate(),
         tally.conventions,
@@ -36,7 +38,7 @@ fn derivatives_are_differences_of_values() {
     if cases() >= 30_000 {
         // Every entry of the tables, but the reductions whose results are indices alone.
         let names = ops::ALL.iter().map(|o| o.name).chain(composite::ALL.iter().map(|c| c.name));
-        let reductions = reduce::ALL.iter().map(|r| r.name).filter(|n| !n.starts_with("Arg"));
+        let reductions = reduce::all().map(|r| r.name()).filter(|n| !n.starts_with("Arg"));
         let rare = tally.rare(names.chain(reductions), 100);
         assert!(rare.is_empty(), "too rarely judged: {rare:?}");
     }

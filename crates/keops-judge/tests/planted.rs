@@ -4,8 +4,12 @@
 use keops_core::conformance::{
     Fault, ReductionFault, plant, plant_reduction, with_faulty_composite,
 };
+use keops_core::error::InputError;
+use keops_core::outer::Port;
+use keops_core::reduce::{DerivedDef, Pairs};
 use keops_core::{composite, ops, reduce};
-use keops_judge::derivatives::{Devices, Outer, Planted, Verdict, draw, judge};
+use keops_judge::Devices;
+use keops_judge::derivatives::{Outer, Planted, Verdict, draw, judge};
 use keops_judge::naive::Op;
 
 /// Is there a case that agrees as it is, and does not with the fault?
@@ -62,12 +66,53 @@ fn faults_in_reductions_are_found() {
         .flat_map(|r| [ReductionFault::Linearise, ReductionFault::Order].map(|f| (*r, f)))
         .filter_map(|(r, fault)| Some((r, fault, plant_reduction(r, fault)?)))
         .filter(|(r, _, to)| {
-            let planted = Planted { reduction: Some((r, to)), ..Planted::default() };
+            let reduction = Some(((*r).into(), (*to).into()));
+            let planted = Planted { reduction, ..Planted::default() };
             !found(0..3000, |f| f(), planted)
         })
         .map(|(r, fault, _)| format!("{fault:?} of {}", r.name))
         .collect();
     assert!(missed.is_empty(), "not noticed: {missed:?}");
+}
+
+/// An entry of the table of derived reductions, off by a part in a thousand.
+fn wrong<const K: usize>(p: &mut Pairs<'_>) -> Result<Port, InputError> {
+    let right = (reduce::DERIVED[K].make)(p)?;
+    Ok(p.rows(&[right], |v| v[0] * (1.0 + 1.0 / 1024.0)))
+}
+/// More derived reductions want more entries.
+const WRONG: [fn(&mut Pairs<'_>) -> Result<Port, InputError>; 2] = [wrong::<0>, wrong::<1>];
+
+#[test]
+fn faults_in_derived_reductions_are_found() {
+    assert_eq!(reduce::DERIVED.len(), WRONG.len());
+    let missed: Vec<&str> = reduce::DERIVED
+        .iter()
+        .zip(WRONG)
+        .filter(|(d, make)| {
+            let to = DerivedDef { make: *make, ..***d };
+            let to: &'static DerivedDef = Box::leak(Box::new(to));
+            let reduction = Some(((**d).into(), to.into()));
+            let planted = Planted { reduction, ..Planted::default() };
+            !found(0..3000, |f| f(), planted)
+        })
+        .map(|(d, _)| d.name)
+        .collect();
+    assert!(missed.is_empty(), "not noticed: {missed:?}");
+}
+
+/// Derivatives in f32 are judged by wider tolerances, which a part in a thousand exceeds.
+#[test]
+fn faults_in_single_precision_are_found() {
+    let to = plant(&ops::EXP, Fault::Derivative(0)).expect("an operand");
+    let mut wrong = Devices::default();
+    wrong.planted = Planted { operation: Some((&ops::EXP, to)), ..Planted::default() };
+    let right = Devices::default();
+    let cases = featuring("Exp").filter_map(|n| draw(2, n)).filter(|c| c.single);
+    let found = cases.filter(|c| {
+        judge(c, &right) == Verdict::Agrees && matches!(judge(c, &wrong), Verdict::Fault(_))
+    });
+    assert!(found.count() >= 1, "a part in a thousand is looked over");
 }
 
 #[test]

@@ -55,6 +55,8 @@ pub struct Case {
     pub saved: bool,
     /// Number of the device.
     pub device: usize,
+    /// Data in f32.
+    pub single: bool,
 }
 
 /// Rows of i and of j.
@@ -93,6 +95,9 @@ fn number(r: &mut Random, grid: bool) -> f64 {
         true => *r.of(&[-1.0, -0.5, 0.0, 0.5, 1.0, 2.0]),
         false => 3.0 * r.unit() - 1.5,
     }
+}
+fn rounded(a: &mut Array<f64>) {
+    a.data.iter_mut().for_each(|v| *v = f64::from(*v as f32));
 }
 pub(super) fn filled(r: &mut Random, shape: Vec<usize>, grid: bool) -> Array<f64> {
     let data = (0..shape.iter().product()).map(|_| number(r, grid)).collect();
@@ -139,6 +144,7 @@ fn reduction(
     let scalar = matches!(name, "LogSumExp" | "SumSoftMaxWeight" | "Max_SumShiftExp");
     let dim = if scalar { 1 } else { 1 + r.below(3) };
     let depth = 1 + r.below(3);
+    let averages = matches!(name, "Mean" | "Variance");
     let in_weight = scalar && r.chance(0.3);
     let make = |r: &mut Random, usable: &[usize], d: usize, featured: Option<Op>| {
         let budget = 8;
@@ -156,12 +162,15 @@ fn reduction(
         // Exponents of moderate size.
         formula = Expr::of(Op::Atan, [formula]);
     }
-    let wants = name == "SumSoftMaxWeight" || (scalar && (in_weight || r.chance(0.5)));
+    let wants =
+        name == "SumSoftMaxWeight" || ((scalar || averages) && (in_weight || r.chance(0.5)));
     let weight = wants.then(|| {
-        let d = 1 + r.below(2);
+        let d = if averages { 1 } else { 1 + r.below(2) };
         let w = make(r, &others, d, featured.filter(|_| in_weight));
         match name {
-            "LogSumExp" => Expr::of(Op::Add, [Expr::of(Op::Sin, [w]), Expr::Num(1.5)]),
+            "LogSumExp" | "Mean" | "Variance" => {
+                Expr::of(Op::Add, [Expr::of(Op::Sin, [w]), Expr::Num(1.5)])
+            }
             _ => w,
         }
     });
@@ -208,7 +217,8 @@ fn attempt(r: &mut Random, featured: Op, number_of_case: u64) -> Option<Case> {
     if composed {
         let inner_over = *r.of(&[Category::J, Category::I]);
         let kept = if inner_over == Category::J { Category::I } else { Category::J };
-        let inner_name = *r.of(&["Sum", "LogSumExp", "SumSoftMaxWeight", "Min", "Max", "Sum"]);
+        let inner_name =
+            *r.of(&["Sum", "LogSumExp", "SumSoftMaxWeight", "Min", "Max", "Sum", "Mean"]);
         let g = reduction(r, &variables, inner_name, &all, None, inner_over);
         let used = |k: &usize| g.formula.uses(*k) || g.weight.as_ref().is_some_and(|w| w.uses(*k));
         inner_declares = all.iter().copied().filter(|k| used(k) || r.chance(0.3)).collect();
@@ -220,7 +230,7 @@ fn attempt(r: &mut Random, featured: Op, number_of_case: u64) -> Option<Case> {
         }
         let zeros = variables.iter().map(|v| vec![0.0; v.dim]).collect();
         let mut env = crate::naive::Env::<f64> { vars: zeros, i: 0, j: 0 };
-        let what = g.weight.as_ref().unwrap_or(&g.formula);
+        let what = g.weight.as_ref().filter(|_| inner_name != "Mean").unwrap_or(&g.formula);
         let dim = crate::naive::value(what, &mut env).ok()?.len();
         let at = r.below(variables.len() + 1);
         variables.insert(at, Variable { name: "h".into(), category: kept, dim });
@@ -317,7 +327,13 @@ fn attempt(r: &mut Random, featured: Op, number_of_case: u64) -> Option<Case> {
             2..=4 => 1,
             _ => 0,
         },
+        single: r.chance(0.15),
     };
+    // (The interpreter computes in f64 whatever the data are.)
+    case.single &= case.device != 3;
+    if case.single {
+        case.args.iter_mut().for_each(rounded);
+    }
     let value = wanted::value(&case).ok()?;
     if value.data.iter().any(|v| v.is_nan() || v.abs() > 1e3)
         && value.data.iter().any(|v| v.is_finite())
@@ -363,7 +379,7 @@ fn attempt(r: &mut Random, featured: Op, number_of_case: u64) -> Option<Case> {
         && case.inner.is_none()
         && case.blocks.is_none()
         && r.chance(0.15)
-        && canonical(&case.outer.name) != "Max_SumShiftExp"
+        && !matches!(canonical(&case.outer.name), "Max_SumShiftExp" | "Mean" | "Variance")
         && !case.outer.name.contains("_Arg");
     complete(&mut case, &plan, &value.shape, r);
     Some(case)
@@ -383,7 +399,10 @@ pub fn complete(case: &mut Case, plan: &[(bool, Vec<usize>)], value: &[usize], r
             results = wrt.iter().map(|k| shapes[*k].clone()).collect();
         }
         shapes.extend(wanted.iter().cloned());
-        let with = wanted.into_iter().map(|s| filled(r, s, false)).collect();
+        let mut with: Vec<_> = wanted.into_iter().map(|s| filled(r, s, false)).collect();
+        if case.single {
+            with.iter_mut().for_each(rounded);
+        }
         case.steps.push(Step { forward: *forward, wrt: wrt.clone(), with });
     }
     case.seed = results.into_iter().map(|s| filled(r, s, false)).collect();

@@ -157,6 +157,9 @@ impl Maker<'_> {
     }
     /// Forms that are written again and again.
     fn idiom(&mut self, depth: usize) -> (Expr, usize) {
+        if self.random.chance(0.12) {
+            return self.beside();
+        }
         let d = self.dim();
         let (x, y) = (self.operand(d, 1), self.operand(d, 1));
         let g = self.positive(1, 0);
@@ -207,6 +210,32 @@ impl Maker<'_> {
             return (Expr::of(Op::Mult, [kernel, w]), b);
         }
         (kernel, 1)
+    }
+    /// Components of a vector whose other one is infinite or no number, or has such a derivative.
+    fn beside(&mut self) -> (Expr, usize) {
+        let (n, v) = (1 + self.random.below(3), self.operand(1, 0));
+        let good = self.positive(n, 0);
+        let zero = Expr::of(Op::Subtract, [v.clone(), v]);
+        let first = self.random.below(2);
+        let parts = if first == 0 { [good, zero] } else { [zero, good] };
+        let op = *self.random.of(&[Op::Inv, Op::Rsqrt, Op::Log, Op::Sqrt, Op::XLogX]);
+        let f = Expr::of(op, [Expr::of(Op::Concat, parts)]);
+        let elem = |e: &Expr, k: usize| Expr::with(Op::Elem, vec![e.clone()], &[k as i64]);
+        let (k, l) = (first + self.random.below(n), first + self.random.below(n));
+        let w = self.operand(1, 0);
+        match self.random.below(6) {
+            0 => (Expr::with(Op::Extract, vec![f], &[first as i64, n as i64]), n),
+            1 => (Expr::of(Op::Mult, [elem(&f, k), elem(&f, l)]), 1),
+            // A scalar times it, and rows of products.
+            2 => (elem(&Expr::of(Op::Mult, [w, f]), k), 1),
+            3 => {
+                let pair = Expr::of(Op::Concat, [w.clone(), w]);
+                let (tensor, row) = (Expr::of(Op::TensorProd, [f, pair]), 2 * k as i64);
+                (Expr::with(Op::Extract, vec![tensor], &[row, 2]), 2)
+            }
+            4 => (elem(&Expr::of(Op::MatVecMult, [f, w]), k), 1),
+            _ => (elem(&f, k), 1),
+        }
     }
     /// A formula with that operation at its root, and its dimension.
     pub fn featuring(&mut self, op: Op, depth: usize) -> (Expr, usize) {

@@ -21,6 +21,13 @@ fn kink(op: Op, x: &[Expr]) -> Option<Expr> {
     }
 }
 
+/// What is 0 where the derivative is that of one side, whatever is beside it: at a tie of `Min` the first
+/// row counts, and `Select(y, y, c)` is y also where y = c = 0.
+fn side(op: Op, x: &[Expr]) -> Option<Expr> {
+    let sided = matches!(op, Op::ReLU | Op::IfElse | Op::Select);
+    sided.then(|| Expr::of(Op::Abs, [x[0].clone()]))
+}
+
 /// What is 0 where the value itself is left open.
 fn cut(op: Op, x: &[Expr]) -> Option<Expr> {
     let (sine, cosine) = match op {
@@ -35,18 +42,13 @@ fn cut(op: Op, x: &[Expr]) -> Option<Expr> {
     Some(Expr::of(Op::Add, parts))
 }
 
-fn differential(e: &Expr) -> bool {
-    let Expr::Apply(op, ..) = e else { return false };
-    matches!(op, Op::Grad | Op::Diff | Op::GradMatrix | Op::Divergence | Op::Laplacian)
-}
-
 /// Does a convention decide about the derivative of this case, for any pair of rows?
 pub fn at_convention(case: &Case) -> bool {
     let mut higher = case.steps.len() > 1;
     let outer = std::iter::once(&case.outer);
     for r in outer.chain(case.inner.as_ref().map(|i| &i.1)) {
         for f in std::iter::once(&r.formula).chain(&r.weight) {
-            f.walk(&mut |e| higher |= differential(e));
+            f.walk(&mut |e| higher |= matches!(e, Expr::Apply(op, ..) if op.is_differential()));
         }
     }
     let zero = |case: &Case| {
@@ -56,6 +58,7 @@ pub fn at_convention(case: &Case) -> bool {
             f.walk(&mut |e| {
                 let Expr::Apply(op, x, _) = e else { return };
                 distances.extend(kink(*op, x).filter(|_| higher));
+                distances.extend(side(*op, x));
                 distances.extend(cut(*op, x));
             });
             distances.into_iter().any(|d| {

@@ -3,36 +3,16 @@
 use super::case::{Case, rows};
 use super::planted::Planted;
 use super::wanted;
+use crate::Devices;
 use crate::naive::reduce::canonical;
 use crate::naive::{Array, Category, Expr, Names, Reduction, Variable};
-use keops::cpu::{Cpu, Level};
 use keops_core::data::{ArgView, Element};
 use keops_core::genred::{Genred, Reduce};
-use keops_core::interp::Interpreter;
 use keops_core::parse::parse_formula;
 use keops_core::ranges::Ranges;
-use keops_core::spec::{Axis, Device};
+use keops_core::spec::Axis;
 use ndarray::{ArrayD, IxDyn};
 use std::fmt::Write;
-
-/// Devices in turn: the best level, AVX2, the portable level, the interpreter.
-pub struct Devices {
-    devices: Vec<Device>,
-    /// A fault in keops, to judge the judge.
-    pub planted: Planted,
-}
-
-impl Default for Devices {
-    fn default() -> Devices {
-        let levels = Level::available();
-        let at = |l: Level| Device::new(Cpu::with_level(l).unwrap_or_else(|_| Cpu::new()));
-        let best = at(*levels.last().unwrap_or(&Level::Portable));
-        let middle = at(levels.get(1).copied().unwrap_or(Level::Portable));
-        let interpreter = Device::new(Interpreter::new());
-        let devices = vec![best, middle, at(Level::Portable), interpreter];
-        Devices { devices, planted: Planted::default() }
-    }
-}
 
 /// Results of keops: their sum against the seed, and the sum of the sizes of its terms.
 pub struct Made {
@@ -174,9 +154,19 @@ pub fn derivative(case: &Case, devices: &Devices) -> Result<Made, String> {
             Some(Ranges::from_arrays(Some(over_j), None).map_err(|e| e.to_string())?)
         }
     };
-    let views: Vec<ArgView<'_>> = arrays.iter().map(|a| f64::erase(a.view())).collect();
-    let device = &devices.devices[case.device];
-    let out = g.call_with(device, &views, ranges.as_ref()).map_err(|e| e.to_string())?;
+    let device = devices.at(case.device);
+    let out = match case.single {
+        true => {
+            let arrays: Vec<ArrayD<f32>> = arrays.iter().map(|a| a.mapv(|v| v as f32)).collect();
+            let views: Vec<ArgView<'_>> = arrays.iter().map(|a| f32::erase(a.view())).collect();
+            g.call_with(device, &views, ranges.as_ref())
+        }
+        false => {
+            let views: Vec<ArgView<'_>> = arrays.iter().map(|a| f64::erase(a.view())).collect();
+            g.call_with(device, &views, ranges.as_ref())
+        }
+    };
+    let out = out.map_err(|e| e.to_string())?;
     let out: Vec<ArrayD<f64>> =
         out.iter().filter(|b| b.indices().is_none()).map(|b| b.to_f64()).collect();
     if out.len() != case.seed.len() {
@@ -224,7 +214,13 @@ pub fn report(case: &Case) -> String {
         let _ = writeln!(out, "  {} {:?} = {:?}", names[k], a.shape, a.data);
     }
     let (m, n) = rows(case);
-    let _ = writeln!(out, "  rows {m} x {n}, blocks {:?}, device {}", case.blocks, case.device);
+    let _ = writeln!(
+        out,
+        "  rows {m} x {n}, blocks {:?}, device {}{}",
+        case.blocks,
+        case.device,
+        if case.single { ", f32" } else { "" }
+    );
     for (k, step) in case.steps.iter().enumerate() {
         let kind = if step.forward { "jvp" } else { "vjp" };
         let kind =

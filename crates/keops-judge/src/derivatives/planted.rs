@@ -8,7 +8,7 @@ use keops_core::outer::{
     Computation, InputDef, OuterGraph, OuterNode, OutputDef, Port, Reduction, RowMap, Scatter,
     Selected,
 };
-use keops_core::reduce::ReductionDef;
+use keops_core::reduce::Definition;
 use std::collections::HashMap;
 use std::sync::Arc;
 
@@ -18,7 +18,7 @@ pub struct Planted {
     /// An operation and what stands for it.
     pub operation: Option<(&'static OpDef, &'static OpDef)>,
     /// A reduction and what stands for it.
-    pub reduction: Option<(&'static ReductionDef, &'static ReductionDef)>,
+    pub reduction: Option<(Definition, Definition)>,
     /// A fault in what differentiation of computations appends.
     pub outer: Option<Outer>,
 }
@@ -81,7 +81,7 @@ impl Planted {
     }
     pub(super) fn reduce(&self, r: Reduce) -> Reduce {
         match self.reduction {
-            Some((from, to)) if r.def == from.into() => Reduce { def: to.into(), ..r },
+            Some((from, to)) if r.def == from => Reduce { def: to, ..r },
             _ => r,
         }
     }

@@ -2,7 +2,8 @@
 
 use super::case::{Case, complete, rows};
 use super::random::Random;
-use super::{Devices, Verdict, judge, wanted};
+use super::{Verdict, judge, wanted};
+use crate::Devices;
 use crate::naive::{Array, Category, Env, Expr, Op, value};
 
 /// The smallest case on a greedy way down that is still wrong.
@@ -51,7 +52,9 @@ fn smaller(case: &Case) -> Vec<Case> {
             }
         }
     }
-    if case.device != 3 {
+    if case.single {
+        push(Case { single: false, ..case.clone() }, &whole);
+    } else if case.device != 3 {
         push(Case { device: 3, ..case.clone() }, &whole);
     }
     if case.infix != u64::MAX {
@@ -191,7 +194,7 @@ fn simpler(e: &Expr, case: &Case) -> Vec<Expr> {
     match e {
         Expr::Apply(op, x, l) => {
             // Variables of differential operators stay.
-            for k in (0..x.len()).filter(|k| !(*k == 1 && is_differential(*op))) {
+            for k in (0..x.len()).filter(|k| !(*k == 1 && op.is_differential())) {
                 for part in simpler(&x[k], case) {
                     let mut x = x.clone();
                     x[k] = part;
@@ -205,17 +208,4 @@ fn simpler(e: &Expr, case: &Case) -> Vec<Expr> {
         _ => {}
     }
     made
-}
-fn is_differential(op: Op) -> bool {
-    use Op::*;
-    matches!(
-        op,
-        Grad | Diff
-            | GradMatrix
-            | Divergence
-            | Laplacian
-            | TraceOperator
-            | AdjointOperator
-            | SumLinOperator
-    )
 }

@@ -23,7 +23,7 @@ pub struct Env<T> {
 pub fn value<T: Real>(e: &Expr, env: &mut Env<T>) -> Result<Vec<T>, String> {
     match e {
         Expr::Var(k) => Ok(env.vars[*k].clone()),
-        Expr::Num(v) => Ok(vec![T::from(*v)]),
+        Expr::Num(v) => Ok(vec![T::constant(*v)]),
         Expr::Row(Category::J) => Ok(vec![T::from(env.j as f64)]),
         Expr::Row(_) => Ok(vec![T::from(env.i as f64)]),
         Expr::Slice(x, start, stop, step) => {
@@ -66,16 +66,7 @@ fn unit<T: Real>(d: usize, k: usize) -> Vec<T> {
 /// `None` if the operation is no differential operator.
 fn differential<T: Real>(op: Op, x: &[Expr], env: &mut Env<T>) -> Result<Option<Vec<T>>, String> {
     use Op::*;
-    if !matches!(
-        op,
-        Grad | Diff
-            | GradMatrix
-            | Divergence
-            | Laplacian
-            | TraceOperator
-            | AdjointOperator
-            | SumLinOperator
-    ) {
+    if !op.is_differential() {
         return Ok(None);
     }
     let Some(Expr::Var(v)) = x.get(1) else {

@@ -32,6 +32,23 @@ macro_rules! operations {
     };
 }
 
+impl Op {
+    /// Does it differentiate, or take the matrix of a linear function?
+    pub fn is_differential(self) -> bool {
+        use Op::*;
+        matches!(
+            self,
+            Grad | Diff
+                | GradMatrix
+                | Divergence
+                | Laplacian
+                | TraceOperator
+                | AdjointOperator
+                | SumLinOperator
+        )
+    }
+}
+
 operations! {
     Add 2 2, Subtract 2 2, Mult 2 2, Divide 2 2, Minus 1 1, Exp 1 1, Log 1 1, Sin 1 1, Cos 1 1,
     Atan 1 1, Sqrt 1 1, Rsqrt 1 1, Abs 1 1, Sign 1 1, Step 1 1, ReLU 1 1, Floor 1 1, IfElse 3 3,

@@ -43,6 +43,8 @@ impl<T: Copy> Array<T> {
     /// Batch axes and rows of an argument.
     fn split(&self, category: Category) -> (&[usize], usize) {
         match (category, &self.shape[..]) {
+            // One number in a column is a parameter of dimension 1.
+            (Category::Parameter, [1, 1]) => (&[], 1),
             (Category::Parameter, [batch @ .., _]) => (batch, 1),
             (_, [batch @ .., rows, _]) => (batch, *rows),
             (_, shape) => (shape, 1),
@@ -109,7 +111,7 @@ pub struct Results<T> {
 }
 
 /// The names of reductions that are known here.
-pub const NAMES: [&str; 14] = [
+pub const NAMES: [&str; 16] = [
     "Sum",
     "LogSumExp",
     "SumSoftMaxWeight",
@@ -124,6 +126,8 @@ pub const NAMES: [&str; 14] = [
     "KMin",
     "ArgKMin",
     "KMin_ArgKMin",
+    "Mean",
+    "Variance",
 ];
 
 /// The name in the first column of the table.
@@ -176,6 +180,8 @@ struct Row<T> {
     number: usize,
     f: Vec<T>,
     w: Option<Vec<T>>,
+    /// The formula, computed once more; of some reductions.
+    before: Vec<T>,
 }
 
 /// The results of a reduction of arguments; `pairs` are the same in every batch.
@@ -239,7 +245,12 @@ pub fn evaluate<T: Real>(
                     Some(w) => Some(value(w, &mut env)?),
                     None => None,
                 };
-                list.push(Row { number, f, w });
+                // (A mean is of formulas computed before, which may have been rounded otherwise.)
+                let before = match name {
+                    "Variance" => value(&r.formula, &mut env)?,
+                    _ => vec![],
+                };
+                list.push(Row { number, f, w, before });
             }
             let (v, k) = reduce(name, r.k, dim, weight_dim, &list)?;
             values.extend(v);
@@ -285,6 +296,22 @@ fn reduce<T: Real>(
     match name {
         "Sum" => Ok((total(dim, &|r, c| r.f[c]), vec![])),
         "Zero" => Ok((vec![zero; dim], vec![])),
+        "Mean" | "Variance" => {
+            if weight.is_some_and(|d| d != 1) {
+                return Err(format!("{name} with weights of dimension {weight:?}"));
+            }
+            let weight_of = |r: &Row<T>| r.w.as_ref().map_or(T::from(1.0), |w| w[0]);
+            let whole = total(1, &|r, _| weight_of(r))[0];
+            let of = |term: &dyn Fn(&Row<T>, usize) -> T| -> Vec<T> {
+                total(dim, &|r, c| term(r, c) * weight_of(r)).iter().map(|s| *s / whole).collect()
+            };
+            if name == "Mean" {
+                return Ok((of(&|r, c| r.f[c]), vec![]));
+            }
+            let mean = of(&|r, c| r.before[c]);
+            let square = |r: &Row<T>, c: usize| (r.f[c] - mean[c]) * (r.f[c] - mean[c]);
+            Ok((of(&square), vec![]))
+        }
         "LogSumExp" | "SumSoftMaxWeight" | "Max_SumShiftExp" => {
             if dim != 1 {
                 return Err(format!("{name} of a formula of dimension {dim}"));

@@ -19,6 +19,10 @@ pub trait Real:
 {
     /// Step of differences inside formulas (`Grad`, `Laplacian`, …).
     const STEP: f64;
+    /// A constant of a formula.
+    fn constant(v: f64) -> Self {
+        Self::from(v)
+    }
     /// Rounded to f64.
     fn f64(self) -> f64;
     /// π.

@@ -37,21 +37,6 @@ pub fn number(r: &mut Random, special: f64, single: bool) -> f64 {
     if single { f64::from(v as f32) } else { v }
 }
 
-/// Is it one that differentiates?
-pub fn differential(op: Op) -> bool {
-    use Op::*;
-    matches!(
-        op,
-        Grad | Diff
-            | GradMatrix
-            | Divergence
-            | Laplacian
-            | TraceOperator
-            | AdjointOperator
-            | SumLinOperator
-    )
-}
-
 /// An array of such numbers.
 pub fn array(r: &mut Random, shape: Vec<usize>, special: f64, single: bool) -> Array<f64> {
     let all = (0..shape.iter().product()).map(|_| {

@@ -7,42 +7,30 @@
 //! rounding decides, and the entry is left out and counted.
 
 mod forms;
+mod lazy;
 mod noisy;
 
+use crate::Devices;
 use crate::derivatives::random::Random;
 use crate::naive::reduce::{NAMES, canonical};
 use crate::naive::{
     Array, Category, Expr, Names, Op, Pairs, Real, Reduction, Results, Variable, evaluate,
 };
-use keops::cpu::{Cpu, Level};
+use crate::runs::{Count, each};
 use keops_core::data::{ArgView, Buffer, Element};
 use keops_core::genred::{Genred, Reduce};
-use keops_core::interp::Interpreter;
 use keops_core::ranges::Ranges;
-use keops_core::spec::{Axis, Device};
+use keops_core::spec::Axis;
 use ndarray::{ArrayD, IxDyn};
 use noisy::{Noisy, Rounding};
-use rayon::prelude::*;
 use std::collections::BTreeMap;
 use std::fmt::Write;
 use std::panic::{AssertUnwindSafe, catch_unwind};
 
-/// Devices in turn: the best level, AVX2, the portable level, the interpreter.
-pub struct Devices(Vec<Device>);
-
-impl Default for Devices {
-    fn default() -> Devices {
-        let levels = Level::available();
-        let at = |l: Level| Device::new(Cpu::with_level(l).unwrap_or_else(|_| Cpu::new()));
-        let best = at(*levels.last().unwrap_or(&Level::Portable));
-        let middle = at(levels.get(1).copied().unwrap_or(Level::Portable));
-        let interpreter = Device::new(Interpreter::new());
-        Devices(vec![best, middle, at(Level::Portable), interpreter])
-    }
-}
-
-/// Samples with random rounding, beside the one without.
+/// Samples with random rounding, beside the one without; so many more before a fault is reported, as
+/// what scatters may fall on one side six times.
 const SAMPLES: u64 = 6;
+const MORE: u64 = 60;
 
 /// A case.
 #[derive(Clone, PartialEq, Debug)]
@@ -59,6 +47,8 @@ pub struct Case {
     pub single: bool,
     /// Which device.
     pub device: usize,
+    /// The formula made by operators instead of text.
+    pub lazy: bool,
 }
 type Blocks = (Vec<[usize; 2]>, Vec<usize>, Vec<[usize; 2]>);
 
@@ -68,7 +58,7 @@ fn plain(e: &Expr) -> bool {
     let mut plain = true;
     e.walk(&mut |e| {
         if let Expr::Apply(op, ..) = e {
-            plain &= !forms::differential(*op);
+            plain &= !op.is_differential();
         }
     });
     plain
@@ -99,7 +89,7 @@ fn attempt(r: &mut Random, number: u64) -> Case {
             },
         })
         .collect();
-    let all: Vec<Op> = Op::ALL.iter().copied().filter(|o| !forms::differential(*o)).collect();
+    let all: Vec<Op> = Op::ALL.iter().copied().filter(|o| !o.is_differential()).collect();
     let featured = all[number as usize % all.len()];
     let usable: Vec<usize> =
         (0..count).filter(|k| r.chance(0.9) || (*k == 0 && featured == Op::Gather)).collect();
@@ -112,9 +102,10 @@ fn attempt(r: &mut Random, number: u64) -> Case {
     let scalar = matches!(name, "LogSumExp" | "SumSoftMaxWeight" | "Max_SumShiftExp");
     let dim = if scalar { 1 } else { 1 + r.below(3) };
     let formula = forms::formula(r, &variables, &usable, featured, dim);
-    let wants = name == "SumSoftMaxWeight" || (scalar && r.chance(0.4));
+    let averages = matches!(name, "Mean" | "Variance");
+    let wants = name == "SumSoftMaxWeight" || ((scalar || averages) && r.chance(0.4));
     let weight = wants.then(|| {
-        let d = 1 + r.below(2);
+        let d = if averages { 1 } else { 1 + r.below(2) };
         forms::formula(r, &variables, &usable, *r.clone().of(&all), d)
     });
     let over = *r.of(&[Category::J, Category::J, Category::I]);
@@ -161,7 +152,8 @@ fn attempt(r: &mut Random, number: u64) -> Case {
         3 | 4 => 1,
         _ => 0,
     };
-    Case { variables, reduction, args, blocks, single, device }
+    let case = Case { variables, reduction, args, blocks, single, device, lazy: false };
+    Case { lazy: r.chance(0.4) && lazy::fits(&case), ..case }
 }
 
 fn sizes(case: &Case) -> (usize, usize) {
@@ -206,16 +198,19 @@ fn call<T: Element>(case: &Case, devices: &Devices) -> Result<Vec<Buffer>, Strin
     let axis = if r.over == Category::J { Axis::J } else { Axis::I };
     let many = r.name.contains('K').then_some(r.k);
     let reduce = Reduce::named(&r.name, many).map_err(|e| e.to_string())?;
-    let g: Genred = match weight {
-        None => Genred::new(&formula, &aliases, reduce, axis),
-        Some(w) => Genred::weighted(&formula, &w, &aliases, reduce, axis),
-    }
-    .map_err(|e| e.to_string())?;
     let shaped = |a: &Array<f64>| -> ArrayD<T> {
         let data = a.data.iter().map(|v| T::of_f64(*v)).collect();
         ArrayD::from_shape_vec(IxDyn(&a.shape), data).expect("as many numbers as the shape says")
     };
     let arrays: Vec<ArrayD<T>> = case.args.iter().map(shaped).collect();
+    if case.lazy {
+        return lazy::call(case, &arrays, reduce, axis, devices.at(case.device));
+    }
+    let g: Genred = match weight {
+        None => Genred::new(&formula, &aliases, reduce, axis),
+        Some(w) => Genred::weighted(&formula, &w, &aliases, reduce, axis),
+    }
+    .map_err(|e| e.to_string())?;
     let views: Vec<ArgView<'_>> = arrays.iter().map(|a| T::erase(a.view())).collect();
     let ranges = match &case.blocks {
         None => None,
@@ -228,7 +223,7 @@ fn call<T: Element>(case: &Case, devices: &Devices) -> Result<Vec<Buffer>, Strin
             Some(Ranges::from_arrays(Some(over_j), None).map_err(|e| e.to_string())?)
         }
     };
-    g.call_with(&devices.0[case.device], &views, ranges.as_ref()).map_err(|e| e.to_string())
+    g.call_with(devices.at(case.device), &views, ranges.as_ref()).map_err(|e| e.to_string())
 }
 
 /// What a case shows.
@@ -292,9 +287,9 @@ pub fn judge(case: &Case, devices: &Devices) -> Verdict {
     if let Some(w) = &case.reduction.weight {
         w.walk(&mut |e| overflow |= open(e));
     }
-    let samples: Vec<Results<f64>> = (1..=SAMPLES)
-        .filter_map(|k| naive(case, k.wrapping_mul(0x9e37_79b9_7f4a_7c15)).ok())
-        .collect();
+    let samples = |n: u64| -> Vec<Results<f64>> {
+        (1..=n).filter_map(|k| naive(case, k.wrapping_mul(0x9e37_79b9_7f4a_7c15)).ok()).collect()
+    };
     let made = catch_unwind(AssertUnwindSafe(|| match case.single {
         true => call::<f32>(case, devices),
         false => call::<f64>(case, devices),
@@ -306,10 +301,24 @@ pub fn judge(case: &Case, devices: &Devices) -> Verdict {
         Ok(Err(e)) => return Verdict::Fault(format!("refused: {e}")),
         Err(_) => return Verdict::Fault("panic".into()),
     };
+    match compare(case, &made, &center, &samples(SAMPLES), overflow) {
+        Verdict::Fault(_) => compare(case, &made, &center, &samples(SAMPLES + MORE), overflow),
+        verdict => verdict,
+    }
+}
+
+/// Compares results with samples of what they should be.
+fn compare(
+    case: &Case,
+    made: &[Buffer],
+    center: &Results<f64>,
+    samples: &[Results<f64>],
+    overflow: bool,
+) -> Verdict {
     // What wins beside what overflows is open as well.
     let selects = ["Min", "Max"].iter().any(|m| case.reduction.name.contains(m));
     let (mut judged, mut open) = (0, 0);
-    for buffer in &made {
+    for buffer in made {
         match (buffer.indices(), &center.indices, &center.values) {
             (Some(got), Some(want), _) => {
                 if got.shape() != want.shape {
@@ -371,7 +380,11 @@ pub fn shrink(case: &Case, devices: &Devices) -> Case {
         best.reduction.formula.walk(&mut |e| parts.push(e.clone()));
         for part in parts.into_iter().skip(1) {
             let reduction = Reduction { formula: part, ..best.reduction.clone() };
-            tries.push(Case { reduction, ..best.clone() });
+            let c = Case { reduction, ..best.clone() };
+            tries.push(Case { lazy: c.lazy && lazy::fits(&c), ..c });
+        }
+        if best.lazy {
+            tries.push(Case { lazy: false, ..best.clone() });
         }
         if best.blocks.is_some() {
             tries.push(Case { blocks: None, ..best.clone() });
@@ -407,7 +420,12 @@ pub fn report(case: &Case) -> String {
     if let Some(w) = weight {
         let _ = write!(out, "; weight \"{w}\"");
     }
-    let kind = if case.single { "f32" } else { "f64" };
+    let kind = match (case.single, case.lazy) {
+        (true, false) => "f32",
+        (false, false) => "f64",
+        (true, true) => "f32, by operators",
+        (false, true) => "f64, by operators",
+    };
     let _ = writeln!(
         out,
         " with {aliases:?}, {kind}, device {}, blocks {:?}",
@@ -424,6 +442,8 @@ pub fn report(case: &Case) -> String {
 pub struct Tally {
     /// Cases.
     pub cases: usize,
+    /// Those of them that were made by operators.
+    pub lazy: usize,
     /// Entries of results that were held to what they should be.
     pub judged: usize,
     /// Entries that rounding decides.
@@ -434,9 +454,10 @@ pub struct Tally {
     pub faults: Vec<(u64, String)>,
 }
 
-impl Tally {
+impl Count for Tally {
     fn add(mut self, o: Tally) -> Tally {
         self.cases += o.cases;
+        self.lazy += o.lazy;
         self.judged += o.judged;
         self.open += o.open;
         for (k, n) in o.used {
@@ -449,40 +470,30 @@ impl Tally {
 
 /// Judges the cases of a seed.
 pub fn run(seed: u64, cases: u64) -> Tally {
-    const CHUNK: u64 = 500;
-    let chunks: Vec<u64> = (0..cases.div_ceil(CHUNK)).collect();
-    chunks
-        .into_par_iter()
-        .map(|chunk| {
-            // What was compiled is let go of with the chunk.
-            let devices = Devices::default();
-            let mut tally = Tally::default();
-            for number in chunk * CHUNK..((chunk + 1) * CHUNK).min(cases) {
-                let case = draw(seed, number);
-                match judge(&case, &devices) {
-                    Verdict::Undrawn => continue,
-                    Verdict::Fault(f) => tally.faults.push((number, f)),
-                    Verdict::Agrees(judged, open) => {
-                        tally.judged += judged;
-                        tally.open += open;
-                    }
-                }
-                tally.cases += 1;
-                let mut names = vec![canonical(&case.reduction.name).to_string()];
-                for f in std::iter::once(&case.reduction.formula).chain(&case.reduction.weight) {
-                    f.walk(&mut |e| {
-                        if let Expr::Apply(op, ..) = e {
-                            names.push(op.name().into());
-                        }
-                    });
-                }
-                names.sort();
-                names.dedup();
-                for name in names {
-                    *tally.used.entry(name).or_default() += 1;
-                }
+    each(cases, |number, devices, tally: &mut Tally| {
+        let case = draw(seed, number);
+        match judge(&case, devices) {
+            Verdict::Undrawn => return,
+            Verdict::Fault(f) => tally.faults.push((number, f)),
+            Verdict::Agrees(judged, open) => {
+                tally.judged += judged;
+                tally.open += open;
             }
-            tally
-        })
-        .reduce(Tally::default, Tally::add)
+        }
+        tally.cases += 1;
+        tally.lazy += case.lazy as usize;
+        let mut names = vec![canonical(&case.reduction.name).to_string()];
+        for f in std::iter::once(&case.reduction.formula).chain(&case.reduction.weight) {
+            f.walk(&mut |e| {
+                if let Expr::Apply(op, ..) = e {
+                    names.push(op.name().into());
+                }
+            });
+        }
+        names.sort();
+        names.dedup();
+        for name in names {
+            *tally.used.entry(name).or_default() += 1;
+        }
+    })
 }

@@ -148,6 +148,11 @@ fn function(v: f64, ulps: f64) -> Noisy {
 
 impl Real for Noisy {
     const STEP: f64 = f64::STEP;
+    /// What is computed of constants beforehand may be rounded once, or each step of it.
+    fn constant(v: f64) -> Noisy {
+        let steps = v * 1_048_576.0;
+        rounded(v, 1.0, steps.fract() == 0.0 && steps.abs() < 1e15)
+    }
     fn f64(self) -> f64 {
         self.0
     }
