@@ -31,7 +31,7 @@ use keops::lddmm::attachment::{
 use keops::lddmm::export::{earlier_results, export};
 use keops::lddmm::kernel::Kernel;
 use keops::lddmm::registration::{
-    Autosave, Checkpoint, Every, Limits, Observer, Options, Progress, Registration, Stop,
+    Autosave, Checkpoint, Every, Limits, Observer, Options, Progress, Stop,
 };
 use keops::lddmm::shooting::Scheme;
 use keops::shapes::Shape;
@@ -73,7 +73,7 @@ struct Arguments {
     /// Steps of the flow
     #[arg(long, default_value_t = 10)]
     steps: usize,
-    /// Scheme of the flow: euler, midpoint, heun, ralston or rk4
+    /// Scheme of the flow: euler, midpoint, heun, ralston, rk4 or implicit-midpoint
     #[arg(long, default_value_t = Scheme::Ralston)]
     scheme: Scheme,
     /// Most iterations of L-BFGS
@@ -196,7 +196,7 @@ fn run<F: Real>(a: &Arguments, printer: &mut Printer) -> Result<Stop, Box<dyn Er
     let checkpoint = prepare(a, &file)?;
     let (source, target, title) = shapes(a, printer)?;
     let options = options(a, &source, &target)?;
-    let registration = Registration::<F>::new(&source, &target, &options, &Auto)?;
+    let registration = keops::registration::<F, _>(&source, &target, &options)?;
     let mut watch = Watch::new(a.iterations)?;
     let bar = watch.bar.clone();
     let mut saving = Autosave::new(&file, a.checkpoint, &mut watch);

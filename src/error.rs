@@ -77,6 +77,10 @@ pub enum Error {
     #[cfg(feature = "shapes")]
     #[error(transparent)]
     Write(#[from] keops_shapes::io::WriteError),
+    /// Shapes that could not be aligned.
+    #[cfg(feature = "shapes")]
+    #[error(transparent)]
+    Align(#[from] keops_shapes::align::AlignError),
     /// A picture that could not be drawn.
     #[cfg(feature = "shapes")]
     #[error(transparent)]

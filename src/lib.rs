@@ -182,6 +182,35 @@ pub fn var<T: Element>(position: usize, dim: usize, category: Category) -> LazyT
     LazyTensor::var(position, dim, category)
 }
 
+/// A registration of `source` to `target` that runs on the device that [`Auto`] chooses. See
+/// [`keops_lddmm::registration::Registration::new`].
+///
+/// # Errors
+/// For options and shapes that do not fit, and where there is no memory.
+///
+/// ```
+/// use keops::lddmm::{attachment::varifold, kernel::Kernel};
+/// use keops::lddmm::registration::{Limits, Options, Progress, Registration};
+/// use keops::shapes::builtin::curve_pair;
+/// use std::ops::ControlFlow;
+/// let (source, target) = curve_pair(30)?;
+/// let kernel = Kernel::gaussian(0.6)?;
+/// let options = Options::new(kernel.clone(), varifold(kernel));
+/// let options = Options { limits: Limits { iterations: 10, ..Limits::default() }, ..options };
+/// let registration: Registration<f32> = keops::registration(&source, &target, &options)?;
+/// let outcome = registration.run(None, &mut |_: &Progress<'_>| ControlFlow::Continue(()))?;
+/// assert!(outcome.report.after.cost < 0.1 * outcome.report.before.cost);
+/// # Ok::<(), keops::Error>(())
+/// ```
+#[cfg(feature = "lddmm")]
+pub fn registration<F: lddmm::Real, D: lddmm::registration::Deformation<F>>(
+    source: &shapes::Shape,
+    target: &shapes::Shape,
+    options: &lddmm::registration::Options<D>,
+) -> Result<lddmm::registration::Registration<F>, lddmm::LddmmError> {
+    lddmm::registration::Registration::new(source, target, options, &Auto)
+}
+
 /// Every reduction, under its name in KeOps; those that take several winners are functions of
 /// their number.
 ///

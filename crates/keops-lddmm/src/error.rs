@@ -52,6 +52,17 @@ pub enum LddmmError {
         /// Number of steps.
         steps: usize,
     },
+    /// The equation of a step of an implicit scheme was not solved.
+    #[error(
+        "the equation of step {step} of {steps} was not solved: an implicit scheme needs more steps, \
+         or smaller momenta"
+    )]
+    Implicit {
+        /// The step, from 1.
+        step: usize,
+        /// Number of steps.
+        steps: usize,
+    },
     /// A cost is not a number to be minimised.
     #[error("the {what} is {value} at the start: expected a finite number")]
     NotFinite {

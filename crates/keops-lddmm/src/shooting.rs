@@ -1,4 +1,4 @@
-//! Geodesic shooting by explicit Runge–Kutta schemes, and its exact adjoint.
+//! Geodesic shooting by Runge–Kutta schemes, explicit or diagonally implicit, and its exact adjoint.
 //!
 //! The adjoint is that of the scheme, not of the differential equation, so that gradients are
 //! those of the computed result to rounding. Only the state at each step is kept, N·(2d) numbers
@@ -21,7 +21,7 @@ use crate::sum::{Real, copied, narrow, zeros};
 /// Most steps of a shooting.
 pub const MAX_STEPS: usize = 1_000_000;
 
-/// An explicit Runge–Kutta scheme.
+/// A Runge–Kutta scheme.
 ///
 /// ```
 /// use keops_lddmm::shooting::Scheme;
@@ -42,12 +42,22 @@ pub enum Scheme {
     Ralston,
     /// The classical scheme of order 4.
     Rk4,
+    /// The implicit midpoint scheme, order 2: symplectic, reversible, and it conserves angular momentum
+    /// to rounding. Steps are solved by iteration, with about ten evaluations each.
+    #[serde(rename = "implicit-midpoint")]
+    ImplicitMidpoint,
 }
 
 impl Scheme {
     /// All schemes.
-    pub const ALL: [Scheme; 5] =
-        [Scheme::Euler, Scheme::Midpoint, Scheme::Heun, Scheme::Ralston, Scheme::Rk4];
+    pub const ALL: [Scheme; 6] = [
+        Scheme::Euler,
+        Scheme::Midpoint,
+        Scheme::Heun,
+        Scheme::Ralston,
+        Scheme::Rk4,
+        Scheme::ImplicitMidpoint,
+    ];
     /// Lower-case name, which parses.
     ///
     /// ```
@@ -62,9 +72,10 @@ impl Scheme {
             Scheme::Heun => "heun",
             Scheme::Ralston => "ralston",
             Scheme::Rk4 => "rk4",
+            Scheme::ImplicitMidpoint => "implicit-midpoint",
         }
     }
-    /// Butcher's tableau: the rows below the diagonal, and the weights.
+    /// Butcher's tableau: the rows below the diagonal, with it for implicit stages, and the weights.
     fn tableau(self) -> Tableau {
         const SIXTH: f64 = 1.0 / 6.0;
         match self {
@@ -76,6 +87,7 @@ impl Scheme {
                 a: &[&[], &[0.5], &[0.0, 0.5], &[0.0, 0.0, 1.0]],
                 b: &[SIXTH, 2.0 * SIXTH, 2.0 * SIXTH, SIXTH],
             },
+            Scheme::ImplicitMidpoint => Tableau { a: &[&[0.5]], b: &[1.0] },
         }
     }
 }
@@ -100,6 +112,53 @@ impl std::str::FromStr for Scheme {
 struct Tableau {
     a: &'static [&'static [f64]],
     b: &'static [f64],
+}
+
+impl Tableau {
+    /// The coefficient of a stage's own rate, if it has one.
+    fn own(&self, stage: usize) -> Option<f64> {
+        self.a[stage].get(stage).copied()
+    }
+}
+
+/// Most iterations for an implicit stage.
+const MOST_ITERATIONS: usize = 200;
+
+/// The solution of x = map(x) by iteration, to rounding; `None` where it does not settle. `differ` says
+/// how far two values are from each other, in units of rounding.
+fn fixed_point<T>(
+    mut x: T,
+    map: impl Fn(&T) -> Result<T, LddmmError>,
+    differ: impl Fn(&T, &T) -> f64,
+) -> Result<Option<T>, LddmmError> {
+    let mut last = f64::INFINITY;
+    for _ in 0..MOST_ITERATIONS {
+        let next = map(&x)?;
+        let change = differ(&next, &x);
+        x = next;
+        // (Close to the solution rounding may keep it from settling.)
+        if change <= 2.0 || (change < 100.0 && change >= last) {
+            return Ok(Some(x));
+        }
+        if change.is_nan() {
+            return Ok(None);
+        }
+        last = change;
+    }
+    Ok(None)
+}
+
+/// Largest difference of entries, in units of the rounding of the largest entry.
+fn ulps<F: Real>(a: &Array2<F>, b: &Array2<F>) -> f64 {
+    let wide = |v: F| keops_core::data::Element::to_f64(v);
+    let (mut gap, mut size) = (0.0f64, f64::MIN_POSITIVE);
+    for (&a, &b) in a.iter().zip(b) {
+        let (a, b) = (wide(a), wide(b));
+        let far = (a - b).abs();
+        gap = if far <= gap { gap } else { far };
+        size = size.max(a.abs());
+    }
+    gap / (size * wide(F::epsilon()))
 }
 
 /// Stages of a step and the rates at some of them.
@@ -261,7 +320,7 @@ impl<F: Real> Shooting<F> {
 
     /// Stages of one step and the rates at the first `rates` of them; `rates` is the number of
     /// stages or one less.
-    fn stages(&self, start: &State<F>, rates: usize) -> Result<Stages<F>, LddmmError> {
+    fn stages(&self, start: &State<F>, rates: usize, step: usize) -> Result<Stages<F>, LddmmError> {
         let tableau = self.scheme.tableau();
         let mut all = Stages { states: vec![], slopes: vec![] };
         for row in tableau.a {
@@ -269,12 +328,33 @@ impl<F: Real> Shooting<F> {
             for (&a, slope) in row.iter().zip(&all.slopes).filter(|(a, _)| **a != 0.0) {
                 stage.add_scaled(self.weight(a), slope);
             }
+            if let Some(own) = tableau.own(all.states.len()) {
+                // Y = y + h a K(Y)
+                stage = self.solved(&stage, |y| self.model.rates(y), own, step)?;
+            }
             if all.slopes.len() < rates {
                 all.slopes.push(self.model.rates(&stage)?);
             }
             all.states.push(stage);
         }
         Ok(all)
+    }
+
+    /// The solution of Y = base + h a f(Y).
+    fn solved(
+        &self,
+        base: &State<F>,
+        f: impl Fn(&State<F>) -> Result<State<F>, LddmmError>,
+        coefficient: f64,
+        step: usize,
+    ) -> Result<State<F>, LddmmError> {
+        let map = |y: &State<F>| {
+            let mut next = base.copy()?;
+            next.add_scaled(self.weight(coefficient), &f(y)?);
+            Ok(next)
+        };
+        fixed_point(base.copy()?, map, |a, b| a.ulps(b, ulps))?
+            .ok_or(LddmmError::Implicit { step: step + 1, steps: self.steps })
     }
 
     /// Shoots from a state at time 0 to time 1.
@@ -295,28 +375,87 @@ impl<F: Real> Shooting<F> {
     /// # Ok::<(), keops_lddmm::LddmmError>(())
     /// ```
     pub fn shoot(&self, start: State<F>) -> Result<Trajectory<F>, LddmmError> {
-        let breakdown = |step| LddmmError::Breakdown { step, steps: self.steps };
-        let tableau = self.scheme.tableau();
-        if !start.is_finite() {
-            return Err(breakdown(1));
-        }
+        self.check_start(&start)?;
         let mut states = vec![start];
         let states_of = "the states of a trajectory";
         states
             .try_reserve_exact(self.steps)
             .map_err(|_| Error::from(memory::refused::<State<F>>(self.steps, states_of)))?;
         for step in 0..self.steps {
-            let mut next = states[step].copy()?;
-            let slopes = self.stages(&states[step], tableau.b.len())?.slopes;
-            for (&b, slope) in tableau.b.iter().zip(&slopes).filter(|(b, _)| **b != 0.0) {
-                next.add_scaled(self.weight(b), slope);
-            }
-            if !next.is_finite() {
-                return Err(breakdown(step + 1));
-            }
-            states.push(next);
+            states.push(self.advance(&states[step], step)?);
         }
         Ok(Trajectory { states })
+    }
+    fn check_start(&self, start: &State<F>) -> Result<(), LddmmError> {
+        if start.is_finite() {
+            return Ok(());
+        }
+        Err(LddmmError::Breakdown { step: 1, steps: self.steps })
+    }
+    /// One step.
+    fn advance(&self, state: &State<F>, step: usize) -> Result<State<F>, LddmmError> {
+        let tableau = self.scheme.tableau();
+        let mut next = state.copy()?;
+        let slopes = self.stages(state, tableau.b.len(), step)?.slopes;
+        for (&b, slope) in tableau.b.iter().zip(&slopes).filter(|(b, _)| **b != 0.0) {
+            next.add_scaled(self.weight(b), slope);
+        }
+        if !next.is_finite() {
+            return Err(LddmmError::Breakdown { step: step + 1, steps: self.steps });
+        }
+        Ok(next)
+    }
+
+    /// Shoots to the end, and pulls the cotangent that `at_end` makes of the state there back to the
+    /// start, with no more than about 2 √steps states in memory at a time, where
+    /// [`Shooting::shoot`] and [`Shooting::pull_back`] keep all: the steps between two that were kept
+    /// are made once more. Results are the same, bit for bit.
+    ///
+    /// # Errors
+    /// As those two, and what `at_end` returns.
+    ///
+    /// ```
+    #[doc = include_str!("shooting_example.txt")]
+    /// // The cotangent of half of the squared distance to 0 is the place itself.
+    /// let (place, gradient) = shooting.shoot_and_pull_back(start, |end| {
+    ///     let mut cotangent = end.zeros_like();
+    ///     cotangent.q_mut().assign(&end.q());
+    ///     Ok((end.q().to_owned(), cotangent))
+    /// })?;
+    /// assert_eq!(place, array![[4.0, 8.0]]); // from (0, 0) with momentum (4, 8)
+    /// assert_eq!((gradient.q(), gradient.p()), (place.view(), place.view()));
+    /// # Ok::<(), keops_lddmm::LddmmError>(())
+    /// ```
+    pub fn shoot_and_pull_back<T>(
+        &self,
+        start: State<F>,
+        at_end: impl FnOnce(&State<F>) -> Result<(T, State<F>), LddmmError>,
+    ) -> Result<(T, State<F>), LddmmError> {
+        self.check_start(&start)?;
+        let every = self.steps.isqrt().max(1);
+        let mut kept = vec![];
+        let mut state = start;
+        for step in 0..self.steps {
+            let next = self.advance(&state, step)?;
+            if step.is_multiple_of(every) {
+                kept.push((step, state));
+            }
+            state = next;
+        }
+        let (value, mut bar) = at_end(&state)?;
+        check_like(&state, &bar)?;
+        let mut end = self.steps;
+        while let Some((first, state)) = kept.pop() {
+            let mut states = vec![state];
+            for step in first..end - 1 {
+                states.push(self.advance(&states[step - first], step)?);
+            }
+            for (step, state) in (first..end).zip(&states).rev() {
+                bar = self.pull_step(state, step, bar)?;
+            }
+            end = first;
+        }
+        Ok((value, bar))
     }
 
     /// Adjoint of [`Shooting::shoot`]: from the cotangent of the state at time 1 that of the state
@@ -343,33 +482,40 @@ impl<F: Real> Shooting<F> {
         cotangent: State<F>,
     ) -> Result<State<F>, LddmmError> {
         self.check(trajectory)?;
-        if !trajectory.end().is_like(&cotangent) {
-            let (n, m) = (cotangent.q().dim(), cotangent.x().dim());
-            let expected = "the shapes of the states of the trajectory";
-            return Err(LddmmError::mismatch(
-                "the cotangent",
-                expected,
-                format!("{n:?} and {m:?}"),
-            ));
+        check_like(trajectory.end(), &cotangent)?;
+        let mut bar = cotangent;
+        for (step, start) in trajectory.states[..self.steps].iter().enumerate().rev() {
+            bar = self.pull_step(start, step, bar)?;
         }
+        Ok(bar)
+    }
+    /// Adjoint of one step.
+    fn pull_step(
+        &self,
+        start: &State<F>,
+        step: usize,
+        mut bar: State<F>,
+    ) -> Result<State<F>, LddmmError> {
         let tableau = self.scheme.tableau();
         let count = tableau.b.len();
-        let mut bar = cotangent;
-        for start in trajectory.states[..self.steps].iter().rev() {
-            // With Y_s the stages, K̄_s = h b_s ȳ + h Σ_{t>s} a_ts Ȳ_t, Ȳ_s = J(Y_s)ᵀ K̄_s and
-            // ȳ += Σ_s Ȳ_s.
-            let stages = self.stages(start, count - 1)?.states;
-            let mut later: Vec<(usize, State<F>)> = Vec::with_capacity(count);
-            for s in (0..count).rev() {
-                let mut slope_bar = bar.scaled(self.weight(tableau.b[s]))?;
-                for (t, stage_bar) in later.iter().filter(|(t, _)| tableau.a[*t][s] != 0.0) {
-                    slope_bar.add_scaled(self.weight(tableau.a[*t][s]), stage_bar);
-                }
-                later.push((s, self.model.pull_back(&stages[s], &slope_bar)?));
+        // With Y_s the stages, K̄_s = h b_s ȳ + h Σ_{t>s} a_ts Ȳ_t, Ȳ_s = J(Y_s)ᵀ K̄_s and
+        // ȳ += Σ_s Ȳ_s.
+        let stages = self.stages(start, count - 1, step)?.states;
+        let mut later: Vec<(usize, State<F>)> = Vec::with_capacity(count);
+        for s in (0..count).rev() {
+            let mut slope_bar = bar.scaled(self.weight(tableau.b[s]))?;
+            for (t, stage_bar) in later.iter().filter(|(t, _)| tableau.a[*t][s] != 0.0) {
+                slope_bar.add_scaled(self.weight(tableau.a[*t][s]), stage_bar);
             }
-            for (_, stage_bar) in &later {
-                bar.add_scaled(F::one(), stage_bar);
+            let pull = |bar: &State<F>| self.model.pull_back(&stages[s], bar);
+            if let Some(own) = tableau.own(s) {
+                // K̄ = … + h a Ȳ, with Ȳ = Jᵀ K̄
+                slope_bar = self.solved(&slope_bar, pull, own, step)?;
             }
+            later.push((s, pull(&slope_bar)?));
+        }
+        for (_, stage_bar) in &later {
+            bar.add_scaled(F::one(), stage_bar);
         }
         Ok(bar)
     }
@@ -469,12 +615,21 @@ impl<F: Real> Shooting<F> {
     ) -> Result<Array2<F>, LddmmError> {
         let tableau = self.scheme.tableau();
         for (step, start) in trajectory.states[..self.steps].iter().enumerate() {
-            let stages = self.stages(start, tableau.b.len() - 1)?.states;
+            let stages = self.stages(start, tableau.b.len() - 1, step)?.states;
             let mut slopes: Vec<Array2<F>> = Vec::new();
             for (stage, row) in stages.iter().zip(tableau.a) {
                 let mut at = copied(rows.view())?;
                 for (&a, slope) in row.iter().zip(&slopes).filter(|(a, _)| **a != 0.0) {
                     at.scaled_add(self.weight(a), slope);
+                }
+                if let Some(own) = tableau.own(slopes.len()) {
+                    let map = |rows: &Array2<F>| {
+                        let mut next = copied(at.view())?;
+                        next.scaled_add(self.weight(own), &rate(stage, rows.view())?);
+                        Ok(next)
+                    };
+                    at = fixed_point(copied(at.view())?, map, ulps)?
+                        .ok_or(LddmmError::Implicit { step: step + 1, steps: self.steps })?;
                 }
                 slopes.push(rate(stage, at.view())?);
             }
@@ -496,6 +651,15 @@ impl<F: Real> Shooting<F> {
         }
         Err(LddmmError::mismatch("the trajectory", format!("{} steps", self.steps), steps))
     }
+}
+
+/// An error where a cotangent is of another system than a state.
+fn check_like<F: Real>(state: &State<F>, cotangent: &State<F>) -> Result<(), LddmmError> {
+    if state.is_like(cotangent) {
+        return Ok(());
+    }
+    let of = |s: &State<F>| format!("{:?} and {:?}", s.q().dim(), s.x().dim());
+    Err(LddmmError::mismatch("the cotangent", of(state), of(cotangent)))
 }
 
 /// Determinant of a d × d matrix by elimination with partial pivoting.
@@ -539,6 +703,9 @@ mod tests {
             assert_eq!(scheme.name().parse::<Scheme>().unwrap(), scheme);
         }
         let e = "verlet".parse::<Scheme>().unwrap_err().to_string();
-        assert_eq!(e, "scheme: expected one of euler, midpoint, heun, ralston, rk4, got verlet");
+        assert_eq!(
+            e,
+            "scheme: expected one of euler, midpoint, heun, ralston, rk4, implicit-midpoint, got verlet"
+        );
     }
 }

@@ -168,6 +168,12 @@ impl<F: Real> State<F> {
         self.landmarks.scaled_add(factor, &other.landmarks);
         self.silent.scaled_add(factor, &other.silent);
     }
+    /// The larger of how far coordinates with momenta, and points, are from those of another state.
+    pub(crate) fn ulps(&self, other: &State<F>, of: impl Fn(&Array2<F>, &Array2<F>) -> f64) -> f64 {
+        let (a, b) = (of(&self.landmarks, &other.landmarks), of(&self.silent, &other.silent));
+        // (NaN wins.)
+        if a <= b { b } else { a }
+    }
     /// Are all entries finite?
     pub(crate) fn is_finite(&self) -> bool {
         self.landmarks.iter().chain(&self.silent).all(|v| v.is_finite())

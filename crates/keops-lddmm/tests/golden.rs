@@ -10,8 +10,8 @@ use keops_core::spec::Device;
 use keops_cpu::Cpu;
 use keops_lddmm::Real;
 use keops_lddmm::attachment::{
-    Attachment, Landmarks, Matching, current, measure, oriented_varifold, unoriented_varifold,
-    varifold,
+    Attachment, Landmarks, Matching, Sinkhorn, current, measure, oriented_varifold,
+    unoriented_varifold, varifold,
 };
 use keops_lddmm::hamiltonian::State;
 use keops_lddmm::io::read_shape;
@@ -239,6 +239,40 @@ fn attachments() {
         count += 1;
     }
     assert!(count >= 20);
+}
+
+/// Sinkhorn divergences: ours against an iteration in extended precision, those beside the repository
+/// against another program that stops early (three digits).
+#[test]
+fn sinkhorn_divergences() {
+    let mut count = 0;
+    let mut check = |case: &Value, source: &Shape, target: &Shape, tolerance: f64| {
+        let sinkhorn = Sinkhorn::new(number(&case["spec"]["blur"])).unwrap();
+        let m = Matching::<f64>::new(&sinkhorn, source, target, &device()).unwrap();
+        let (value, expected) = (m.value(source.vertices()).unwrap(), number(&case["value"]));
+        assert!((value / expected - 1.0).abs() < tolerance, "{}: {value}", case["key"]);
+        println!("{}: {value}, expected {expected}", case["key"]);
+        count += 1;
+    };
+    let is = |case: &&Value| case["spec"]["type"] == "sinkhorn_divergence";
+    let folder = repository();
+    let mut arrays = Arrays::open(&folder, "attachments.npz");
+    for case in json(&folder, "attachments.json").as_array().unwrap().iter().filter(is) {
+        let mut shape = |which: &str| {
+            let name = format!("{}_{which}", case["data"].as_str().unwrap());
+            Shape::new(arrays.get(&name), arrays.cells(&format!("{name}_cells"))).unwrap()
+        };
+        check(case, &shape("source"), &shape("target"), 1e-8);
+    }
+    if let Some(folder) = beside() {
+        let cases = json(&folder.join("golden/lddmm"), "attachments.json");
+        for case in cases.as_array().unwrap().iter().filter(is) {
+            let data = case["data"].as_str().unwrap();
+            let shape = |which| shape_beside(&folder, &format!("hippos/{data}_{which}.ply"));
+            check(case, &shape("source"), &shape("target"), 1e-3);
+        }
+    }
+    assert!(count >= 3);
 }
 
 fn shape_beside(folder: &Path, name: &str) -> Shape {

@@ -15,9 +15,11 @@
 //! ```
 #![forbid(unsafe_code)]
 
+pub mod align;
 pub mod builtin;
 pub mod distance;
 pub mod io;
+mod linear;
 pub mod picture;
 pub mod shape;
 

@@ -4,7 +4,7 @@ use std::path::{Path, PathBuf};
 
 use keops_shapes::io::{
     Format, PointData, ReadReport, VtkEncoding, WriteError, read_shape, read_shape_from_bytes,
-    write_pvd, write_vtk, write_vtp,
+    write_obj, write_ply, write_pvd, write_shape, write_stl, write_vtk, write_vtp,
 };
 use keops_shapes::shape::{Cells, Shape};
 use ndarray::{Array2, array};
@@ -648,5 +648,49 @@ fn ply_and_vtk_agree() {
     if let [Some((ply, _)), Some((vtk, _))] = names.map(|name| literature(&name)) {
         assert_eq!(ply.cells(), vtk.cells());
         assert_eq!(ply.vertices(), single(&vtk.vertices().to_owned()));
+    }
+}
+
+/// What is written as PLY and OBJ comes back with every bit, cells and all; STL in single precision.
+#[test]
+fn ply_obj_and_stl_come_back() {
+    let folder = Folder::new("meshes");
+    let surface = keops_shapes::builtin::surface_pair(1).unwrap().1;
+    let curve = keops_shapes::builtin::curve_pair(25).unwrap().1;
+    let cloud = Shape::new(curve.vertices().to_owned(), Cells::Points).unwrap();
+    for (k, shape) in [&surface, &curve, &cloud].into_iter().enumerate() {
+        let wind = Array2::from_shape_fn((shape.vertex_count(), 3), |(i, c)| (i * c) as f64 / 7.0);
+        let data = [PointData { name: "wind speed", values: wind.view() }];
+        let path = folder.0.join(format!("{k}.ply"));
+        write_ply(&path, shape, &data).unwrap();
+        let bytes = std::fs::read(&path).unwrap();
+        let header = String::from_utf8_lossy(&bytes[..300]).into_owned();
+        assert!(header.contains("property double wind_speed_2\n"), "{header}");
+        let planar = |s: Shape| if shape.dim() == 2 { s.to_planar().unwrap() } else { s };
+        assert_eq!(&planar(read_shape(&path).unwrap().0), shape);
+        let path = folder.0.join(format!("{k}.obj"));
+        write_obj(&path, shape).unwrap();
+        assert_eq!(&planar(read_shape(&path).unwrap().0), shape);
+    }
+    let path = folder.0.join("surface.stl");
+    write_stl(&path, &surface).unwrap();
+    let (back, report) = read_shape(&path).unwrap();
+    assert!(report.binary && report.format == Format::Stl);
+    let (a, b) = (surface.geometry().unwrap(), back.geometry().unwrap());
+    assert!((&a.centres - &b.centres).iter().all(|gap| gap.abs() < 1e-6));
+    assert!((a.normals.unwrap() - b.normals.unwrap()).iter().all(|gap| gap.abs() < 1e-6));
+    // The normals of the file are of unit length and point as the corners turn.
+    let bytes = std::fs::read(&path).unwrap();
+    let number = |at: usize| f32::from_le_bytes(bytes[at..at + 4].try_into().unwrap());
+    for facet in 0..surface.cell_count() {
+        let n: Vec<f32> = (0..3).map(|k| number(84 + 50 * facet + 4 * k)).collect();
+        let along = (0..3)
+            .map(|k| f64::from(n[k]) * surface.geometry().unwrap().normals.unwrap()[[facet, k]]);
+        assert!((along.sum::<f64>() / a.measures[facet] - 1.0).abs() < 1e-6);
+    }
+    for (name, shape) in [("curve.stl", &curve), ("curve.png", &curve), ("none", &surface)] {
+        let e = write_shape(folder.0.join(name), shape).unwrap_err();
+        assert!(matches!(e, WriteError::Format { .. }), "{e}");
+        assert!(!folder.0.join(name).exists());
     }
 }

@@ -280,7 +280,7 @@ impl Features {
     }
     /// From cotangents of the rows those of centres and normals; zero for the normals of cells
     /// without extent, where features other than [`Features::Normals`] have no derivative.
-    fn pull_back<F: Real>(
+    pub(super) fn pull_back<F: Real>(
         self,
         g: &CellGeometry<F>,
         bars: &Array2<F>,

@@ -7,6 +7,7 @@
 
 pub mod cells;
 mod landmarks;
+mod sinkhorn;
 mod sum;
 
 use std::fmt::{Debug, Display};
@@ -22,6 +23,7 @@ use crate::shape::Shape;
 use crate::sum::{Real, narrowed, widened};
 pub use cells::{CellDistance, current, measure, oriented_varifold, unoriented_varifold, varifold};
 pub use landmarks::Landmarks;
+pub use sinkhorn::Sinkhorn;
 pub use sum::WeightedSum;
 
 /// What an attachment is prepared for.

@@ -417,7 +417,7 @@ impl Shared<'_, '_> {
                 }
             }
             // Too far: the search steps back.
-            Ok(_) | Err(LddmmError::Breakdown { .. }) => {
+            Ok(_) | Err(LddmmError::Breakdown { .. } | LddmmError::Implicit { .. }) => {
                 let gradient = memory::filled(point.len(), 0.0, "vectors of the minimisation");
                 self.last = Some((at, f64::INFINITY, gradient.map_err(LddmmError::from)?.into()));
             }

@@ -14,6 +14,6 @@ mod run;
 
 pub use crate::optimise::{Limits, Stop};
 pub use checkpoint::{Autosave, Checkpoint, CheckpointError, Every};
-pub use options::{Deformation, Description, Ground, KernelFlow, Options};
+pub use options::{AtRest, Deformation, Description, Ground, KernelFlow, Options};
 pub use problem::{Evaluation, Registration};
 pub use run::{Observer, Outcome, Progress, RegistrationError};

@@ -49,6 +49,9 @@ pub struct Options<D = KernelFlow> {
     pub steps: usize,
     /// When to stop.
     pub limits: Limits,
+    /// Keep no more than about 2 √steps states of a flow for the gradient, and make the steps between
+    /// them once more: less memory, a third more time, the same bits. For many steps of large shapes.
+    pub sparse: bool,
     /// How sums are added.
     pub reductions: ReduceOptions,
 }
@@ -89,6 +92,7 @@ impl<D> Options<D> {
             scheme: Scheme::Ralston,
             steps: 10,
             limits: Limits::default(),
+            sparse: false,
             reductions: ReduceOptions::default(),
         }
     }
@@ -104,6 +108,7 @@ impl<D> Options<D> {
             scheme: self.scheme,
             steps: self.steps,
             limits: self.limits,
+            sparse: self.sparse,
             reductions: self.reductions,
         }
     }
@@ -149,6 +154,9 @@ pub struct Ground<'a, F> {
     pub reductions: ReduceOptions,
 }
 
+/// A model, and the state of the source at time 0 with momenta 0.
+pub type AtRest<F> = (Arc<dyn Model<F>>, State<F>);
+
 /// How a registration comes by its [`Model`] and the state of the source at rest. A model is a
 /// deformation, in an [`Arc`].
 ///
@@ -163,7 +171,7 @@ pub trait Deformation<F: Real> {
     ///
     /// # Errors
     /// For parameters and vertices that do not fit.
-    fn prepare(&self, ground: &Ground<'_, F>) -> Result<(Arc<dyn Model<F>>, State<F>), LddmmError>;
+    fn prepare(&self, ground: &Ground<'_, F>) -> Result<AtRest<F>, LddmmError>;
     /// What stands in reports and checkpoints.
     fn describe(&self) -> Description;
 }
@@ -189,7 +197,7 @@ pub struct KernelFlow {
 }
 
 impl<F: Real> Deformation<F> for KernelFlow {
-    fn prepare(&self, at: &Ground<'_, F>) -> Result<(Arc<dyn Model<F>>, State<F>), LddmmError> {
+    fn prepare(&self, at: &Ground<'_, F>) -> Result<AtRest<F>, LddmmError> {
         let d = at.vertices.ncols();
         let mut dynamics = Dynamics::<F>::with_options(&self.kernel, d, at.device, at.reductions)?;
         if let Some(ranges) = &self.ranges {
@@ -222,7 +230,7 @@ impl<F: Real> Deformation<F> for KernelFlow {
 }
 
 impl<F: Real> Deformation<F> for Arc<dyn Model<F>> {
-    fn prepare(&self, at: &Ground<'_, F>) -> Result<(Arc<dyn Model<F>>, State<F>), LddmmError> {
+    fn prepare(&self, at: &Ground<'_, F>) -> Result<AtRest<F>, LddmmError> {
         Ok((self.clone(), self.rest(at.vertices)?))
     }
     fn describe(&self) -> Description {

@@ -288,12 +288,19 @@ impl<F: Real> Registration<F> {
         } else {
             self.shooting.dynamics().energy(&start)?
         };
-        let trajectory = self.shooting.shoot(start)?;
-        let end = trajectory.end();
-        let (attachment, gradient) = self.matching.value_and_gradient(end.vertices())?;
-        let mut cotangent = end.try_zeros_like()?;
-        cotangent.vertices_mut().assign(&gradient);
-        let pulled = self.shooting.pull_back(&trajectory, cotangent)?;
+        let at_end = |end: &State<F>| {
+            let (attachment, gradient) = self.matching.value_and_gradient(end.vertices())?;
+            let mut cotangent = end.try_zeros_like()?;
+            cotangent.vertices_mut().assign(&gradient);
+            Ok((attachment, cotangent))
+        };
+        let (attachment, pulled) = if self.options.sparse {
+            self.shooting.shoot_and_pull_back(start, at_end)?
+        } else {
+            let trajectory = self.shooting.shoot(start)?;
+            let (attachment, cotangent) = at_end(trajectory.end())?;
+            (attachment, self.shooting.pull_back(&trajectory, cotangent)?)
+        };
         let gamma = self.options.gamma;
         // ∂H/∂p = q̇ and ∂H/∂q = −ṗ.
         Ok(Evaluation {
@@ -307,6 +314,35 @@ impl<F: Real> Registration<F> {
                 _ => Some(widened(pulled.x())?),
             },
         })
+    }
+
+    /// The derivative of the gradient in the momenta along a direction, both of shape (n, d): what
+    /// Newton's method with conjugate gradients asks for. By central differences of gradients, which are
+    /// exact: about eight digits in double precision, two in single, for two evaluations.
+    ///
+    /// # Errors
+    /// As [`Registration::evaluate`].
+    pub fn hessian_product(
+        &self,
+        momenta: ArrayView2<'_, f64>,
+        direction: ArrayView2<'_, f64>,
+    ) -> Result<Array2<f64>, LddmmError> {
+        let (n, d) = self.rest.q().dim();
+        LddmmError::check_array("direction", direction, Some(n), d)?;
+        let norm = direction.fold(0.0, |s, x| s + x * x).sqrt();
+        if norm == 0.0 {
+            return Ok(copied(direction)?);
+        }
+        // Steps that move the vertices by 5e-6 (5e-4 in single precision) of the size of the shapes.
+        let part = if F::epsilon() < narrow(1e-10) { 1e-4 } else { 1e-2 };
+        let h = part * self.first_step(direction)? / norm;
+        let at = |h: f64| -> Result<Array2<f64>, LddmmError> {
+            Ok(self.evaluate(combined(momenta, h, direction)?.view())?.momenta)
+        };
+        let mut product = at(h)?;
+        product -= &at(-h)?;
+        product /= 2.0 * h;
+        Ok(product)
     }
 
     /// Length of the first step in the momenta: steepest descent should move the fastest vertex by a twentieth of the shapes' size.

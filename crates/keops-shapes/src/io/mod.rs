@@ -4,15 +4,18 @@
 //! |---|---|---|
 //! | legacy VTK polydata, versions 1 to 5.1, ASCII and binary | [`read_shape`] | [`write_vtk`] |
 //! | VTP (XML polydata) and PVD (time series) for ParaView | | [`write_vtp`], [`write_pvd`] |
-//! | PLY, ASCII and binary of both byte orders | [`read_shape`] | |
-//! | Wavefront OBJ | [`read_shape`] | |
-//! | STL, ASCII and binary | [`read_shape`] | |
+//! | PLY, ASCII and binary of both byte orders | [`read_shape`] | [`write_ply`] |
+//! | Wavefront OBJ | [`read_shape`] | [`write_obj`] |
+//! | STL, ASCII and binary | [`read_shape`] | [`write_stl`] |
 //! | NumPy .npy of shape (n, 2) or (n, 3): a point cloud | [`read_shape`] | |
+//!
+//! [`write_shape`] writes what the name of a file asks for.
 //!
 //! A file is read as what it is or refused: every [`ReadError`] names the file, the line (or the
 //! byte, for binary data) and the reason. Sizes that a header claims are checked against the
 //! length of the file before memory is asked for.
 
+mod meshes;
 mod npy;
 mod obj;
 mod ply;
@@ -28,6 +31,7 @@ use keops_core::error::OutOfMemory;
 use keops_core::memory;
 
 use crate::shape::{Cells, Shape, ShapeError, acceptable_coordinate, shaped};
+pub use meshes::{write_obj, write_ply, write_shape, write_stl};
 pub use staged::{Buffer, Staged, WriteError, write_file};
 pub(crate) use write::escaped;
 pub use write::{PointData, VtkEncoding, write_pvd, write_vtk, write_vtp};

@@ -43,6 +43,14 @@ pub enum WriteError {
         /// Rows and columns given.
         got: (usize, usize),
     },
+    /// The format has no place for the shape, or there is no such format.
+    #[error("{}: {what}", path.display())]
+    Format {
+        /// The file that was to be written.
+        path: PathBuf,
+        /// What does not fit.
+        what: String,
+    },
     /// There is no memory for the content of a file.
     #[error(transparent)]
     OutOfMemory(#[from] OutOfMemory),

@@ -50,7 +50,7 @@ pub struct PointData<'a> {
     pub values: ArrayView2<'a, f64>,
 }
 
-fn check(path: &Path, shape: &Shape, data: &[PointData]) -> Result<(), WriteError> {
+pub(super) fn check(path: &Path, shape: &Shape, data: &[PointData]) -> Result<(), WriteError> {
     let vertices = shape.vertex_count();
     match data.iter().find(|d| d.values.nrows() != vertices || !(1..=3).contains(&d.values.ncols()))
     {
@@ -77,7 +77,7 @@ fn encoded_name(name: &str) -> String {
 }
 
 /// Rows padded with zeros to three columns.
-fn padded<'a>(rows: ArrayView2<'a, f64>) -> impl Iterator<Item = f64> + 'a {
+pub(super) fn padded<'a>(rows: ArrayView2<'a, f64>) -> impl Iterator<Item = f64> + 'a {
     (0..rows.nrows())
         .flat_map(move |i| (0..3).map(move |k| if k < rows.ncols() { rows[[i, k]] } else { 0.0 }))
 }

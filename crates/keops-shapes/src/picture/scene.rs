@@ -1,5 +1,6 @@
 //! From shapes to the plane of a picture: cameras, hidden surfaces, colours.
 
+use crate::linear::symmetric_eigen;
 use crate::shape::{Cells, Shape, cross, dot, sub};
 
 /// An orthographic camera: an orthonormal frame (right, up, towards the viewer).
@@ -52,34 +53,6 @@ impl Camera {
     pub fn see(&self, p: [f64; 3]) -> [f64; 3] {
         self.0.map(|axis| dot(axis, p))
     }
-}
-
-/// Eigenvalues and eigenvectors (rows) of a symmetric matrix, by cyclic Jacobi rotations (Golub &
-/// Van Loan, Matrix Computations, section 8.5).
-fn symmetric_eigen(mut a: [[f64; 3]; 3]) -> ([f64; 3], [[f64; 3]; 3]) {
-    let mut v = [[1.0, 0.0, 0.0], [0.0, 1.0, 0.0], [0.0, 0.0, 1.0]];
-    // Convergence is quadratic: a 3×3 matrix is diagonal to round-off after five or six sweeps.
-    for _ in 0..12 {
-        for (p, q) in [(0, 1), (0, 2), (1, 2)] {
-            if a[p][q] == 0.0 {
-                continue;
-            }
-            let tau = (a[q][q] - a[p][p]) / (2.0 * a[p][q]);
-            let t = if tau >= 0.0 { 1.0 } else { -1.0 } / (tau.abs() + tau.hypot(1.0));
-            let c = 1.0 / t.hypot(1.0);
-            let s = t * c;
-            for row in &mut a {
-                (row[p], row[q]) = (c * row[p] - s * row[q], s * row[p] + c * row[q]);
-            }
-            let (row_p, row_q) = (a[p], a[q]);
-            a[p] = [0, 1, 2].map(|k| c * row_p[k] - s * row_q[k]);
-            a[q] = [0, 1, 2].map(|k| s * row_p[k] + c * row_q[k]);
-            let (row_p, row_q) = (v[p], v[q]);
-            v[p] = [0, 1, 2].map(|k| c * row_p[k] - s * row_q[k]);
-            v[q] = [0, 1, 2].map(|k| s * row_p[k] + c * row_q[k]);
-        }
-    }
-    ([a[0][0], a[1][1], a[2][2]], v)
 }
 
 /// A red, green, blue colour, each from 0 to 1.
