@@ -10,6 +10,7 @@ mod kernels;
 mod memory;
 mod pool;
 mod print;
+mod processor;
 mod routine;
 mod runner;
 mod translate;
@@ -30,6 +31,7 @@ use keops_core::error::CompileError;
 use keops_core::graph::EXACT_INDEX;
 use keops_core::lower::{LowerOptions, lower};
 use keops_core::program::{Mode, Op, Program, SInst};
+use keops_core::reduce::Family;
 use keops_core::spec::{Accumulation, Backend, Executable, ReduceSpec, Unavailable};
 use keops_core::vecmath::{Precision, Scaling};
 use keops_core::verify::{verify, verify_for};
@@ -54,7 +56,8 @@ use std::sync::Arc;
 #[derive(Clone, Copy, Debug)]
 pub struct Cpu {
     level: Level,
-    /// Is the portable level taken where memory for machine code is refused?
+    /// Was no level asked for? Then the portable level is taken where memory for machine code is
+    /// refused, and the plan is one for this processor.
     falls_back: bool,
 }
 
@@ -68,6 +71,9 @@ impl Cpu {
     /// The best level that this processor has. Where the system refuses executable memory (as
     /// hardened systems do), formulas are interpreted as at [`Level::Portable`], which is several
     /// times slower: [`CpuExecutable::is_native`] tells.
+    ///
+    /// On processors with AVX-512 that work on its vectors in halves (Zen 4), tiles are others, and searches of one
+    /// winner use AVX2: [`Cpu::with_level`] gives the same bits on every processor.
     ///
     /// A process forked from one that has computed does not have the threads of its parent's pools: there,
     /// large problems run on a pool that is made for them, or on the caller's if that was made
@@ -215,12 +221,24 @@ impl Cpu {
             }
         }
     }
+    /// At a level that was asked for, code is the same on every processor that has it.
+    fn machine(&self) -> Machine {
+        let half_width = self.falls_back && processor::has_half_width_units();
+        Machine { half_width, ..self.level.machine() }
+    }
     fn compile_with(
         &self,
         spec: &ReduceSpec,
         factor_sums: bool,
     ) -> Result<CpuExecutable, CompileError> {
-        self.compile_for(spec, factor_sums, self.level.machine())
+        let machine = self.machine();
+        // Searches of one winner compare more than they multiply, and gain nothing by longer vectors.
+        let search = matches!(&spec.reduction.kind, Family::Select(s) if !s.many);
+        if machine.half_width && self.level == Level::Avx512 && search {
+            let cpu = Cpu { level: Level::Avx2, ..*self };
+            return cpu.compile_for(spec, factor_sums, Level::Avx2.machine());
+        }
+        self.compile_for(spec, factor_sums, machine)
     }
     fn compile_for(
         &self,

@@ -63,10 +63,19 @@ impl Level {
     /// What the planner has to know.
     pub(crate) fn machine(self) -> Machine {
         match self {
-            Level::Avx512 => Machine { lanes_f32: 16, registers: 32, single_row: false },
-            Level::Avx2 => Machine { lanes_f32: 8, registers: 16, single_row: false },
+            Level::Avx512 => {
+                Machine { lanes_f32: 16, registers: 32, single_row: false, half_width: false }
+            }
+            Level::Avx2 => {
+                Machine { lanes_f32: 8, registers: 16, single_row: false, half_width: false }
+            }
             // One dispatch works on many lanes.
-            Level::Portable => Machine { lanes_f32: 64, registers: usize::MAX, single_row: true },
+            Level::Portable => Machine {
+                lanes_f32: 64,
+                registers: usize::MAX,
+                single_row: true,
+                half_width: false,
+            },
         }
     }
 }

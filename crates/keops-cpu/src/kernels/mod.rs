@@ -72,6 +72,8 @@ pub struct Machine {
     pub registers: usize,
     /// Row vectors beyond one pay off only where several are in flight at once.
     pub single_row: bool,
+    /// Are vectors of 512 bits worked on in halves?
+    pub half_width: bool,
 }
 
 /// Instructions of a stream that is long.
@@ -117,6 +119,8 @@ pub fn plan(p: &Program, machine: Machine, accumulation: Accumulation) -> Plan {
         // Accumulators of inner products and the tile's row vectors share the registers.
         let (rows, columns) = match (folds, wide) {
             (0, _) => (2, 8),
+            // Columns are loaded once for a vector of rows.
+            (1, true) if machine.half_width => (5, 4),
             (1, true) => (3, 8),
             (1 | 2, _) => (2, 6),
             (f, true) => (1, (24 / f).max(1)),
