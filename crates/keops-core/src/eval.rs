@@ -305,12 +305,11 @@ impl Computation {
         Ok(sizes)
     }
 
-    /// Shape of result `k` for these arguments.
-    pub(crate) fn shape_of(
-        &self,
-        k: usize,
-        args: &[ArgView<'_>],
-    ) -> Result<Vec<usize>, InputError> {
+    /// Shape of result `k` for these arguments. Panics if there is no such result.
+    ///
+    /// # Errors
+    /// [`InputError`] if the arguments do not fit.
+    pub fn shape_of(&self, k: usize, args: &[ArgView<'_>]) -> Result<Vec<usize>, InputError> {
         let (sizes, o) = (self.sizes(args)?, &self.outputs[k]);
         let mut shape = sizes.batch_of(&self.graph, o.port.node);
         shape.extend(sizes.rows(self.graph.info(o.port).category));

@@ -1,5 +1,6 @@
 //! What operators can give besides products: the transpose, the diagonal, rows by their indices.
 
+use crate::algebra::Cost;
 use crate::layout::{VECTOR, dense};
 use crate::operator::{KernelOperator, LinearOperator};
 use keops_core::data::{Buffer, DType};
@@ -131,6 +132,9 @@ impl<P: Place> LinearOperator for KernelOperator<'_, P> {
     }
     fn matrix_of(&self, batch: usize) -> usize {
         if self.batch().is_empty() { 0 } else { batch }
+    }
+    fn cost(&self) -> Cost {
+        self.estimate()
     }
     fn apply(&self, v: &Array3<f64>) -> Result<Array3<f64>, Error> {
         let own = self.batch().to_vec();

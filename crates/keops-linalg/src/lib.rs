@@ -6,12 +6,16 @@
 //! [`Solver`], which takes options ([`SolveOptions`]), a [`Preconditioner`] such as
 //! [`PivotedCholesky`], a first guess and an observer. What comes out is a report ([`SolveInfo`]),
 //! or an error that says at which iteration and why ([`SolveError`]).
+//! Operators add, multiply and combine without being stored ([`Algebra`]); [`laws`] are what one's
+//! own operators can be tested by. [`SolveFunction`] makes a solve part of larger functions, which
+//! are differentiated as a whole, and [`Objective`] minimises them by the optimisers of argmin.
 #![forbid(unsafe_code)]
 
 #[cfg(doctest)]
 #[doc = include_str!("../../../docs/adding-a-preconditioner.md")]
 struct AddingAPreconditioner;
 
+mod algebra;
 mod cg;
 mod entries;
 mod error;
@@ -19,9 +23,12 @@ mod function;
 mod harness;
 mod info;
 mod lanczos;
+pub mod laws;
 mod layout;
 mod lazy;
 mod linear;
+#[cfg(feature = "argmin")]
+mod objective;
 mod operator;
 mod precondition;
 mod solve;
@@ -30,11 +37,18 @@ mod space;
 #[cfg(feature = "sprs")]
 mod sparse;
 
+#[cfg(feature = "sprs")]
+pub use algebra::Sparse;
+pub use algebra::{
+    Algebra, Blocks, Cost, Diag, Kronecker, Plus, Restricted, Scaled, Shifted, Times, to_dense,
+};
 pub use entries::{AdjointOperator, Diagonal, Rows};
 pub use error::{OperatorError, Partial, SolveError};
 pub use function::{Entries, SolveFunction};
 pub use info::{Reason, SolveInfo, SolveOptions, SystemId, SystemInfo};
 pub use lazy::{LazySolve, Solve};
+#[cfg(feature = "argmin")]
+pub use objective::{HessianAt, Objective, Value};
 pub use operator::{KernelOperator, LinearOperator};
 pub use precondition::{Jacobi, PivotedCholesky, Preconditioner};
 pub use solve::{KernelSolve, Solution, SolveGradient};

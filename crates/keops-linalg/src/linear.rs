@@ -20,6 +20,8 @@ pub(crate) struct Linear {
     pub dims: [usize; 2],
     /// Does component c of the result depend on component c of the argument only?
     pub independent: bool,
+    /// Scalar operations for each pair of rows.
+    pub operations: usize,
 }
 
 impl Linear {
@@ -67,8 +69,42 @@ impl Linear {
         };
         let independent = components_independent(&r.graph, r.formula, var, variable)?;
         let dims = [var.dim, r.graph.dim(r.formula)];
-        Ok(Linear { variable: variable.into(), slot, category, dims, independent })
+        let operations = operations(&r.graph, r.formula) + dims[1];
+        Ok(Linear { variable: variable.into(), slot, category, dims, independent, operations })
     }
+}
+
+/// Scalar operations of a formula that both indices take part in.
+fn operations(graph: &Graph, root: NodeId) -> usize {
+    let mut sides: HashMap<NodeId, [bool; 2]> = HashMap::new();
+    let mut total = 0usize;
+    for id in graph.live(&[root]) {
+        let node = graph.node(id);
+        let mut own = [false; 2];
+        if let Node::Var(Var { category, .. }) | Node::Index(category) = node {
+            own = [*category == Category::I, *category == Category::J];
+        }
+        for_each_arg(node, |a| {
+            let [i, j] = sides.get(&a).copied().unwrap_or_default();
+            own = [own[0] || i, own[1] || j];
+        });
+        sides.insert(id, own);
+        let count = match node {
+            Node::Map { .. } | Node::Gather { .. } => graph.dim(id),
+            Node::Fold { x, .. } => graph.dim(*x),
+            // A product and a sum for each combination of labels.
+            Node::Contract { extents, operands, out } => {
+                let all = extents.iter().product::<usize>();
+                let sums = if extents.len() > out.len() { all } else { 0 };
+                all * operands.len().saturating_sub(1) + sums
+            }
+            _ => 0,
+        };
+        if own == [true, true] {
+            total = total.saturating_add(count);
+        }
+    }
+    total
 }
 
 /// How a node depends on the variable.

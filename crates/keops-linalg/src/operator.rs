@@ -1,5 +1,6 @@
 //! Linear operators, and sums of formulas seen as such.
 
+use crate::algebra::Cost;
 use crate::error::{OperatorError, SolveError};
 use crate::info::SolveOptions;
 use crate::layout::VECTOR;
@@ -97,6 +98,10 @@ pub trait LinearOperator {
     fn matrix_of(&self, _batch: usize) -> usize {
         0
     }
+    /// What a product with one vector takes; NaN where that is not known.
+    fn cost(&self) -> Cost {
+        Cost { flops: f64::NAN, bytes: f64::NAN }
+    }
     /// The product with a block vector, of shape `(batches, rows, components)` as
     /// [`LinearOperator::domain`] says; the result is as [`LinearOperator::range`] says.
     ///
@@ -149,6 +154,10 @@ pub(crate) fn wide(
         let all = v.broadcast(IxDyn(shape));
         all.map(|all| memory::mapped(&all, |e| e.to_f64(), what)).transpose()
     })
+}
+
+fn size_of_entries<T>(v: &ArrayViewD<'_, T>) -> usize {
+    v.len() * size_of::<T>()
 }
 
 /// Zeros of both compute types: an array of zeros is one of them, broadcast.
@@ -631,6 +640,17 @@ impl<'a, P: Place> KernelOperator<'a, P> {
             detail: format!("{shape:?}"),
         })
     }
+    /// Operations of the formula for each pair of rows that is summed, and bytes of arguments, of
+    /// one matrix. The transpose takes about as much.
+    pub(crate) fn estimate(&self) -> Cost {
+        let pairs = match self.ranges() {
+            Some(ranges) => ranges.pairs() as f64,
+            None => self.rows as f64 * self.columns as f64,
+        };
+        let bytes: usize =
+            self.args.iter().map(|a| with_view!(&a.view(), v => size_of_entries(v))).sum();
+        Cost { flops: pairs * self.linear.operations as f64, bytes: bytes as f64 }
+    }
     /// The product with a vector that fits.
     fn product(&self, v: &Buffer) -> Result<Buffer, Error> {
         let made = match &self.adjoint {
@@ -686,6 +706,9 @@ impl<P: Place> LinearOperator for Over<'_, '_, P> {
     }
     fn matrices(&self) -> usize {
         LinearOperator::matrices(self.operator)
+    }
+    fn cost(&self) -> Cost {
+        self.operator.estimate()
     }
     /// Batch shapes broadcast from the right.
     fn matrix_of(&self, batch: usize) -> usize {

@@ -223,3 +223,56 @@ fn iterations_with_three_hundred_pivots() {
         }
     }
 }
+
+/// `K_nc K_cc⁻¹ K_cn` of chosen centres c: the preconditioner inverts it, with the ridge.
+#[test]
+fn nystrom_on_chosen_centres() {
+    let mut random = Random::new(31);
+    let (x, s) = (random.matrix(12, 2), array![2.0]);
+    let g = gaussian(2, 1);
+    let k = KernelOperator::new(&g, "b", (&x, &x, &s)).unwrap();
+    let centres = [7, 2, 9, 4];
+    let p = PivotedCholesky::nystrom(&k, &centres).unwrap();
+    let dense = gaussian_matrix(&x, &x, 2.0);
+    let rows = dense.select(ndarray::Axis(0), &centres);
+    let own = rows.select(ndarray::Axis(1), &centres);
+    let mut inner = Array2::zeros(rows.dim());
+    for (c, column) in rows.axis_iter(ndarray::Axis(1)).enumerate() {
+        let column = column.insert_axis(ndarray::Axis(1));
+        inner.column_mut(c).assign(&cholesky_solve(&own, 0.0, &column).column(0));
+    }
+    let low = rows.t().dot(&inner);
+    let r = random.matrix(12, 1);
+    let z = p.apply(0, 0.3, r.view()).unwrap();
+    close(&z.view(), &cholesky_solve(&low, 0.3, &r.view()).view(), 1e-9);
+    let e = PivotedCholesky::nystrom(&k, &[12]).unwrap_err();
+    assert!(e.to_string().contains("centre 12, but there are 12 unknowns"), "{e}");
+}
+
+/// The rank follows the spectrum and the ridge; solutions are the same.
+#[test]
+fn a_rank_that_is_found() {
+    let mut random = Random::new(32);
+    let (x, b, s) = (random.matrix(400, 2), random.matrix(400, 1), array![4.0]);
+    let g = gaussian(2, 1);
+    let k = KernelOperator::new(&g, "b", (&x, &x, &s)).unwrap();
+    let mut before = usize::MAX;
+    for ridge in [1e-4, 1e-2, 1.0, 1e4] {
+        let p = PivotedCholesky::automatic(&k, ridge).unwrap();
+        let rank = p.rank(0);
+        assert!(rank <= before, "{rank} at {ridge}");
+        before = rank;
+        let plain = k.solver().ridge(ridge).tolerance(1e-10).solve(&b).unwrap();
+        let fast = k.solver().ridge(ridge).tolerance(1e-10).preconditioner(&p).solve(&b).unwrap();
+        println!(
+            "ridge {ridge}: rank {rank}, {} to {} iterations",
+            plain.info.iterations, fast.info.iterations
+        );
+        assert!(fast.info.iterations <= plain.info.iterations);
+        assert!(distance(&fast.value, &plain.value) < 1e-6);
+        if ridge < 1.0 {
+            assert!(fast.info.iterations * 3 < plain.info.iterations);
+        }
+    }
+    assert_eq!(before, 0); // all is below the ridge
+}

@@ -8,7 +8,7 @@ use keops_core::error::{Error, InputError};
 use keops_core::memory;
 use keops_core::random::Random;
 use ndarray::linalg::{general_mat_mul, general_mat_vec_mul};
-use ndarray::{Array1, Array2, ArrayView2, Axis};
+use ndarray::{Array1, Array2, Array3, ArrayView2, Axis};
 
 /// Eigenvalues of the factor below this part of the largest one are rounding.
 const NOISE: f64 = 1e-14;
@@ -61,10 +61,20 @@ struct Factor {
 }
 
 /// How the next pivot is found.
-enum Pivots {
+enum Pivots<'c> {
     Random(Random),
     Greedy,
+    Given(std::slice::Iter<'c, usize>),
 }
+
+/// A product with dense vectors waits for memory: it takes so many times as long as its operations
+/// alone, beside those of a kernel.
+const SLOW: f64 = 8.0;
+/// Part of the time that a preconditioner is to save that making it may take, and part of a product
+/// that applying it may take.
+const SHARE: f64 = 0.25;
+/// Digits that a solver is expected to gain, where it is guessed how many iterations it takes.
+const TOLERANCE: f64 = 1e-6;
 
 impl PivotedCholesky {
     /// Of at most so many pivots, drawn at random (the same in every run).
@@ -87,7 +97,7 @@ impl PivotedCholesky {
         operator: &O,
         rank: usize,
     ) -> Result<PivotedCholesky, Error> {
-        PivotedCholesky::of(operator, rank, || Pivots::Random(Random::new(0)))
+        PivotedCholesky::of(operator, rank, 0.0, || Pivots::Random(Random::new(0)))
     }
     /// The same with the largest entries as pivots: better where few points matter, worse where
     /// outliers do.
@@ -109,7 +119,81 @@ impl PivotedCholesky {
         operator: &O,
         rank: usize,
     ) -> Result<PivotedCholesky, Error> {
-        PivotedCholesky::of(operator, rank, || Pivots::Greedy)
+        PivotedCholesky::of(operator, rank, 0.0, || Pivots::Greedy)
+    }
+    /// Nyström's approximation from chosen centres, which are unknowns ([`Diagonal::diagonal`]).
+    /// Those that add nothing to the ones before are left out.
+    ///
+    /// # Errors
+    /// As [`PivotedCholesky::new`]; [`InputError::Option`] for a centre that there is not.
+    ///
+    /// ```
+    /// # use keops_core::{genred::Genred, reduce::SUM, spec::Axis};
+    /// # use keops_linalg::{KernelOperator, PivotedCholesky};
+    /// # let aliases = ["x = Vi(1)", "y = Vj(1)", "b = Vj(1)"];
+    /// let sum: Genred = Genred::new("Exp(-SqDist(x, y)) * b", aliases, &SUM, Axis::J)?;
+    /// let x = ndarray::array![[0.0], [0.0], [5.0]];
+    /// let k = KernelOperator::new(&sum, "b", (&x, &x))?;
+    /// assert_eq!(PivotedCholesky::nystrom(&k, &[0, 1, 2])?.rank(0), 2); // two points are one
+    /// # Ok::<(), Box<dyn std::error::Error>>(())
+    /// ```
+    pub fn nystrom<O: Diagonal + Rows + ?Sized>(
+        operator: &O,
+        centres: &[usize],
+    ) -> Result<PivotedCholesky, Error> {
+        let [rows, dim] = operator.domain();
+        let unknowns = rows * if operator.columns_independent() { 1 } else { dim };
+        if let Some(k) = centres.iter().find(|k| **k >= unknowns) {
+            let m = format!("centre {k}, but there are {unknowns} unknowns");
+            return Err(InputError::Option(m).into());
+        }
+        PivotedCholesky::of(operator, centres.len(), 0.0, || Pivots::Given(centres.iter()))
+    }
+    /// Of a rank that fits the matrix and the ridge: random pivots until what is left is below the
+    /// ridge, but no more than pay. It takes three products to find the largest eigenvalue, of which
+    /// the number of iterations without a preconditioner follows, `√(λ / ridge) ln(2 / 1e-6) / 2`;
+    /// making the preconditioner takes a quarter of their time at most, and applying it a quarter of
+    /// a product ([`crate::LinearOperator::cost`]).
+    ///
+    /// # Errors
+    /// As [`PivotedCholesky::new`].
+    ///
+    /// ```
+    /// # use keops_core::{genred::Genred, reduce::SUM, spec::Axis};
+    /// # use keops_linalg::{KernelOperator, PivotedCholesky};
+    /// # let aliases = ["x = Vi(1)", "y = Vj(1)", "b = Vj(1)"];
+    /// let sum: Genred = Genred::new("Exp(-SqDist(x, y)) * b", aliases, &SUM, Axis::J)?;
+    /// let x = ndarray::Array2::from_shape_fn((200, 1), |(k, _)| k as f64 / 200.0);
+    /// let k = KernelOperator::new(&sum, "b", (&x, &x))?;
+    /// let rank = PivotedCholesky::automatic(&k, 1e-3)?.rank(0);
+    /// assert!((3..12).contains(&rank), "{rank}"); // eigenvalues fall fast
+    /// # Ok::<(), Box<dyn std::error::Error>>(())
+    /// ```
+    pub fn automatic<O: Diagonal + Rows + ?Sized>(
+        operator: &O,
+        ridge: f64,
+    ) -> Result<PivotedCholesky, Error> {
+        let ([rows, dim], batches) = (operator.domain(), operator.matrices());
+        let n = (rows * if operator.columns_independent() { 1 } else { dim }) as f64;
+        let mut random = Random::new(1);
+        let mut v = Array3::from_shape_simple_fn((batches, rows, dim), || random.unit() - 0.5);
+        let mut largest = 0.0f64;
+        for _ in 0..3 {
+            let size = v.iter().map(|v| v * v).sum::<f64>().sqrt();
+            v /= if size > 0.0 { size } else { 1.0 };
+            v = operator.apply(&v)?;
+            largest = v.iter().map(|v| v * v).sum::<f64>().sqrt();
+        }
+        let own = operator.cost().flops;
+        // (Of an operator that does not say: a few operations for each entry.)
+        let product = if own.is_nan() { 4.0 * n * n } else { own };
+        let iterations = 0.5 * (largest / ridge).sqrt() * (2.0 / TOLERANCE).ln();
+        // A row takes a product's n-th part, a rank of r so many rows and 3 r² n operations.
+        let of_rows = SHARE * iterations * n / 2.0;
+        let of_algebra = (SHARE * iterations * product / 2.0 / (3.0 * SLOW * n)).sqrt();
+        let of_apply = SHARE * product / (4.0 * SLOW * n);
+        let rank = of_rows.min(of_algebra).min(of_apply).min(n).max(1.0);
+        PivotedCholesky::of(operator, rank as usize, ridge, || Pivots::Random(Random::new(0)))
     }
     /// Rank reached for a matrix of the operator: less than asked for where nothing is left.
     ///
@@ -127,10 +211,11 @@ impl PivotedCholesky {
         self.factors.get(matrix).map_or(0, |f| f.s.len())
     }
 
-    fn of<O: Diagonal + Rows + ?Sized>(
+    fn of<'c, O: Diagonal + Rows + ?Sized>(
         operator: &O,
         rank: usize,
-        pivots: impl Fn() -> Pivots,
+        enough: f64,
+        pivots: impl Fn() -> Pivots<'c>,
     ) -> Result<PivotedCholesky, Error> {
         let diagonal = operator.diagonal()?;
         check_diagonal(&diagonal)?;
@@ -146,24 +231,25 @@ impl PivotedCholesky {
                 Ok(rows.index_axis_move(Axis(0), 0))
             };
             let own = memory::collected(d.iter().copied(), VECTOR)?;
-            factor(own.into(), rank, row, pivots())
+            factor(own.into(), (rank, enough), row, pivots())
         });
         Ok(PivotedCholesky { factors: factors.collect::<Result<_, _>>()? })
     }
 }
 
-/// Factorises the matrix with diagonal `d`, of which `row` gives rows.
+/// Factorises the matrix with diagonal `d`, of which `row` gives rows, until the rank is reached or
+/// the trace left is small enough.
 fn factor(
     mut d: Array1<f64>,
-    rank: usize,
+    (rank, enough): (usize, f64),
     row: impl Fn(usize) -> Result<Array1<f64>, Error>,
-    mut pivots: Pivots,
+    mut pivots: Pivots<'_>,
 ) -> Result<Factor, Error> {
     let n = d.len();
     let (rank, trace) = (rank.min(n), d.sum());
     let mut l = dense(rank, n, FACTOR)?; // Lᵀ: its rows lie in one piece
     let mut made = 0;
-    while made < rank && d.sum() > DONE * trace {
+    while made < rank && d.sum() > enough.max(DONE * trace) {
         let pivot = match &mut pivots {
             Pivots::Random(random) => {
                 let mut target = random.unit() * d.sum();
@@ -173,6 +259,10 @@ fn factor(
                 };
                 d.iter().position(reached)
             }
+            Pivots::Given(list) => match list.next() {
+                Some(&pivot) => Some(pivot),
+                None => break,
+            },
             Pivots::Greedy => (0..n).max_by(|&a, &b| d[a].total_cmp(&d[b])),
         };
         // (Rounding of the sum may leave the last row.)
