@@ -280,6 +280,10 @@ fn attempt(r: &mut Random, featured: Op, number_of_case: u64) -> Option<Case> {
             Category::Parameter => {}
         }
         shape.push(v.dim);
+        // One number in a column is no batch, and its gradient is one number.
+        if v.category == Category::Parameter && shape == [1, 1] {
+            shape = vec![1];
+        }
         let mut a = filled(r, shape.clone(), grid);
         // A cloud against itself.
         if r.chance(0.1)
