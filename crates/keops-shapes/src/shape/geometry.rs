@@ -49,7 +49,7 @@ pub(crate) fn shaped<F>(shape: (usize, usize), entries: Vec<F>) -> Result<Array2
 ///
 /// # Panics
 /// When a cell refers to a row that `vertices` lacks, or triangles are given planar vertices:
-/// a validated [`Shape`] with vertices of its own shape never does.
+/// a validated [`Shape`](super::Shape) with vertices of its own shape never does.
 ///
 /// ```
 /// use keops_shapes::shape::{Cells, cell_geometry};
