@@ -14,6 +14,10 @@ pub struct ExecError {
 
 /// Machine code that can be executed and no longer changed.
 #[derive(Debug)]
+#[cfg_attr(
+    not(target_arch = "x86_64"),
+    expect(dead_code, reason = "only the test of grants makes it")
+)]
 pub struct ExecMem {
     map: Mmap,
 }
@@ -44,6 +48,7 @@ impl ExecMem {
     }
 
     /// The bytes.
+    #[cfg(target_arch = "x86_64")]
     pub fn bytes(&self) -> &[u8] {
         &self.map
     }
