@@ -84,6 +84,11 @@ FUNCTIONS = {
     "sinh": (mp.sinh, [uniform(-710.5, 710.5), uniform(-3, 3), spread(-60, 0)], [710.47]),
     "cosh": (mp.cosh, [uniform(-710.5, 710.5), uniform(-3, 3), spread(-60, 0)], [710.47]),
     "tanh": (mp.tanh, [uniform(-22, 22), uniform(-1, 1), spread(-60, 0)], []),
+    "asinh": (mp.asinh, [uniform(-3, 3), spread(-60, 0), spread(0, 1023)], [1.7976931348623157e308]),
+    "acosh": (mp.acosh, [uniform(1, 1.1), uniform(1, 4), spread(0, 1023, signed=False)], [1 + 2**-52]),
+    "atanh": (mp.atanh, [uniform(-1, 1), spread(-60, -1), uniform(0.99, 1)], [1 - 2**-53]),
+    "sigmoid": (lambda x: 1 / (1 + mp.exp(-x)), [uniform(-740, 40), uniform(-3, 3), spread(-60, 0)], []),
+    "softplus": (lambda x: mp.log1p(mp.exp(x)), [uniform(-740, 740), uniform(-3, 3), spread(-60, 0)], []),
 }
 
 

@@ -3,6 +3,7 @@
 import operations
 import radial
 import reductions
+import special
 import witness
 from cases import Book
 
@@ -13,4 +14,5 @@ if __name__ == "__main__":
     reductions.add(book)
     # Last, so that the numbers of the others stay.
     radial.add(book)
+    special.add(book)
     book.write()

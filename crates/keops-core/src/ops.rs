@@ -12,10 +12,34 @@ use crate::vecmath::{self, PrimBuilder, Val};
 use hashbrown::HashMap;
 use std::sync::LazyLock;
 
+/// Both precisions of a function that is computed in f64.
+macro_rules! in_f64 {
+    ($f:ident, $($x:ident),*) => {
+        Value {
+            f32: |a| { let [$($x),*] = *a else { unreachable!("operands are counted") };
+                $f($(f64::from($x)),*) as f32 },
+            f64: |a| { let [$($x),*] = *a else { unreachable!("operands are counted") }; $f($($x),*) },
+        }
+    };
+}
+/// A scalar function with the value of an operation, for arguments that no code is made for.
+macro_rules! scalar {
+    ($name:ident, $text:literal, $arity:literal, $op:ident) => {
+        static $name: ScalarFn = ScalarFn {
+            name: $text,
+            arity: $arity,
+            f32: |a| ($op.value.f32)(a),
+            f64: |a| ($op.value.f64)(a),
+        };
+    };
+}
+
 mod radial;
+mod special;
 
 pub(crate) use radial::MOST_HALF_ORDER;
 pub use radial::{COS_SQRT, EXTENDED_GAMMA, MATERN_HALF, POW_LOG, SINC_SQRT, WENDLAND_INTEGRAL};
+pub use special::{ACOSH, ASINH, ATANH, ERF, ERFC, LGAMMA, POLYGAMMA, SIGMOID, SOFTPLUS};
 
 /// Everything the system knows about one element-wise operation.
 /// See the guide `docs/adding-an-operation.md` for an entry with explanations.
@@ -745,6 +769,12 @@ pub static ATAN2: OpDef = OpDef {
     kinks: &[0.0],
     ulps: 4.0,
 };
+/// An even power of a norm is a power of its square.
+fn even_power<'g>(x: &[Ex<'g>]) -> Option<Ex<'g>> {
+    let half = x[1].constant().map(|p| 0.5 * p).filter(|h| *h >= 1.0 && h.fract() == 0.0)?;
+    let square = product_of_roots(x[0], x[0])?;
+    Some(if half == 1.0 { square } else { Ex::apply(&POWF, &[square, x[1].lit(half)]) })
+}
 /// Real power.
 pub static POWF: OpDef = OpDef {
     name: "Powf",
@@ -754,7 +784,7 @@ pub static POWF: OpDef = OpDef {
     derivative: |x, y, t| {
         vec![powf_slope(x[0], x[1], t), where_zero(y, t.lit(0.0), t * (x[0].un(&LOG) * y))]
     },
-    simplify: keep,
+    simplify: even_power,
     cuda: "pow({0}, {1})",
     code: Code::Expand(|b, a| vecmath::pow(b, a[0], a[1])),
     domain: (0.3, 2.0),
@@ -766,6 +796,7 @@ pub static POWF: OpDef = OpDef {
 const _: () = assert!(
     entries(include_str!("ops.rs"), "\npub static ")
         + entries(include_str!("ops/radial.rs"), "\npub static ")
+        + entries(include_str!("ops/special.rs"), "\npub static ")
         == ALL.len() + 1
 );
 
@@ -826,6 +857,15 @@ pub static ALL: &[&OpDef] = &[
     &EXTENDED_GAMMA,
     &COS_SQRT,
     &SINC_SQRT,
+    &ASINH,
+    &ACOSH,
+    &ATANH,
+    &SIGMOID,
+    &SOFTPLUS,
+    &ERF,
+    &ERFC,
+    &LGAMMA,
+    &POLYGAMMA,
 ];
 
 /// The operation of that name.

@@ -115,11 +115,19 @@ fn functions_of_a_root() {
     check(&SINC_SQRT, &[], |b, u| vecmath::sinc_sqrt(b, u, &SINC));
 }
 
-/// `Γ(a)` where b is 0, and `2 b^(a/2) K_a(2 sqrt(b))` for half-integer a.
+/// `Γ(a)` where b is 0, and `2 b^(a/2) K_a(2 sqrt(b))` for half-integer a, over `20^a`.
 #[test]
 fn extended_gamma_in_closed_form() {
-    let at = |b: f64, a: f64| (EXTENDED_GAMMA.value.f64)(&[b, a, 0.0]);
-    for (a, gamma) in [(1.0, 1.0), (5.0, 24.0), (20.0, 121645100408832000.0)] {
+    let at = |b: f64, a: f64| (EXTENDED_GAMMA.value.f64)(&[b, a, 0.0]) * 20f64.powf(a);
+    // (Of small orders by mpmath.)
+    for (a, gamma) in [
+        (1e-12, 999999999999.422784335),
+        (0.01, 99.43258511915060371353),
+        (0.3, 2.991568987687590628384),
+        (1.0, 1.0),
+        (5.0, 24.0),
+        (20.0, 121645100408832000.0),
+    ] {
         assert!((at(0.0, a) / gamma - 1.0).abs() < 1e-14, "{a}");
     }
     for b in [1e-8, 0.3, 4.0, 900.0, 100000.0] {

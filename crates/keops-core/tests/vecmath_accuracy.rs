@@ -192,7 +192,23 @@ const CASES: &[Case] = &[
     case("sinh", vm::sinh, f64::sinh, 2.4, 2.3, (27, 32)),
     case("cosh", vm::cosh, f64::cosh, 1.4, 1.4, (17, 22)),
     case("tanh", vm::tanh, f64::tanh, 2.6, 2.6, (27, 32)),
+    case("asinh", vm::asinh, libm::asinh, 1.8, 1.3, (53, 56)),
+    case("acosh", vm::acosh, acosh, 2.4, 1.9, (45, 48)),
+    case("atanh", vm::atanh, libm::atanh, 2.0, 1.2, (46, 49)),
+    case("sigmoid", vm::sigmoid, sigmoid, 2.2, 1.2, (19, 24)),
+    case("softplus", vm::softplus, softplus, 1.9, 1.0, (54, 62)),
 ];
+
+/// (Below -1, `libm` gives numbers.)
+fn acosh(x: f64) -> f64 {
+    if x < 1.0 { f64::NAN } else { libm::acosh(x) }
+}
+fn sigmoid(x: f64) -> f64 {
+    if x < 0.0 { x.exp() / (1.0 + x.exp()) } else { 1.0 / (1.0 + (-x).exp()) }
+}
+fn softplus(x: f64) -> f64 {
+    if x < 0.0 { x.exp().ln_1p() } else { x + (-x).exp().ln_1p() }
+}
 
 /// Largest error over every `stride`-th bit pattern, with its argument.
 fn worst_single(case: &Case, stride: usize) -> (f64, f32) {
@@ -378,6 +394,47 @@ fn special_values<R: PrimReal>() {
             "exp_cheap",
             vm::exp_cheap,
             &[(0.0, 1.0), (inf, inf), (-inf, 0.0), (nan, nan), (-1e30, 0.0)],
+        ),
+        (
+            "asinh",
+            vm::asinh,
+            &[
+                (0.0, 0.0),
+                (-0.0, -0.0),
+                (inf, inf),
+                (-inf, -inf),
+                (nan, nan),
+                (subnormal, subnormal),
+            ],
+        ),
+        (
+            "acosh",
+            vm::acosh,
+            &[(1.0, 0.0), (inf, inf), (0.5, nan), (-1e30, nan), (-inf, nan), (nan, nan)],
+        ),
+        (
+            "atanh",
+            vm::atanh,
+            &[
+                (0.0, 0.0),
+                (-0.0, -0.0),
+                (1.0, inf),
+                (-1.0, -inf),
+                (1.5, nan),
+                (-inf, nan),
+                (nan, nan),
+                (-subnormal, -subnormal),
+            ],
+        ),
+        (
+            "sigmoid",
+            vm::sigmoid,
+            &[(0.0, 0.5), (-0.0, 0.5), (inf, 1.0), (-inf, 0.0), (nan, nan), (-1e30, 0.0)],
+        ),
+        (
+            "softplus",
+            vm::softplus,
+            &[(inf, inf), (-inf, 0.0), (nan, nan), (1e30, 1e30), (-1e30, 0.0)],
         ),
         (
             "expm1",

@@ -56,7 +56,7 @@ fn matern<'g>(u: Ex<'g>, order: Ex<'g>) -> Built<'g> {
             Ok(Ex::apply(&MATERN_HALF, &[u * (2.0 * nu), u.lit(nu - 0.5)]))
         }
         _ => {
-            // 2^(1-ν) s^ν K_ν(s) / Γ(ν) with s²/4 = ν u / 2
+            // 2^(1-ν) s^ν K_ν(s) / Γ(ν) with s²/4 = ν u / 2, both over 20^ν
             let of = |b: Ex<'g>| Ex::apply(&EXTENDED_GAMMA, &[b, order, u.lit(0.0)]);
             Ok(of(u * order * 0.5) / of(u.lit(0.0)))
         }

@@ -93,6 +93,33 @@ methods! {
     /// `log(1 + a)`, accurate near 0; NaN below -1.
     log1p(this;) = "Log1p"(this)
         where x = [1e-20, -1.0], x.log1p() => [1e-20, -f64::INFINITY];
+    /// Inverse hyperbolic sine.
+    asinh(this;) = "Asinh"(this)
+        where x = [0.5, -2.0], x.sinh().asinh().round(9) => [0.5, -2.0];
+    /// Inverse hyperbolic cosine; NaN below 1.
+    acosh(this;) = "Acosh"(this)
+        where x = [0.0, 2.0], x.cosh().acosh().round(9) => [0.0, 2.0];
+    /// Inverse hyperbolic tangent; infinite at ±1, NaN beyond.
+    atanh(this;) = "Atanh"(this)
+        where x = [0.5, -2.0], x.tanh().atanh().round(9) => [0.5, -2.0];
+    /// `1 / (1 + exp(-a))`.
+    sigmoid(this;) = "Sigmoid"(this)
+        where x = [0.0, -1000.0], x.sigmoid() => [0.5, 0.0];
+    /// `log(1 + exp(a))`, for any `a`.
+    softplus(this;) = "Softplus"(this)
+        where x = [0.0, 1000.0], x.softplus() => [2f64.ln(), 1000.0];
+    /// Error function.
+    erf(this;) = "Erf"(this)
+        where x = [0.0, 1.0], x.erf().round(12) => [0.0, 0.842700792950];
+    /// `1 - erf(a)`, without cancellation.
+    erfc(this;) = "Erfc"(this)
+        where x = [0.0, 30.0], x.erfc().log().round(3) => [0.0, -903.974];
+    /// Logarithm of the gamma function; NaN below 0.
+    lgamma(this;) = "Lgamma"(this)
+        where x = [1.0, 5.0], x.lgamma() => [0.0, 24f64.ln()];
+    /// Derivative of order `n + 1` of `lgamma`, for an integer `n` up to 8.
+    polygamma(this, n;) = "Polygamma"(n, this)
+        where x = [1.0, 2.0], x.polygamma(1).round(12) => [1.644934066848, 0.644934066848];
     /// `sin(a) / a`, 1 at 0.
     sinxdivx(this;) = "SinXDivX"(this)
         where x = [0.0, PI / 2.0], x.sinxdivx() => [1.0, 2.0 / PI];

@@ -184,6 +184,20 @@ fn every_method_is_what_it_says() {
     m.map("tanh", |x| x.tanh(), f64::tanh);
     m.map("expm1", |x| x.expm1(), f64::exp_m1);
     m.map("log1p", |x| x.abs().log1p(), |v| v.abs().ln_1p());
+    m.map("asinh", |x| x.asinh(), libm::asinh);
+    m.map("acosh", |x| (x.abs() + 1.0).acosh(), |v| libm::acosh(v.abs() + 1.0));
+    m.map("atanh", |x| (x / 10.0).atanh(), |v| libm::atanh(v / 10.0));
+    m.map("sigmoid", |x| x.sigmoid(), |v| 1.0 / (1.0 + (-v).exp()));
+    m.map("softplus", |x| x.softplus(), |v| v.exp().ln_1p());
+    m.map("erf", |x| x.erf(), libm::erf);
+    m.map("erfc", |x| x.erfc(), libm::erfc);
+    m.map("lgamma", |x| (x.abs() + 0.5).lgamma(), |v| libm::lgamma(v.abs() + 0.5));
+    // ψ(a + 1) - ψ(a) = 1 / a
+    m.map(
+        "polygamma",
+        |x| (x.abs() + 1.5).polygamma(0) - (x.abs() + 0.5).polygamma(0),
+        |v| 1.0 / (v.abs() + 0.5),
+    );
     m.map(
         "cos_sqrt",
         |x| x.cos_sqrt(),

@@ -34,27 +34,6 @@ fn rounded(q: Ex<'_>) -> Ex<'_> {
 fn constant(b: &dyn PrimBuilder, q: Val, most: u32) -> Option<u32> {
     b.constant(q).and_then(|q| whole(q, most))
 }
-/// Both precisions of a function that is computed in f64.
-macro_rules! in_f64 {
-    ($f:ident, $($x:ident),*) => {
-        Value {
-            f32: |a| { let [$($x),*] = *a else { unreachable!("operands are counted") };
-                $f($(f64::from($x)),*) as f32 },
-            f64: |a| { let [$($x),*] = *a else { unreachable!("operands are counted") }; $f($($x),*) },
-        }
-    };
-}
-/// A scalar function with the value of an operation, for arguments that no code is made for.
-macro_rules! scalar {
-    ($name:ident, $text:literal, $arity:literal, $op:ident) => {
-        static $name: ScalarFn = ScalarFn {
-            name: $text,
-            arity: $arity,
-            f32: |a| ($op.value.f32)(a),
-            f64: |a| ($op.value.f64)(a),
-        };
-    };
-}
 scalar!(MATERN_CALL, "matern_of_any_order", 2, MATERN_HALF);
 scalar!(WENDLAND_CALL, "wendland_of_any_order", 3, WENDLAND_INTEGRAL);
 scalar!(POW_LOG_CALL, "pow_log_of_any_order", 3, POW_LOG);
@@ -260,10 +239,11 @@ pub static POW_LOG: OpDef = OpDef {
     ulps: 10.0,
 };
 
-/// `∫_0^∞ t^{a-1} (log t)^k exp(-t - b/t) dt` by the trapezoidal rule in log t, from the largest
-/// entry outwards. It converges exponentially (Trefethen & Weideman 2014): the integrand is
-/// analytic for |Im log t| < π/2. Steps of 1/8 are exact to f64 for |a|, sqrt(b) up to 15; beyond,
-/// steps shrink with the width of the peak.
+/// The variable of the integral of [`EXTENDED_GAMMA`] is divided by this, so that the gamma function
+/// of every order fits into f32.
+pub(crate) const GAMMA_SCALE: f64 = 20.0;
+
+/// `∫ t^(a-1) (log t)^k exp(-20 t - b / (20 t)) dt` over t > 0.
 fn extended_gamma(b: f64, a: f64, q: f64) -> f64 {
     let Some(k) = whole(q, MOST_LOGS) else { return f64::NAN };
     if !(b >= 0.0 && a.abs() <= MOST_ORDER) {
@@ -272,6 +252,22 @@ fn extended_gamma(b: f64, a: f64, q: f64) -> f64 {
     if b == f64::INFINITY || (b == 0.0 && a <= 0.0) {
         return 0.0;
     }
+    if b > 0.0 || a >= 1.0 {
+        return gamma_integral(b, a, k);
+    }
+    // The gamma function and its derivatives near the pole, where the integrand is long: with
+    // G_k = ∫ t^(a-1) (log t)^k exp(-20 t) dt, by parts, 20 G_k(a + 1) = a G_k(a) + k G_(k-1)(a).
+    let mut last = 0.0;
+    for j in 0..=k {
+        let above = GAMMA_SCALE * gamma_integral(0.0, a + 1.0, j);
+        last = (above - f64::from(j) * last) / a;
+    }
+    last
+}
+/// The trapezoidal rule in log t, from the largest entry outwards. It converges exponentially
+/// (Trefethen & Weideman 2014): the integrand is analytic for |Im log t| < π/2. Steps of 1/8 are
+/// exact to f64 for |a|, sqrt(b) up to 15; beyond, steps shrink with the width of the peak.
+fn gamma_integral(b: f64, a: f64, k: u32) -> f64 {
     let scale = (a * a + 4.0 * b).sqrt();
     // Where the exponent a τ - e^τ - b e^{-τ} is largest: e^τ = (a + scale) / 2, without cancelling.
     let top = if a > 0.0 { 0.5 * (a + scale) } else { 2.0 * b / (scale - a) };
@@ -279,14 +275,17 @@ fn extended_gamma(b: f64, a: f64, q: f64) -> f64 {
     if top == 0.0 || !top.is_finite() {
         return 0.0;
     }
-    let (h, centre) = (0.125f64.min(0.7 / scale.sqrt()), top.ln());
+    let (h, centre) = (0.125f64.min(0.7 / scale.sqrt()), (top / GAMMA_SCALE).ln());
     let largest = a * centre - top - b / top;
+    let log_rest = (b / top).ln();
     let side = |step: f64, first: i32| {
         let mut sum = 0.0;
         for n in first.. {
             // Differences to the largest exponent, so that large ones do not cancel.
             let d = step * f64::from(n);
-            let fall = a * d - top * d.exp_m1() - (b / top) * (-d).exp_m1();
+            // Far below, e^-d overflows where its product with a tiny b / top does not.
+            let rest = if d < -700.0 { (log_rest - d).exp() } else { (b / top) * (-d).exp_m1() };
+            let fall = a * d - top * d.exp_m1() - rest;
             let log = centre + d;
             let term = fall.exp() * log.powi(k as i32);
             sum += term;
@@ -304,30 +303,36 @@ fn extended_gamma(b: f64, a: f64, q: f64) -> f64 {
 const EXTENDED_GAMMA_CUDA: &str = "[](double b, double a, double q) -> T { \
     if (!(q >= -0.5 && q < 8.5 && b >= 0 && a >= -60 && a <= 60)) return KEOPS_NAN; \
     if (b - b != 0 || (b == 0 && a <= 0)) return T(0); \
-    const double scale = sqrt(a * a + 4 * b), top = a > 0 ? (a + scale) / 2 : 2 * b / (scale - a); \
-    if (top == 0 || top - top != 0) return T(0); \
-    const double w = 0.7 / sqrt(scale), h = w < 0.125 ? w : 0.125, centre = log(top); \
-    const double half = exp(0.5 * (a * centre - top - b / top)); \
+    auto integral = [](double b, double a, int k) -> double { \
+      const double scale = sqrt(a * a + 4 * b), top = a > 0 ? (a + scale) / 2 : 2 * b / (scale - a); \
+      if (top == 0 || top - top != 0) return 0; \
+      const double w = 0.7 / sqrt(scale), h = w < 0.125 ? w : 0.125, centre = log(top / 20); \
+      const double half = exp(0.5 * (a * centre - top - b / top)), rest = log(b / top); \
+      double sum = 0; \
+      for (int side = 0; side < 2; side++) for (int n = side; n <= 20000; n++) { \
+        const double d = side ? -h * n : h * n; \
+        const double last = d < -700 ? exp(rest - d) : b / top * expm1(-d); \
+        const double fall = a * d - top * expm1(d) - last; \
+        double term = exp(fall); \
+        for (int i = 0; i < k; i++) term *= centre + d; \
+        sum += term; \
+        if (fall < -45) break; } \
+      return half * (h * sum) * half; }; \
     const int k = int(floor(q + 0.5)); \
-    double sum = 0; \
-    for (int side = 0; side < 2; side++) for (int n = side; n <= 20000; n++) { \
-      const double d = side ? -h * n : h * n; \
-      const double fall = a * d - top * expm1(d) - b / top * expm1(-d); \
-      double term = exp(fall); \
-      for (int i = 0; i < k; i++) term *= centre + d; \
-      sum += term; \
-      if (fall < -45) break; } \
-    return T(half * (h * sum) * half); }(double({0}), double({1}), double({2}))";
+    if (b > 0 || a >= 1) return T(integral(b, a, k)); \
+    double last = 0; \
+    for (int j = 0; j <= k; j++) last = (20 * integral(0, a + 1, j) - j * last) / a; \
+    return T(last); }(double({0}), double({1}), double({2}))";
 
 /// Extended gamma function (Chaudhry & Zubair 1994), and its derivatives in the order.
 pub static EXTENDED_GAMMA: OpDef = OpDef {
     name: "ExtendedGamma",
-    doc: "ExtendedGamma(b, a, k): ∫ t^(a-1) (log t)^k exp(-t - b/t) dt over t > 0, which is 2 b^(a/2) K_a(2 sqrt(b)) for k = 0; 0 where that is infinite; a within ±60, integer k to 8, rounded; a scalar function",
+    doc: "ExtendedGamma(b, a, k): ∫ t^(a-1) (log t)^k exp(-20 t - b/(20 t)) dt over t > 0, which is 2 b^(a/2) K_a(2 sqrt(b)) / 20^a for k = 0; 0 where that is infinite; a within ±60, integer k to 8, rounded; a scalar function",
     arity: 3,
     value: in_f64!(extended_gamma, b, a, q),
     derivative: |x, _, t| {
         let of = |a, k| Ex::apply(&EXTENDED_GAMMA, &[x[0], a, k]);
-        vec![-(t * of(x[1] - 1.0, x[2])), t * of(x[1], x[2] + 1.0), t.lit(0.0)]
+        vec![t * of(x[1] - 1.0, x[2]) * (-1.0 / GAMMA_SCALE), t * of(x[1], x[2] + 1.0), t.lit(0.0)]
     },
     simplify: keep,
     cuda: EXTENDED_GAMMA_CUDA,
@@ -341,7 +346,8 @@ pub static EXTENDED_GAMMA: OpDef = OpDef {
 fn cos_sqrt(u: f64) -> f64 {
     let (s, low) = root(u.abs());
     if u < 0.0 {
-        return s.cosh() + low * s.sinh().min(f64::MAX);
+        let (cosh, sinh) = (s.cosh(), s.sinh());
+        return if cosh.is_finite() { cosh + low * sinh } else { cosh };
     }
     s.cos() * low.cos() - s.sin() * low.sin()
 }
@@ -352,7 +358,8 @@ fn sinc_sqrt(u: f64) -> f64 {
         return 1.0;
     }
     let sine = if u < 0.0 {
-        s.sinh() + low * s.cosh().min(f64::MAX)
+        let (sinh, cosh) = (s.sinh(), s.cosh());
+        if cosh.is_finite() { sinh + low * cosh } else { sinh }
     } else {
         s.sin() * low.cos() + s.cos() * low.sin()
     };
@@ -407,10 +414,10 @@ pub static SINC_SQRT: OpDef = OpDef {
 };
 const COS_SQRT_CUDA: &str = "[](double u) -> T { \
     const double s = sqrt(abs(u)), r = fma(-s, s, abs(u)) / (2 * s), low = r - r == 0 ? r : 0.0; \
-    if (u < 0) return T(low == 0 ? cosh(s) : cosh(s) + low * sinh(s)); \
+    if (u < 0) return T(cosh(s) - cosh(s) != 0 ? cosh(s) : cosh(s) + low * sinh(s)); \
     return T(cos(s) * cos(low) - sin(s) * sin(low)); }(double({0}))";
 const SINC_SQRT_CUDA: &str = "[](double u) -> T { \
     const double s = sqrt(abs(u)), r = fma(-s, s, abs(u)) / (2 * s), low = r - r == 0 ? r : 0.0; \
     if (s == 0) return T(1); \
-    if (u < 0) return T((low == 0 ? sinh(s) : sinh(s) + low * cosh(s)) / (s + low)); \
+    if (u < 0) return T((cosh(s) - cosh(s) != 0 ? sinh(s) : sinh(s) + low * cosh(s)) / (s + low)); \
     return T((sin(s) * cos(low) + cos(s) * sin(low)) / (s + low)); }(double({0}))";

@@ -23,6 +23,11 @@
 //! | [`sinh`] | 2.4 / 2.3 | 27 / 32 |
 //! | [`cosh`] | 1.4 / 1.4 | 17 / 22 |
 //! | [`tanh`] | 2.6 / 2.6 | 27 / 32 |
+//! | [`asinh`] | 1.8 / 1.3 | 53 / 56 |
+//! | [`acosh`] | 2.4 / 1.9 | 45 / 48 |
+//! | [`atanh`] | 2.0 / 1.2 | 46 / 49 |
+//! | [`sigmoid`] | 2.2 / 1.2 | 19 / 24 |
+//! | [`softplus`] | 1.9 / 1.0 | 54 / 62 |
 //! | [`atan2`] | 1.7 / 1.5 | 41 / 52 |
 //! | [`pow`] | 1.0 / 1.0 | 64 / 73 |
 //! | [`exp2_cheap`] | 2.5 / 3.5, for a given product with log2(e) | 9 / 14 |
@@ -33,6 +38,7 @@
 
 mod coef;
 mod exp;
+mod hyperbolic;
 mod log;
 mod math;
 mod power;
@@ -41,6 +47,7 @@ mod trig;
 mod trig_large;
 
 pub use exp::{cosh, exp, exp_cheap, exp2, exp2_cheap, exp2_watched, expm1, sinh, tanh};
+pub use hyperbolic::{acosh, asinh, atanh, sigmoid, softplus};
 pub use log::{log, log1p, log2};
 pub use power::{pow, powi, rsqrt};
 pub use radial::{cos_sqrt, matern, pow_log, sinc_sqrt, wendland};

@@ -158,7 +158,14 @@ fn power(b: &mut dyn PrimBuilder, u: Val, p: Val, small: Option<f64>) -> Val {
 }
 /// The same for a multiple of 1/2.
 fn half_power(b: &mut dyn PrimBuilder, u: Val, p: f64) -> Val {
-    let power = powi(b, u, p.trunc() as i32);
+    // (The inverse of a power that overflows would lose subnormal results.)
+    let base = if p <= -1.0 {
+        let m = Math::new(b);
+        m.div(m.c(1.0), u)
+    } else {
+        u
+    };
+    let power = powi(b, base, p.trunc().abs() as i32);
     if p.fract() == 0.0 {
         return power;
     }

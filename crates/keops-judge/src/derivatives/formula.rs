@@ -251,7 +251,7 @@ impl Maker<'_> {
                 let x = self.scaled(Expr::of(Op::Tanh, [x]), 1.5);
                 (Expr::of(op, [x]), d)
             }
-            Log | Sqrt | Rsqrt | XLogX | Inv | Log1p => {
+            Log | Sqrt | Rsqrt | XLogX | Inv | Log1p | Lgamma => {
                 let x = self.positive(d, below);
                 (Expr::of(op, [x]), d)
             }
@@ -285,12 +285,20 @@ impl Maker<'_> {
                 x.push(self.order(0));
                 (Expr::of(op, x), d)
             }
-            Asin | Acos | Tan => {
+            Acosh => {
+                let x = self.positive(d, below);
+                (Expr::of(op, [Expr::of(Add, [x, Expr::Num(1.1)])]), d)
+            }
+            Polygamma => {
+                let x = self.positive(d, below);
+                (Expr::of(op, [self.order(0), x]), d)
+            }
+            Asin | Acos | Tan | Atanh => {
                 let x = self.bounded(d, below);
                 (Expr::of(op, [self.scaled(x, 0.9)]), d)
             }
-            Minus | Sin | Cos | Atan | Abs | Sign | Step | ReLU | Floor | SinXDivX | Tanh
-            | Square | Sinc | Normalize | AutoFactorize => {
+            Minus | Sin | Cos | Atan | Asinh | Sigmoid | Softplus | Erf | Erfc | Abs | Sign
+            | Step | ReLU | Floor | SinXDivX | Tanh | Square | Sinc | Normalize | AutoFactorize => {
                 let x = self.formula(d, below);
                 (Expr::of(op, [x]), d)
             }

@@ -17,6 +17,7 @@ pub mod parse;
 mod radial;
 pub mod reduce;
 mod scalar;
+mod special;
 
 pub use dd::Dd;
 pub use eval::{Env, value};

@@ -67,7 +67,8 @@ operations! {
     GradMatrix 2 2, Divergence 2 2, Laplacian 2 2, TraceOperator 2 3, AdjointOperator 3 3,
     SumLinOperator 2 4, Factorize 2 2, AutoFactorize 1 1,
     MaternHalf 2 2, WendlandIntegral 3 3, PowLog 3 3, ExtendedGamma 3 3, CosSqrt 1 1, SincSqrt 1 1,
-    Matern 2 2, Wendland 1 1, RationalQuadratic 2 2, ThinPlate 1 1, RadialPower 2 2,
+    Asinh 1 1, Acosh 1 1, Atanh 1 1, Sigmoid 1 1, Softplus 1 1, Erf 1 1, Erfc 1 1, Lgamma 1 1,
+    Polygamma 2 2, Matern 2 2, Wendland 1 1, RationalQuadratic 2 2, ThinPlate 1 1, RadialPower 2 2,
     // Constants and forms that are in no table.
     Zero 0 0, Iota 0 0, IntCst 0 0, IntInv 0 0, RatCst 0 0, Put 1 1, Einsum 1 99,
 }
@@ -133,6 +134,9 @@ pub fn apply<T: Real>(op: Op, x: &[Vec<T>], literals: &[Vec<i64>]) -> Made<T> {
         MaternHalf | WendlandIntegral | PowLog | ExtendedGamma | CosSqrt | SincSqrt | Matern
         | Wendland | RationalQuadratic | ThinPlate | RadialPower => {
             each(op, x, &|a| super::radial::value(op, a, int(0)))?
+        }
+        Asinh | Acosh | Atanh | Sigmoid | Softplus | Erf | Erfc | Lgamma | Polygamma => {
+            each(op, x, &|a| super::special::value(op, a))?
         }
         Tan => un(&|a| a.sin() / a.cos())?,
         Sinh => un(&|a| a.sinh())?,

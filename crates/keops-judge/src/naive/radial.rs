@@ -108,8 +108,8 @@ fn pow_log<T: Real>(u: T, p: T, k: i64) -> T {
     if k == 0 { power } else { power * u.ln().powi(k) }
 }
 
-/// `∫ τ^k exp(a τ - e^τ - b e^-τ) dτ` by the trapezoidal rule, whose steps here are exact to thirty
-/// digits.
+/// `∫ τ^k exp(a τ - 20 e^τ - b e^-τ / 20) dτ` by the trapezoidal rule, whose steps here are exact to
+/// thirty digits.
 fn extended_gamma<T: Real>(b: T, a: T, k: i64) -> T {
     let (bf, af) = (b.f64(), a.f64());
     if !(bf >= 0.0 && af.abs() <= 60.0) {
@@ -118,12 +118,21 @@ fn extended_gamma<T: Real>(b: T, a: T, k: i64) -> T {
     if bf == f64::INFINITY || (bf == 0.0 && af <= 0.0) {
         return T::from(0.0);
     }
+    if bf == 0.0 && af < 1.0 {
+        // d/da of Γ(a + 1) / 20^a = 20 a Γ(a) / 20^(a + 1), k times.
+        let twenty = T::from(20.0);
+        let from_above = |j: i64| twenty * extended_gamma(b, a + T::from(1.0), j);
+        return (0..=k)
+            .fold(T::from(0.0), |last, j| (from_above(j) - T::from(j as f64) * last) / a);
+    }
     let scale = (af * af + 4.0 * bf).sqrt();
     let centre = if af > 0.0 { 0.5 * (af + scale) } else { 2.0 * bf / (scale - af) }.ln();
     if !centre.is_finite() {
         return T::from(0.0);
     }
-    let exponent = |t: f64| af * t - t.exp() - bf * (-t).exp();
+    // b e^-t, in logarithms: e^-t may overflow where the product does not, and 0 times it is 0.
+    let rest = |t: f64| if bf == 0.0 { 0.0 } else { (bf.ln() - t).exp() };
+    let exponent = |t: f64| af * t - t.exp() - rest(t);
     let h = 0.125f64.min(0.5 / scale.sqrt());
     let mut sum = T::from(0.0);
     for side in [h, -h] {
@@ -133,7 +142,13 @@ fn extended_gamma<T: Real>(b: T, a: T, k: i64) -> T {
                 break;
             }
             let t = T::from(t);
-            sum = sum + t.powi(k) * (a * t - t.exp() - b * (-t).exp()).exp();
+            let rest = match t.f64() {
+                _ if bf == 0.0 => T::from(0.0),
+                far if far < -700.0 => (b.ln() - t).exp(),
+                _ => b * (-t).exp(),
+            };
+            let log = t - T::from(20.0).ln();
+            sum = sum + log.powi(k) * (a * log - t.exp() - rest).exp();
         }
     }
     sum * T::from(h)
