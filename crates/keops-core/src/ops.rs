@@ -770,9 +770,9 @@ pub static ATAN2: OpDef = OpDef {
     ulps: 4.0,
 };
 /// An even power of a norm is a power of its square.
-fn even_power<'g>(x: &[Ex<'g>]) -> Option<Ex<'g>> {
+fn even_power<'g>(x: &[Ex<'g>], when: When) -> Option<Ex<'g>> {
     let half = x[1].constant().map(|p| 0.5 * p).filter(|h| *h >= 1.0 && h.fract() == 0.0)?;
-    let square = product_of_roots(x[0], x[0])?;
+    let square = product_of_roots(x[0], x[0], when)?;
     Some(if half == 1.0 { square } else { Ex::apply(&POWF, &[square, x[1].lit(half)]) })
 }
 /// Real power.
