@@ -1,9 +1,11 @@
 //! Arrays at the boundary: element types, borrowed arguments of any layout, owned results.
 
-use crate::error::OutOfMemory;
+use crate::error::{OutOfMemory, RunError};
 use crate::memory;
+use crate::spec::Resident;
 use half::{bf16, f16};
 use ndarray::{Array2, ArrayBase, ArrayD, ArrayView2, ArrayViewD, Axis as NdAxis, IxDyn, ViewRepr};
+use std::borrow::Cow;
 
 /// Element type of arrays.
 ///
@@ -76,9 +78,9 @@ pub trait Element: sealed::Sealed + Copy + Send + Sync + 'static {
     /// Erases the type of a view.
     ///
     /// ```
-    /// use keops_core::data::{ArgView, Element};
+    /// use keops_core::data::{DType, Element};
     /// let array = ndarray::array![[1f32, 2.0]].into_dyn();
-    /// assert!(matches!(f32::erase(array.view()), ArgView::F32(v) if v.shape() == [1, 2]));
+    /// assert_eq!(f32::erase(array.view()).dtype(), DType::F32);
     /// ```
     fn erase(view: ArrayViewD<'_, Self>) -> ArgView<'_>;
     /// Exact widening.
@@ -122,7 +124,7 @@ macro_rules! element {
         impl Element for $t {
             const DTYPE: DType = DType::$v;
             fn erase(view: ArrayViewD<'_, Self>) -> ArgView<'_> {
-                ArgView::$v(view)
+                HostView::$v(view).into()
             }
             fn to_f64(self) -> f64 {
                 $to(self)
@@ -160,10 +162,97 @@ element!(bf16, BF16, |v: bf16| v.to_f64(), bf16::from_f64);
 element!(f32, F32, |v: f32| v as f64, |v: f64| v as f32);
 element!(f64, F64, |v: f64| v, |v: f64| v);
 
-/// `ArrayViewD`, in words that let [`ArgView`] stand for one of a shorter life.
+/// `ArrayViewD`, in words that let [`HostView`] stand for one of a shorter life.
 type View<'a, T> = ArrayBase<ViewRepr<&'a T>, IxDyn, T>;
 
-/// A borrowed array of any shape and layout.
+/// A borrowed array of any shape and layout, in memory of the host.
+///
+/// ```
+/// use keops_core::data::{Element, HostView};
+/// let array = ndarray::array![[1f32, 2.0]].into_dyn();
+/// let arg = f32::erase(array.view());
+/// assert!(matches!(&*arg.host()?, HostView::F32(v) if v.shape() == [1, 2]));
+/// # Ok::<(), keops_core::error::RunError>(())
+/// ```
+#[derive(Clone, Debug)]
+pub enum HostView<'a> {
+    /// f16
+    F16(View<'a, f16>),
+    /// bf16
+    BF16(View<'a, bf16>),
+    /// f32
+    F32(View<'a, f32>),
+    /// f64
+    F64(View<'a, f64>),
+}
+
+/// Does the same with whatever type a [`HostView`] has.
+///
+/// ```
+/// use keops_core::{data::Element, genred::AsArg, with_view};
+/// let array = ndarray::array![[1f32, 2.0], [3.0, 4.0]];
+/// let arg = array.as_arg();
+/// let all = arg.host()?;
+/// let largest = with_view!(&*all, v => v.iter().map(|e| e.to_f64()).fold(0.0, f64::max));
+/// assert_eq!(largest, 4.0);
+/// # Ok::<(), keops_core::error::RunError>(())
+/// ```
+#[macro_export]
+macro_rules! with_view {
+    ($arg:expr, $v:ident => $body:expr) => {
+        match $arg {
+            $crate::data::HostView::F16($v) => $body,
+            $crate::data::HostView::BF16($v) => $body,
+            $crate::data::HostView::F32($v) => $body,
+            $crate::data::HostView::F64($v) => $body,
+        }
+    };
+}
+
+/// Does the same with whatever type a [`HostView`] has, and erases the type again.
+macro_rules! map_view {
+    ($arg:expr, $v:ident => $body:expr) => {
+        match $arg {
+            $crate::data::HostView::F16($v) => $crate::data::HostView::F16($body),
+            $crate::data::HostView::BF16($v) => $crate::data::HostView::BF16($body),
+            $crate::data::HostView::F32($v) => $crate::data::HostView::F32($body),
+            $crate::data::HostView::F64($v) => $crate::data::HostView::F64($body),
+        }
+    };
+}
+pub(crate) use map_view;
+
+impl HostView<'_> {
+    /// Element type.
+    pub fn dtype(&self) -> DType {
+        match self {
+            HostView::F16(_) => DType::F16,
+            HostView::BF16(_) => DType::BF16,
+            HostView::F32(_) => DType::F32,
+            HostView::F64(_) => DType::F64,
+        }
+    }
+    /// Shape.
+    pub fn shape(&self) -> &[usize] {
+        with_view!(self, v => v.shape())
+    }
+    /// The same view, borrowed.
+    pub fn view(&self) -> HostView<'_> {
+        map_view!(self, v => v.view())
+    }
+}
+
+impl<'a> HostView<'a> {
+    /// Of a row-major array: the same under another shape of as many elements.
+    pub(crate) fn reshaped(self, shape: &[usize]) -> Option<HostView<'a>> {
+        if self.shape() == shape {
+            return Some(self);
+        }
+        Some(map_view!(self, v => v.into_shape_with_order(IxDyn(shape)).ok()?))
+    }
+}
+
+/// An argument of a call: a borrowed array of any shape and layout, or one that a device holds.
 /// [`AsArg::as_arg`](crate::genred::AsArg::as_arg) makes one of any array.
 ///
 /// ```
@@ -176,49 +265,51 @@ type View<'a, T> = ArrayBase<ViewRepr<&'a T>, IxDyn, T>;
 /// ```
 #[derive(Clone, Debug)]
 pub enum ArgView<'a> {
-    /// f16
-    F16(View<'a, f16>),
-    /// bf16
-    BF16(View<'a, bf16>),
-    /// f32
-    F32(View<'a, f32>),
-    /// f64
-    F64(View<'a, f64>),
+    /// An array in memory of the host.
+    Host(HostView<'a>),
+    /// An array that a device holds.
+    Resident(Cow<'a, Resident>),
 }
 
-/// Does the same with whatever type a view has.
-///
-/// ```
-/// use keops_core::{data::Element, genred::AsArg, with_view};
-/// let array = ndarray::array![[1f32, 2.0], [3.0, 4.0]];
-/// let largest = with_view!(array.as_arg(), v => v.iter().map(|e| e.to_f64()).fold(0.0, f64::max));
-/// assert_eq!(largest, 4.0);
-/// ```
-#[macro_export]
-macro_rules! with_view {
-    ($arg:expr, $v:ident => $body:expr) => {
-        match $arg {
-            $crate::data::ArgView::F16($v) => $body,
-            $crate::data::ArgView::BF16($v) => $body,
-            $crate::data::ArgView::F32($v) => $body,
-            $crate::data::ArgView::F64($v) => $body,
+impl<'a> From<HostView<'a>> for ArgView<'a> {
+    fn from(view: HostView<'a>) -> ArgView<'a> {
+        ArgView::Host(view)
+    }
+}
+
+/// A [`HostView`], or a reference to one.
+pub enum OnHost<'s> {
+    /// The view of an argument.
+    Given(&'s HostView<'s>),
+    /// The view of an array that a device holds in memory of the host.
+    Made(HostView<'s>),
+}
+impl<'s> std::ops::Deref for OnHost<'s> {
+    type Target = HostView<'s>;
+    fn deref(&self) -> &HostView<'s> {
+        match self {
+            OnHost::Given(view) => view,
+            OnHost::Made(view) => view,
         }
-    };
+    }
+}
+
+impl<'s> OnHost<'s> {
+    /// The view.
+    pub fn into_view(self) -> HostView<'s> {
+        match self {
+            OnHost::Given(view) => view.view(),
+            OnHost::Made(view) => view,
+        }
+    }
 }
 
 impl ArgView<'_> {
     /// Element type.
-    ///
-    /// ```
-    /// use keops_core::{data::DType, genred::AsArg};
-    /// assert_eq!(ndarray::array![1f32].as_arg().dtype(), DType::F32);
-    /// ```
     pub fn dtype(&self) -> DType {
         match self {
-            ArgView::F16(_) => DType::F16,
-            ArgView::BF16(_) => DType::BF16,
-            ArgView::F32(_) => DType::F32,
-            ArgView::F64(_) => DType::F64,
+            ArgView::Host(v) => v.dtype(),
+            ArgView::Resident(r) => r.dtype(),
         }
     }
     /// Shape.
@@ -228,7 +319,67 @@ impl ArgView<'_> {
     /// assert_eq!(ndarray::array![[1.0, 2.0, 3.0]].as_arg().shape(), [1, 3]);
     /// ```
     pub fn shape(&self) -> &[usize] {
-        with_view!(self, v => v.shape())
+        match self {
+            ArgView::Host(v) => v.shape(),
+            ArgView::Resident(r) => r.shape(),
+        }
+    }
+    /// The same argument, borrowed.
+    pub fn view(&self) -> ArgView<'_> {
+        match self {
+            ArgView::Host(v) => ArgView::Host(v.view()),
+            ArgView::Resident(r) => ArgView::Resident(Cow::Borrowed(r)),
+        }
+    }
+    /// The same with one more axis, of extent 1, after the others.
+    pub fn into_column(self) -> Self {
+        match self {
+            ArgView::Host(view) => ArgView::Host(map_view!(view, v => {
+                let last = NdAxis(v.ndim());
+                v.insert_axis(last)
+            })),
+            ArgView::Resident(r) => {
+                let column = r.reshaped(&[r.shape(), &[1]].concat());
+                ArgView::Resident(Cow::Owned(column))
+            }
+        }
+    }
+    /// The same without its first axis, which has extent 1.
+    pub(crate) fn without_first_axis(self) -> Self {
+        match self {
+            ArgView::Host(view) => {
+                ArgView::Host(map_view!(view, v => v.index_axis_move(NdAxis(0), 0)))
+            }
+            ArgView::Resident(r) => {
+                let rest = r.reshaped(&r.shape()[1..]);
+                ArgView::Resident(Cow::Owned(rest))
+            }
+        }
+    }
+    /// The array that a device holds, if it is one.
+    pub fn resident(&self) -> Option<&Resident> {
+        match self {
+            ArgView::Host(_) => None,
+            ArgView::Resident(r) => Some(r),
+        }
+    }
+    /// The array in memory of the host. What a device holds elsewhere is copied when that is asked
+    /// for first, and the copy is kept with it.
+    ///
+    /// # Errors
+    /// [`RunError`] if there is no memory for the copy or if the device fails.
+    pub fn host(&self) -> Result<OnHost<'_>, RunError> {
+        match self {
+            ArgView::Host(v) => Ok(OnHost::Given(v)),
+            ArgView::Resident(r) => r.host().map(OnHost::Made),
+        }
+    }
+    /// The array, if it is in memory of the host already.
+    pub fn on_host(&self) -> Option<OnHost<'_>> {
+        match self {
+            ArgView::Host(v) => Some(OnHost::Given(v)),
+            ArgView::Resident(r) => r.on_host().map(OnHost::Made),
+        }
     }
 }
 
@@ -294,6 +445,19 @@ pub enum Buffer {
     I64(ArrayD<i64>),
 }
 
+/// Does the same with whatever type a buffer has.
+macro_rules! map_buffer {
+    ($arg:expr, $v:ident => $body:expr) => {
+        match $arg {
+            Buffer::F16($v) => Buffer::F16($body),
+            Buffer::BF16($v) => Buffer::BF16($body),
+            Buffer::F32($v) => Buffer::F32($body),
+            Buffer::F64($v) => Buffer::F64($body),
+            Buffer::I64($v) => Buffer::I64($body),
+        }
+    };
+}
+
 impl Buffer {
     /// Zeros (of indices if `dtype` is absent); `None` if memory cannot be had.
     ///
@@ -344,12 +508,56 @@ impl Buffer {
     /// assert!(Buffer::I64(ndarray::array![[1]].into_dyn()).view().is_none());
     /// ```
     pub fn view(&self) -> Option<ArgView<'_>> {
+        self.host_view().map(ArgView::Host)
+    }
+    /// Its values; `None` for indices.
+    pub fn host_view(&self) -> Option<HostView<'_>> {
         Some(match self {
-            Buffer::F16(a) => ArgView::F16(a.view()),
-            Buffer::BF16(a) => ArgView::BF16(a.view()),
-            Buffer::F32(a) => ArgView::F32(a.view()),
-            Buffer::F64(a) => ArgView::F64(a.view()),
+            Buffer::F16(a) => HostView::F16(a.view()),
+            Buffer::BF16(a) => HostView::BF16(a.view()),
+            Buffer::F32(a) => HostView::F32(a.view()),
+            Buffer::F64(a) => HostView::F64(a.view()),
             Buffer::I64(_) => return None,
+        })
+    }
+    /// Element type; `None` of indices.
+    pub fn dtype(&self) -> Option<DType> {
+        Some(match self {
+            Buffer::F16(_) => DType::F16,
+            Buffer::BF16(_) => DType::BF16,
+            Buffer::F32(_) => DType::F32,
+            Buffer::F64(_) => DType::F64,
+            Buffer::I64(_) => return None,
+        })
+    }
+    /// Bytes of its elements.
+    pub(crate) fn size_in_bytes(&self) -> usize {
+        let element = match self.dtype() {
+            Some(DType::F16 | DType::BF16) => 2,
+            Some(DType::F32) => 4,
+            Some(DType::F64) | None => 8,
+        };
+        element * self.shape().iter().product::<usize>()
+    }
+    /// A row-major copy of a view.
+    pub(crate) fn copy_of(view: &HostView<'_>) -> Result<Buffer, OutOfMemory> {
+        let what = "the copy of an argument";
+        Ok(match view {
+            HostView::F16(v) => Buffer::F16(memory::mapped(v, |e| e, what)?),
+            HostView::BF16(v) => Buffer::BF16(memory::mapped(v, |e| e, what)?),
+            HostView::F32(v) => Buffer::F32(memory::mapped(v, |e| e, what)?),
+            HostView::F64(v) => Buffer::F64(memory::mapped(v, |e| e, what)?),
+        })
+    }
+    /// A copy, row-major.
+    pub(crate) fn copied(&self, what: &str) -> Result<Buffer, OutOfMemory> {
+        Ok(map_buffer!(self, a => memory::mapped(&a.view(), |v| v, what)?))
+    }
+    /// The same values under another shape of as many elements.
+    pub(crate) fn reshaped(self, shape: &[usize]) -> Buffer {
+        map_buffer!(self, a => match a.into_shape_with_order(IxDyn(shape)) {
+            Ok(a) => a,
+            Err(_) => unreachable!("buffers are row-major and keep their size"),
         })
     }
     /// Indices, if it holds indices.

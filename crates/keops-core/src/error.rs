@@ -215,6 +215,19 @@ pub enum InputError {
         /// What to do.
         hint: String,
     },
+    /// An array that another device holds.
+    #[error(
+        "argument `{name}` is held by another device ({held}) than the one that runs this \
+         ({runs}): `upload` the array to this device, or pass what `to_host` returns"
+    )]
+    Elsewhere {
+        /// Variable.
+        name: String,
+        /// Backend of the device that holds it.
+        held: String,
+        /// Backend of the device that runs the reduction.
+        runs: String,
+    },
     /// Block-sparse ranges are inconsistent.
     #[error("ranges: {0}")]
     Ranges(String),

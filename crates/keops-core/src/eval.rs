@@ -4,7 +4,7 @@
 //! row or column. Gathers, scatters and sums over batch axes are done here. Intermediate values
 //! have the compute type (f32 for f16 and bf16 data) and are freed after their last use.
 
-use crate::data::{ArgView, Buffer, DType, Element, batch_matrix};
+use crate::data::{ArgView, Buffer, DType, Element, HostView, OnHost, batch_matrix, map_view};
 use crate::error::{Error, InputError, OutOfMemory, RunError};
 use crate::graph::{Builder, Category, Var};
 use crate::memory;
@@ -14,7 +14,10 @@ use crate::outer::{
 };
 use crate::ranges::Ranges;
 use crate::reduce;
-use crate::spec::{Axis, CheckedArgs, Device, DeviceId, Loaded, ReduceOptions, ReduceSpec, Scheme};
+use crate::spec::{
+    Axis, CheckedArgs, Device, DeviceId, Executable, Loaded, ReduceOptions, ReduceSpec, Resident,
+    Scheme,
+};
 use crate::with_view;
 use hashbrown::HashMap;
 use ndarray::{ArrayD, ArrayView2, Axis as NdAxis, Dimension, IxDyn, Slice};
@@ -28,30 +31,6 @@ mod sizes;
 
 pub use sizes::Sizes;
 use sizes::merge;
-
-/// Does the same with whatever type a view has, and erases the type again.
-macro_rules! map_view {
-    ($arg:expr, $v:ident => $body:expr) => {
-        match $arg {
-            ArgView::F16($v) => ArgView::F16($body),
-            ArgView::BF16($v) => ArgView::BF16($body),
-            ArgView::F32($v) => ArgView::F32($body),
-            ArgView::F64($v) => ArgView::F64($body),
-        }
-    };
-}
-/// Does the same with whatever type a buffer has.
-macro_rules! map_buffer {
-    ($arg:expr, $v:ident => $body:expr) => {
-        match $arg {
-            Buffer::F16($v) => Buffer::F16($body),
-            Buffer::BF16($v) => Buffer::BF16($body),
-            Buffer::F32($v) => Buffer::F32($body),
-            Buffer::F64($v) => Buffer::F64($body),
-            Buffer::I64($v) => Buffer::I64($body),
-        }
-    };
-}
 
 /// A value while a computation runs.
 #[derive(Clone)]
@@ -72,9 +51,24 @@ impl<'a> Value<'a> {
     }
     /// Values as an argument; `None` for indices.
     fn view(&self) -> Option<ArgView<'_>> {
+        if let (Held::Given(a), None) = (&self.held, self.columns) {
+            return Some(a.view());
+        }
+        self.host().map(ArgView::Host)
+    }
+    /// Sees to it that the value is in memory of the host.
+    fn load(&self) -> Result<(), RunError> {
+        match &self.held {
+            Held::Given(ArgView::Resident(r)) => r.load(),
+            _ => Ok(()),
+        }
+    }
+    /// Values in memory of the host, where what a device holds was loaded; `None` for indices.
+    fn host(&self) -> Option<HostView<'_>> {
         let all = match &self.held {
-            Held::Given(a) => map_view!(a, v => v.view()),
-            Held::Made(b) => b.view()?,
+            Held::Given(ArgView::Host(v)) => v.view(),
+            Held::Given(ArgView::Resident(r)) => r.on_host()?,
+            Held::Made(b) => b.host_view()?,
         };
         let Some((start, step, len)) = self.columns else { return Some(all) };
         let slice = Slice::new(
@@ -97,19 +91,13 @@ impl<'a> Value<'a> {
     }
     /// An owned buffer of type `dtype` (indices stay indices), row-major.
     fn into_buffer(self, dtype: DType, what: &str) -> Result<Buffer, RunError> {
-        if let Some(v) = self.view()
+        if let Some(v) = self.host()
             && (self.columns.is_some() || v.dtype() != dtype || matches!(self.held, Held::Given(_)))
         {
             return convert(&v, dtype, what);
         }
         match self.held {
-            Held::Made(b) => Arc::try_unwrap(b).or_else(|shared| match shared.as_ref() {
-                Buffer::I64(a) => Ok(Buffer::I64(memory::mapped(&a.view(), |v| v, what)?)),
-                values => match values.view() {
-                    Some(v) => convert(&v, dtype, what),
-                    None => unreachable!("indices are handled above"),
-                },
-            }),
+            Held::Made(b) => Arc::try_unwrap(b).or_else(|shared| Ok(shared.copied(what)?)),
             Held::Given(_) => unreachable!("arguments are values"),
         }
     }
@@ -123,8 +111,8 @@ fn zeros(dtype: DType, shape: &[usize], what: &str) -> Result<Buffer, RunError> 
 }
 
 /// A row-major copy in the given compute type.
-fn convert(view: &ArgView<'_>, dtype: DType, what: &str) -> Result<Buffer, RunError> {
-    fn copy<O: Element>(out: &mut ArrayD<O>, view: &ArgView<'_>) {
+fn convert(view: &HostView<'_>, dtype: DType, what: &str) -> Result<Buffer, RunError> {
+    fn copy<O: Element>(out: &mut ArrayD<O>, view: &HostView<'_>) {
         with_view!(view, v => out.zip_mut_with(v, |o, x| *o = O::of_f64(x.to_f64())));
     }
     let mut out = zeros(dtype, view.shape(), what)?;
@@ -136,13 +124,6 @@ fn convert(view: &ArgView<'_>, dtype: DType, what: &str) -> Result<Buffer, RunEr
     Ok(out)
 }
 
-fn reshape(buffer: Buffer, shape: &[usize]) -> Buffer {
-    map_buffer!(buffer, a => match a.into_shape_with_order(IxDyn(shape)) {
-        Ok(a) => a,
-        Err(_) => unreachable!("results are row-major and keep their size"),
-    })
-}
-
 /// Merges the last axes of an argument, those of one row, into one.
 fn flatten_rows<'a>(arg: &ArgView<'a>, row: usize) -> Result<Value<'a>, OutOfMemory> {
     macro_rules! flat {
@@ -151,7 +132,7 @@ fn flatten_rows<'a>(arg: &ArgView<'a>, row: usize) -> Result<Value<'a>, OutOfMem
             let mut shape = $v.shape()[..lead].to_vec();
             shape.push($v.shape()[lead..].iter().product());
             match $v.clone().into_shape_with_order(IxDyn(&shape)) {
-                Ok(v) => Value { held: Held::Given(ArgView::$kind(v)), columns: None },
+                Ok(v) => Value { held: Held::Given(HostView::$kind(v).into()), columns: None },
                 Err(_) => {
                     let copy = memory::collected($v.iter().copied(), "an argument's rows")?;
                     match ArrayD::from_shape_vec(IxDyn(&shape), copy) {
@@ -166,10 +147,15 @@ fn flatten_rows<'a>(arg: &ArgView<'a>, row: usize) -> Result<Value<'a>, OutOfMem
         return Ok(Value { held: Held::Given(arg.clone()), columns: None });
     }
     Ok(match arg {
-        ArgView::F16(v) => flat!(v, F16),
-        ArgView::BF16(v) => flat!(v, BF16),
-        ArgView::F32(v) => flat!(v, F32),
-        ArgView::F64(v) => flat!(v, F64),
+        ArgView::Host(HostView::F16(v)) => flat!(v, F16),
+        ArgView::Host(HostView::BF16(v)) => flat!(v, BF16),
+        ArgView::Host(HostView::F32(v)) => flat!(v, F32),
+        ArgView::Host(HostView::F64(v)) => flat!(v, F64),
+        ArgView::Resident(r) => {
+            let (lead, last) = r.shape().split_at(r.shape().len() - row);
+            let flat = r.reshaped(&[lead, &[last.iter().product()]].concat());
+            Value { held: Held::Given(ArgView::Resident(Cow::Owned(flat))), columns: None }
+        }
     })
 }
 
@@ -367,12 +353,9 @@ impl Computation {
         let mut all = args.to_vec();
         for (to, (k, pair)) in all.iter_mut().zip(pairs().enumerate()) {
             if lacks(&pair) {
-                *to = map_view!(args[k].clone(), v => {
-                    let last = NdAxis(v.ndim());
-                    v.insert_axis(last)
-                });
+                *to = args[k].clone().into_column();
             } else if column(&pair) {
-                *to = map_view!(args[k].clone(), v => v.index_axis_move(NdAxis(0), 0));
+                *to = args[k].clone().without_first_axis();
             }
         }
         Cow::Owned(all)
@@ -388,6 +371,7 @@ impl Computation {
         ranges: Option<&Ranges>,
         reuse: Option<Buffer>,
     ) -> Result<Vec<Buffer>, Error> {
+        self.check_places(device, args)?;
         if let Some(r) = ranges {
             r.check(sizes.rows_i, sizes.rows_j)?;
         }
@@ -405,7 +389,7 @@ impl Computation {
             let shaped = |(b, o): (Buffer, &OutputDef)| {
                 let lead = b.shape().len() - 1;
                 let shape = [&b.shape()[..lead], &o.row].concat();
-                reshape(b, &shape)
+                b.reshaped(&shape)
             };
             return Ok(made.into_iter().zip(&self.outputs).map(shaped).collect());
         }
@@ -415,7 +399,7 @@ impl Computation {
             let shape = || batch.iter().chain(&rows).chain(&o.row).copied();
             match buffer.shape().iter().copied().eq(shape()) {
                 true => buffer,
-                false => reshape(buffer, &shape().collect::<Vec<_>>()),
+                false => buffer.reshaped(&shape().collect::<Vec<_>>()),
             }
         };
         let mut run = Run {
@@ -436,13 +420,80 @@ impl Computation {
                 run.wide.retain(|p, _| p.node != *node);
             }
         }
-        let results: Vec<Value<'_>> = self.outputs.iter().map(|o| run.held(o.port)).collect();
+        let held = |o: &OutputDef| run.held(o.port);
+        let results = self.outputs.iter().map(held).collect::<Result<Vec<_>, _>>()?;
         // A result that is wanted once is now held once, and moves.
         drop(run);
         let take = |(value, o): (Value<'_>, &OutputDef)| {
             Ok(fit(value.into_buffer(sizes.dtype.compute(), "a result")?, o))
         };
         results.into_iter().zip(&self.outputs).map(take).collect()
+    }
+    /// Result `k` of values, held by the device; it is in the compute type.
+    pub(crate) fn run_resident(
+        &self,
+        k: usize,
+        sizes: &Sizes,
+        device: &Device,
+        args: &[ArgView<'_>],
+        ranges: Option<&Ranges>,
+    ) -> Result<Resident, Error> {
+        self.check_places(device, args)?;
+        if let Some(id) = self.prepared.plan(self).only
+            && let OuterNode::Reduce(r) = self.graph.node(id)
+        {
+            if let Some(r) = ranges {
+                r.check(sizes.rows_i, sizes.rows_j)?;
+            }
+            let (rows, batch) = ([sizes.rows_i, sizes.rows_j], sizes.batch.clone());
+            let ranges = own_or(&r.ranges, sizes, ranges)?;
+            let check = |spec: &ReduceSpec| CheckedArgs::sized(spec, args, rows, batch, ranges);
+            let (compiled, executable, checked) =
+                self.compiled(id, r, sizes.dtype, (sizes, device), check)?;
+            if let Some(made) = executable.run_resident(&checked) {
+                let dim = compiled.spec.outputs()[k].dim;
+                let shape = [checked.batch(), &[checked.rows(), dim]].concat();
+                let (held, dtype) = (made?.swap_remove(k), sizes.dtype.compute());
+                let whole = Resident::new(held, device, dtype, IxDyn(&shape));
+                let row = &self.outputs[k].row;
+                return Ok(whole.reshaped(&[&shape[..shape.len() - 1], row].concat()));
+            }
+        }
+        let mut made = self.run_sized(sizes, device, args, ranges, None)?;
+        Ok(device.hold(made.swap_remove(k))?)
+    }
+    /// Arrays that a device holds are arguments of what runs there.
+    fn check_places(&self, device: &Device, args: &[ArgView<'_>]) -> Result<(), InputError> {
+        let held = |(input, arg): (&InputDef, &ArgView<'_>)| match arg {
+            ArgView::Host(_) => Ok(()),
+            ArgView::Resident(r) => r.check(&input.name, device),
+        };
+        self.inputs.iter().zip(args).try_for_each(held)
+    }
+    /// Compiles the reduction of a node for arguments of type `dtype`, which `check` gives.
+    fn compiled<'s>(
+        &self,
+        id: OuterId,
+        r: &Reduction,
+        dtype: DType,
+        (sizes, device): (&Sizes, &Device),
+        check: impl FnOnce(&ReduceSpec) -> Result<CheckedArgs<'s>, InputError>,
+    ) -> Result<(Arc<Compiled>, Arc<dyn Executable>, CheckedArgs<'s>), Error> {
+        let given = sizes.dtype;
+        if let Some((compiled, held)) = self.prepared.find(id, given, device) {
+            let checked = check(&compiled.spec)?;
+            device.touch(&held);
+            return Ok((compiled, held.executable.clone(), checked));
+        }
+        let spec = self.spec(r, dtype, given);
+        spec.check()?;
+        let checked = check(&spec)?;
+        let held = device.compile_held(&spec)?;
+        let executable = held.executable.clone();
+        let (device, held) = (device.id(), Arc::downgrade(&held));
+        let new = Arc::new(Compiled { node: id, given, device, spec, held });
+        self.prepared.keep(new.clone());
+        Ok((new, executable, checked))
     }
     /// Runs the reduction of a node on arguments of type `dtype`, which `check` gives.
     fn reduce<'s>(
@@ -454,33 +505,15 @@ impl Computation {
         memory: Option<Buffer>,
         check: impl FnOnce(&ReduceSpec) -> Result<CheckedArgs<'s>, InputError>,
     ) -> Result<Vec<Buffer>, Error> {
-        let given = sizes.dtype;
-        let (compiled, executable, checked) = match self.prepared.find(id, given, device) {
-            Some((compiled, held)) => {
-                let checked = check(&compiled.spec)?;
-                device.touch(&held);
-                (compiled, held.executable.clone(), checked)
-            }
-            None => {
-                let spec = self.spec(r, dtype, given);
-                spec.check()?;
-                let checked = check(&spec)?;
-                let held = device.compile_held(&spec)?;
-                let executable = held.executable.clone();
-                let (device, held) = (device.id(), Arc::downgrade(&held));
-                let new = Arc::new(Compiled { node: id, given, device, spec, held });
-                self.prepared.keep(new.clone());
-                (new, executable, checked)
-            }
-        };
+        let (compiled, executable, checked) =
+            self.compiled(id, r, dtype, (sizes, device), check)?;
         let mut out = match (memory, &compiled.spec.outputs()[..]) {
             (Some(b), [one]) => {
                 let shape = [checked.batch(), &[checked.rows(), one.dim]].concat();
                 let size: usize = shape.iter().product();
-                let compute = given.compute();
-                let fits = b.view().is_some_and(|v| v.dtype() == compute) && !one.index;
+                let fits = b.dtype() == Some(sizes.dtype.compute()) && !one.index;
                 match fits && b.shape().iter().product::<usize>() == size {
-                    true => vec![reshape(b, &shape)],
+                    true => vec![b.reshaped(&shape)],
                     false => checked.allocate(&compiled.spec)?,
                 }
             }
@@ -639,7 +672,7 @@ impl<'a> Run<'_, 'a> {
             return Ok(if row == 1 { vec![] } else { vec![flatten_rows(&self.args[*slot], row)?] });
         }
         if let Some((x, start, step, len)) = OuterGraph::as_columns(node)
-            && let Value { held, columns: None } = self.held(x)
+            && let Value { held, columns: None } = self.held(x)?
         {
             return Ok(vec![Value { held, columns: Some((start, step, len)) }]);
         }
@@ -659,8 +692,8 @@ impl<'a> Run<'_, 'a> {
                 let rows = self.sizes.rows(graph.info(at.index).category).unwrap_or(1);
                 let shape = [&batch[..], &[rows, graph.info(*x).dim]].concat();
                 let mut out = zeros(compute, &shape, "gathered rows")?;
-                let (x, index) = (self.value(*x), self.index(*at));
-                with_view!(&x, x => match &mut out {
+                let (x, index) = (self.host(*x)?, self.index(*at));
+                with_view!(&*x, x => match &mut out {
                     Buffer::F32(o) => gather(o, x, index, at.column, &batch),
                     Buffer::F64(o) => gather(o, x, index, at.column, &batch),
                     _ => unreachable!("compute types are f32 and f64"),
@@ -671,9 +704,9 @@ impl<'a> Run<'_, 'a> {
                 let rows = self.sizes.rows(*category).unwrap_or(1);
                 let shape = [&batch[..], &[rows, graph.info(*x).dim]].concat();
                 let mut sums = zeros(DType::F64, &shape, "scattered rows")?;
-                let (x, index) = (self.value(*x), self.index(*at));
+                let (x, index) = (self.host(*x)?, self.index(*at));
                 if let Buffer::F64(o) = &mut sums {
-                    with_view!(&x, x => scatter_add(o, x, index, at.column, &batch));
+                    with_view!(&*x, x => scatter_add(o, x, index, at.column, &batch));
                 }
                 vec![Value::made(rounded(sums, compute)?)]
             }
@@ -688,13 +721,13 @@ impl<'a> Run<'_, 'a> {
             OuterNode::Rebatch { x, .. } => {
                 let from = self.sizes.batch_of(graph, x.node);
                 if from == batch {
-                    return Ok(vec![self.held(*x)]);
+                    return Ok(vec![self.held(*x)?]);
                 }
                 let info = graph.info(*x);
                 let mut tail: Vec<usize> = self.sizes.rows(info.category).into_iter().collect();
                 tail.push(info.dim);
                 let mut out = zeros(DType::F64, &[&batch[..], &tail].concat(), "batches")?;
-                let x = convert(&self.value(*x), DType::F64, "batches")?;
+                let x = convert(&*self.host(*x)?, DType::F64, "batches")?;
                 if let (Buffer::F64(x), Buffer::F64(o)) = (&x, &mut out) {
                     rebatch(x, &from, o, &batch, tail.iter().product());
                 }
@@ -712,10 +745,16 @@ impl<'a> Run<'_, 'a> {
         dtype: DType,
     ) -> Result<Vec<Buffer>, Error> {
         self.widen(a.operands.iter(), dtype)?;
+        let operand = |p: &Port| -> Result<ArgView<'_>, RunError> {
+            match self.in_type(*p, dtype) {
+                ArgView::Resident(_) => Ok(self.host(*p)?.into_view().into()),
+                host => Ok(host),
+            }
+        };
         let graph = &self.computation.graph;
         let call = Call {
             name: a.function.name(),
-            operands: a.operands.iter().map(|p| self.in_type(*p, dtype)).collect(),
+            operands: a.operands.iter().map(operand).collect::<Result<_, _>>()?,
             categories: a.operands.iter().map(|p| graph.info(*p).category).collect(),
             results: &a.results,
             rows_i: self.sizes.rows_i,
@@ -737,7 +776,7 @@ impl<'a> Run<'_, 'a> {
     ) -> Result<(), Error> {
         for p in ports {
             if self.dtype(*p) != Some(dtype) && !self.wide.contains_key(p) {
-                let copy = convert(&self.value(*p), dtype, "an argument in the compute type")?;
+                let copy = convert(&*self.host(*p)?, dtype, "an argument in the compute type")?;
                 self.wide.insert(*p, Value::made(copy));
             }
         }
@@ -751,26 +790,37 @@ impl<'a> Run<'_, 'a> {
     fn made(&self, port: Port) -> Option<&Value<'a>> {
         self.values.get(port.node.0 as usize)?.get(port.output as usize)
     }
-    /// The value of a port, shared.
-    fn held(&self, port: Port) -> Value<'a> {
-        match self.made(port) {
+    /// The value of a port, shared; what a device holds is loaded, for a step on the host.
+    fn held(&self, port: Port) -> Result<Value<'a>, RunError> {
+        let value = match self.made(port) {
             Some(value) => value.clone(),
             None => Value { held: Held::Given(self.argument(port).clone()), columns: None },
-        }
+        };
+        value.load()?;
+        Ok(value)
     }
     fn value(&self, port: Port) -> ArgView<'_> {
         match self.made(port) {
             Some(value) => value.view(),
-            None => Some(map_view!(self.argument(port), v => v.view())),
+            None => Some(self.argument(port).view()),
         }
         .unwrap_or_else(|| unreachable!("indices are not operands of values"))
+    }
+    /// The value of a port in memory of the host.
+    fn host(&self, port: Port) -> Result<OnHost<'_>, RunError> {
+        let Some(value) = self.made(port) else { return self.argument(port).host() };
+        value.load()?;
+        match value.host() {
+            Some(view) => Ok(OnHost::Made(view)),
+            None => unreachable!("indices are not operands of values"),
+        }
     }
     /// The element type of a port; none of indices.
     fn dtype(&self, port: Port) -> Option<DType> {
         match self.made(port).map(|v| &v.held) {
             None => Some(self.argument(port).dtype()),
             Some(Held::Given(a)) => Some(a.dtype()),
-            Some(Held::Made(b)) => b.view().map(|v| v.dtype()),
+            Some(Held::Made(b)) => b.dtype(),
         }
     }
     fn index(&self, at: Selected) -> &ArrayD<i64> {
@@ -862,7 +912,7 @@ impl<'a> Run<'_, 'a> {
         let mut shape = batch.to_vec();
         shape.extend(self.sizes.rows(category));
         shape.push(r.graph.dim(r.formula));
-        Ok(Value::made(reshape(buffer, &shape)))
+        Ok(Value::made(buffer.reshaped(&shape)))
     }
 }
 

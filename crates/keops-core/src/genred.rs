@@ -37,7 +37,7 @@ use crate::interp::Interpreter;
 use crate::outer::{Computation, Formula};
 use crate::ranges::Ranges;
 use crate::reduce::{Definition, DerivedDef, ReductionDef};
-use crate::spec::{Axis, Device, ReduceOptions};
+use crate::spec::{Axis, Device, ReduceOptions, Resident};
 use ndarray::{ArrayBase, ArrayD, ArrayRef, Data, Dimension};
 use std::sync::Arc;
 
@@ -316,6 +316,10 @@ impl<P: Place> Genred<P> {
     /// ```
     pub fn at<Q: Place>(self, place: Q) -> Genred<Q> {
         Genred { computation: self.computation, ranges: self.ranges, place }
+    }
+    /// Where it runs.
+    pub fn place(&self) -> &P {
+        &self.place
     }
     /// Accumulation type and scheme of the sums inside, also in derivatives. What the type of the data
     /// does not allow is an error of the call.
@@ -626,6 +630,19 @@ impl<P: Place> Genred<P> {
         let sizes = self.computation.sizes(args)?;
         let device = self.place.device(sizes.pairs());
         self.computation.run_sized(&sizes, &device, args, self.ranges.as_deref(), None)
+    }
+    /// The only result of values, held by the device, in the compute type.
+    pub(crate) fn run_resident(
+        &self,
+        args: &[ArgView<'_>],
+    ) -> Result<(Resident, Device), FormulaError> {
+        let k = self.only_value()?;
+        let args = &*self.computation.aligned(args);
+        let sizes = self.computation.sizes(args)?;
+        let device = self.place.device(sizes.pairs());
+        let ranges = self.ranges.as_deref();
+        let made = self.computation.run_resident(k, &sizes, &device, args, ranges)?;
+        Ok((made, device))
     }
     /// As [`Genred::run`], on a given device and with given ranges.
     ///

@@ -188,7 +188,7 @@ fn copied<V>(
     batch: &[usize],
     of: impl Fn(f64) -> V,
 ) -> Result<Vec<V>, RunError> {
-    with_view!(&args.args()[k], v => {
+    with_view!(&*args.args()[k].host()?, v => {
         let matrix = batch_matrix(v, batch, var.category != Category::Param);
         Ok(memory::collected(matrix.iter().map(|x| of(x.to_f64())), "a copy of an argument")?)
     })

@@ -29,6 +29,7 @@ pub mod program;
 pub mod random;
 pub mod ranges;
 pub mod reduce;
+pub mod resident;
 mod simplify;
 pub mod spec;
 pub mod vecmath;

@@ -1,17 +1,19 @@
 //! What a backend is asked to do: one reduction, checked arguments, outputs.
 //!
-//! Who calls reductions needs [`Axis`], [`ReduceOptions`], [`Scheme`] and [`Device`]; all else is
-//! there for backends.
+//! Callers need [`Axis`], [`ReduceOptions`], [`Scheme`] and [`Device`]; the rest is the interface
+//! for backends.
 
 mod args;
 mod cache;
 mod device;
+mod resident;
 
 pub use args::CheckedArgs;
 pub(crate) use args::check_numbered;
 pub(crate) use cache::Loaded;
 pub(crate) use device::DeviceId;
 pub use device::{CACHE_LIMIT, Device};
+pub use resident::{Held, Resident};
 
 use crate::data::{Buffer, DType};
 use crate::error::{CompileError, InputError, RunError};
@@ -483,6 +485,15 @@ pub trait Backend: Send + Sync {
     /// # Errors
     /// [`CompileError`] naming what is not supported, which limit was reached, or the log of a compiler.
     fn compile(&self, spec: &ReduceSpec) -> Result<Arc<dyn Executable>, CompileError>;
+    /// Takes an array of values, row-major, to be held by the device: its compiled reductions get
+    /// it as an argument ([`ArgView::Resident`](crate::data::ArgView)). By default it stays in memory
+    /// of the host.
+    ///
+    /// # Errors
+    /// [`RunError`] if there is no memory for it or if the device fails.
+    fn upload(&self, values: Buffer) -> Result<Arc<dyn Held>, RunError> {
+        Ok(Arc::new(values))
+    }
 }
 
 /// A compiled reduction.
@@ -530,6 +541,11 @@ pub trait Executable: Send + Sync {
     /// # Errors
     /// [`RunError`] if memory cannot be had or if the device fails.
     fn run(&self, args: &CheckedArgs<'_>, out: &mut [Buffer]) -> Result<(), RunError>;
+    /// As [`Executable::run`], with results that stay on the device, in the order of outputs; `None`
+    /// if the device has no memory of its own, so that results are made by [`Executable::run`].
+    fn run_resident(&self, _: &CheckedArgs<'_>) -> Option<Result<Vec<Arc<dyn Held>>, RunError>> {
+        None
+    }
     /// The generated code in readable form, where there is one.
     ///
     /// ```

@@ -11,6 +11,7 @@ mod memory;
 mod pool;
 mod print;
 mod processor;
+mod resident;
 mod routine;
 mod runner;
 mod translate;
@@ -26,13 +27,13 @@ mod testing;
 pub use routine::{Level, UnknownLevel};
 pub use runner::CpuExecutable;
 
-use keops_core::data::DType;
-use keops_core::error::CompileError;
+use keops_core::data::{Buffer, DType};
+use keops_core::error::{CompileError, RunError};
 use keops_core::graph::EXACT_INDEX;
 use keops_core::lower::{LowerOptions, lower};
 use keops_core::program::{Mode, Op, Program, SInst};
 use keops_core::reduce::Family;
-use keops_core::spec::{Accumulation, Backend, Executable, ReduceSpec, Unavailable};
+use keops_core::spec::{Accumulation, Backend, Executable, Held, ReduceSpec, Unavailable};
 use keops_core::vecmath::{Precision, Scaling};
 use keops_core::verify::{verify, verify_for};
 use kernels::Machine;
@@ -302,5 +303,8 @@ impl Backend for Cpu {
     }
     fn compile(&self, spec: &ReduceSpec) -> Result<Arc<dyn Executable>, CompileError> {
         Ok(Arc::new(self.compile_executable(spec)?))
+    }
+    fn upload(&self, values: Buffer) -> Result<Arc<dyn Held>, RunError> {
+        Ok(Arc::new(resident::Array::new(values)))
     }
 }

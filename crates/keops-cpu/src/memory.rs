@@ -1,7 +1,7 @@
 //! Fallible, aligned memory of one worker, and packing.
 
 use crate::vcode::Ty;
-use keops_core::data::{ArgView, Element, batch_matrix};
+use keops_core::data::{ArgView, Element, OnHost, batch_matrix};
 use keops_core::error::RunError;
 use keops_core::program::{Field, Source};
 use keops_core::with_view;
@@ -133,6 +133,14 @@ impl<T> std::ops::DerefMut for Aligned<T> {
     }
 }
 
+/// An argument in memory of the host.
+pub fn local<'s>(arg: &'s ArgView<'_>) -> OnHost<'s> {
+    match arg.on_host() {
+        Some(view) => view,
+        None => unreachable!("a run begins with a look at where its arguments are"),
+    }
+}
+
 fn convert<S: Element, T: Lane>(v: S) -> T {
     T::round(v.to_f64())
 }
@@ -245,7 +253,7 @@ pub fn pack_kept<T: Lane>(
         let part = &mut tile[f.offset * width..(f.offset + f.dim) * width];
         match f.source {
             Source::Argument(k) => {
-                with_view!(&args[k], v => pack_tile(&Rows::new(v, batch), rows, width, part));
+                with_view!(&*local(&args[k]), v => pack_tile(&Rows::new(v, batch), rows, width, part));
             }
             Source::RowNumber => {
                 for (k, p) in part.iter_mut().enumerate() {
@@ -296,7 +304,7 @@ pub fn pack_reduced<T: Lane>(
     for f in fields {
         match f.source {
             Source::Argument(k) => {
-                with_view!(&args[k], v => {
+                with_view!(&*local(&args[k]), v => {
                     put(&Rows::new(v, batch), (first, end), f.offset, stride, records)
                 });
             }
@@ -346,7 +354,7 @@ pub fn pack_panels<T: Lane>(
     for f in fields {
         match f.source {
             Source::Argument(k) => {
-                with_view!(&args[k], v => {
+                with_view!(&*local(&args[k]), v => {
                     let rows = Rows::new(v, batch);
                     put(&rows, f.dim, (first, end), f.offset, (stride, lanes), panels)
                 });
@@ -371,7 +379,7 @@ pub fn pack_param<T: Lane>(fields: &[Field], args: &[ArgView<'_>], batch: &[usiz
     }
     for f in fields {
         if let Source::Argument(k) = f.source {
-            with_view!(&args[k], v => match v.as_slice() {
+            with_view!(&*local(&args[k]), v => match v.as_slice() {
                 Some(all) if v.ndim() == 1 => put(all.iter(), &mut out[f.offset..]),
                 _ => put(batch_matrix(v, batch, false).row(0).iter(), &mut out[f.offset..]),
             });

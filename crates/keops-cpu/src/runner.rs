@@ -1,6 +1,6 @@
 //! Runs compiled reductions: packing, tiles, blocks of columns, threads, results.
 
-use crate::{Cpu, exec_mem};
+use crate::{Cpu, exec_mem, resident};
 mod few;
 mod select;
 mod stairs;
@@ -9,14 +9,15 @@ mod worker;
 
 use crate::frame::Memory;
 use crate::kernels::{self, Accumulation, BLOCK, Machine, NARROW, Plan};
-use crate::memory::{Aligned, Lane, pack_kept, pack_panels, pack_param, pack_reduced};
+use crate::memory::{Aligned, Lane, local, pack_kept, pack_panels, pack_param, pack_reduced};
 use crate::pool;
+use crate::resident::Key;
 use crate::routine::{Level, Routine};
 use crate::vcode::Ty;
 use keops_core::data::{Buffer, Element};
 use keops_core::error::{CompileError, OutOfMemory, RunError};
 use keops_core::memory;
-use keops_core::program::{Mode, Program, SInst, Source, Stream};
+use keops_core::program::{Field, Mode, Program, SInst, Source, Stream};
 use keops_core::ranges::Pattern;
 use keops_core::spec::{CheckedArgs, Executable, ReduceSpec};
 use keops_core::with_view;
@@ -97,6 +98,8 @@ pub struct CpuExecutable {
     cost: usize,
     /// See [`CpuExecutable::tasks`].
     tasks: AtomicUsize,
+    /// No other has it.
+    number: u64,
 }
 
 /// Components of a row from which a tile takes megabytes.
@@ -217,6 +220,7 @@ impl CpuExecutable {
             param_room,
             cost,
             tasks: AtomicUsize::new(0),
+            number: resident::number(),
         })
     }
     /// Is everything machine code, of all that was compiled so far? (Some is made when it is first
@@ -341,6 +345,7 @@ impl CpuExecutable {
                 let at = (batch, same && batch > 0);
                 self.inputs(args, at, columns, &mut own.inputs, &mut own.worker)?;
                 tiles().try_for_each(|tile| run(&own.inputs, job(tile), &mut own.worker))?;
+                self.leave(args, &mut own.inputs);
             }
             return Ok(());
         }
@@ -379,6 +384,7 @@ impl CpuExecutable {
             pool::share(|| {
                 list.par_drain(..).map_init(|| None, one).collect::<Result<(), RunError>>()
             })??;
+            inputs.iter_mut().for_each(|inputs| self.leave(args, inputs));
         }
         Ok(())
     }
@@ -405,14 +411,66 @@ impl CpuExecutable {
         if !packed {
             self.parameters(args, &index, to.own_param(), w)?;
         }
-        to.index = index;
-        let (index, all) = (&to.index, (0, columns));
-        self.columns(args, index, &to.param, all, false, &mut to.reduced, w)?;
+        (to.index, to.held) = (index, [None, None]);
+        let from = Packer { args, index: &to.index, param: &to.param };
+        to.held[0] = self.whole(&from, columns, Packing::Records, &mut to.reduced, w)?;
         if self.full.find.is_some() && (self.full.extremes.is_none() || columns >= kernels::COARSE)
         {
-            return self.columns(args, index, &to.param, all, true, &mut to.panels, w);
+            to.held[1] = self.whole(&from, columns, Packing::Panels, &mut to.panels, w)?;
+            return Ok(());
         }
         to.panels.reset(0, "no panels")
+    }
+    /// Packs all columns; the fields of arrays that are held may have been packed by an earlier call.
+    /// Returns the argument that keeps the columns afterwards.
+    fn whole<T: Lane>(
+        &self,
+        from: &Packer<'_, T>,
+        columns: usize,
+        packing: Packing,
+        packed: &mut Aligned<T>,
+        w: &mut Worker<T>,
+    ) -> Result<Option<Box<(usize, Key)>>, RunError> {
+        let (record, all) = (&self.program.reduced, (0, columns));
+        let args = from.args.args();
+        if columns == 0 || args.iter().all(|a| a.resident().is_none()) {
+            self.columns(from, all, packing, packed, w)?;
+            return Ok(None);
+        }
+        let lanes = match packing {
+            Packing::Records => 1,
+            Packing::Panels => self.full.plan.lanes,
+        };
+        let derive = Some(self.number).filter(|_| self.program.param.len == 0);
+        let made = Key::new::<T>(record, args, (lanes, columns), from.index, derive);
+        let Some((owner, key)) = made else {
+            self.columns(from, all, packing, packed, w)?;
+            return Ok(None);
+        };
+        match resident::of(&args[owner]).and_then(|array| array.take(&key)) {
+            None => self.columns(from, all, packing, packed, w)?,
+            Some(kept) => {
+                *packed = kept;
+                let fields = record.fields.iter().enumerate();
+                let others = fields.filter(|(k, _)| !key.holds(*k)).map(|(_, f)| *f);
+                self.fields(&others.collect::<Vec<_>>(), from, all, packing, packed);
+                if !key.has_derived() {
+                    self.derived(from, all, packing, packed, w)?;
+                }
+            }
+        }
+        Ok(Some(Box::new((owner, key))))
+    }
+    /// Leaves packed columns with the arrays that keep them.
+    fn leave<T: Lane>(&self, args: &CheckedArgs<'_>, inputs: &mut Inputs<T>) {
+        let Inputs { held, reduced, panels, .. } = inputs;
+        for (held, packed) in held.iter_mut().zip([reduced, panels]) {
+            if let Some((owner, key)) = held.take().map(|h| *h)
+                && let Some(array) = resident::of(&args.args()[owner])
+            {
+                array.put(key, std::mem::take(packed));
+            }
+        }
     }
     /// Packs parameters, derived values included.
     fn parameters<T: Lane>(
@@ -447,63 +505,91 @@ impl CpuExecutable {
         }
         Ok(())
     }
-    /// Packs columns `start .. end`, derived values included: record after record, or in panels
-    /// of as many columns as a vector has lanes (then `end - start` is filled up to whole turns of
-    /// the code that reads them).
-    #[allow(clippy::too_many_arguments)]
+    /// Packs columns `start .. end`, derived values included.
     fn columns<T: Lane>(
         &self,
-        args: &CheckedArgs<'_>,
-        index: &[usize],
-        param: &[T],
-        (start, end): (usize, usize),
-        panels: bool,
+        from: &Packer<'_, T>,
+        (start, end): Span,
+        packing: Packing,
         packed: &mut Aligned<T>,
         w: &mut Worker<T>,
     ) -> Result<(), RunError> {
-        let p = &self.program;
-        let (stride, lanes) = (p.reduced.len, self.full.plan.lanes);
-        let count = if panels {
-            (end - start).next_multiple_of(kernels::find_turn(lanes))
-        } else {
-            end - start
-        };
-        let total = stride.checked_mul(count).unwrap_or(usize::MAX / 16);
+        let (record, count) = (&self.program.reduced, self.packed_count(start, end, packing));
+        let total = record.len.checked_mul(count).unwrap_or(usize::MAX / 16);
         packed.reset(total, "the packed columns")?;
-        if stride == 0 || start == end {
+        if record.len == 0 || start == end {
             return Ok(());
         }
-        let fields = &p.reduced.fields;
-        if panels {
-            pack_panels(fields, args.args(), index, (start, end), (stride, lanes), packed);
-        } else {
-            pack_reduced(fields, args.args(), index, (start, end), stride, packed);
+        self.fields(&record.fields, from, (start, end), packing, packed);
+        self.derived(from, (start, end), packing, packed, w)
+    }
+    /// Columns that are packed for `start .. end`: panels come in whole turns of the code that reads
+    /// them.
+    fn packed_count(&self, start: usize, end: usize, packing: Packing) -> usize {
+        match packing {
+            Packing::Records => end - start,
+            Packing::Panels => {
+                (end - start).next_multiple_of(kernels::find_turn(self.full.plan.lanes))
+            }
         }
+    }
+    /// Packs some fields of columns `start .. end`.
+    fn fields<T: Lane>(
+        &self,
+        fields: &[Field],
+        from: &Packer<'_, T>,
+        columns: Span,
+        packing: Packing,
+        packed: &mut [T],
+    ) {
+        let (stride, lanes) = (self.program.reduced.len, self.full.plan.lanes);
+        let args = from.args.args();
+        match packing {
+            Packing::Records => pack_reduced(fields, args, from.index, columns, stride, packed),
+            Packing::Panels => {
+                pack_panels(fields, args, from.index, columns, (stride, lanes), packed)
+            }
+        }
+    }
+    /// Computes the derived values of columns `start .. end`.
+    fn derived<T: Lane>(
+        &self,
+        from: &Packer<'_, T>,
+        (start, end): Span,
+        packing: Packing,
+        packed: &mut [T],
+        w: &mut Worker<T>,
+    ) -> Result<(), RunError> {
+        let p = &self.program;
         let Some((_, r)) = &self.per_reduced else { return Ok(()) };
-        let raw: usize = fields.iter().map(|f| f.dim).sum();
+        let (stride, lanes) = (p.reduced.len, self.full.plan.lanes);
+        let raw: usize = p.reduced.fields.iter().map(|f| f.dim).sum();
         let input = p.reduced.input_len.max(1) * lanes;
         w.lanes.resize(input, "a tile")?;
         w.derived.resize(stride * lanes, "a tile")?;
         let tile = &mut w.lanes.data[..input];
         let derived = &mut w.derived.data[..stride * lanes];
-        for j in (0..count).step_by(lanes) {
+        for j in (0..self.packed_count(start, end, packing)).step_by(lanes) {
             let rows = ((start + j).min(end - 1), end.min(start + j + lanes));
-            pack_kept(&p.reduced.input_fields, args.args(), index, rows, lanes, tile);
+            pack_kept(&p.reduced.input_fields, from.args.args(), from.index, rows, lanes, tile);
             r.run(Memory {
                 kept: tile,
                 state: derived,
                 scratch: &mut w.scratch,
-                ..Memory::new(param, &mut w.workspace)
+                ..Memory::new(from.param, &mut w.workspace)
             });
-            if panels {
-                let panel = &mut packed[j * stride..(j + lanes) * stride];
-                panel[raw * lanes..].copy_from_slice(&derived[raw * lanes..]);
-                continue;
-            }
-            for (k, record) in packed[j * stride..].chunks_exact_mut(stride).take(lanes).enumerate()
-            {
-                for c in raw..stride {
-                    record[c] = derived[c * lanes + k];
+            match packing {
+                Packing::Panels => {
+                    let panel = &mut packed[j * stride..(j + lanes) * stride];
+                    panel[raw * lanes..].copy_from_slice(&derived[raw * lanes..]);
+                }
+                Packing::Records => {
+                    let records = packed[j * stride..].chunks_exact_mut(stride).take(lanes);
+                    for (k, record) in records.enumerate() {
+                        for c in raw..stride {
+                            record[c] = derived[c * lanes + k];
+                        }
+                    }
                 }
             }
         }
@@ -635,6 +721,22 @@ fn job_columns(block: &Block<'_>) -> usize {
 /// First row or column, and the one after the last.
 type Span = (usize, usize);
 
+/// How columns lie in memory.
+#[derive(Clone, Copy, PartialEq, Eq)]
+enum Packing {
+    /// Record after record.
+    Records,
+    /// In panels of as many columns as a vector has lanes, component after component.
+    Panels,
+}
+
+/// What columns of one batch element are packed from.
+struct Packer<'p, T> {
+    args: &'p CheckedArgs<'p>,
+    index: &'p [usize],
+    param: &'p [T],
+}
+
 /// Rows that meet the same columns, or stairs.
 struct Block<'b> {
     rows: Span,
@@ -739,10 +841,17 @@ impl CpuExecutable {
             v == 0.0 || TAME.contains(&v.abs())
         }
         let tame = |k: &usize| {
-            with_view!(&args.args()[*k], v => match v.as_slice() {
-                Some(all) => all.iter().all(harmless),
-                None => v.iter().all(harmless),
-            })
+            let arg = &args.args()[*k];
+            let look = || {
+                with_view!(&*local(arg), v => match v.as_slice() {
+                    Some(all) => all.iter().all(harmless),
+                    None => v.iter().all(harmless),
+                })
+            };
+            match resident::of(arg) {
+                Some(array) => array.harmless(look),
+                None => look(),
+            }
         };
         if !self.program.tame.iter().all(tame) {
             return self.run_plain(args, out);
@@ -816,6 +925,10 @@ impl Executable for CpuExecutable {
         if args.rows() == 0 {
             // Nothing to write, for however many batch elements.
             return Ok(());
+        }
+        if args.args().iter().any(|a| a.resident().is_some() && a.on_host().is_none()) {
+            let message = "an argument is held by another device".into();
+            return Err(RunError::Device { backend: "cpu".into(), message });
         }
         let done = self.run_any(args, out);
         if !(self.falls_back && matches!(done, Err(RunError::Device { .. }))) || exec_mem::granted()

@@ -3,7 +3,7 @@
 use keops_core::autodiff;
 use keops_core::composite::{self, Literal};
 use keops_core::conformance::Random;
-use keops_core::data::{ArgView, Buffer, DType};
+use keops_core::data::{Buffer, DType, Element};
 use keops_core::graph::{Builder, Category, Ex, NodeId, Var};
 use keops_core::interp::Interpreter;
 use keops_core::ranges::Ranges;
@@ -59,9 +59,9 @@ impl Case {
             arrays.iter().map(|a| a.mapv(half::f16::from_f64)).collect();
         let views = (0..arrays.len())
             .map(|k| match spec.dtype {
-                DType::F64 => ArgView::F64(arrays[k].view()),
-                DType::F32 => ArgView::F32(f32s[k].view()),
-                _ => ArgView::F16(f16s[k].view()),
+                DType::F64 => f64::erase(arrays[k].view()),
+                DType::F32 => f32::erase(f32s[k].view()),
+                _ => half::f16::erase(f16s[k].view()),
             })
             .collect();
         let args = CheckedArgs::new(spec, views, self.ranges.as_ref(), Some(self.m), Some(self.n))

@@ -1,7 +1,7 @@
 //! Selections among many columns, and reductions of few rows: every level against a search by
 //! brute force and against the interpreter's definition of the sums.
 
-use keops_core::data::{ArgView, Buffer, DType};
+use keops_core::data::{Buffer, DType, Element};
 use keops_core::genred::Genred;
 use keops_core::graph::{Builder, Category, Ex, NodeId, Var};
 use keops_core::interp::Interpreter;
@@ -67,9 +67,9 @@ fn run(
     let view = |v: &Var| {
         let k = v.index as usize;
         if spec.dtype == DType::F64 {
-            ArgView::F64(f64s[k].view())
+            f64::erase(f64s[k].view())
         } else {
-            ArgView::F32(f32s[k].view())
+            f32::erase(f32s[k].view())
         }
     };
     let views = spec.vars.iter().map(view).collect();

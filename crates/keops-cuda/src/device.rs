@@ -5,11 +5,12 @@ use crate::layout::Tables;
 use cudarc::driver::{
     CudaContext, CudaFunction, CudaSlice, CudaStream, DriverError, LaunchConfig, PushKernelArg, sys,
 };
-use keops_core::data::{ArgView, Buffer};
+use keops_core::data::{ArgView, Buffer, DType, HostView};
 use keops_core::error::{CompileError, RunError};
-use keops_core::spec::{CheckedArgs, Executable, ReduceSpec, Unavailable};
+use keops_core::spec::{CheckedArgs, Executable, Held, ReduceSpec, Unavailable};
 use keops_core::{memory, with_view};
 use ndarray::ArrayViewD;
+use std::any::Any;
 use std::sync::Arc;
 
 /// Oldest driver interface that the bindings fit (CUDA 12.0).
@@ -65,6 +66,20 @@ impl Gpu {
     pub fn architecture(&self) -> &str {
         &self.architecture
     }
+    fn stream(&self) -> Stream {
+        Stream(self.context.default_stream())
+    }
+    /// Sends an array to the device, where it stays.
+    pub fn upload(&self, values: &Buffer) -> Result<Arc<dyn Held>, RunError> {
+        let Some(view) = values.host_view() else { unreachable!("indices are no arguments") };
+        let (stream, dtype) = (self.stream(), values.dtype());
+        let memory = {
+            let _finished = Finished(&stream.0);
+            stream.upload_view(&view, "an array")?
+        };
+        stream.synchronize("an array")?;
+        Ok(Arc::new(GpuArray { memory, dtype, shape: values.shape().to_vec(), stream }))
+    }
     /// Loads machine code.
     pub fn load(
         &self,
@@ -84,7 +99,7 @@ impl Gpu {
         let kept = function("keops_kept", p.kept.len > 0)?;
         let reduced = function("keops_reduced", p.reduced.len > 0)?;
         let reduce = module.load_function("keops_reduce").map_err(fail)?;
-        let stream = self.context.default_stream();
+        let stream = self.stream();
         Ok(GpuExecutable { spec: spec.clone(), code, stream, param, kept, reduced, reduce })
     }
 }
@@ -99,7 +114,7 @@ fn message(e: DriverError) -> String {
 pub struct GpuExecutable {
     spec: ReduceSpec,
     code: Code,
-    stream: Arc<CudaStream>,
+    stream: Stream,
     param: Option<CudaFunction>,
     kept: Option<CudaFunction>,
     reduced: Option<CudaFunction>,
@@ -150,51 +165,146 @@ impl Drop for Finished<'_> {
     }
 }
 
-impl GpuExecutable {
+/// The stream on which a device does everything, one after the other.
+#[derive(Clone)]
+struct Stream(Arc<CudaStream>);
+
+impl Stream {
     fn error(&self, e: DriverError, what: &str, bytes: usize) -> RunError {
         if e.0 == sys::CUresult::CUDA_ERROR_OUT_OF_MEMORY {
-            let free = self.stream.context().mem_get_info().map_or(0, |m| m.0);
+            let free = self.0.context().mem_get_info().map_or(0, |m| m.0);
             return RunError::OutOfMemory {
                 what: format!("{what} on the device ({free} free)"),
                 bytes,
             };
         }
-        RunError::Device { backend: "cuda".into(), message: format!("{what}: {}", message(e)) }
+        device_error(format!("{what}: {}", message(e)))
     }
     /// Memory for `n` elements of `size` bytes each.
     fn alloc(&self, n: usize, size: usize, what: &str) -> Result<CudaSlice<u8>, RunError> {
         let out = || RunError::OutOfMemory { what: what.into(), bytes: usize::MAX };
         let total = n.checked_mul(size).ok_or_else(out)?.max(1);
         // SAFETY: every buffer is written by a copy or a kernel before it is read.
-        unsafe { self.stream.alloc::<u8>(total) }.map_err(|e| self.error(e, what, total))
+        unsafe { self.0.alloc::<u8>(total) }.map_err(|e| self.error(e, what, total))
     }
     /// A copy on the device. The copy may be under way afterwards: see [`Finished`].
     fn upload<T: Plain>(&self, values: &[T], what: &str) -> Result<CudaSlice<u8>, RunError> {
         let mut memory = self.alloc(values.len(), size_of::<T>(), what)?;
         let from = bytes(values);
         if !from.is_empty() {
-            self.stream
-                .memcpy_htod(from, &mut memory)
-                .map_err(|e| self.error(e, what, from.len()))?;
+            self.0.memcpy_htod(from, &mut memory).map_err(|e| self.error(e, what, from.len()))?;
         }
         Ok(memory)
     }
-    fn upload_argument(&self, arg: &ArgView<'_>, name: &str) -> Result<CudaSlice<u8>, RunError> {
+    fn upload_view(&self, view: &HostView<'_>, what: &str) -> Result<CudaSlice<u8>, RunError> {
         fn contiguous<T: Plain>(
-            exe: &GpuExecutable,
+            stream: &Stream,
             v: &ArrayViewD<'_, T>,
-            name: &str,
+            what: &str,
         ) -> Result<CudaSlice<u8>, RunError> {
             match v.as_slice() {
-                Some(s) => exe.upload(s, name),
+                Some(s) => stream.upload(s, what),
                 None => {
-                    let copy = memory::collected(v.iter().copied(), name)?;
-                    let _finished = Finished(&exe.stream);
-                    exe.upload(&copy, name)
+                    let copy = memory::collected(v.iter().copied(), what)?;
+                    let _finished = Finished(&stream.0);
+                    stream.upload(&copy, what)
                 }
             }
         }
-        with_view!(arg, v => contiguous(self, v, &format!("argument `{name}`")))
+        with_view!(view, v => contiguous(self, v, what))
+    }
+    /// Copies into a row-major buffer of the same size; none else. The copy may be under way
+    /// afterwards.
+    fn download(&self, from: &CudaSlice<u8>, to: &mut Buffer) -> Result<(), RunError> {
+        let to = match to {
+            Buffer::F16(a) => a.as_slice_mut().map(bytes_mut),
+            Buffer::BF16(a) => a.as_slice_mut().map(bytes_mut),
+            Buffer::F32(a) => a.as_slice_mut().map(bytes_mut),
+            Buffer::F64(a) => a.as_slice_mut().map(bytes_mut),
+            Buffer::I64(a) => a.as_slice_mut().map(bytes_mut),
+        };
+        let to = to.ok_or_else(wrong_results)?;
+        if to.is_empty() {
+            return Ok(());
+        }
+        if from.len() != to.len() {
+            return Err(wrong_results());
+        }
+        self.0.memcpy_dtoh(from, to).map_err(|e| self.error(e, "a result", to.len()))
+    }
+    fn synchronize(&self, what: &str) -> Result<(), RunError> {
+        self.0.synchronize().map_err(|e| self.error(e, what, 0))
+    }
+}
+
+fn device_error(message: String) -> RunError {
+    RunError::Device { backend: "cuda".into(), message }
+}
+fn wrong_results() -> RunError {
+    device_error("result buffers do not fit the reduction".into())
+}
+
+/// An array in memory of a device; indices have no element type.
+struct GpuArray {
+    memory: CudaSlice<u8>,
+    dtype: Option<DType>,
+    shape: Vec<usize>,
+    stream: Stream,
+}
+
+impl Held for GpuArray {
+    fn host(&self) -> Option<&Buffer> {
+        None
+    }
+    fn fetch(&self) -> Result<Buffer, RunError> {
+        let mut copy = Buffer::zeros(self.dtype, &self.shape).ok_or_else(|| {
+            let what = "a copy of an array of the device".into();
+            RunError::OutOfMemory { what, bytes: self.memory.len() }
+        })?;
+        let stream = self.stream.clone();
+        {
+            let _finished = Finished(&stream.0);
+            stream.download(&self.memory, &mut copy)?;
+        }
+        stream.synchronize("a copy of an array")?;
+        Ok(copy)
+    }
+    fn bytes(&self) -> usize {
+        self.memory.len()
+    }
+}
+
+/// An argument in memory of the device.
+enum Argument<'m> {
+    Sent(CudaSlice<u8>),
+    /// It was there before the call.
+    Held(&'m CudaSlice<u8>),
+}
+
+impl Argument<'_> {
+    fn memory(&self) -> &CudaSlice<u8> {
+        match self {
+            Argument::Sent(memory) => memory,
+            Argument::Held(memory) => memory,
+        }
+    }
+}
+
+impl GpuExecutable {
+    fn argument<'m>(&self, arg: &'m ArgView<'_>, name: &str) -> Result<Argument<'m>, RunError> {
+        let name = format!("argument `{name}`");
+        let held = arg.resident().and_then(|r| {
+            let held: &dyn Any = r.held();
+            held.downcast_ref::<GpuArray>()
+        });
+        if let Some(array) = held {
+            let ordinal = |s: &Stream| s.0.context().ordinal();
+            if ordinal(&array.stream) != ordinal(&self.stream) {
+                return Err(device_error(format!("{name} is held by another device")));
+            }
+            return Ok(Argument::Held(&array.memory));
+        }
+        Ok(Argument::Sent(self.stream.upload_view(&*arg.host()?, &name)?))
     }
     /// Launches a kernel of `blocks` blocks; nothing if there are none.
     fn launch(
@@ -208,7 +318,7 @@ impl GpuExecutable {
         if blocks == 0 {
             return Ok(());
         }
-        let mut launch = self.stream.launch_builder(function);
+        let mut launch = self.stream.0.launch_builder(function);
         for b in buffers {
             launch.arg(*b);
         }
@@ -223,60 +333,54 @@ impl GpuExecutable {
         // SAFETY: callers pass what the kernel's signature in `codegen` has, in its order, with
         // buffers of the sizes that it indexes. All work is on one stream, so kernels that read a
         // buffer run after those that wrote it.
-        unsafe { launch.launch(config) }.map(|_| ()).map_err(|e| self.error(e, name, 0))
+        unsafe { launch.launch(config) }.map(|_| ()).map_err(|e| self.stream.error(e, name, 0))
     }
 }
 
-impl Executable for GpuExecutable {
-    fn run(&self, args: &CheckedArgs<'_>, out: &mut [Buffer]) -> Result<(), RunError> {
-        let (p, plan) = (&self.code.program, &self.code.plan);
-        let outputs = self.spec.outputs();
-        let wrong = || RunError::Device {
-            backend: "cuda".into(),
-            message: "result buffers do not fit the reduction".into(),
-        };
-        let per_batch = args.rows();
-        let sizes: Vec<usize> =
-            outputs.iter().map(|o| args.batches() * per_batch * o.dim).collect();
-        let fits = out.iter().zip(&sizes).all(|(b, n)| b.shape().iter().product::<usize>() == *n);
-        if out.len() != outputs.len() || !fits {
-            return Err(wrong());
-        }
+/// Values and indices in memory of the device.
+type Results = [CudaSlice<u8>; 2];
+
+impl GpuExecutable {
+    /// Computes the results, in memory of the device; none where there is nothing to compute. Failures
+    /// of the kernels are reported by the next wait for the stream.
+    fn compute(&self, args: &CheckedArgs<'_>) -> Result<Option<Results>, RunError> {
+        let (p, plan, stream) = (&self.code.program, &self.code.plan, &self.stream);
         let tables = Tables::new(&self.spec, plan, args)?;
-        // Arguments, results and tables are in use until all work is done.
-        let _finished = Finished(&self.stream);
+        // Arguments and tables are in use until all work is done.
+        let _finished = Finished(&stream.0);
         let (rows, columns, batches) = (args.rows(), args.columns(), args.batches());
         let blocks = tables.tiles.len() * batches;
         if blocks == 0 {
-            return Ok(());
+            return Ok(None);
         }
         let size = if p.precision == keops_core::vecmath::Precision::F64 { 8 } else { 4 };
         let arguments = args
             .args()
             .iter()
             .zip(&self.spec.names)
-            .map(|(a, name)| self.upload_argument(a, name))
+            .map(|(a, name)| self.argument(a, name))
             .collect::<Result<Vec<_>, _>>()?;
-        let offsets = self.upload(&tables.offsets, "offsets")?;
-        let tiles = self.upload(&tables.tiles, "tiles")?;
-        let ranges = self.upload(&tables.ranges, "ranges")?;
-        let param = self.alloc(batches * p.param.len, size, "parameters")?;
+        let offsets = stream.upload(&tables.offsets, "offsets")?;
+        let tiles = stream.upload(&tables.tiles, "tiles")?;
+        let ranges = stream.upload(&tables.ranges, "ranges")?;
+        let param = stream.alloc(batches * p.param.len, size, "parameters")?;
         let records = |n: usize, len: usize, what: &str| {
-            self.alloc(batches.saturating_mul(n), len * size, what)
+            stream.alloc(batches.saturating_mul(n), len * size, what)
         };
         let kept = records(rows, p.kept.len, "kept records")?;
         let reduced = records(columns, plan.stride, "reduced records")?;
-        let workspace = self.alloc(blocks * plan.tile_rows(), plan.workspace, "sums")?;
+        let workspace = stream.alloc(blocks * plan.tile_rows(), plan.workspace, "sums")?;
         let element = |index: bool| {
-            if index || self.spec.dtype.compute() == keops_core::data::DType::F64 { 8 } else { 4 }
+            if index || self.spec.dtype.compute() == DType::F64 { 8 } else { 4 }
         };
-        let mut values = self.alloc(1, 1, "results")?;
-        let mut indices = self.alloc(1, 1, "results")?;
-        for (o, n) in outputs.iter().zip(&sizes) {
-            let memory = self.alloc(*n, element(o.index), "results")?;
+        let mut values = stream.alloc(1, 1, "results")?;
+        let mut indices = stream.alloc(1, 1, "results")?;
+        for o in &*self.spec.outputs() {
+            let n = batches.saturating_mul(rows).saturating_mul(o.dim);
+            let memory = stream.alloc(n, element(o.index), "results")?;
             if o.index { indices = memory } else { values = memory }
         }
-        let given: Vec<&CudaSlice<u8>> = arguments.iter().collect();
+        let given: Vec<&CudaSlice<u8>> = arguments.iter().map(Argument::memory).collect();
         let prepare = |f: &Option<CudaFunction>, name: &str, n: usize, to: &CudaSlice<u8>| match f {
             Some(f) => {
                 let mut buffers = given.clone();
@@ -295,25 +399,50 @@ impl Executable for GpuExecutable {
         let buffers = [&param, &kept, &reduced, &workspace, &values, &indices, &tiles, &ranges];
         let numbers = [tables.tiles.len() as i32, rows as i32, columns as i32];
         self.launch(&self.reduce, "keops_reduce", blocks, &buffers, &numbers)?;
-        for (buffer, o) in out.iter_mut().zip(&*outputs) {
-            let to = match buffer {
-                Buffer::F32(a) => a.as_slice_mut().map(bytes_mut),
-                Buffer::F64(a) => a.as_slice_mut().map(bytes_mut),
-                Buffer::I64(a) => a.as_slice_mut().map(bytes_mut),
-                Buffer::F16(_) | Buffer::BF16(_) => None,
-            };
-            let to = to.ok_or_else(wrong)?;
-            let from = if o.index { &indices } else { &values };
-            if to.is_empty() {
-                continue;
-            }
-            if from.len() != to.len() {
-                return Err(wrong());
-            }
-            self.stream.memcpy_dtoh(from, to).map_err(|e| self.error(e, "results", to.len()))?;
+        stream.synchronize("the reduction")?;
+        Ok(Some([values, indices]))
+    }
+    fn held(&self, args: &CheckedArgs<'_>) -> Result<Vec<Arc<dyn Held>>, RunError> {
+        let made = self.compute(args)?;
+        let empty = || self.stream.alloc(1, 1, "results");
+        let [values, indices] = match made {
+            Some(made) => made,
+            None => [empty()?, empty()?],
+        };
+        let (mut values, mut indices) = (Some(values), Some(indices));
+        let mut all: Vec<Arc<dyn Held>> = vec![];
+        for o in &*self.spec.outputs() {
+            let memory = if o.index { indices.take() } else { values.take() };
+            let Some(memory) = memory else { unreachable!("there is one output of each kind") };
+            let dtype = (!o.index).then_some(self.spec.dtype.compute());
+            let shape = [args.batch(), &[args.rows(), o.dim]].concat();
+            all.push(Arc::new(GpuArray { memory, dtype, shape, stream: self.stream.clone() }));
         }
-        // Failures of the kernels are reported here.
-        self.stream.synchronize().map_err(|e| self.error(e, "the reduction", 0))
+        Ok(all)
+    }
+}
+
+impl Executable for GpuExecutable {
+    fn run(&self, args: &CheckedArgs<'_>, out: &mut [Buffer]) -> Result<(), RunError> {
+        let outputs = self.spec.outputs();
+        let size = |dim: usize| args.batches() * args.rows() * dim;
+        let mut pairs = out.iter().zip(&*outputs);
+        let fits = pairs.all(|(b, o)| b.shape().iter().product::<usize>() == size(o.dim));
+        if out.len() != outputs.len() || !fits {
+            return Err(wrong_results());
+        }
+        let Some([values, indices]) = self.compute(args)? else { return Ok(()) };
+        {
+            let _finished = Finished(&self.stream.0);
+            for (buffer, o) in out.iter_mut().zip(&*outputs) {
+                let from = if o.index { &indices } else { &values };
+                self.stream.download(from, buffer)?;
+            }
+        }
+        self.stream.synchronize("the results")
+    }
+    fn run_resident(&self, args: &CheckedArgs<'_>) -> Option<Result<Vec<Arc<dyn Held>>, RunError>> {
+        Some(self.held(args))
     }
     fn source(&self) -> Option<String> {
         Some(self.code.text())

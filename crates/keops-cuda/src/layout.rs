@@ -130,7 +130,7 @@ impl Tables {
 mod tests {
     use super::*;
     use crate::codegen::{Tuning, generate};
-    use keops_core::data::{ArgView, DType};
+    use keops_core::data::{DType, Element};
     use keops_core::parse::parse_formula;
     use keops_core::reduce::SUM;
     use keops_core::spec::Axis;
@@ -145,7 +145,7 @@ mod tests {
         );
         let code = generate(&spec, Tuning::default()).unwrap();
         let one = arr0(1f32);
-        let view = |shape: &[usize]| ArgView::F32(one.broadcast(IxDyn(shape)).unwrap());
+        let view = |shape: &[usize]| f32::erase(one.broadcast(IxDyn(shape)).unwrap());
         let args = CheckedArgs::new(&spec, vec![view(x), view(y)], None, None, None)
             .map_err(|e| e.to_string())?;
         Tables::new(&spec, &code.plan, &args).map_err(|e| e.to_string())

@@ -15,8 +15,9 @@ pub use codegen::Tuning;
 
 use codegen::generate;
 use device::Gpu;
-use keops_core::error::CompileError;
-use keops_core::spec::{Backend, Executable, ReduceSpec, Unavailable};
+use keops_core::data::Buffer;
+use keops_core::error::{CompileError, RunError};
+use keops_core::spec::{Backend, Executable, Held, ReduceSpec, Unavailable};
 use nvrtc::Nvrtc;
 use std::sync::{Arc, OnceLock};
 
@@ -125,5 +126,10 @@ impl Backend for Cuda {
         let code = generate(spec, self.tuning)?;
         let binary = opened.nvrtc.compile(&code.text(), opened.gpu.architecture())?;
         Ok(Arc::new(opened.gpu.load(spec, code, binary.cubin)?))
+    }
+    fn upload(&self, values: Buffer) -> Result<Arc<dyn Held>, RunError> {
+        let failed =
+            |u: Unavailable| RunError::Device { backend: "cuda".into(), message: u.reason };
+        self.open().map_err(failed)?.gpu.upload(&values)
     }
 }

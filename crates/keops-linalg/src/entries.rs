@@ -240,7 +240,7 @@ impl<P: Place> Rows for KernelOperator<'_, P> {
             return Err(input(format!("matrix {matrix} of {}", self.matrices())));
         }
         // Row k is column k of the transpose, which reduces over what the operator keeps.
-        let one = self.element(matrix);
+        let one = self.element(matrix)?;
         let (axis, given) = (self.axis(), self.ranges());
         let transpose = one.transpose()?;
         let across = if parts == 1 { 1 } else { width };

@@ -327,7 +327,8 @@ fn fingerprint(args: &[ArgView<'_>]) -> u64 {
     let mut state = DefaultHasher::new();
     for arg in args {
         arg.shape().hash(&mut state);
-        with_view!(arg, v => v.iter().for_each(|e| state.write_u64(e.to_f64().to_bits())));
+        let Some(view) = arg.on_host() else { unreachable!("operands are in memory of the host") };
+        with_view!(&*view, v => v.iter().for_each(|e| state.write_u64(e.to_f64().to_bits())));
     }
     state.finish()
 }
@@ -381,7 +382,7 @@ impl Function for System {
         let mut args = call.operands.clone();
         let given = if self.ridge { args.pop() } else { None };
         let ridges: Vec<f64> = match &given {
-            Some(v) => with_view!(v, v => v.iter().map(|e| e.to_f64()).collect()),
+            Some(v) => with_view!(&*v.host()?, v => v.iter().map(|e| e.to_f64()).collect()),
             None => vec![self.options.ridge],
         };
         let shape = call.shape(0);
@@ -400,9 +401,14 @@ impl Function for System {
         let size: usize = shape[call.batch.len()..].iter().product();
         for (number, index) in ndarray::indices(IxDyn(&call.batch)).into_iter().enumerate() {
             let index = ndarray::Dimension::slice(&index);
-            let own = |(v, i): (_, &InputDef)| batch_element(v, i.category, index);
-            let own: Vec<_> = args.iter().zip(inputs).map(own).collect();
-            let ridge = given.as_ref().map(|v| batch_element(v, Category::Param, index));
+            let own = |(v, i): (&ArgView<'_>, &InputDef)| match v {
+                ArgView::Host(v) => batch_element(v.clone(), i.category, index).into(),
+                ArgView::Resident(_) => unreachable!("operands are in memory of the host"),
+            };
+            let own: Vec<ArgView<'_>> = args.iter().zip(inputs).map(own).collect();
+            let ridge = given.as_ref().map(|v| v.host()).transpose()?;
+            let ridge =
+                ridge.map(|v| batch_element(v.into_view(), Category::Param, index));
             let ridge = ridge.and_then(|v| with_view!(&v, v => v.first().map(|e| e.to_f64())));
             let value = self.solve(device, ranges, own, ridge.unwrap_or_default()).map_err(fail)?;
             write(&mut out[0], number * size, value.iter());

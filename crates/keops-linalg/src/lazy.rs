@@ -12,7 +12,6 @@ use keops_core::graph::Category;
 use keops_core::lazy::{BoundReduction, LazyTensor, OpenArgs};
 use keops_core::reduce::SUM;
 use keops_core::spec::Axis;
-use keops_core::with_view;
 use ndarray::{ArrayD, ArrayRef, Axis as NdAxis, Dimension};
 
 /// Systems of a symbolic matrix: a trait of [`LazyTensor`].
@@ -217,9 +216,10 @@ pub(crate) fn solve<T: Element, P: Place, D: Dimension>(
     let mut b = b.view().into_dyn();
     if vector {
         b.insert_axis_inplace(NdAxis(1));
-        if let Some(guess) = settings.guess.as_mut().filter(|g| g.shape().len() == 1) {
-            with_view!(guess, v => v.insert_axis_inplace(NdAxis(1)));
-        }
+        settings.guess = settings.guess.map(|g| match g.shape().len() {
+            1 => g.into_column(),
+            _ => g,
+        });
     }
     let (bound, name) = product(k, b.shape().last().copied().unwrap_or(0))?;
     if let [symbol, _, ..] = bound.free()[..] {

@@ -7,12 +7,12 @@ use crate::layout::VECTOR;
 use crate::linear::Linear;
 use crate::solve::{self, Solution};
 use crate::solver::{Settings, Solver};
-use keops_core::data::{ArgView, Buffer, DType, Element};
+use keops_core::data::{ArgView, Buffer, DType, Element, HostView};
 use keops_core::error::{Error, GradError, InputError, OutOfMemory, RunError};
 use keops_core::genred::{AsArg, Genred, IntoArgs, Place, Reference};
 use keops_core::graph::Category;
 use keops_core::ranges::Ranges;
-use keops_core::spec::Axis;
+use keops_core::spec::{Axis, Device, Resident};
 use keops_core::{memory, with_view};
 use ndarray::{Array3, ArrayD, ArrayView0, ArrayViewD, Axis as NdAxis, IxDyn, aview0};
 use std::sync::Arc;
@@ -117,28 +117,57 @@ pub trait LinearOperator {
     fn apply(&self, v: &Array3<f64>) -> Result<Array3<f64>, Error>;
 }
 
-/// An argument, or a copy of it in the type in which it is computed.
+/// An argument, or a copy of it: in the type in which it is computed, or where it is.
 #[derive(Clone, Debug)]
 enum Held<'a> {
     Given(ArgView<'a>),
     Wide(Arc<Buffer>),
+    Resident(Resident),
 }
 
 impl<'a> Held<'a> {
     /// f16 and bf16 are widened, so that vectors keep the precision of the arithmetic.
-    fn new(arg: ArgView<'a>) -> Result<Held<'a>, OutOfMemory> {
+    fn new(arg: ArgView<'a>) -> Result<Held<'a>, RunError> {
         let what = "an argument in the compute type";
-        let wide = match &arg {
-            ArgView::F16(v) => memory::mapped(v, |e| e.to_f32(), what)?,
-            ArgView::BF16(v) => memory::mapped(v, |e| e.to_f32(), what)?,
+        let wide = match arg.dtype() {
+            DType::F16 | DType::BF16 => match &*arg.host()? {
+                HostView::F16(v) => memory::mapped(v, |e| e.to_f32(), what)?,
+                HostView::BF16(v) => memory::mapped(v, |e| e.to_f32(), what)?,
+                _ => unreachable!("the view has the type of the argument"),
+            },
             _ => return Ok(Held::Given(arg)),
         };
         Ok(Held::Wide(Arc::new(Buffer::F32(wide))))
     }
     fn view(&self) -> ArgView<'_> {
         match self {
-            Held::Given(v) => with_view!(v, v => v.as_arg()),
+            Held::Given(v) => v.view(),
             Held::Wide(b) => values(b),
+            Held::Resident(array) => array.into(),
+        }
+    }
+    fn host(&self) -> Result<HostView<'_>, RunError> {
+        match self {
+            Held::Given(v) => Ok(v.host()?.into_view()),
+            Held::Wide(b) => match b.host_view() {
+                Some(view) => Ok(view),
+                None => unreachable!("arguments are values"),
+            },
+            Held::Resident(array) => array.host(),
+        }
+    }
+    /// Held by a device, where that takes no more memory than the argument.
+    fn uploaded(&self, device: &Device) -> Result<Held<'_>, RunError> {
+        let view = self.view();
+        let repeats = match &view {
+            ArgView::Host(v) => with_view!(v, v => {
+                v.shape().iter().zip(v.strides()).any(|(&n, &stride)| n > 1 && stride == 0)
+            }),
+            ArgView::Resident(_) => false,
+        };
+        match repeats {
+            true => Ok(Held::Given(view)),
+            false => device.upload_view(&view).map(Held::Resident),
         }
     }
 }
@@ -149,10 +178,10 @@ pub(crate) fn wide(
     arg: &ArgView<'_>,
     shape: &[usize],
     what: &str,
-) -> Result<Option<ArrayD<f64>>, OutOfMemory> {
-    with_view!(arg, v => {
+) -> Result<Option<ArrayD<f64>>, RunError> {
+    with_view!(&*arg.host()?, v => {
         let all = v.broadcast(IxDyn(shape));
-        all.map(|all| memory::mapped(&all, |e| e.to_f64(), what)).transpose()
+        Ok(all.map(|all| memory::mapped(&all, |e| e.to_f64(), what)).transpose()?)
     })
 }
 
@@ -165,16 +194,16 @@ const ZEROS: (ArrayView0<'static, f32>, ArrayView0<'static, f64>) = (aview0(&0.0
 
 /// An element of a batch, of an argument of that category.
 pub(crate) fn batch_element<'v>(
-    arg: &ArgView<'v>,
+    arg: HostView<'v>,
     category: Category,
     index: &[usize],
-) -> ArgView<'v> {
+) -> HostView<'v> {
     let own = if category == Category::Param { 1 } else { 2 };
-    match arg.clone() {
-        ArgView::F16(v) => ArgView::F16(element_of(v, own, index)),
-        ArgView::BF16(v) => ArgView::BF16(element_of(v, own, index)),
-        ArgView::F32(v) => ArgView::F32(element_of(v, own, index)),
-        ArgView::F64(v) => ArgView::F64(element_of(v, own, index)),
+    match arg {
+        HostView::F16(v) => HostView::F16(element_of(v, own, index)),
+        HostView::BF16(v) => HostView::BF16(element_of(v, own, index)),
+        HostView::F32(v) => HostView::F32(element_of(v, own, index)),
+        HostView::F64(v) => HostView::F64(element_of(v, own, index)),
     }
 }
 /// An element of a batch, whose arrays have so many axes of their own.
@@ -231,6 +260,8 @@ pub struct KernelOperator<'a, P = Reference> {
     linear: Linear,
     /// All arguments but the variable, in order.
     args: Vec<Held<'a>>,
+    /// What holds them, if a device does.
+    device: Option<Device>,
     dtype: DType,
     rows: usize,
     columns: usize,
@@ -312,6 +343,7 @@ impl<'a, P: Place> KernelOperator<'a, P> {
             adjoint: None,
             linear,
             args,
+            device: None,
             dtype,
             rows: 0,
             columns,
@@ -497,7 +529,7 @@ impl<'a, P: Place> KernelOperator<'a, P> {
     pub fn apply<V: AsArg + ?Sized>(&self, v: &V) -> Result<ArrayD<V::Elem>, Error> {
         let arg = v.as_arg();
         self.full_batch(arg.shape())?;
-        let vector = with_view!(&arg, v => self.vector(v))?;
+        let vector = with_view!(&*arg.host()?, v => self.vector(v))?;
         Ok(V::Elem::take(self.product(&vector)?)?)
     }
 
@@ -586,7 +618,7 @@ impl<'a, P: Place> KernelOperator<'a, P> {
         KernelOperator { sum: self.sum.clone().ranges(ranges), adjoint, ..self.clone() }
     }
     /// One of the matrices of a batch.
-    pub(crate) fn element(&self, matrix: usize) -> KernelOperator<'_, P> {
+    pub(crate) fn element(&self, matrix: usize) -> Result<KernelOperator<'_, P>, RunError> {
         let (mut index, mut rest) = (vec![0; self.batch.len()], matrix);
         for (at, &n) in index.iter_mut().zip(&self.batch).rev() {
             (*at, rest) = (rest % n.max(1), rest / n.max(1));
@@ -595,18 +627,19 @@ impl<'a, P: Place> KernelOperator<'a, P> {
         let others = inputs.filter(|i| i.name != self.linear.variable);
         let mut args = vec![];
         for (input, held) in others.zip(&self.args) {
-            args.push(Held::Given(batch_element(&held.view(), input.category, &index)));
+            args.push(Held::Given(batch_element(held.host()?, input.category, &index).into()));
         }
-        KernelOperator {
+        Ok(KernelOperator {
             sum: self.sum.clone(),
             adjoint: self.adjoint.clone(),
             linear: self.linear.clone(),
             args,
+            device: self.device.clone(),
             dtype: self.dtype,
             rows: self.rows,
             columns: self.columns,
             batch: vec![],
-        }
+        })
     }
     /// The operator on block vectors of a batch shape, which includes its own.
     pub(crate) fn over(&self, batch: Vec<usize>) -> Over<'_, 'a, P> {
@@ -632,10 +665,10 @@ impl<'a, P: Place> KernelOperator<'a, P> {
         shape: &[usize],
     ) -> Result<ArgView<'z>, InputError> {
         let zeros = match self.dtype {
-            DType::F64 => double.broadcast(IxDyn(shape)).map(ArgView::F64),
-            _ => single.broadcast(IxDyn(shape)).map(ArgView::F32),
+            DType::F64 => double.broadcast(IxDyn(shape)).map(HostView::F64),
+            _ => single.broadcast(IxDyn(shape)).map(HostView::F32),
         };
-        zeros.ok_or_else(|| InputError::TooLarge {
+        zeros.map(ArgView::Host).ok_or_else(|| InputError::TooLarge {
             what: format!("`{}`", self.linear.variable),
             detail: format!("{shape:?}"),
         })
@@ -651,10 +684,35 @@ impl<'a, P: Place> KernelOperator<'a, P> {
             self.args.iter().map(|a| with_view!(&a.view(), v => size_of_entries(v))).sum();
         Cost { flops: pairs * self.linear.operations as f64, bytes: bytes as f64 }
     }
+    /// The same operator with its arguments held by the device that multiplies so many vectors at once:
+    /// they are sent there and packed once, not for every product.
+    pub(crate) fn resident(&self, vectors: usize) -> Result<KernelOperator<'_, P>, RunError> {
+        let sizes = [self.rows, self.columns, vectors];
+        let pairs = sizes.into_iter().fold(1u64, |a, n| a.saturating_mul(n as u64));
+        let device = self.sum.place().device(pairs);
+        let args = self.args.iter().map(|a| a.uploaded(&device)).collect::<Result<_, _>>()?;
+        Ok(KernelOperator {
+            sum: self.sum.clone(),
+            adjoint: self.adjoint.clone(),
+            linear: self.linear.clone(),
+            args,
+            device: Some(device),
+            dtype: self.dtype,
+            rows: self.rows,
+            columns: self.columns,
+            batch: self.batch.clone(),
+        })
+    }
+    fn run(&self, sum: &Genred<P>, args: &[ArgView<'_>]) -> Result<Vec<Buffer>, Error> {
+        match &self.device {
+            Some(device) => sum.call_with(device, args, sum.given_ranges()),
+            None => sum.run(args),
+        }
+    }
     /// The product with a vector that fits.
     fn product(&self, v: &Buffer) -> Result<Buffer, Error> {
         let made = match &self.adjoint {
-            None => self.sum.run(&self.arguments(values(v)))?,
+            None => self.run(&self.sum, &self.arguments(values(v)))?,
             Some(adjoint) => {
                 // The gradient has the batch shape of the variable, the cotangent that of the sum.
                 let (own, zeros) = (v.shape().len() - 2, ZEROS);
@@ -662,13 +720,13 @@ impl<'a, P: Place> KernelOperator<'a, P> {
                 let shape = [&full[..], &[self.columns, self.linear.dims[0]]].concat();
                 let wide = IxDyn(&[&full[..], &v.shape()[own..]].concat());
                 let cotangent = match v {
-                    Buffer::F32(v) => v.broadcast(wide).map(ArgView::F32),
-                    Buffer::F64(v) => v.broadcast(wide).map(ArgView::F64),
+                    Buffer::F32(v) => v.broadcast(wide).map(HostView::F32),
+                    Buffer::F64(v) => v.broadcast(wide).map(HostView::F64),
                     _ => unreachable!("compute types are f32 and f64"),
                 };
                 let mut args = self.arguments(self.zeros(&zeros, &shape)?);
-                args.extend(cotangent); // batch shapes are checked: there is one
-                adjoint.run(&args)?
+                args.extend(cotangent.map(ArgView::Host)); // batch shapes are checked: there is one
+                self.run(adjoint, &args)?
             }
         };
         match <[Buffer; 1]>::try_from(made) {

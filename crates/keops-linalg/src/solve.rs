@@ -303,13 +303,14 @@ impl<P: Place> KernelSolve<P> {
         // Unknown names are found before the work begins.
         let gradient = self.sum.vjp_of(&others)?;
         let (lambda, info) = block(&operator, &cotangent, settings)?;
+        let solution = solution.host().map_err(Error::from)?;
         let products = |l: &ArrayD<f64>| -> f64 {
-            with_view!(&solution, a => l.iter().zip(a).map(|(l, a)| l * a.to_f64()).sum())
+            with_view!(&*solution, a => l.iter().zip(a).map(|(l, a)| l * a.to_f64()).sum())
         };
         let ridge = -products(&lambda);
         let mut made = vec![];
         if !others.is_empty() {
-            let a = with_view!(&solution, a => operator.vector(a)).map_err(Error::from)?;
+            let a = with_view!(&*solution, a => operator.vector(a)).map_err(Error::from)?;
             let minus = memory::mapped(&lambda.view(), |l| -l, VECTOR).map_err(Error::from)?;
             let weight = operator.vector(&minus.view()).map_err(Error::from)?;
             let mut args = operator.arguments(values(&a));
@@ -385,7 +386,8 @@ pub(crate) fn block<P: Place>(
         Ok(x) => x,
         Err(_) => unreachable!("the solution has the size of the right-hand side"),
     };
-    let over = operator.over(batch.clone());
+    let held = operator.resident(count).map_err(Error::from)?;
+    let over = held.over(batch.clone());
     match settings.solve(&over, &b, guess.as_ref(), output) {
         Ok((x, info)) => Ok((back(Array3::into_dyn(x)), info)),
         Err(mut e) => {

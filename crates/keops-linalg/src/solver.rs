@@ -9,7 +9,7 @@ use crate::operator::{KernelOperator, LinearOperator, wide};
 use crate::precondition::Preconditioner;
 use crate::solve::{KernelSolve, Solution, SolveGradient};
 use keops_core::data::{ArgView, DType, Element};
-use keops_core::error::InputError;
+use keops_core::error::{Error, InputError};
 use keops_core::genred::{AsArg, IntoArgs, Place};
 use keops_core::lazy::{LazyTensor, OpenArgs};
 use ndarray::{Array3, ArrayRef, Dimension};
@@ -251,7 +251,7 @@ impl Solver<'_, dyn LinearOperator + '_> {
             None => None,
             Some(guess) => {
                 let block = match guess.shape() == b.shape() {
-                    true => wide(guess, b.shape(), "a vector")?,
+                    true => wide(guess, b.shape(), "a vector").map_err(Error::from)?,
                     false => None,
                 };
                 let block = block.and_then(|v| v.into_dimensionality().ok());

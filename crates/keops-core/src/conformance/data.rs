@@ -1,7 +1,7 @@
 //! Random arguments: values, awkward layouts, ranges.
 
 use super::formula::Kind;
-use crate::data::{ArgView, Buffer, DType, Element};
+use crate::data::{ArgView, Buffer, DType, Element, HostView};
 use crate::random::Random;
 use crate::ranges::{Pattern, Ranges};
 use ndarray::{ArrayD, ArrayViewD, Axis, IxDyn, Slice};
@@ -146,11 +146,11 @@ impl Argument {
         let stored = array(random, dtype, &stored_shape(shape, layout), kind, special)?;
         let mut a =
             Argument { shape: shape.to_vec(), layout, stored, plain: Buffer::zeros(None, &[])? };
-        a.plain = match a.view()? {
-            ArgView::F16(v) => Buffer::F16(v.as_standard_layout().into_owned()),
-            ArgView::BF16(v) => Buffer::BF16(v.as_standard_layout().into_owned()),
-            ArgView::F32(v) => Buffer::F32(v.as_standard_layout().into_owned()),
-            ArgView::F64(v) => Buffer::F64(v.as_standard_layout().into_owned()),
+        a.plain = match &*a.view()?.host().ok()? {
+            HostView::F16(v) => Buffer::F16(v.as_standard_layout().into_owned()),
+            HostView::BF16(v) => Buffer::BF16(v.as_standard_layout().into_owned()),
+            HostView::F32(v) => Buffer::F32(v.as_standard_layout().into_owned()),
+            HostView::F64(v) => Buffer::F64(v.as_standard_layout().into_owned()),
         };
         Some(a)
     }
@@ -180,10 +180,10 @@ impl Argument {
     /// ```
     pub fn view(&self) -> Option<ArgView<'_>> {
         Some(match &self.stored {
-            Buffer::F16(a) => ArgView::F16(arrange(a, self.layout, &self.shape)),
-            Buffer::BF16(a) => ArgView::BF16(arrange(a, self.layout, &self.shape)),
-            Buffer::F32(a) => ArgView::F32(arrange(a, self.layout, &self.shape)),
-            Buffer::F64(a) => ArgView::F64(arrange(a, self.layout, &self.shape)),
+            Buffer::F16(a) => half::f16::erase(arrange(a, self.layout, &self.shape)),
+            Buffer::BF16(a) => half::bf16::erase(arrange(a, self.layout, &self.shape)),
+            Buffer::F32(a) => f32::erase(arrange(a, self.layout, &self.shape)),
+            Buffer::F64(a) => f64::erase(arrange(a, self.layout, &self.shape)),
             Buffer::I64(_) => return None,
         })
     }

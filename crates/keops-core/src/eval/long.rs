@@ -3,14 +3,12 @@
 //! A tile of code holds all components of a row, for as many rows as a vector has lanes. Of a
 //! vector with millions of entries there is one row; here its entries are the rows.
 
-use super::{Run, Value, reshape};
-use crate::data::{ArgView, Element};
+use super::{Run, Value};
 use crate::error::Error;
 use crate::graph::{Category, Graph, MAX_DIM, Node, Var};
 use crate::outer::{OuterId, Reduction, RowMap};
 use crate::reduce;
 use crate::spec::{Axis, CheckedArgs, ReduceOptions, ReduceSpec, Scheme};
-use ndarray::Axis as NdAxis;
 use std::sync::Arc;
 
 /// A map of long parameters as one of their entries, if each entry of the result is made of those at
@@ -67,21 +65,15 @@ impl<'a> Run<'_, 'a> {
     ) -> Result<Value<'a>, Error> {
         let dtype = self.sizes.dtype.compute();
         self.widen(r.bindings.iter().map(|(_, p)| p), dtype)?;
-        fn column<T: Element>(v: ndarray::ArrayViewD<'_, T>) -> ndarray::ArrayViewD<'_, T> {
-            let last = v.ndim();
-            v.insert_axis(NdAxis(last))
-        }
         let args = r.bindings.iter().map(|(v, p)| match (self.in_type(*p, dtype), v.category) {
             (given, Category::Param) => given,
-            (ArgView::F32(v), _) => ArgView::F32(column(v)),
-            (ArgView::F64(v), _) => ArgView::F64(column(v)),
-            _ => unreachable!("values have a compute type"),
+            (given, _) => given.into_column(),
         });
         let args = args.collect();
         let check = |spec: &ReduceSpec| CheckedArgs::new(spec, args, None, Some(1), Some(dim));
         let (sizes, device) = (self.sizes, self.device);
         let mut out = self.computation.reduce(id, r, dtype, (sizes, device), None, check)?;
         let Some(buffer) = out.pop() else { unreachable!("a sum has one result") };
-        Ok(Value::made(reshape(buffer, &[batch, &[dim]].concat())))
+        Ok(Value::made(buffer.reshaped(&[batch, &[dim]].concat())))
     }
 }

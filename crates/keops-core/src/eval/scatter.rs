@@ -192,7 +192,7 @@ impl<'a> Run<'_, 'a> {
                     if !has_rows && !to.is_empty() {
                         continue;
                     }
-                    with_view!(&self.value(*port), v => {
+                    with_view!(&*self.host(*port)?, v => {
                         let x: ArrayView2<'_, _> = batch_matrix(v, batch, has_rows);
                         to.clear();
                         let count = if has_rows { block.len() } else { 1 };

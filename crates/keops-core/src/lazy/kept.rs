@@ -3,6 +3,7 @@
 use crate::data::{ArgView, Element};
 use crate::error::{InputError, OutOfMemory};
 use crate::memory;
+use crate::spec::Resident;
 use ndarray::{
     ArrayBase, ArrayD, ArrayViewD, Axis as NdAxis, Data, Dimension, IxDyn, RemoveAxis, Slice,
 };
@@ -18,12 +19,9 @@ impl<T: Element> Stored for ArrayD<T> {
 }
 impl<T: Element> Stored for Kept<T> {
     fn view(&self) -> ArgView<'_> {
-        if self.base.shape() == self.shape() {
-            return T::erase(ndarray::ArrayRef::view(&self.base));
-        }
-        match self.base.broadcast(self.shape.clone()) {
-            Some(view) => T::erase(view),
-            None => unreachable!("the shape is that of the base, with axes repeated"),
+        match &self.base {
+            Base::Host(base) => T::erase(self.broadcast(base)),
+            Base::Resident(array) => array.into(),
         }
     }
 }
@@ -44,8 +42,16 @@ impl<T: Element> Stored for Kept<T> {
 /// ```
 #[derive(Clone, Debug)]
 pub struct Kept<T> {
-    base: ArrayD<T>,
+    base: Base<T>,
     shape: IxDyn,
+}
+
+#[derive(Clone, Debug)]
+enum Base<T> {
+    /// Its axes of extent 1 may repeat.
+    Host(ArrayD<T>),
+    /// Of element type `T`.
+    Resident(Resident),
 }
 
 impl<T> Kept<T> {
@@ -81,16 +87,52 @@ impl<T> Kept<T> {
             Err(e) => unreachable!("as many elements as the view has: {e}"),
         };
         shape.slice_mut()[repeats..].clone_from_slice(&base.shape()[repeats..]);
-        Ok(Kept { base, shape })
+        Ok(Kept { base: Base::Host(base), shape })
+    }
+    /// An array that a device holds, of element type `T`.
+    pub(crate) fn resident(array: Resident) -> Kept<T> {
+        Kept { shape: IxDyn(array.shape()), base: Base::Resident(array) }
     }
     pub(super) fn insert_axis(self, at: usize) -> Kept<T> {
-        let base = self.base.insert_axis(NdAxis(at));
-        Kept { base, shape: self.shape.insert_axis(NdAxis(at)) }
+        let shape = self.shape.insert_axis(NdAxis(at));
+        let base = match self.base {
+            Base::Host(base) => Base::Host(base.insert_axis(NdAxis(at))),
+            Base::Resident(array) => Base::Resident(array.reshaped(shape.slice())),
+        };
+        Kept { base, shape }
     }
     /// Without an axis of extent 1.
     pub(super) fn remove_axis(self, at: usize) -> Kept<T> {
-        let base = self.base.index_axis_move(NdAxis(at), 0);
-        Kept { base, shape: self.shape.remove_axis(NdAxis(at)) }
+        let shape = self.shape.remove_axis(NdAxis(at));
+        let base = match self.base {
+            Base::Host(base) => Base::Host(base.index_axis_move(NdAxis(at), 0)),
+            Base::Resident(array) => Base::Resident(array.reshaped(shape.slice())),
+        };
+        Kept { base, shape }
+    }
+    fn broadcast<'s>(&self, base: &'s ArrayD<T>) -> ArrayViewD<'s, T> {
+        if base.shape() == self.shape() {
+            return ndarray::ArrayRef::view(base);
+        }
+        match base.broadcast(self.shape.clone()) {
+            Some(view) => view,
+            None => unreachable!("the shape is that of the base, with axes repeated"),
+        }
+    }
+    /// The array, row-major, or the one that a device holds.
+    pub(crate) fn into_owned(self) -> Result<Result<ArrayD<T>, Resident>, OutOfMemory>
+    where
+        T: Element,
+    {
+        Ok(match &self.base {
+            Base::Host(base) if base.shape() != self.shape() || !base.is_standard_layout() => {
+                Ok(memory::mapped(&self.broadcast(base), |v| v, "the copy of an array")?)
+            }
+            _ => match self.base {
+                Base::Host(base) => Ok(base),
+                Base::Resident(array) => Err(array),
+            },
+        })
     }
 }
 
@@ -130,7 +172,7 @@ impl<T: Element, S: Data<Elem = T>, D: Dimension> IntoArray for ArrayBase<S, D, 
         match self.try_into_owned_nocopy() {
             Ok(owned) => {
                 let base = owned.into_dyn();
-                Ok(Kept { shape: base.raw_dim(), base })
+                Ok(Kept { shape: base.raw_dim(), base: Base::Host(base) })
             }
             Err(borrowed) => Kept::copy(borrowed.view().into_dyn(), 0, Ok),
         }

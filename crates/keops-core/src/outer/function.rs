@@ -216,7 +216,7 @@ impl Hash for Applied {
 #[derive(Debug)]
 pub struct Call<'a> {
     pub(crate) name: &'a str,
-    /// Values of the compute type, each of shape `(batch…, rows, dim)`, parameters `(batch…, dim)`;
+    /// Values of the compute type in memory of the host, each of shape `(batch…, rows, dim)`, parameters `(batch…, dim)`;
     /// their batch shapes broadcast to [`Call::batch`].
     pub operands: Vec<ArgView<'a>>,
     pub(crate) categories: Vec<Category>,
@@ -276,7 +276,7 @@ impl Call<'_> {
             let mut operands = vec![];
             for (arg, category) in self.operands.iter().zip(&self.categories) {
                 let rows = *category != Category::Param;
-                operands.push(with_view!(arg, v => wide(batch_matrix(v, &index, rows))?));
+                operands.push(with_view!(&*arg.host()?, v => wide(batch_matrix(v, &index, rows))?));
             }
             let made = f(&operands).map_err(|e| Error::function(self.name, e))?;
             if made.len() != out.len() {

@@ -1,10 +1,12 @@
 //! A backend with what it has compiled.
 
 use super::cache::{Cache, Loaded};
-use super::{Backend, Executable, ReduceSpec};
-use crate::error::CompileError;
+use super::{Backend, Executable, ReduceSpec, Resident};
+use crate::data::{ArgView, Buffer};
+use crate::error::{CompileError, RunError};
 use crate::key::{self, Key};
 use crate::outer::Computation;
+use ndarray::IxDyn;
 use std::sync::atomic::{AtomicU64, Ordering};
 use std::sync::{Arc, RwLock, RwLockReadGuard, RwLockWriteGuard, Weak};
 
@@ -69,6 +71,14 @@ impl PartialEq<Device> for DeviceId {
     }
 }
 
+impl DeviceId {
+    /// The name of its backend.
+    pub fn name(&self) -> String {
+        let alive = self.0.upgrade();
+        alive.map_or("a device that is gone".into(), |shared| shared.backend.name().into())
+    }
+}
+
 impl Device {
     /// A device over a backend.
     ///
@@ -92,6 +102,27 @@ impl Device {
     /// ```
     pub fn backend(&self) -> &dyn Backend {
         &*self.shared.backend
+    }
+    /// An array of values, held by this device from now on.
+    ///
+    /// # Errors
+    /// [`RunError`] if the device has no memory for it, or fails.
+    pub(crate) fn hold(&self, values: Buffer) -> Result<Resident, RunError> {
+        let Some(dtype) = values.dtype() else { unreachable!("indices are not uploaded") };
+        let shape = IxDyn(values.shape());
+        Ok(Resident::new(self.backend().upload(values)?, self, dtype, shape))
+    }
+    /// An argument, held by this device from now on: a copy, or the same if the device holds it already.
+    /// [`Device::upload`] does it with arrays.
+    ///
+    /// # Errors
+    /// [`RunError`] if there is no memory for it or if the device fails.
+    pub fn upload_view(&self, arg: &ArgView<'_>) -> Result<Resident, RunError> {
+        match arg.resident() {
+            Some(held) if held.check("", self).is_ok() => Ok(held.clone()),
+            Some(held) => self.hold(held.to_host()?),
+            None => self.hold(Buffer::copy_of(&*arg.host()?)?),
+        }
     }
     /// Compiles, or finds what was compiled before. Of several threads that ask for one reduction
     /// at once the first compiles, and the others wait for it. Failures are not kept.

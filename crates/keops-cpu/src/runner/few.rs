@@ -4,7 +4,7 @@
 use super::select::{Panels, Passes};
 use super::winners::Winners;
 use super::worker::{Need, Worker};
-use super::{CpuExecutable, Routines, device};
+use super::{CpuExecutable, Packer, Packing, Routines, device};
 use crate::frame::Memory;
 use crate::kernels::{self, Accumulation, BLOCK, Plan};
 use crate::memory::{Aligned, Lane};
@@ -174,10 +174,10 @@ impl CpuExecutable {
         (start, end): (usize, usize),
         w: &mut Worker<T>,
     ) -> Result<Vec<Part<T>>, RunError> {
-        let columns = |range, panels, w: &mut Worker<T>| {
+        let columns = |range, packing, w: &mut Worker<T>| {
             let mut packed = Aligned::empty();
-            let Shared { args, index, param, .. } = shared;
-            self.columns(args, index, param, range, panels, &mut packed, w).map(|()| packed)
+            let from = Packer { args: shared.args, index: &shared.index, param: &shared.param };
+            self.columns(&from, range, packing, &mut packed, w).map(|()| packed)
         };
         let select = match self.program.mode {
             Mode::Select { select, k } => (select, k),
@@ -186,17 +186,17 @@ impl CpuExecutable {
                 let whole = start + (end - start) / lanes * lanes;
                 let mut parts = vec![];
                 if start < whole {
-                    let panels = columns((start, whole), true, w)?;
+                    let panels = columns((start, whole), Packing::Panels, w)?;
                     parts.push(self.sums_across(shared, &panels, whole - start, w)?);
                 }
                 if whole < end {
-                    let records = columns((whole, end), false, w)?;
+                    let records = columns((whole, end), Packing::Records, w)?;
                     parts.push(self.sums_along(shared, &records, end - whole, w)?);
                 }
                 return Ok(parts);
             }
         };
-        let panels = columns((start, end), true, w)?;
+        let panels = columns((start, end), Packing::Panels, w)?;
         let panels = Panels { data: &panels, range: (start, end) };
         Ok(vec![match select {
             (s, k) if s.many => Part::Many(self.many_across(shared, s, k, &panels, w)?),

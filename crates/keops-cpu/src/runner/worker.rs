@@ -5,6 +5,7 @@ use super::winners;
 use crate::frame::Memory;
 use crate::kernels::Plan;
 use crate::memory::{Aligned, Lane};
+use crate::resident::Key;
 use crate::routine::Routine;
 use crate::vcode::Ty;
 use keops_core::error::RunError;
@@ -156,6 +157,8 @@ pub(super) struct Inputs<T> {
     /// The columns again in panels, where rows are searched one by one.
     pub(super) panels: Aligned<T>,
     pub(super) index: Vec<usize>,
+    /// Arguments that keep the columns, and the panels, afterwards.
+    pub(super) held: [Option<Box<(usize, Key)>>; 2],
 }
 
 impl<T: Copy + Default> Inputs<T> {

@@ -12,7 +12,7 @@ use keops_core::error::Error;
 use keops_core::graph::Category;
 use keops_core::interp::evaluate_with_bounds;
 use keops_core::ranges::Ranges;
-use keops_core::spec::{CheckedArgs, Device, ReduceSpec};
+use keops_core::spec::{CheckedArgs, Device, ReduceSpec, Resident};
 use keops_cpu::Level;
 use ndarray::{ArrayD, IxDyn};
 
@@ -83,6 +83,37 @@ impl Job {
     /// The reduction on a device, as bits.
     pub fn run(&self, device: &Device) -> Result<Vec<Vec<u64>>, Error> {
         Ok(self.outputs(device)?.iter().map(bits).collect())
+    }
+    /// Its arguments that `which` names by number, held by a device.
+    pub fn upload(&self, device: &Device, which: impl Fn(usize) -> bool) -> Vec<Option<Resident>> {
+        let upload = |(k, b): (usize, &Buffer)| {
+            let arg = b.view().expect("arguments are values");
+            which(k).then(|| device.upload_view(&arg).expect("memory"))
+        };
+        self.arguments.iter().enumerate().map(upload).collect()
+    }
+    /// As [`Job::run`], with arguments that the device holds in place of its own.
+    pub fn run_with(
+        &self,
+        device: &Device,
+        held: &[Option<Resident>],
+    ) -> Result<Vec<Vec<u64>>, Error> {
+        let own = self.arguments.iter().filter_map(Buffer::view);
+        let views = own.zip(held).map(|(own, held)| held.as_ref().map_or(own, ArgView::from));
+        let [m, n] = self.sizes.map(Some);
+        let args = CheckedArgs::new(&self.spec, views.collect(), self.ranges.as_ref(), m, n)?;
+        let mut out = args.allocate(&self.spec)?;
+        device.compile(&self.spec)?.run(&args, &mut out)?;
+        Ok(out.iter().map(bits).collect())
+    }
+    /// The same reduction with other values of the arguments that `which` names.
+    pub fn changed(mut self, which: impl Fn(usize) -> bool) -> Job {
+        let mut random = Random::new(99);
+        for (_, argument) in self.arguments.iter_mut().enumerate().filter(|(k, _)| which(*k)) {
+            let shape = argument.shape().to_vec();
+            *argument = values(&mut random, self.spec.dtype, &shape);
+        }
+        self
     }
     /// What is wrong with the results of a device, beyond the error bounds of the interpreter.
     pub fn judge(&self, device: &Device) -> Result<Option<String>, Error> {

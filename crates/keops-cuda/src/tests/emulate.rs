@@ -5,7 +5,7 @@ use crate::codegen::{Code, Tuning, generate};
 use crate::layout::Tables;
 use keops_core::conformance::Random;
 use keops_core::conformance::{Config, check_backend};
-use keops_core::data::{ArgView, Buffer, DType};
+use keops_core::data::{ArgView, Buffer, DType, Element};
 use keops_core::error::{CompileError, RunError};
 use keops_core::graph::Category;
 use keops_core::interp::Interpreter;
@@ -158,10 +158,10 @@ enum Array {
 impl Array {
     fn view(&self) -> ArgView<'_> {
         match self {
-            Array::F16(a) => ArgView::F16(a.view()),
-            Array::BF16(a) => ArgView::BF16(a.view()),
-            Array::F32(a) => ArgView::F32(a.view()),
-            Array::F64(a) => ArgView::F64(a.view()),
+            Array::F16(a) => half::f16::erase(a.view()),
+            Array::BF16(a) => half::bf16::erase(a.view()),
+            Array::F32(a) => f32::erase(a.view()),
+            Array::F64(a) => f64::erase(a.view()),
         }
     }
 }
@@ -230,7 +230,7 @@ fn run(
     memory.extend(
         args.args()
             .iter()
-            .map(|a| with_view!(a, v => Memory::of(&v.iter().copied().collect::<Vec<_>>()))),
+            .map(|a| with_view!(&*a.host().unwrap(), v => Memory::of(&v.iter().copied().collect::<Vec<_>>()))),
     );
     let pointers: Vec<*mut c_void> = memory.iter_mut().map(|m| m.start().cast()).collect();
     let numbers = [batches as i32, rows as i32, columns as i32, tables.tiles.len() as i32];
