@@ -317,10 +317,6 @@ impl<P: Place> Genred<P> {
     pub fn at<Q: Place>(self, place: Q) -> Genred<Q> {
         Genred { computation: self.computation, ranges: self.ranges, place }
     }
-    /// Where it runs.
-    pub fn place(&self) -> &P {
-        &self.place
-    }
     /// Accumulation type and scheme of the sums inside, also in derivatives. What the type of the data
     /// does not allow is an error of the call.
     ///

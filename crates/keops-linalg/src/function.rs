@@ -401,14 +401,12 @@ impl Function for System {
         let size: usize = shape[call.batch.len()..].iter().product();
         for (number, index) in ndarray::indices(IxDyn(&call.batch)).into_iter().enumerate() {
             let index = ndarray::Dimension::slice(&index);
-            let own = |(v, i): (&ArgView<'_>, &InputDef)| match v {
-                ArgView::Host(v) => batch_element(v.clone(), i.category, index).into(),
-                ArgView::Resident(_) => unreachable!("operands are in memory of the host"),
-            };
-            let own: Vec<ArgView<'_>> = args.iter().zip(inputs).map(own).collect();
+            let mut own: Vec<ArgView<'_>> = vec![];
+            for (v, i) in args.iter().zip(inputs) {
+                own.push(batch_element(v.host()?.into_view(), i.category, index).into());
+            }
             let ridge = given.as_ref().map(|v| v.host()).transpose()?;
-            let ridge =
-                ridge.map(|v| batch_element(v.into_view(), Category::Param, index));
+            let ridge = ridge.map(|v| batch_element(v.into_view(), Category::Param, index));
             let ridge = ridge.and_then(|v| with_view!(&v, v => v.first().map(|e| e.to_f64())));
             let value = self.solve(device, ranges, own, ridge.unwrap_or_default()).map_err(fail)?;
             write(&mut out[0], number * size, value.iter());

@@ -2,7 +2,7 @@
 
 use super::{Application, Call, Function, OuterGraph, Port, PortInfo};
 use crate::data::{ArgView, Buffer, Element};
-use crate::error::{DimError, Error, Foreign, GradError, OutOfMemory};
+use crate::error::{DimError, Error, Foreign, GradError, RunError};
 use crate::graph::Category;
 use crate::{memory, with_view};
 use std::hash::Hasher;
@@ -35,10 +35,10 @@ impl Function for Recast {
             let m = format!("rows of i are used as rows of j, but there are {i} and {j}");
             return Err(Error::Function { name: self.name().into(), source: Foreign::message(m) });
         }
-        let copy = |x: &ArgView<'_>| -> Result<Buffer, OutOfMemory> {
-            with_view!(x, v => Ok(Element::buffer(memory::mapped(v, |e| e, WHAT)?)))
+        let copy = |x: &ArgView<'_>| -> Result<Buffer, Error> {
+            with_view!(&*x.host()?, v => Ok(Element::buffer(memory::mapped(v, |e| e, WHAT).map_err(RunError::from)?)))
         };
-        Ok(call.operands.iter().map(copy).collect::<Result<_, _>>()?)
+        call.operands.iter().map(copy).collect()
     }
     fn vjp(
         &self,
