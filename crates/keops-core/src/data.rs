@@ -37,6 +37,14 @@ impl DType {
     pub fn compute(self) -> DType {
         if self == DType::F64 { DType::F64 } else { DType::F32 }
     }
+    /// Bytes of an element.
+    pub fn bytes(self) -> usize {
+        match self {
+            DType::F16 | DType::BF16 => 2,
+            DType::F32 => 4,
+            DType::F64 => 8,
+        }
+    }
     /// Rust's name.
     ///
     /// ```
@@ -532,12 +540,7 @@ impl Buffer {
     }
     /// Bytes of its elements.
     pub(crate) fn size_in_bytes(&self) -> usize {
-        let element = match self.dtype() {
-            Some(DType::F16 | DType::BF16) => 2,
-            Some(DType::F32) => 4,
-            Some(DType::F64) | None => 8,
-        };
-        element * self.shape().iter().product::<usize>()
+        self.dtype().map_or(8, DType::bytes) * self.shape().iter().product::<usize>()
     }
     /// A row-major copy of a view.
     pub(crate) fn copy_of(view: &HostView<'_>) -> Result<Buffer, OutOfMemory> {

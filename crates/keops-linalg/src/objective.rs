@@ -2,7 +2,7 @@
 
 use argmin::core::{CostFunction, Gradient, Hessian};
 use argmin_math::ArgminDot;
-use keops_core::data::{ArgView, Buffer};
+use keops_core::data::{ArgView, Buffer, HostView};
 use keops_core::error::{Error, InputError};
 use keops_core::genred::{AsArg, Genred, Place, Reference};
 use keops_core::memory;
@@ -195,9 +195,9 @@ impl<P: Place> Objective<P> {
         }
         let mut free = term.free.iter();
         let of = |value: &'v Value| match value {
-            Value::Fixed(a) => ArgView::F64(a.view()),
+            Value::Fixed(a) => HostView::F64(a.view()).into(),
             Value::Free(_) => match free.next() {
-                Some(&k) => ArgView::F64(view(&self.variables[k], x)),
+                Some(&k) => HostView::F64(view(&self.variables[k], x)).into(),
                 None => unreachable!("free arguments are counted"),
             },
         };
@@ -242,14 +242,14 @@ impl<P: Place> Objective<P> {
                 }
                 .into());
             };
-            args.push(ArgView::F64(weights));
+            args.push(HostView::F64(weights).into());
             if let Some(v) = along {
                 if v.len() != self.len() {
                     let (expected, got) = (format!("shape [{}]", self.len()), vec![v.len()]);
                     let name = "a direction".into();
                     return Err(InputError::Shape { name, expected, got }.into());
                 }
-                args.extend(term.free.iter().map(|&k| ArgView::F64(view(&self.variables[k], v))));
+                args.extend(term.free.iter().map(|&k| ArgView::from(HostView::F64(view(&self.variables[k], v)))));
             }
             let of = if along.is_some() { &term.hessian } else { &term.gradient };
             for (&k, made) in term.free.iter().zip(of.run(&args)?) {

@@ -185,9 +185,6 @@ pub(crate) fn wide(
     })
 }
 
-fn size_of_entries<T>(v: &ArrayViewD<'_, T>) -> usize {
-    v.len() * size_of::<T>()
-}
 
 /// Zeros of both compute types: an array of zeros is one of them, broadcast.
 const ZEROS: (ArrayView0<'static, f32>, ArrayView0<'static, f64>) = (aview0(&0.0), aview0(&0.0));
@@ -680,8 +677,8 @@ impl<'a, P: Place> KernelOperator<'a, P> {
             Some(ranges) => ranges.pairs() as f64,
             None => self.rows as f64 * self.columns as f64,
         };
-        let bytes: usize =
-            self.args.iter().map(|a| with_view!(&a.view(), v => size_of_entries(v))).sum();
+        let size = |a: ArgView<'_>| a.shape().iter().product::<usize>() * a.dtype().bytes();
+        let bytes: usize = self.args.iter().map(|a| size(a.view())).sum();
         Cost { flops: pairs * self.linear.operations as f64, bytes: bytes as f64 }
     }
     /// The same operator with its arguments held by the device that multiplies so many vectors at once:
