@@ -28,7 +28,7 @@ use keops::lddmm::Real;
 use keops::lddmm::attachment::{
     Attachment, Landmarks, Matching, current, measure, oriented_varifold, varifold,
 };
-use keops::lddmm::export::{earlier_results, export};
+use keops::lddmm::export::{ExportError, earlier_results, export};
 use keops::lddmm::kernel::Kernel;
 use keops::lddmm::registration::{
     Autosave, Checkpoint, Every, Limits, Observer, Options, Progress, Stop,
@@ -222,8 +222,10 @@ fn run<F: Real>(a: &Arguments, printer: &mut Printer) -> Result<Stop, Box<dyn Er
         _ => String::new(),
     };
     let outcome = done.map_err(|e| format!("{e}{kept}"))?;
-    let files = export(&a.out, &title, &registration, &outcome)
-        .map_err(|e| format!("the results were not written: {e}{kept}"))?;
+    let files = export(&a.out, &title, &registration, &outcome).map_err(|e| match e {
+        ExportError::Views { .. } => format!("not all was written: {e}{kept}"),
+        _ => format!("the results were not written: {e}{kept}"),
+    })?;
     printer.say(&outcome.report.to_string());
     let files = files.join(", ");
     printer.say(&format!("results            {}: {files}, {CHECKPOINT}", a.out.display()));

@@ -235,6 +235,38 @@ fn a_full_disk() {
     same_results(&whole, &out);
 }
 
+/// Where there is nothing yet, the result is kept though its picture and time series do not fit.
+#[test]
+fn a_disk_with_room_for_the_result_alone() {
+    let folder = Folder::new("narrow");
+    let (out, whole) = (folder.join("out"), folder.join("whole"));
+    let line = |blocks: usize, out: &Path| {
+        format!(
+            "trap '' XFSZ; ulimit -f {blocks}; exec {} --curves --level 1 --steps 5 --tolerance 0 \
+             --iterations 3 --checkpoint 0 --out {}",
+            program().display(),
+            out.display()
+        )
+    };
+    let run = |line: String| Command::new("sh").args(["-c", &line]).output().expect("a shell");
+    succeeds(&run(line(100_000, &whole)));
+    let size = |name: &str| fs::metadata(whole.join(name)).expect("it is there").len();
+    let results = ["momenta.vtk", "result.vtk", "source.vtk", "target.vtk", "report.json"];
+    let largest = results.iter().map(|name| size(name)).max().expect("files");
+    // (Blocks of sh have 512 bytes.)
+    let blocks = largest.div_ceil(512);
+    assert!(size("picture.svg") > 512 * blocks, "the picture fits");
+    let output = run(line(blocks as usize, &out));
+    assert_eq!(output.status.code(), Some(1), "{output:?}");
+    let message = text(&output.stderr);
+    assert!(message.contains("the folder holds momenta.vtk, result.vtk"), "{message}");
+    for name in results.iter().filter(|name| **name != "report.json") {
+        assert!(fs::read(out.join(name)).ok() == fs::read(whole.join(name)).ok(), "{name}");
+    }
+    assert!(out.join("report.json").exists() && !out.join("picture.svg").exists());
+    no_temporary_files(&out);
+}
+
 #[test]
 fn results_of_another_run_are_not_touched() {
     let folder = Folder::new("overwrite");

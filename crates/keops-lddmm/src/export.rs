@@ -40,18 +40,20 @@ pub enum ExportError {
     /// The report cannot be written as JSON.
     #[error("the report: {0}")]
     Json(#[from] serde_json::Error),
+    /// The result is in the folder; the time series and the picture are not.
+    #[error("{source}; the folder holds {}, without the time series and the picture", kept.join(", "))]
+    Views {
+        /// Files that were written.
+        kept: Vec<String>,
+        /// Why the others were not.
+        source: Box<ExportError>,
+    },
 }
 
-/// Files of a result, in the order in which they are renamed: the report is last.
-const FILES: [&str; 7] = [
-    "source.vtk",
-    "target.vtk",
-    "result.vtk",
-    MOMENTA,
-    "deformation.pvd",
-    "picture.svg",
-    "report.json",
-];
+/// Files that hold what was found, in the order in which they are renamed: the report is last.
+const RESULTS: [&str; 5] = [MOMENTA, "result.vtk", "source.vtk", "target.vtk", "report.json"];
+/// Files that show it, beside the time series.
+const VIEWS: [&str; 2] = ["deformation.pvd", "picture.svg"];
 /// Landmarks at time 0 with their momenta; of a model without landmarks there is no such file.
 const MOMENTA: &str = "momenta.vtk";
 /// Folder of the time series.
@@ -75,7 +77,7 @@ const SERIES: &str = "deformation";
 pub fn earlier_results(folder: impl AsRef<Path>) -> Result<Vec<String>, ExportError> {
     let folder = folder.as_ref();
     let mut found = vec![];
-    for name in FILES {
+    for name in VIEWS.into_iter().chain(RESULTS) {
         let path = folder.join(name);
         match path.try_exists() {
             Ok(true) => found.push(name.to_string()),
@@ -121,8 +123,10 @@ fn steps(folder: &Path) -> Result<Vec<(usize, PathBuf)>, WriteError> {
 /// | picture.svg | before, deformation, after |
 ///
 /// All files are written under temporary names and take their own when all are complete, so that a
-/// failure (a full disk) leaves earlier results as they were. Steps of an earlier, longer series
-/// are removed then; [`earlier_results`] tells whether there is something that would be replaced.
+/// failure (a full disk) leaves earlier results as they were. Where there are none, the report and the
+/// shapes are kept without the time series and the picture, which are larger
+/// ([`ExportError::Views`]). Steps of an earlier, longer series are removed when all is complete;
+/// [`earlier_results`] tells whether there is something that would be replaced.
 ///
 /// Returns the names of the files in the folder.
 ///
@@ -149,25 +153,69 @@ pub fn export<F: Real>(
 ) -> Result<Vec<String>, ExportError> {
     let folder = folder.as_ref();
     let series = folder.join(SERIES);
+    let fresh = earlier_results(folder)?.is_empty();
     std::fs::create_dir_all(&series)
         .map_err(|source| WriteError::Io { path: series.clone(), source })?;
-    let (source, target, result) = (registration.source(), registration.target(), &outcome.result);
+    let has_landmarks = registration.shooting().dynamics().has_landmarks();
+    let named = |names: &[&str]| -> Vec<String> {
+        let written = names.iter().filter(|name| has_landmarks || **name != MOMENTA);
+        written.map(|name| name.to_string()).collect()
+    };
 
+    let results = stage_results(folder, registration, outcome)?;
+    let views = match stage_views(folder, title, registration, outcome) {
+        Ok(views) => views,
+        Err(e) if fresh => {
+            results.commit()?;
+            return Err(ExportError::Views { kept: named(&RESULTS), source: Box::new(e) });
+        }
+        Err(e) => return Err(e),
+    };
+    // The report is last: where it is, all is.
+    views.commit()?;
+    results.commit()?;
+    for (number, path) in steps(folder)? {
+        if number >= outcome.trajectory.states().len() {
+            std::fs::remove_file(&path).map_err(|source| WriteError::Io { path, source })?;
+        }
+    }
+    Ok(named(&[&VIEWS[..], &RESULTS[..]].concat()))
+}
+
+/// Writes the files of [`RESULTS`] under temporary names.
+fn stage_results<F: Real>(
+    folder: &Path,
+    registration: &Registration<F>,
+    outcome: &Outcome<F>,
+) -> Result<Staged, ExportError> {
+    let (source, result) = (registration.source(), &outcome.result);
     let mut files = Staged::default();
     let mut vtk = |name: &str, shape: &Shape, data: &[PointData<'_>]| -> Result<(), WriteError> {
         files.add_vtk(folder.join(name), shape, data, VtkEncoding::Binary)
     };
-    let displacement = difference(result.vertices(), source.vertices()).map_err(device)?;
-    vtk("source.vtk", source, &[])?;
-    vtk("target.vtk", target, &[])?;
-    vtk("result.vtk", result, &[data("displacement", displacement.view())])?;
-    let has_landmarks = registration.shooting().dynamics().has_landmarks();
-    if has_landmarks {
+    if registration.shooting().dynamics().has_landmarks() {
         let landmarks = Shape::new(registration.landmarks(), Cells::Points)
             .map_err(|e| LddmmError::mismatch("the landmarks", "acceptable points", e))?;
         vtk(MOMENTA, &landmarks, &[data("momentum", outcome.momenta.view())])?;
     }
+    let displacement = difference(result.vertices(), source.vertices()).map_err(device)?;
+    vtk("result.vtk", result, &[data("displacement", displacement.view())])?;
+    vtk("source.vtk", source, &[])?;
+    vtk("target.vtk", registration.target(), &[])?;
+    let json = serde_json::to_string_pretty(&outcome.report)?;
+    files.add(folder.join("report.json"), (json + "\n").as_bytes())?;
+    Ok(files)
+}
 
+/// Writes the time series and the files of [`VIEWS`] under temporary names.
+fn stage_views<F: Real>(
+    folder: &Path,
+    title: &str,
+    registration: &Registration<F>,
+    outcome: &Outcome<F>,
+) -> Result<Staged, ExportError> {
+    let (source, target, result) = (registration.source(), registration.target(), &outcome.result);
+    let mut files = Staged::default();
     let states = outcome.trajectory.states();
     let mut times: Vec<(f64, PathBuf)> = Vec::with_capacity(states.len());
     for (k, state) in states.iter().enumerate() {
@@ -201,16 +249,7 @@ pub fn export<F: Real>(
         figures: &figures,
     };
     files.add(folder.join("picture.svg"), picture.svg()?.as_bytes())?;
-    let json = serde_json::to_string_pretty(&outcome.report)?;
-    files.add(folder.join("report.json"), (json + "\n").as_bytes())?;
-    files.commit()?;
-    for (number, path) in steps(folder)? {
-        if number >= states.len() {
-            std::fs::remove_file(&path).map_err(|source| WriteError::Io { path, source })?;
-        }
-    }
-    let written = FILES.into_iter().filter(|name| has_landmarks || *name != MOMENTA);
-    Ok(written.map(String::from).collect())
+    Ok(files)
 }
 
 fn device(e: keops_core::error::Error) -> LddmmError {
