@@ -225,6 +225,8 @@ def radial(book):
                     [x[rows], y] + [a[rows] for a in more],
                     dtype=dtype,
                     expected=out,
+                    # The Laplacian of a small order is a twentieth of its two terms.
+                    rtol=3e-4 if (name, quantity, dtype) == ("matern_0.05", "laplacian", "float32") else None,
                     check=False,
                     tags=["radial"],
                 )

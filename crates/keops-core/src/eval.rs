@@ -159,6 +159,9 @@ fn flatten_rows<'a>(arg: &ArgView<'a>, row: usize) -> Result<Value<'a>, OutOfMem
     })
 }
 
+/// A reduction that is compiled, and arguments that fit.
+type Ready<'s> = (Arc<Compiled>, Arc<dyn Executable>, CheckedArgs<'s>);
+
 impl Computation {
     /// Checks arguments and finds sizes.
     ///
@@ -337,7 +340,7 @@ impl Computation {
         self.run_sized(&self.sizes(args)?, device, args, ranges, None)
     }
     /// Rows of one component may come without the axis of components: `(N)` for `(N, 1)`, and `()` or `(1, 1)`
-    /// for a number: one in a column is no batch.
+    /// for a number: one in a column is no batch, unless another argument has an axis of batches.
     pub(crate) fn aligned<'s, 'a>(&self, args: &'s [ArgView<'a>]) -> Cow<'s, [ArgView<'a>]> {
         let lacks = |(input, arg): &(&InputDef, &ArgView<'_>)| {
             let rows = usize::from(input.category != Category::Param);
@@ -347,6 +350,12 @@ impl Computation {
             input.category == Category::Param && input.row == [1] && *arg.shape() == [1, 1]
         };
         let pairs = || self.inputs.iter().zip(args);
+        let batched = |(input, arg): &(&InputDef, &ArgView<'_>)| {
+            let own = usize::from(input.category != Category::Param) + input.row.len();
+            arg.shape().len() > own
+        };
+        let alone = !pairs().any(|p| batched(&p) && !column(&p));
+        let column = |p: &(&InputDef, &ArgView<'_>)| alone && column(p);
         if !pairs().any(|p| lacks(&p) || column(&p)) {
             return Cow::Borrowed(args);
         }
@@ -478,7 +487,7 @@ impl Computation {
         dtype: DType,
         (sizes, device): (&Sizes, &Device),
         check: impl FnOnce(&ReduceSpec) -> Result<CheckedArgs<'s>, InputError>,
-    ) -> Result<(Arc<Compiled>, Arc<dyn Executable>, CheckedArgs<'s>), Error> {
+    ) -> Result<Ready<'s>, Error> {
         let given = sizes.dtype;
         if let Some((compiled, held)) = self.prepared.find(id, given, device) {
             let checked = check(&compiled.spec)?;

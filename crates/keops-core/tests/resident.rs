@@ -26,7 +26,7 @@ struct Far(Arc<Traffic>);
 struct FarArray(Buffer, Arc<Traffic>);
 
 impl FarArray {
-    fn new(values: Buffer, traffic: &Arc<Traffic>) -> Arc<dyn Held> {
+    fn held(values: Buffer, traffic: &Arc<Traffic>) -> Arc<dyn Held> {
         traffic.alive.fetch_add(1, Ordering::SeqCst);
         Arc::new(FarArray(values, traffic.clone()))
     }
@@ -93,7 +93,7 @@ impl Executable for FarExecutable {
         let made = self.near(args, |args| {
             let mut out = args.allocate(&self.spec)?;
             self.inner.run(args, &mut out)?;
-            Ok(out.into_iter().map(|b| FarArray::new(b, &self.traffic)).collect())
+            Ok(out.into_iter().map(|b| FarArray::held(b, &self.traffic)).collect())
         });
         Some(made.and_then(|made| made))
     }
@@ -118,7 +118,7 @@ impl Backend for Far {
     }
     fn upload(&self, values: Buffer) -> Result<Arc<dyn Held>, RunError> {
         self.0.uploads.fetch_add(1, Ordering::SeqCst);
-        Ok(FarArray::new(values, &self.0))
+        Ok(FarArray::held(values, &self.0))
     }
 }
 
@@ -169,7 +169,7 @@ fn computations_of_several_steps_agree() -> Result<(), Error> {
             Ok(f) => f,
             // The last formula leaves arguments out, and not every reduction takes vectors.
             Err(e) if formula.starts_with("Tensor") => panic!("{e}"),
-            Err(e) => return Err(e.into()),
+            Err(e) => return Err(e),
         };
         let value = f.call(&all.each_ref()[..])?;
         let e = value.mapv(|v| (3.0 * v).cos());

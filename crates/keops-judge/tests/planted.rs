@@ -81,7 +81,8 @@ fn wrong<const K: usize>(p: &mut Pairs<'_>) -> Result<Port, InputError> {
     Ok(p.rows(&[right], |v| v[0] * (1.0 + 1.0 / 1024.0)))
 }
 /// More derived reductions want more entries.
-const WRONG: [fn(&mut Pairs<'_>) -> Result<Port, InputError>; 2] = [wrong::<0>, wrong::<1>];
+type Derived = fn(&mut Pairs<'_>) -> Result<Port, InputError>;
+const WRONG: [Derived; 2] = [wrong::<0>, wrong::<1>];
 
 #[test]
 fn faults_in_derived_reductions_are_found() {

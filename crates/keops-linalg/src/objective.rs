@@ -249,7 +249,11 @@ impl<P: Place> Objective<P> {
                     let name = "a direction".into();
                     return Err(InputError::Shape { name, expected, got }.into());
                 }
-                args.extend(term.free.iter().map(|&k| ArgView::from(HostView::F64(view(&self.variables[k], v)))));
+                args.extend(
+                    term.free
+                        .iter()
+                        .map(|&k| ArgView::from(HostView::F64(view(&self.variables[k], v)))),
+                );
             }
             let of = if along.is_some() { &term.hessian } else { &term.gradient };
             for (&k, made) in term.free.iter().zip(of.run(&args)?) {

@@ -185,7 +185,6 @@ pub(crate) fn wide(
     })
 }
 
-
 /// Zeros of both compute types: an array of zeros is one of them, broadcast.
 const ZEROS: (ArrayView0<'static, f32>, ArrayView0<'static, f64>) = (aview0(&0.0), aview0(&0.0));
 

@@ -190,7 +190,7 @@ pub static SOFTPLUS: OpDef = OpDef {
     value: in_f64!(softplus, a),
     derivative: |x, _, t| vec![t * x[0].un(&SIGMOID)],
     simplify: keep,
-    cuda: "(max({0}, T(0)) + log1p(exp(-abs({0}))))",
+    cuda: "(({0} < 0 ? T(0) : {0}) + log1p(exp(-abs({0}))))",
     code: Code::Expand(|b, a| vecmath::softplus(b, a[0])),
     domain: (-3.0, 3.0),
     kinks: &[],

@@ -176,7 +176,7 @@ impl CpuExecutable {
     ) -> Result<Vec<Part<T>>, RunError> {
         let columns = |range, packing, w: &mut Worker<T>| {
             let mut packed = Aligned::empty();
-            let from = Packer { args: shared.args, index: &shared.index, param: &shared.param };
+            let from = Packer { args: shared.args, index: &shared.index, param: shared.param };
             self.columns(&from, range, packing, &mut packed, w).map(|()| packed)
         };
         let select = match self.program.mode {

@@ -52,7 +52,7 @@ pub fn call<T: Element>(
         Some(w) => {
             let weight = maker.make(w).at(device.clone());
             let bound = formula.bound_weighted(&weight, reduce, axis).map_err(|e| e.to_string())?;
-            bound.function().run(&(&bound).into_args()).map_err(Into::into)
+            bound.function().run(&(&bound).into_args())
         }
     };
     made.map_err(|e| e.to_string())
@@ -67,7 +67,7 @@ impl<T: Element> Maker<T> {
     /// A number: a constant of the formula, or one more parameter.
     fn number(&mut self, v: f64) -> Lazy<T> {
         self.turn += 1;
-        if self.turn % 2 == 0 { Lazy::constant(v) } else { Lazy::scalar(v) }
+        if self.turn.is_multiple_of(2) { Lazy::constant(v) } else { Lazy::scalar(v) }
     }
     fn make(&mut self, e: &Expr) -> Lazy<T> {
         match e {
