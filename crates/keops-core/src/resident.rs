@@ -82,7 +82,7 @@ impl Device {
     /// let device = Device::new(Interpreter::new());
     /// let x = device.upload(array![1.0, 2.0])?;
     /// let lazy = LazyTensor::<f64, Reference>::vi(&x).at(device); // not copied
-    /// assert_eq!((lazy * 3).sum(Axis::J)?, array![[3.0], [6.0]].into_dyn());
+    /// assert_eq!(lazy.square().sum(Axis::J)?, array![[1.0], [4.0]].into_dyn());
     /// # Ok::<(), keops_core::error::Error>(())
     /// ```
     ///

@@ -98,8 +98,8 @@ fn check<T: Real>(case: &Case) -> Result<(), String> {
 /// a derivative at a kink is asked for, which differences of values do not give.
 fn convention(case: &Case) -> bool {
     let kink = case.tags.iter().any(|t| t == "edge") && case.formula.contains("Grad(");
-    // Closed forms, at points where higher derivatives jump.
-    let radial = case.tags.iter().any(|t| t == "radial")
+    // Closed forms, at points where higher derivatives jump, or so near a pole that differences fail.
+    let radial = case.tags.iter().any(|t| t == "radial" || t == "special")
         && ["Grad(", "Diff(", "Laplacian("].iter().any(|o| case.formula.contains(o));
     kink || radial
         || [

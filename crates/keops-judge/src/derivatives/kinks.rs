@@ -22,8 +22,14 @@ fn kink(op: Op, x: &[Expr]) -> Option<Expr> {
 }
 
 /// What is 0 where the derivative is that of one side, whatever is beside it: at a tie of `Min` the first
-/// row counts, and `Select(y, y, c)` is y also where y = c = 0.
+/// row counts, of `Max` the first component, and `Select(y, y, c)` is y also where y = c = 0.
 fn side(op: Op, x: &[Expr]) -> Option<Expr> {
+    if matches!(op, Op::Max | Op::Min) {
+        // 2 less the number of components that are the best.
+        let best = Expr::of(Op::Equal, [x[0].clone(), Expr::of(op, [x[0].clone()])]);
+        let more = Expr::of(Op::Subtract, [Expr::Num(2.0), Expr::of(Op::Sum, [best])]);
+        return Some(Expr::of(Op::ReLU, [more]));
+    }
     let sided = matches!(op, Op::ReLU | Op::IfElse | Op::Select);
     sided.then(|| Expr::of(Op::Abs, [x[0].clone()]))
 }

@@ -79,7 +79,7 @@ pub fn judge(case: &Case, devices: &Devices) -> Verdict {
     let scale = want.abs() + if got.size.is_finite() { got.size } else { 0.0 };
     // In f32 some digits are left of what is not badly conditioned, and fewer of what cancels: data, cotangents
     // and tangents are of size 1.
-    let (close, rounding, least) = if case.single { (1e-4, 5e-4, 1.0) } else { (1e-7, 1e-5, 1e-3) };
+    let (close, rounding, least) = if case.single { (1e-4, 5e-4, 1.0) } else { (1e-7, 1e-5, 1e-2) };
     if (got.total - want).abs() <= 1e-2 * close + close * scale {
         return Verdict::Agrees;
     }

@@ -166,6 +166,11 @@ impl Real for Noisy {
         function(self.0.sqrt(), 2.0)
     }
     fn exp(self) -> Noisy {
+        // It may be a product with a power of two, which keeps its size inside a fused sum.
+        let e = Noisy::from(self.0.exp()).0;
+        if e.is_infinite() && self.0.is_finite() {
+            OVERFLOWED.with(|o| o.set(true));
+        }
         // An argument that was computed carries its rounding: see docs/accuracy.md.
         function(self.0.exp(), 4.0 + 2.0 * self.0.abs())
     }
