@@ -243,7 +243,7 @@ fn a_disk_with_room_for_the_result_alone() {
     let line = |blocks: usize, out: &Path| {
         format!(
             "trap '' XFSZ; ulimit -f {blocks}; exec {} --curves --level 1 --steps 5 --tolerance 0 \
-             --iterations 3 --checkpoint 0 --out {}",
+             --iterations 3 --checkpoint 1000 --out {}",
             program().display(),
             out.display()
         )

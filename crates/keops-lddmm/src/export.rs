@@ -91,6 +91,11 @@ pub fn earlier_results(folder: impl AsRef<Path>) -> Result<Vec<String>, ExportEr
     Ok(found)
 }
 
+/// The number of a file of a time series.
+fn step(name: &str) -> Option<usize> {
+    name.strip_prefix("step_")?.strip_suffix(".vtp")?.parse().ok()
+}
+
 /// The files of a time series in a folder of results, with their numbers.
 fn steps(folder: &Path) -> Result<Vec<(usize, PathBuf)>, WriteError> {
     let series = folder.join(SERIES);
@@ -104,8 +109,7 @@ fn steps(folder: &Path) -> Result<Vec<(usize, PathBuf)>, WriteError> {
     for entry in entries {
         let path = entry.map_err(failed)?.path();
         let name = path.file_name().unwrap_or_default().to_string_lossy().into_owned();
-        let number = name.strip_prefix("step_").and_then(|n| n.strip_suffix(".vtp"));
-        if let Some(number) = number.and_then(|n| n.parse().ok()) {
+        if let Some(number) = step(&name) {
             found.push((number, path));
         }
     }
@@ -162,6 +166,8 @@ pub fn export<F: Real>(
         written.map(|name| name.to_string()).collect()
     };
 
+    Staged::remove_leftovers(folder, |name| VIEWS.contains(&name) || RESULTS.contains(&name))?;
+    Staged::remove_leftovers(&series, |name| step(name).is_some())?;
     let results = stage_results(folder, registration, outcome)?;
     let views = match stage_views(folder, title, registration, outcome) {
         Ok(views) => views,

@@ -127,6 +127,41 @@ impl Staged {
         write().map_err(|source| WriteError::Io { path: path.into(), source })
     }
 
+    /// Removes what processes that were killed while they wrote such files have left in a folder: the
+    /// temporary files whose final names `ours` knows. Call it when no other process writes there.
+    ///
+    /// # Errors
+    /// [`WriteError::Io`].
+    ///
+    /// ```
+    /// use keops_shapes::io::Staged;
+    /// let folder = std::env::temp_dir().join(format!("keops-left-{}", std::process::id()));
+    /// std::fs::create_dir_all(&folder)?;
+    /// std::fs::write(folder.join(".a.txt.12.tmp"), "half of it")?;
+    /// Staged::remove_leftovers(&folder, |name| name == "a.txt")?;
+    /// assert!(!folder.join(".a.txt.12.tmp").exists());
+    /// # std::fs::remove_dir_all(&folder)?;
+    /// # Ok::<(), Box<dyn std::error::Error>>(())
+    /// ```
+    pub fn remove_leftovers(
+        folder: impl AsRef<Path>,
+        ours: impl Fn(&str) -> bool,
+    ) -> Result<(), WriteError> {
+        let folder = folder.as_ref();
+        let failed = |source| WriteError::Io { path: folder.into(), source };
+        for entry in std::fs::read_dir(folder).map_err(failed)? {
+            let path = entry.map_err(failed)?.path();
+            let name = path.file_name().unwrap_or_default().to_string_lossy().into_owned();
+            let stem = name.strip_prefix('.').and_then(|n| n.strip_suffix(".tmp"));
+            let of = stem.and_then(|n| n.rsplit_once('.'));
+            let left = of.is_some_and(|(n, id)| id.parse::<u32>().is_ok() && ours(n));
+            if left {
+                std::fs::remove_file(&path).map_err(|source| WriteError::Io { path, source })?;
+            }
+        }
+        Ok(())
+    }
+
     /// Gives all files their names, in the order in which they were added.
     ///
     /// # Errors
