@@ -13,7 +13,7 @@
 //! Where there is no selection there is no guard.
 //!
 //! A component is a selection as well, known beforehand: a cotangent of some components alone stays one
-//! ([`Place`]), and those of other components are kept apart from it. What they pass through is
+//! (`Place`), and those of other components are kept apart from it. What they pass through is
 //! differentiated in these components only: beside them, 0 · ∞ would be NaN.
 
 use crate::graph::{Builder, Ex, FoldOp, Node, NodeId, Operand};
