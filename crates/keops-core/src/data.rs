@@ -286,6 +286,13 @@ impl<'a> From<HostView<'a>> for ArgView<'a> {
 }
 
 /// A [`HostView`], or a reference to one.
+///
+/// ```
+/// use keops_core::genred::AsArg;
+/// let x = ndarray::array![[1.0, 2.0, 3.0]];
+/// assert_eq!(x.as_arg().host()?.shape(), [1, 3]);
+/// # Ok::<(), keops_core::error::RunError>(())
+/// ```
 pub enum OnHost<'s> {
     /// The view of an argument.
     Given(&'s HostView<'s>),

@@ -33,6 +33,14 @@ use std::hash::{DefaultHasher, Hash, Hasher};
 use std::sync::{Arc, Mutex, PoisonError};
 
 /// An operator that gives its diagonal and its rows: what preconditioners are made from.
+///
+/// ```
+/// use keops_linalg::{Diag, Entries};
+/// let d = Diag::new(ndarray::array![1.0, 2.0], 1);
+/// let entries: &dyn Entries = &d;
+/// assert_eq!(entries.diagonal()?, ndarray::array![[1.0, 2.0]]);
+/// # Ok::<(), keops_core::error::Error>(())
+/// ```
 pub trait Entries: Diagonal + Rows {}
 impl<O: Diagonal + Rows + ?Sized> Entries for O {}
 

@@ -66,6 +66,13 @@ fn judge(law: &'static str, difference: f64, size: f64, tolerance: f64) -> Resul
 
 /// `A (2u - 4v) = 2 A u - 4 A v`, and products have the shape that the operator says.
 ///
+/// ```
+/// use keops_linalg::{Diag, laws};
+/// let d = Diag::new(ndarray::array![1.0, -2.0], 3);
+/// laws::linear(&d, 1)?;
+/// # Ok::<(), keops_linalg::laws::Broken>(())
+/// ```
+///
 /// # Errors
 /// [`Broken`].
 pub fn linear<O: LinearOperator + ?Sized>(o: &O, seed: u64) -> Result<(), Broken> {
@@ -81,6 +88,13 @@ pub fn linear<O: LinearOperator + ?Sized>(o: &O, seed: u64) -> Result<(), Broken
 }
 /// `<u, A v> = <Aᵀ u, v>`.
 ///
+/// ```
+/// use keops_linalg::{Diag, laws};
+/// let d = Diag::new(ndarray::array![1.0, -2.0], 3);
+/// laws::adjoint(&d, 1)?;
+/// # Ok::<(), keops_linalg::laws::Broken>(())
+/// ```
+///
 /// # Errors
 /// [`Broken`].
 pub fn adjoint<O: AdjointOperator + ?Sized>(o: &O, seed: u64) -> Result<(), Broken> {
@@ -91,6 +105,13 @@ pub fn adjoint<O: AdjointOperator + ?Sized>(o: &O, seed: u64) -> Result<(), Brok
     products("adjoint: <u, A v> = <Aᵀ u, v>", (&u, &av), (&back, &v), tolerance(o))
 }
 /// `<u, A v> = <A u, v>`.
+///
+/// ```
+/// use keops_linalg::{Diag, laws};
+/// let d = Diag::new(ndarray::array![1.0, -2.0], 3);
+/// laws::symmetric(&d, 1)?;
+/// # Ok::<(), keops_linalg::laws::Broken>(())
+/// ```
 ///
 /// # Errors
 /// [`Broken`].
@@ -114,6 +135,13 @@ fn products(
 }
 /// The diagonal is that of products with unit vectors; for small ones.
 ///
+/// ```
+/// use keops_linalg::{Diag, laws};
+/// let d = Diag::new(ndarray::array![1.0, -2.0], 3);
+/// laws::diagonal(&d)?;
+/// # Ok::<(), keops_linalg::laws::Broken>(())
+/// ```
+///
 /// # Errors
 /// [`Broken`].
 pub fn diagonal<O: Diagonal + ?Sized>(o: &O) -> Result<(), Broken> {
@@ -129,6 +157,13 @@ pub fn diagonal<O: Diagonal + ?Sized>(o: &O) -> Result<(), Broken> {
     judge("diagonal: <e, A e>", difference, scale, tolerance(o))
 }
 /// Rows are those of products with unit vectors; for small ones.
+///
+/// ```
+/// use keops_linalg::{Diag, laws};
+/// let d = Diag::new(ndarray::array![1.0, -2.0], 3);
+/// laws::rows(&d)?;
+/// # Ok::<(), keops_linalg::laws::Broken>(())
+/// ```
 ///
 /// # Errors
 /// [`Broken`].
@@ -150,6 +185,13 @@ pub fn rows<O: Rows + ?Sized>(o: &O) -> Result<(), Broken> {
     Ok(())
 }
 /// Linear, and with the adjoint it gives.
+///
+/// ```
+/// use keops_linalg::{Diag, laws};
+/// let d = Diag::new(ndarray::array![1.0, -2.0], 3);
+/// laws::all(&d, 1)?;
+/// # Ok::<(), keops_linalg::laws::Broken>(())
+/// ```
 ///
 /// # Errors
 /// [`Broken`].

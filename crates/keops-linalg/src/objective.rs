@@ -13,6 +13,12 @@ use std::sync::{Arc, Mutex, PoisonError};
 const GRADIENT: &str = "the gradient";
 
 /// What a function of an objective gets for an argument.
+///
+/// ```
+/// use keops_linalg::Value;
+/// let (x, y): (Value, Value) = ("x".into(), (&*ndarray::array![1.0, 2.0]).into());
+/// assert!(matches!((x, y), (Value::Free(_), Value::Fixed(_))));
+/// ```
 #[derive(Clone, Debug)]
 pub enum Value {
     /// A free variable, by its name.
@@ -297,6 +303,18 @@ impl<P: Place> Hessian for Objective<P> {
 }
 
 /// The Hessian of an [`Objective`] at a point: products only, nothing is stored.
+///
+/// ```
+/// use argmin::core::Hessian;
+/// use argmin_math::ArgminDot;
+/// use keops_core::{genred::Genred, reduce::SUM, spec::Axis};
+/// use keops_linalg::Objective;
+/// let f: Genred = Genred::new("Square(x) * x", ["x = Vi(1)"], &SUM, Axis::I)?;
+/// let cubes = Objective::new().free("x", &ndarray::array![[1.0], [2.0]])?.term(1.0, &f, ["x".into()])?;
+/// let at = cubes.hessian(&vec![1.0, 2.0])?;
+/// assert_eq!(at.dot(&vec![1.0, 1.0]), [6.0, 12.0]);
+/// # Ok::<(), Box<dyn std::error::Error>>(())
+/// ```
 #[derive(Clone, Debug)]
 pub struct HessianAt<P = Reference> {
     of: Objective<P>,

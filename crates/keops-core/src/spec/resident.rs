@@ -12,6 +12,12 @@ use std::sync::{Arc, OnceLock};
 /// What a backend keeps of an array that it holds; [`Backend::upload`](super::Backend::upload)
 /// makes it. It never changes, so that it may also hold what the backend derives from it, as
 /// packed columns.
+///
+/// ```
+/// use keops_core::{data::Buffer, spec::Held};
+/// let held: Box<dyn Held> = Box::new(Buffer::F32(ndarray::ArrayD::zeros(vec![10, 3])));
+/// assert!(held.host().is_some() && held.bytes() == 120);
+/// ```
 pub trait Held: Any + Send + Sync {
     /// The array, if it lies in memory of the host.
     fn host(&self) -> Option<&Buffer>;
@@ -40,6 +46,14 @@ impl Held for Buffer {
 /// An array of values that a device holds, row-major, of any element type. Clones share it; the
 /// memory is freed with the last one. [`DeviceArray`](crate::resident::DeviceArray) is one of a known
 /// element type.
+///
+/// ```
+/// use keops_core::{data::DType, interp::Interpreter, spec::Device};
+/// let device = Device::new(Interpreter::new());
+/// let x = device.upload(ndarray::array![[1.0f32, 2.0, 3.0]])?;
+/// assert_eq!((x.resident().dtype(), x.resident().shape()), (DType::F32, &[1, 3][..]));
+/// # Ok::<(), keops_core::error::Error>(())
+/// ```
 #[derive(Clone)]
 pub struct Resident {
     shared: Arc<Shared>,

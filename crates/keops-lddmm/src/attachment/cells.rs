@@ -59,6 +59,15 @@ pub struct CellProduct {
 }
 
 /// Features of a cell in a formula.
+///
+/// ```
+/// use keops_core::graph::Ex;
+/// use keops_lddmm::attachment::cells::Cell;
+/// /// φ of currents.
+/// fn current<'g>(a: Cell<'g>, b: Cell<'g>) -> Ex<'g> {
+///     a.vector * b.vector
+/// }
+/// ```
 #[derive(Clone, Copy, Debug)]
 pub struct Cell<'g> {
     /// The vector e of [`Features`], of dimension d; the number 1 where there is none.

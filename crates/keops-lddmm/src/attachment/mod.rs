@@ -27,6 +27,13 @@ pub use sinkhorn::Sinkhorn;
 pub use sum::WeightedSum;
 
 /// What an attachment is prepared for.
+///
+/// ```
+/// use keops_lddmm::attachment::Setting;
+/// fn vertices(setting: &Setting<'_>) -> usize {
+///     setting.source.vertices().nrows()
+/// }
+/// ```
 #[derive(Clone, Copy, Debug)]
 #[non_exhaustive]
 pub struct Setting<'a> {

@@ -141,6 +141,13 @@ pub struct Description {
 }
 
 /// What a [`Deformation`] is prepared for.
+///
+/// ```
+/// use keops_lddmm::registration::Ground;
+/// fn vertices(ground: &Ground<'_, f32>) -> usize {
+///     ground.vertices.nrows()
+/// }
+/// ```
 #[derive(Clone, Copy, Debug)]
 #[non_exhaustive]
 pub struct Ground<'a, F> {

@@ -8,6 +8,14 @@ use keops_core::error::{Error, InputError};
 use ndarray::{Array2, Array3};
 
 /// `A + B`: see [`super::Algebra::plus`].
+///
+/// ```
+/// use keops_linalg::{Algebra, Diag, to_dense};
+/// use ndarray::array;
+/// let d = Diag::new(array![1.0, 2.0], 1);
+/// assert_eq!(to_dense(&(&d).plus(&d)?)?, array![[[2.0, 0.0], [0.0, 4.0]]]);
+/// # Ok::<(), Box<dyn std::error::Error>>(())
+/// ```
 #[derive(Clone, Copy, Debug)]
 pub struct Plus<A, B> {
     first: A,
@@ -79,6 +87,14 @@ impl<A: Rows, B: Rows> Rows for Plus<A, B> {
 }
 
 /// `A B`: see [`super::Algebra::times`].
+///
+/// ```
+/// use keops_linalg::{Algebra, Diag, to_dense};
+/// use ndarray::array;
+/// let d = Diag::new(array![1.0, 2.0], 1);
+/// assert_eq!(to_dense(&(&d).times(&d)?)?, array![[[1.0, 0.0], [0.0, 4.0]]]);
+/// # Ok::<(), Box<dyn std::error::Error>>(())
+/// ```
 #[derive(Clone, Copy, Debug)]
 pub struct Times<A, B> {
     first: A,
@@ -129,12 +145,28 @@ impl<A: AdjointOperator, B: AdjointOperator> AdjointOperator for Times<A, B> {
 }
 
 /// `c A`: see [`super::Algebra::scaled`].
+///
+/// ```
+/// use keops_linalg::{Algebra, Diag, to_dense};
+/// use ndarray::array;
+/// let d = Diag::new(array![1.0, 2.0], 1);
+/// assert_eq!(to_dense(&(&d).scaled(3.0))?, array![[[3.0, 0.0], [0.0, 6.0]]]);
+/// # Ok::<(), Box<dyn std::error::Error>>(())
+/// ```
 #[derive(Clone, Copy, Debug)]
 pub struct Scaled<A> {
     pub(super) of: A,
     pub(super) factor: f64,
 }
 /// `A + c I`: see [`super::Algebra::shifted`].
+///
+/// ```
+/// use keops_linalg::{Algebra, Diag, to_dense};
+/// use ndarray::array;
+/// let d = Diag::new(array![1.0, 2.0], 1);
+/// assert_eq!(to_dense(&(&d).shifted(3.0)?)?, array![[[4.0, 0.0], [0.0, 5.0]]]);
+/// # Ok::<(), Box<dyn std::error::Error>>(())
+/// ```
 #[derive(Clone, Copy, Debug)]
 pub struct Shifted<A> {
     of: A,

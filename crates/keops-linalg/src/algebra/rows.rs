@@ -10,6 +10,14 @@ use keops_core::error::{Error, InputError, OutOfMemory};
 use ndarray::{Array2, Array3, Axis};
 
 /// Some rows and columns: see [`super::Algebra::restricted`] and [`super::Algebra::masked`].
+///
+/// ```
+/// use keops_linalg::{Algebra, Diag, to_dense};
+/// use ndarray::array;
+/// let d = Diag::new(array![1.0, 2.0], 1);
+/// assert_eq!(to_dense(&(&d).restricted(vec![1], vec![1])?)?, array![[[2.0]]]);
+/// # Ok::<(), Box<dyn std::error::Error>>(())
+/// ```
 #[derive(Clone, Debug)]
 pub struct Restricted<A> {
     of: A,
@@ -255,6 +263,14 @@ impl<O: Diagonal> Diagonal for Blocks<O> {
 }
 
 /// `A ⊗ B`: see [`super::Algebra::kronecker`].
+///
+/// ```
+/// use keops_linalg::{Algebra, Diag, to_dense};
+/// use ndarray::array;
+/// let d = Diag::new(array![1.0, 2.0], 1);
+/// assert_eq!(to_dense(&(&d).kronecker(&d)?)?.dim(), (1, 4, 4));
+/// # Ok::<(), Box<dyn std::error::Error>>(())
+/// ```
 #[derive(Clone, Copy, Debug)]
 pub struct Kronecker<A, B> {
     first: A,
