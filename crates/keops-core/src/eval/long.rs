@@ -3,7 +3,8 @@
 //! A tile of code holds all components of a row, for as many rows as a vector has lanes. Of a
 //! vector with millions of entries there is one row; here its entries are the rows.
 
-use super::{Run, Value};
+use super::steps::Run;
+use super::value::Value;
 use crate::error::Error;
 use crate::graph::{Category, Graph, MAX_DIM, Node, Var};
 use crate::outer::{OuterId, Reduction, RowMap};

@@ -1,6 +1,9 @@
 //! Sums that are scattered over the entries of a table: see [`Scatter`].
 
-use super::{Run, Value, own_or, rounded, zeros};
+use super::own_or;
+use super::rows::{blocks, indices_of};
+use super::steps::Run;
+use super::value::{Value, rounded, zeros};
 use crate::data::{Buffer, DType, Element, batch_matrix};
 use crate::error::{Error, OutOfMemory};
 use crate::graph::{Builder, Category, EXACT_INDEX, Ex, Graph, Node, Var};
@@ -149,7 +152,7 @@ impl<'a> Run<'_, 'a> {
         let mut block: Vec<[usize; 2]> = memory::room(most, "pairs")?;
         let mut packed: Vec<Vec<T>> = vec![];
         packed.resize_with(rows.of.len(), Vec::new);
-        for (b, table) in super::indices_of(batch).zip(super::blocks(table, batch)) {
+        for (b, table) in indices_of(batch).zip(blocks(table, batch)) {
             packed.iter_mut().for_each(Vec::clear);
             for [i, j] in &rectangles {
                 for i in i[0]..i[1] {

@@ -4,7 +4,8 @@
 //! formula it would be a vector of the length of the table for every pair; here it is a
 //! [`Scatter`], whose cost is that of the pairs plus that of the table.
 
-use super::{Bindings, Cotangents, Evaluate, Gradient, gradients, sum_of};
+use super::Cotangents;
+use super::rules::{Bindings, Evaluate, Gradient, gradients, masked, sum_of};
 use crate::autodiff;
 use crate::graph::{Builder, Category, Dependence, Ex, Graph, Node, NodeId, Var};
 use crate::outer::{OuterGraph, Port, Reduction, RowMap, Scatter};
@@ -103,7 +104,7 @@ impl OuterGraph {
                         None => (graph.clone(), cotangent),
                         Some(present) => {
                             let b = Builder::from_graph((*graph).clone());
-                            let value = super::masked(b.var(present), b.ex(cotangent)).id;
+                            let value = masked(b.var(present), b.ex(cotangent)).id;
                             (Arc::new(b.into_graph()), value)
                         }
                     };

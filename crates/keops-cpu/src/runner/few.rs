@@ -1,10 +1,11 @@
 //! Few kept rows and many columns: lanes along the columns, and pieces of the columns for the
 //! threads. Pieces depend on the problem only, and so do the bits of the results.
 
+use super::inputs::{Packer, Packing};
 use super::select::{Panels, Passes};
 use super::winners::Winners;
 use super::worker::{Need, Worker};
-use super::{CpuExecutable, Packer, Packing, Routines, device};
+use super::{CpuExecutable, Routines, device};
 use crate::frame::Memory;
 use crate::kernels::{self, Accumulation, BLOCK, Plan};
 use crate::memory::{Aligned, Lane};

@@ -1,7 +1,9 @@
 //! Selections: the best keys of a tile, one or several.
 
+use super::tiles::{Block, Job, job_columns, mask_words};
 use super::winners::Winners;
-use super::{Block, CpuExecutable, Inputs, Job, Routines, Worker, job_columns, mask_words};
+use super::worker::{Inputs, Worker};
+use super::{CpuExecutable, Routines};
 use crate::frame::Memory;
 use crate::kernels::{self, COARSE, GROUP, NETWORK};
 use crate::memory::Lane;

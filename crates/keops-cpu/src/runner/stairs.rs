@@ -2,11 +2,14 @@
 //! Each alone would leave all lanes but one idle, so that several make one tile: it takes the
 //! columns in turn, and where only some rows take part, the others get back what they had.
 
+use super::CpuExecutable;
+use super::tiles::{Block, Listed, Span};
 use super::worker::Worker;
-use super::{Accumulation, Block, CpuExecutable, Listed, Mode, Span};
+use crate::kernels::Accumulation;
 use crate::memory::Lane;
 use keops_core::error::OutOfMemory;
 use keops_core::memory;
+use keops_core::program::Mode;
 
 /// What a call of compiled code costs, in columns.
 const CALL: usize = 8;
