@@ -50,7 +50,7 @@ fn main() -> ExitCode {
             println!("chains: {:?}", tally.chains);
             let names =
                 ops::ALL.iter().map(|o| o.name).chain(composite::ALL.iter().map(|c| c.name));
-            let names = names.chain(reduce::all().map(|r| r.name()));
+            let names = names.chain(reduce::all().map(|r| r.name())).chain(["KernelSolve"]);
             println!("judged less than 100 times: {:?}", tally.rare(names, 100));
         }
         faults += tally.faults.len();

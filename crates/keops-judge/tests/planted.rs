@@ -9,7 +9,7 @@ use keops_core::outer::Port;
 use keops_core::reduce::{DerivedDef, Pairs};
 use keops_core::{composite, ops, reduce};
 use keops_judge::Devices;
-use keops_judge::derivatives::{Outer, Planted, Verdict, draw, judge};
+use keops_judge::derivatives::{Outer, Planted, SolveFault, Verdict, draw, judge};
 use keops_judge::naive::Op;
 
 /// Is there a case that agrees as it is, and does not with the fault?
@@ -114,6 +114,19 @@ fn faults_in_single_precision_are_found() {
         judge(c, &right) == Verdict::Agrees && matches!(judge(c, &wrong), Verdict::Fault(_))
     });
     assert!(found.count() >= 1, "a part in a thousand is looked over");
+}
+
+/// Every part of the rules of a solve and of its transpose: sign, factor, and what is left out.
+#[test]
+fn faults_in_the_rules_of_solves_are_found() {
+    let cases: Vec<u64> = (0..20_000).filter(|n| draw(2, *n).is_some_and(|c| c.solves())).collect();
+    let missed: Vec<SolveFault> = SolveFault::all()
+        .filter(|fault| {
+            let planted = Planted { outer: Some(Outer::SolveRule(*fault)), ..Planted::default() };
+            !found(cases.iter().copied(), |f| f(), planted)
+        })
+        .collect();
+    assert!(missed.is_empty(), "not noticed: {missed:?}");
 }
 
 #[test]

@@ -218,9 +218,10 @@ struct System {
 
 impl fmt::Debug for System {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        let System { linear, options, transposed, .. } = self;
+        let System { linear, options, transposed, ridge, .. } = self;
         let mut f = f.debug_struct("System");
-        f.field("linear", linear).field("options", options).field("transposed", transposed).finish()
+        f.field("linear", linear).field("options", options);
+        f.field("transposed", transposed).field("ridge_is_operand", ridge).finish()
     }
 }
 

@@ -2,9 +2,9 @@
 
 use super::formula::Maker;
 use super::random::Random;
-use super::wanted;
+use super::{systems, wanted};
 use crate::naive::reduce::{NAMES, canonical};
-use crate::naive::{Array, Category, Expr, Op, Reduction, Variable};
+use crate::naive::{Array, Category, Expr, Op, Reduction, Solve, Variable};
 
 /// One step of differentiation.
 #[derive(Clone, PartialEq, Debug)]
@@ -37,8 +37,12 @@ pub struct Case {
     pub written: Vec<usize>,
     /// The function, or the outer one of two.
     pub outer: Reduction,
+    /// It is not a sum, but the solution of its systems.
+    pub outer_solve: Option<Solve>,
     /// A variable that stands for the result of another reduction.
     pub inner: Option<(usize, Reduction)>,
+    /// Its systems, if it solves.
+    pub inner_solve: Option<Solve>,
     /// Which variables the inner function declares, in its order.
     pub inner_declares: Vec<usize>,
     /// Derivatives, the first first.
@@ -75,10 +79,24 @@ impl Case {
         let hole = self.inner.as_ref().map(|i| i.0);
         (0..self.variables.len()).filter(|k| Some(*k) != hole).collect()
     }
+    /// Does it solve systems?
+    pub fn solves(&self) -> bool {
+        self.outer_solve.is_some() || self.inner_solve.is_some()
+    }
+    /// Does the function depend on a variable?
+    pub(super) fn depends_on(&self, k: usize) -> bool {
+        let of = |r: &Reduction, solve: &Option<Solve>| {
+            let formula = r.formula.uses(k) || r.weight.as_ref().is_some_and(|w| w.uses(k));
+            formula || solve.is_some_and(|s| s.uses(k))
+        };
+        let inner = self.inner.as_ref().is_some_and(|i| of(&i.1, &self.inner_solve));
+        inner || of(&self.outer, &self.outer_solve)
+    }
     /// Operations and reductions in it.
     pub fn uses(&self, see: &mut dyn FnMut(&str)) {
-        for r in std::iter::once(&self.outer).chain(self.inner.as_ref().map(|i| &i.1)) {
-            see(canonical(&r.name));
+        let inner = self.inner.as_ref().map(|i| (&i.1, &self.inner_solve));
+        for (r, solve) in std::iter::once((&self.outer, &self.outer_solve)).chain(inner) {
+            see(if solve.is_some() { "KernelSolve" } else { canonical(&r.name) });
             for f in std::iter::once(&r.formula).chain(&r.weight) {
                 f.walk(&mut |e| {
                     if let Expr::Apply(op, ..) = e {
@@ -96,7 +114,7 @@ fn number(r: &mut Random, grid: bool) -> f64 {
         false => 3.0 * r.unit() - 1.5,
     }
 }
-fn rounded(a: &mut Array<f64>) {
+pub(super) fn rounded(a: &mut Array<f64>) {
     a.data.iter_mut().for_each(|v| *v = f64::from(*v as f32));
 }
 pub(super) fn filled(r: &mut Random, shape: Vec<usize>, grid: bool) -> Array<f64> {
@@ -129,7 +147,7 @@ fn declare(r: &mut Random) -> Vec<Variable> {
 }
 
 /// A reduction of some of the variables; `featured` is made to occur.
-fn reduction(
+pub(super) fn reduction(
     r: &mut Random,
     variables: &[Variable],
     name: &str,
@@ -179,6 +197,11 @@ fn reduction(
 
 /// The case of a seed and a number; cases with values that are huge or no numbers are drawn again.
 pub fn draw(seed: u64, number: u64) -> Option<Case> {
+    // Some are systems, of a stream of choices of their own.
+    let mut r = Random::new(seed ^ 0x501e, number);
+    if r.chance(0.1) {
+        return (0..30).find_map(|_| systems::attempt(&mut r, number));
+    }
     let mut r = Random::new(seed, number);
     let featured = Op::ALL[(number as usize) % Op::ALL.len()];
     for _ in 0..30 {
@@ -317,7 +340,9 @@ fn attempt(r: &mut Random, featured: Op, number_of_case: u64) -> Option<Case> {
         variables,
         written,
         outer,
+        outer_solve: None,
         inner,
+        inner_solve: None,
         inner_declares,
         steps: vec![],
         blocks,
@@ -325,12 +350,7 @@ fn attempt(r: &mut Random, featured: Op, number_of_case: u64) -> Option<Case> {
         seed: vec![],
         infix,
         saved: false,
-        device: match number_of_case % 16 {
-            0 => 3,
-            1 => 2,
-            2..=4 => 1,
-            _ => 0,
-        },
+        device: device(number_of_case),
         single: r.chance(0.15),
     };
     // (The interpreter computes in f64 whatever the data are.)
@@ -338,6 +358,12 @@ fn attempt(r: &mut Random, featured: Op, number_of_case: u64) -> Option<Case> {
     if case.single {
         case.args.iter_mut().for_each(rounded);
     }
+    chained(case, &[1, 1, 1, 2, 2, 2, 2, 3], r)
+}
+
+/// The case with a random chain of derivatives, of one of these lengths; none if its values are huge
+/// or no numbers.
+pub(super) fn chained(mut case: Case, lengths: &[usize], r: &mut Random) -> Option<Case> {
     let value = wanted::value(&case).ok()?;
     if value.data.iter().any(|v| v.is_nan() || v.abs() > 1e3)
         && value.data.iter().any(|v| v.is_finite())
@@ -347,17 +373,12 @@ fn attempt(r: &mut Random, featured: Op, number_of_case: u64) -> Option<Case> {
     if value.data.iter().any(|v| v.is_nan()) {
         return None;
     }
-    let depth = *r.of(&[1, 1, 1, 2, 2, 2, 2, 3]);
+    let depth = *r.of(lengths);
     let used: Vec<usize> = case
         .inputs()
         .iter()
         .enumerate()
-        .filter(|(_, k)| {
-            let of = |g: &Reduction| {
-                g.formula.uses(**k) || g.weight.as_ref().is_some_and(|w| w.uses(**k))
-            };
-            of(&case.outer) || case.inner.as_ref().is_some_and(|i| of(&i.1))
-        })
+        .filter(|(_, k)| case.depends_on(**k))
         .map(|(at, _)| at)
         .collect();
     let mut plan: Vec<(bool, Vec<usize>)> = vec![];
@@ -381,12 +402,23 @@ fn attempt(r: &mut Random, featured: Op, number_of_case: u64) -> Option<Case> {
     case.saved = depth == 1
         && plan[0].1.len() == 1
         && case.inner.is_none()
+        && !case.solves()
         && case.blocks.is_none()
         && r.chance(0.15)
         && !matches!(canonical(&case.outer.name), "Max_SumShiftExp" | "Mean" | "Variance")
         && !case.outer.name.contains("_Arg");
     complete(&mut case, &plan, &value.shape, r);
     Some(case)
+}
+
+/// The device of a case.
+pub(super) fn device(number: u64) -> usize {
+    match number % 16 {
+        0 => 3,
+        1 => 2,
+        2..=4 => 1,
+        _ => 0,
+    }
 }
 
 /// Draws cotangents, tangents and the seed of a chain of derivatives.

@@ -71,7 +71,7 @@ pub fn at_convention(case: &Case) -> bool {
                 let formula = Expr::of(Op::Min, [d]);
                 let over = r.over;
                 let outer = Reduction { name: "Min".into(), k: 1, over, formula, weight: None };
-                let least = wanted::value(&Case { outer, ..case.clone() });
+                let least = wanted::value(&Case { outer, outer_solve: None, ..case.clone() });
                 least.is_ok_and(|v| v.data.contains(&0.0))
             })
         })
@@ -91,5 +91,6 @@ fn inner(case: &Case) -> Option<Case> {
         weight: r.weight.as_ref().map(closed),
         ..r.clone()
     };
-    Some(Case { outer, variables, inner: None, ..case.clone() })
+    let outer_solve = case.inner_solve.map(|s| s.renamed(&close));
+    Some(Case { outer, outer_solve, variables, inner: None, inner_solve: None, ..case.clone() })
 }

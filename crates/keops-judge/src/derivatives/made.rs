@@ -2,15 +2,16 @@
 
 use super::case::{Case, rows};
 use super::planted::Planted;
-use super::wanted;
+use super::{systems, wanted};
 use crate::Devices;
 use crate::naive::reduce::canonical;
-use crate::naive::{Array, Category, Expr, Names, Reduction, Variable};
+use crate::naive::{Array, Category, Expr, Names, Reduction, Ridge, Solve, Variable};
 use keops_core::data::{ArgView, Element};
 use keops_core::genred::{Genred, Reduce};
 use keops_core::parse::parse_formula;
 use keops_core::ranges::Ranges;
 use keops_core::spec::Axis;
+use keops_linalg::{KernelSolve, SolveOptions};
 use ndarray::{ArrayD, IxDyn};
 use std::fmt::Write;
 
@@ -69,6 +70,32 @@ fn genred(t: &Text, r: &Reduction, planted: &Planted) -> Result<Genred, String> 
     Genred::from_formula(formula, reduce, axis).map_err(|e| e.to_string())
 }
 
+/// A sum, or the solution of its systems.
+fn function(
+    case: &Case,
+    (r, solve): (&Reduction, &Option<Solve>),
+    (declares, written): (&[usize], &[usize]),
+    planted: &Planted,
+) -> Result<Genred, String> {
+    let Some(solve) = solve else {
+        return genred(&text(case, r, declares, written), r, planted);
+    };
+    // The ridge is no argument of the sum, but one more of the solution.
+    let without = |l: &[usize]| -> Vec<usize> {
+        l.iter().copied().filter(|k| solve.ridge != Ridge::Variable(*k)).collect()
+    };
+    let sum = genred(&text(case, r, &without(declares), &without(written)), r, planted)?;
+    let unknown = &case.variables[solve.unknown].name;
+    let systems = KernelSolve::from_sum(sum, unknown).map_err(|e| e.to_string())?;
+    let tolerance = systems::tolerance(case.single);
+    let ridge = if let Ridge::Number(ridge) = solve.ridge { ridge } else { 0.0 };
+    let mut f = systems.function(SolveOptions { ridge, tolerance, ..SolveOptions::default() });
+    if let Ridge::Variable(k) = solve.ridge {
+        f = f.ridge_as(&case.variables[k].name);
+    }
+    f.genred().map_err(|e| e.to_string())
+}
+
 fn array(a: &Array<f64>) -> ArrayD<f64> {
     ArrayD::from_shape_vec(IxDyn(&a.shape), a.data.clone()).unwrap_or_default()
 }
@@ -123,11 +150,11 @@ pub fn derivative(case: &Case, devices: &Devices) -> Result<Made, String> {
         }
         Genred::from_text(&whole, &t.aliases).map_err(|e| format!("{whole}: {e}"))?
     } else {
-        let mut g =
-            genred(&text(case, &case.outer, &all(case), &case.written), &case.outer, planted)?;
+        let outer = (&case.outer, &case.outer_solve);
+        let mut g = function(case, outer, (&all(case), &case.written), planted)?;
         if let Some((hole, inner)) = &case.inner {
-            let t = text(case, inner, &case.inner_declares, &case.inner_declares);
-            let inner = genred(&t, inner, planted)?;
+            let declares = &case.inner_declares[..];
+            let inner = function(case, (inner, &case.inner_solve), (declares, declares), planted)?;
             g = g.compose(&case.variables[*hole].name, &inner).map_err(|e| e.to_string())?;
         }
         let primal = g.computation().graph().len();
@@ -137,6 +164,7 @@ pub fn derivative(case: &Case, devices: &Devices) -> Result<Made, String> {
                 return Err(format!("{names:?} are not {} arguments", arrays.len()));
             }
             let wrt: Vec<&str> = step.wrt.iter().map(|k| names[*k].as_str()).collect();
+            g = planted.rules(g);
             g = if step.forward { g.jvp_of(&wrt) } else { g.vjp_of(&wrt) }
                 .map_err(|e| e.to_string())?;
             arrays.extend(step.with.iter().map(array));
@@ -194,7 +222,7 @@ fn is_flat(case: &Case, _: &Array<f64>) -> bool {
 pub fn report(case: &Case) -> String {
     let mut out = String::new();
     let t = text(case, &case.outer, &all(case), &case.written);
-    let line = |out: &mut String, what: &str, t: &Text, r: &Reduction| {
+    let line = |out: &mut String, what: &str, t: &Text, r: &Reduction, solve: &Option<Solve>| {
         let weight = t.weight.as_ref().map_or(String::new(), |w| format!("; weight \"{w}\""));
         let k = if r.name.contains('K') { format!(" K={}", r.k) } else { String::new() };
         let _ = writeln!(
@@ -202,11 +230,20 @@ pub fn report(case: &Case) -> String {
             "  {what} {}{k} over {:?} of \"{}\"{weight} with {:?}",
             r.name, r.over, t.formula, t.aliases
         );
+        if let Some(solve) = solve {
+            let ridge = match solve.ridge {
+                Ridge::Number(v) => v.to_string(),
+                Ridge::Variable(k) => case.variables[k].name.clone(),
+            };
+            let unknown = &case.variables[solve.unknown].name;
+            let _ = writeln!(out, "    solved for {unknown}, with the ridge {ridge}");
+        }
     };
-    line(&mut out, "", &t, &case.outer);
+    line(&mut out, "", &t, &case.outer, &case.outer_solve);
     if let Some((hole, inner)) = &case.inner {
         let t = text(case, inner, &case.inner_declares, &case.inner_declares);
-        line(&mut out, &format!("where {} is", case.variables[*hole].name), &t, inner);
+        let what = format!("where {} is", case.variables[*hole].name);
+        line(&mut out, &what, &t, inner, &case.inner_solve);
     }
     let mut names: Vec<String> =
         case.inputs().iter().map(|k| case.variables[*k].name.clone()).collect();

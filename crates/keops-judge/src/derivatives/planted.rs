@@ -1,5 +1,6 @@
 //! Faults planted into what is judged, to see that the judge sees them.
 
+use super::planted_solve::{Faulty, SolveFault, is_transposed};
 use keops_core::genred::{Genred, Reduce};
 use keops_core::graph::{Graph, Node, NodeId};
 use keops_core::ops::OpDef;
@@ -44,11 +45,17 @@ pub enum Outer {
     SwappedReduce,
     /// Two variables of a row map stand for each other.
     SwappedRowMap,
+    /// Solutions are off by a part in a thousand.
+    Solve,
+    /// Systems with the transpose are solved, and differentiated, with the matrix itself.
+    SolveTransposed,
+    /// A rule of a solve is wrong.
+    SolveRule(SolveFault),
 }
 
 impl Outer {
-    /// All of them.
-    pub const ALL: [Outer; 9] = [
+    /// All of them but those of the rules of solves.
+    pub const ALL: [Outer; 11] = [
         Outer::Reduce,
         Outer::RowMap,
         Outer::SumRows,
@@ -58,6 +65,8 @@ impl Outer {
         Outer::Rebatch,
         Outer::SwappedReduce,
         Outer::SwappedRowMap,
+        Outer::Solve,
+        Outer::SolveTransposed,
     ];
 }
 
@@ -88,8 +97,17 @@ impl Planted {
     /// A derivative with the fault in the nodes that are not in `primal`.
     pub(super) fn derivative(&self, g: Genred, primal: usize) -> Genred {
         match self.outer {
-            None => g,
+            None | Some(Outer::SolveTransposed | Outer::SolveRule(_)) => g,
             Some(fault) => faulty(g.computation(), primal, fault).map_or(g, Genred::from),
+        }
+    }
+    /// A function that is still to be differentiated, with the fault in the rules of its solves.
+    pub(super) fn rules(&self, g: Genred) -> Genred {
+        match self.outer {
+            Some(fault @ (Outer::SolveTransposed | Outer::SolveRule(_))) => {
+                faulty(g.computation(), 0, fault).map_or(g, Genred::from)
+            }
+            _ => g,
         }
     }
 }
@@ -119,7 +137,26 @@ fn faulty(c: &Computation, primal: usize, fault: Outer) -> Option<Computation> {
         let kind;
         let mut made: Vec<Port> = vec![];
         match old.node(id) {
-            OuterNode::Apply(_) => unreachable!("no case applies a function of another crate"),
+            OuterNode::Apply(a) => {
+                kind = Some(Outer::Solve);
+                let function = match fault {
+                    Outer::SolveRule(rule) => Faulty::of(&a.function, rule),
+                    Outer::SolveTransposed if is_transposed(&*a.function) => {
+                        // What it is the transpose of says the same of itself otherwise.
+                        let text = format!("{:?}", a.function);
+                        let text = text.replace("transposed: true", "transposed: false");
+                        old.live(&roots).iter().find_map(|id| match old.node(*id) {
+                            OuterNode::Apply(b) if format!("{:?}", b.function) == text => {
+                                Some(Arc::clone(&b.function))
+                            }
+                            _ => None,
+                        })?
+                    }
+                    _ => Arc::clone(&a.function),
+                };
+                let operands: Vec<Port> = a.operands.iter().map(|p| at[p]).collect();
+                made.extend(new.apply(function, &operands).ok()?);
+            }
             OuterNode::Input { slot, dim, category } => {
                 kind = None;
                 made.push(new.input(*slot, *dim, *category));

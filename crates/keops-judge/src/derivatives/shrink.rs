@@ -86,7 +86,10 @@ fn smaller(case: &Case) -> Vec<Case> {
             for gone in (0..count).filter(|_| count > 1) {
                 let mut c = case.clone();
                 for (k, v) in case.inputs().iter().map(|k| &case.variables[*k]).enumerate() {
-                    if v.category == category {
+                    // (Systems stay square.)
+                    if v.category == category
+                        || (case.solves() && v.category != Category::Parameter)
+                    {
                         c.args[k].data.drain(gone * v.dim..(gone + 1) * v.dim);
                         c.args[k].shape[0] -= 1;
                     }
@@ -97,11 +100,7 @@ fn smaller(case: &Case) -> Vec<Case> {
     }
     // Without a variable that nothing uses.
     for (at, k) in case.inputs().iter().enumerate() {
-        let used = |e: &Expr| e.uses(*k);
-        let of =
-            |r: &crate::naive::Reduction| used(&r.formula) || r.weight.as_ref().is_some_and(used);
-        if of(&case.outer)
-            || case.inner.as_ref().is_some_and(|i| of(&i.1))
+        if case.depends_on(*k)
             || whole.iter().any(|s| s.1.contains(&at))
             || case.inner_declares == [*k]
         {
@@ -126,6 +125,8 @@ fn smaller(case: &Case) -> Vec<Case> {
         };
         c.outer = renamed(&case.outer);
         c.inner = case.inner.as_ref().map(|(h, r)| (close(*h), renamed(r)));
+        c.outer_solve = case.outer_solve.map(|s| s.renamed(&close));
+        c.inner_solve = case.inner_solve.map(|s| s.renamed(&close));
         push(c, &plan);
     }
     // Simpler formulas.
@@ -139,10 +140,11 @@ fn smaller(case: &Case) -> Vec<Case> {
         }
         made
     };
-    for outer in of(&case.outer) {
+    // (Of systems most parts are none.)
+    for outer in of(&case.outer).into_iter().filter(|_| case.outer_solve.is_none()) {
         push(Case { outer, ..case.clone() }, &whole);
     }
-    if let Some((hole, inner)) = &case.inner {
+    if let Some((hole, inner)) = case.inner.as_ref().filter(|_| case.inner_solve.is_none()) {
         for inner in of(inner) {
             push(Case { inner: Some((*hole, inner)), ..case.clone() }, &whole);
         }

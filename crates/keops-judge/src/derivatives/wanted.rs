@@ -7,16 +7,44 @@
 
 use super::case::{Case, rows};
 use crate::naive::reduce::canonical;
-use crate::naive::{Array, Category, Dd, Expr, Op, Pairs, Real, Reduction, Variable, evaluate};
+use crate::naive::solve::condition as condition_of;
+use crate::naive::{
+    Array, Category, Dd, Expr, Op, Pairs, Real, Reduction, Solve, Variable, evaluate, solve,
+};
 
 type Args = Vec<Array<Dd>>;
+
+/// A reduction, or the solution of its systems, of variables.
+struct Stage {
+    reduction: Reduction,
+    solve: Option<Solve>,
+    variables: Vec<Variable>,
+}
+
+impl Stage {
+    fn value(&self, args: &[Array<Dd>], pairs: Option<&Pairs>) -> Result<Array<Dd>, String> {
+        let (r, variables) = (&self.reduction, &self.variables[..]);
+        match &self.solve {
+            Some(by) => solve((r, by), variables, args, pairs),
+            None => evaluate(r, variables, args, pairs)?.values.ok_or_else(|| "no values".into()),
+        }
+    }
+    fn condition(&self, args: &[Array<Dd>], pairs: Option<&Pairs>) -> Result<f64, String> {
+        let Some(by) = &self.solve else { return Ok(1.0) };
+        let args: Vec<Array<f64>> = args.iter().map(|a| a.map(|v| v.f64())).collect();
+        condition_of((&self.reduction, by), &self.variables, &args, pairs)
+    }
+}
 
 /// The function of a case, ready to be evaluated.
 pub struct Primal<'a> {
     case: &'a Case,
     pairs: Option<Pairs>,
-    /// Of `Max_SumShiftExp`: the maxima, which are not differentiated.
-    pivot: Option<(Reduction, Vec<Variable>, Array<Dd>)>,
+    outer: Stage,
+    /// The inner function, of all variables but the hole.
+    inner: Option<Stage>,
+    /// Of `Max_SumShiftExp`: the sum for maxima that are not differentiated, and the maxima.
+    pivot: Option<(Stage, Array<Dd>)>,
     /// What the result of the inner function is moved by.
     noise: f64,
 }
@@ -40,7 +68,22 @@ impl<'a> Primal<'a> {
             .blocks
             .as_ref()
             .map(|b| Pairs::from_ranges(rows(case), &b.rows, &b.ends, &b.columns, Category::J));
-        let mut primal = Primal { case, pairs, pivot: None, noise: 0.0 };
+        let outer = Stage {
+            reduction: case.outer.clone(),
+            solve: case.outer_solve,
+            variables: case.variables.clone(),
+        };
+        let inner = case.inner.as_ref().map(|(hole, r)| {
+            let close = |k: usize| if k > *hole { k - 1 } else { k };
+            let closed = |e: &Expr| e.renamed(&close);
+            let weight = r.weight.as_ref().map(closed);
+            Stage {
+                reduction: Reduction { formula: closed(&r.formula), weight, ..r.clone() },
+                solve: case.inner_solve.map(|s| s.renamed(&close)),
+                variables: case.inputs().iter().map(|k| case.variables[*k].clone()).collect(),
+            }
+        });
+        let mut primal = Primal { case, pairs, outer, inner, pivot: None, noise: 0.0 };
         if canonical(&case.outer.name) == "Max_SumShiftExp" {
             let args: Args = case.args.iter().map(|a| a.map(Dd::from)).collect();
             let top = Reduction { name: "Max".into(), weight: None, ..case.outer.clone() };
@@ -56,36 +99,33 @@ impl<'a> Primal<'a> {
                 None => share,
             };
             let formula = Expr::of(Op::Concat, [Expr::Num(0.0), term]);
-            let sum = Reduction { name: "Sum".into(), formula, weight: None, ..case.outer.clone() };
-            primal.pivot = top.values.map(|v| (sum, variables, v));
+            let reduction =
+                Reduction { name: "Sum".into(), formula, weight: None, ..case.outer.clone() };
+            primal.pivot = top.values.map(|v| (Stage { reduction, solve: None, variables }, v));
         }
         Ok(primal)
+    }
+    /// The arguments, with the result of the inner function among them.
+    fn complete(&self, args: &[Array<Dd>]) -> Result<Args, String> {
+        let mut all = args.to_vec();
+        if let (Some((hole, _)), Some(inner)) = (&self.case.inner, &self.inner) {
+            let mut made = inner.value(args, self.pairs.as_ref())?;
+            // A result may tie with what it was made of wherever the arguments are.
+            moved(&mut made.data, self.noise, &mut first(1.1 * self.noise));
+            all.insert(*hole, made);
+        }
+        Ok(all)
     }
     /// # Errors
     /// What does not fit.
     pub fn value(&self, args: &[Array<Dd>]) -> Result<Array<Dd>, String> {
-        let (case, pairs) = (self.case, self.pairs.as_ref());
-        let no = || "no values".to_string();
-        if let Some((sum, variables, m)) = &self.pivot {
-            let args = [args, std::slice::from_ref(m)].concat();
-            return evaluate(sum, variables, &args, pairs)?.values.ok_or_else(no);
+        if let Some((sum, m)) = &self.pivot {
+            return sum.value(&[args, std::slice::from_ref(m)].concat(), self.pairs.as_ref());
         }
-        let Some((hole, inner)) = &case.inner else {
-            return evaluate(&case.outer, &case.variables, args, pairs)?.values.ok_or_else(no);
-        };
-        // The inner function sees all variables but the hole.
-        let without: Vec<Variable> =
-            case.inputs().iter().map(|k| case.variables[*k].clone()).collect();
-        let close = |k: usize| if k > *hole { k - 1 } else { k };
-        let closed = |e: &Expr| e.renamed(&close);
-        let weight = inner.weight.as_ref().map(closed);
-        let inner = Reduction { formula: closed(&inner.formula), weight, ..inner.clone() };
-        let mut made = evaluate(&inner, &without, args, pairs)?.values.ok_or_else(no)?;
-        // A result may tie with what it was made of wherever the arguments are.
-        moved(&mut made.data, self.noise, &mut first(1.1 * self.noise));
-        let mut all = args.to_vec();
-        all.insert(*hole, made);
-        evaluate(&case.outer, &case.variables, &all, pairs)?.values.ok_or_else(no)
+        match &self.inner {
+            None => self.outer.value(args, self.pairs.as_ref()),
+            Some(_) => self.outer.value(&self.complete(args)?, self.pairs.as_ref()),
+        }
     }
     /// The result of the chain, summed against its seed.
     fn chain(&self, k: usize, args: Args, seed: &[Array<Dd>], h: f64) -> Result<Dd, String> {
@@ -117,6 +157,18 @@ impl<'a> Primal<'a> {
 pub fn value(case: &Case) -> Result<Array<f64>, String> {
     let args: Args = case.args.iter().map(|a| a.map(Dd::from)).collect();
     Ok(Primal::new(case)?.value(&args)?.map(|v| v.f64()))
+}
+
+/// A bound on the product of the conditions of the systems.
+///
+/// # Errors
+/// What does not fit.
+pub fn condition(case: &Case) -> Result<f64, String> {
+    let primal = Primal::new(case)?;
+    let args: Args = case.args.iter().map(|a| a.map(Dd::from)).collect();
+    let pairs = primal.pairs.as_ref();
+    let inner = primal.inner.as_ref().map_or(Ok(1.0), |s| s.condition(&args, pairs))?;
+    Ok(inner * primal.outer.condition(&primal.complete(&args)?, pairs)?)
 }
 
 /// Is the function continuous? A comparison may hold at the point alone, where differences do not look.

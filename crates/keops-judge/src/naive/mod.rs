@@ -6,6 +6,7 @@
 //! - [`Expr`]: a formula, with its text for keops ([`Expr::text`]); [`parse()`] reads text.
 //! - [`Op`]: the operations, each a few lines on plain vectors ([`ops`]).
 //! - [`Reduction`] and [`evaluate`]: reductions over rows, batches and pairs ([`reduce`]).
+//! - [`solve()`]: the systems of a sum, by elimination.
 //! - [`Real`]: f64, or [`Dd`] with 31 digits, in which differences of values are exact enough to
 //!   be derivatives of the third order.
 
@@ -17,6 +18,7 @@ pub mod parse;
 mod radial;
 pub mod reduce;
 mod scalar;
+pub mod solve;
 mod special;
 
 pub use dd::Dd;
@@ -26,3 +28,4 @@ pub use ops::Op;
 pub use parse::{Declared, parse};
 pub use reduce::{Array, Category, Pairs, Reduction, Results, Variable, evaluate};
 pub use scalar::Real;
+pub use solve::{Ridge, Solve, solve};

@@ -41,7 +41,7 @@ impl<T: Copy> Array<T> {
         Array { shape: self.shape.clone(), data: self.data.iter().copied().map(f).collect() }
     }
     /// Batch axes and rows of an argument.
-    fn split(&self, category: Category) -> (&[usize], usize) {
+    pub(super) fn split(&self, category: Category) -> (&[usize], usize) {
         match (category, &self.shape[..]) {
             // One number in a column is a parameter of dimension 1.
             (Category::Parameter, [1, 1]) => (&[], 1),
@@ -146,7 +146,9 @@ pub fn canonical(name: &str) -> &str {
 }
 
 /// Shape that shapes broadcast to, from the right.
-fn broadcast<'a>(shapes: impl Iterator<Item = &'a [usize]>) -> Result<Vec<usize>, String> {
+pub(super) fn broadcast<'a>(
+    shapes: impl Iterator<Item = &'a [usize]>,
+) -> Result<Vec<usize>, String> {
     let mut all: Vec<usize> = vec![];
     for shape in shapes {
         if shape.len() > all.len() {
@@ -165,7 +167,7 @@ fn broadcast<'a>(shapes: impl Iterator<Item = &'a [usize]>) -> Result<Vec<usize>
     Ok(all)
 }
 /// Number of the batch of an argument for a batch of the whole.
-fn own_batch(own: &[usize], all: &[usize], mut number: usize) -> usize {
+pub(super) fn own_batch(own: &[usize], all: &[usize], mut number: usize) -> usize {
     let mut index = vec![0; all.len()];
     for (k, d) in all.iter().enumerate().rev() {
         index[k] = number % d;
