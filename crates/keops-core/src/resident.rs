@@ -8,7 +8,7 @@ use crate::error::{FormulaError, RunError};
 use crate::genred::{AsArg, Genred, IntoArgs, Place};
 use crate::lazy::{BoundReduction, IntoArray, Kept, OpenArgs};
 use crate::spec::{Device, Resident};
-use ndarray::ArrayD;
+use ndarray::{ArrayD, IxDyn};
 use std::marker::PhantomData;
 
 /// An array that a device holds: an argument of calls on this device, as arrays of the host are.
@@ -108,12 +108,14 @@ impl<T: Element> AsArg for DeviceArray<T> {
 }
 impl<T: Element> IntoArray for DeviceArray<T> {
     type Elem = T;
+    type Dim = IxDyn;
     fn into_array(self) -> Result<Kept<T>, crate::error::InputError> {
         Ok(Kept::resident(self.array))
     }
 }
 impl<T: Element> IntoArray for &DeviceArray<T> {
     type Elem = T;
+    type Dim = IxDyn;
     fn into_array(self) -> Result<Kept<T>, crate::error::InputError> {
         self.clone().into_array()
     }

@@ -12,14 +12,14 @@ use keops_core::outer::OuterGraph;
 use keops_core::ranges::Ranges;
 use keops_core::reduce::{K_MIN, LOG_SUM_EXP, SUM};
 use keops_core::spec::{Axis, Device, ReduceOptions, Scheme};
-use ndarray::{Array1, Array2, Array3, ArrayD, array, s};
+use ndarray::{Array, Array1, Array2, Array3, Dimension, array, s};
 
 type LazyTensor<T> = Lazy<T, Reference>;
 
 fn points(n: usize, d: usize, phase: f64) -> Array2<f64> {
     Array2::from_shape_fn((n, d), |(i, k)| ((i * d + k) as f64 * 0.7 + phase).sin())
 }
-fn close(got: &ArrayD<f64>, want: &ArrayD<f64>) {
+fn close<A: Dimension, B: Dimension>(got: &Array<f64, A>, want: &Array<f64, B>) {
     assert_eq!(got.shape(), want.shape());
     for (g, w) in got.iter().zip(want) {
         assert!((g - w).abs() <= 1e-13 * w.abs().max(1.0), "got {g}, expected {w}");
@@ -65,10 +65,10 @@ fn matrix_products_keep_the_shape_of_vectors() {
     let k = LazyTensor::vi(&x).sqdist(LazyTensor::vj(&y));
     let dense =
         Array2::from_shape_fn((4, 6), |(i, j)| (&x.row(i) - &y.row(j)).mapv(|v| v * v).sum());
-    close(&k.matmul(&b).unwrap(), &dense.dot(&b).into_dyn());
+    close(&k.matmul(&b).unwrap(), &dense.dot(&b));
     let vector = b.column(1);
-    close(&k.matmul(vector).unwrap(), &dense.dot(&vector).into_dyn());
-    close(&k.t().matmul(Array1::ones(4)).unwrap(), &dense.sum_axis(ndarray::Axis(0)).into_dyn());
+    close(&k.matmul(vector).unwrap(), &dense.dot(&vector));
+    close(&k.t().matmul(Array1::ones(4)).unwrap(), &dense.sum_axis(ndarray::Axis(0)));
 }
 
 #[test]

@@ -5,7 +5,7 @@ use keops_core::graph::Category;
 use keops_core::lazy::{ComplexLazyTensor, LazyTensor};
 use keops_core::ranges::Ranges;
 use keops_core::spec::{Axis, ReduceOptions, Scheme};
-use ndarray::{Array1, Array2, Array3, ArrayD, Axis as NdAxis, arr0, array, s};
+use ndarray::{Array, Array1, Array2, Array3, Axis as NdAxis, Dimension, arr0, array, s};
 use num_complex::{Complex32, Complex64 as C};
 
 type Lazy = LazyTensor<f64, Reference>;
@@ -17,7 +17,7 @@ fn numbers(rows: usize, d: usize, phase: f64) -> Array2<C> {
         C::new(t.sin(), 0.5 + (2.0 * t).cos())
     })
 }
-fn close(got: &ArrayD<C>, want: &ArrayD<C>) {
+fn close<A: Dimension, B: Dimension>(got: &Array<C, A>, want: &Array<C, B>) {
     assert_eq!(got.shape(), want.shape());
     for (g, w) in got.iter().zip(want) {
         assert!((g - w).norm() <= 1e-13 * w.norm().max(1.0), "got {g}, expected {w}");
@@ -132,10 +132,10 @@ fn products_batches_options_and_ranges() {
         x.row(i).iter().zip(y.row(j)).map(|(a, b)| a * b.conj()).sum::<C>()
     });
     let b = numbers(5, 3, 2.0);
-    close(&k.matmul(&b).unwrap(), &dense.dot(&b).into_dyn());
-    close(&k.matmul(b.column(1)).unwrap(), &dense.dot(&b.column(1)).into_dyn());
+    close(&k.matmul(&b).unwrap(), &dense.dot(&b));
+    close(&k.matmul(b.column(1)).unwrap(), &dense.dot(&b.column(1)));
     let left = numbers(4, 1, 3.0);
-    close(&k.t().matmul(&left).unwrap(), &dense.t().dot(&left).into_dyn());
+    close(&k.t().matmul(&left).unwrap(), &dense.t().dot(&left));
     assert!(k.matmul(numbers(4, 1, 0.0)).is_err());
     // A batch of right-hand sides.
     let batch = Array3::from_shape_fn((2, 5, 1), |(q, j, _)| b[[j, q]]);

@@ -187,9 +187,9 @@ fn products_with_arrays_and_formulas() {
         (0..N).map(of).sum()
     });
     assert_eq!(k.matmul(of_y).unwrap(), squares);
-    assert_eq!(k.matvec(y.mapv(|v| v * v)).unwrap(), squares);
+    assert_eq!(k.matvec(y.mapv(|v| v * v).into_dyn()).unwrap(), squares);
     let vector = Array1::from_iter((0..N).map(|j| j as f64 - 1.5));
-    let product = k.matmul(&vector).unwrap();
+    let product = k.matmul(vector.clone().into_dyn()).unwrap();
     assert_eq!(product.shape(), [2, 3, M]);
     close(&product, &|at| (0..N).map(|j| entry(at[0], at[1], at[2], j) * vector[j]).sum());
     // The transposed matrix.
@@ -197,13 +197,15 @@ fn products_with_arrays_and_formulas() {
     close(&left, &|at| {
         (0..M).map(|i| entry(at[0], at[1], i, at[2]) * x[[at[0], 0, i, at[3]]]).sum()
     });
-    assert_eq!(k.rmatvec(&x).unwrap(), left);
+    assert_eq!(k.rmatvec(&x).unwrap().into_dyn(), left);
     let z = k.real2complex();
     let w = x.mapv(|v| C::new(v, 1.0));
     close(&z.rmatvec(&w).unwrap().mapv(|v| v.re), &|at| left[at]);
-    let w = y.mapv(|v| C::new(0.5, v * v));
+    let w = y.mapv(|v| C::new(0.5, v * v)).into_dyn();
     close(&z.matvec(&w).unwrap().mapv(|v| v.im), &|at| squares[at]);
-    // What does not fit is an error.
+    // What does not fit is an error; the type of a vector has no place for batches.
+    let e = k.matmul(&vector).unwrap_err().to_string();
+    assert!(e.contains("the product has shape [2, 3, ") && e.contains("into_dyn()"), "{e}");
     assert!(k.matmul(Array1::<f64>::zeros(N + 1)).is_err());
     assert!(k.matmul(Lazy::vj(array![[1.0]])).is_err());
     let symbol = Lazy::var(0, 1, keops_core::graph::Category::J);

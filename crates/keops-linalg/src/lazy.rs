@@ -6,8 +6,8 @@ use crate::operator::KernelOperator;
 use crate::solve::{KernelSolve, Solution};
 use crate::solver::{Settings, Solver};
 use keops_core::data::Element;
-use keops_core::error::InputError;
-use keops_core::genred::{Place, Reference};
+use keops_core::error::{Error, InputError};
+use keops_core::genred::{Place, Reference, Shaped};
 use keops_core::graph::Category;
 use keops_core::lazy::{BoundReduction, LazyTensor, OpenArgs};
 use keops_core::reduce::SUM;
@@ -29,7 +29,8 @@ use ndarray::{ArrayD, ArrayRef, Axis as NdAxis, Dimension};
 /// ```
 pub trait Solve<T: Element, P> {
     /// Solves `(K + ridge I) a = b` by conjugate gradients, for a symmetric positive definite K;
-    /// `b` has shape `(batch…, M, columns)`, or `(M)`, as has the solution.
+    /// `b` has shape `(batch…, M, columns)`, or `(M)`, as has the solution, in its type too. Where the
+    /// matrix has more batch axes than `b`, give `b` as an array of `IxDyn`.
     ///
     /// ```
     /// use keops_core::{genred::Reference, lazy::LazyTensor};
@@ -52,7 +53,7 @@ pub trait Solve<T: Element, P> {
         &self,
         b: &ArrayRef<T, D>,
         options: &SolveOptions,
-    ) -> Result<Solution<T>, SolveError>;
+    ) -> Result<Solution<T, D>, SolveError>;
     /// A solver with this matrix, whose options are to be given.
     ///
     /// ```
@@ -211,7 +212,7 @@ pub(crate) fn solve<T: Element, P: Place, D: Dimension>(
     k: &LazyTensor<T, P>,
     b: &ArrayRef<T, D>,
     mut settings: Settings<'_>,
-) -> Result<Solution<T>, SolveError> {
+) -> Result<Solution<T, D>, SolveError> {
     let vector = b.ndim() == 1;
     let mut b = b.view().into_dyn();
     if vector {
@@ -227,6 +228,14 @@ pub(crate) fn solve<T: Element, P: Place, D: Dimension>(
         return Err(InputError::Option(m).into());
     }
     let operator = KernelOperator::new(bound.function(), &name, &bound).map_err(core)?;
+    let (batch, axes) = (operator.batch(), b.ndim() - usize::from(vector));
+    if D::NDIM.is_some() && batch.len() + 2 > b.ndim() {
+        let m = format!(
+            "the matrix has batches {batch:?}, and the right-hand side has {axes} axes: give it as \
+             many, or `into_dyn()` for a solution whose number of axes is found when it runs"
+        );
+        return Err(InputError::Option(m).into());
+    }
     let mut solved = operator.solve_with(&b, settings);
     if vector {
         match &mut solved {
@@ -238,7 +247,8 @@ pub(crate) fn solve<T: Element, P: Place, D: Dimension>(
             }
         }
     }
-    solved
+    let Solution { value, info } = solved?;
+    Ok(Solution { value: value.shaped().map_err(Error::from)?, info })
 }
 
 impl<T: Element, P: Place> Solve<T, P> for LazyTensor<T, P> {
@@ -246,7 +256,7 @@ impl<T: Element, P: Place> Solve<T, P> for LazyTensor<T, P> {
         &self,
         b: &ArrayRef<T, D>,
         options: &SolveOptions,
-    ) -> Result<Solution<T>, SolveError> {
+    ) -> Result<Solution<T, D>, SolveError> {
         self.solver().options(*options).solve(b)
     }
     fn solver(&self) -> Solver<'_, LazyTensor<T, P>> {

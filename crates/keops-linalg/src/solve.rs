@@ -13,7 +13,7 @@ use keops_core::outer::Formula;
 use keops_core::reduce::SUM;
 use keops_core::spec::Axis;
 use keops_core::{memory, with_view};
-use ndarray::{Array3, ArrayD, Axis as NdAxis, Dimension, IxDyn};
+use ndarray::{Array, Array3, ArrayD, Axis as NdAxis, Dimension, IxDyn};
 
 /// The solution of linear systems.
 ///
@@ -31,10 +31,10 @@ use ndarray::{Array3, ArrayD, Axis as NdAxis, Dimension, IxDyn};
 /// # Ok::<(), Box<dyn std::error::Error>>(())
 /// ```
 #[derive(Clone, PartialEq, Debug)]
-pub struct Solution<T> {
+pub struct Solution<T, D: Dimension = IxDyn> {
     /// The solution, of the shape of the right-hand side, broadcast to the batch shape of the
     /// kernel.
-    pub value: ArrayD<T>,
+    pub value: Array<T, D>,
     /// How it was found.
     pub info: SolveInfo,
 }

@@ -2,7 +2,7 @@
 
 use super::kept::Kept;
 use super::operators::{in_place, operator};
-use super::reductions::without_axis;
+use super::reductions::with_axes_of_factor;
 use super::term::{Location, Rule};
 use super::{BoundReduction, LazyOperand, LazyTensor, RealOperand};
 use crate::data::Element;
@@ -13,7 +13,7 @@ use crate::memory;
 use crate::outer::Formula;
 use crate::reduce;
 use crate::spec::Axis;
-use ndarray::{ArrayBase, ArrayD, Axis as NdAxis, Data, Dimension, IxDyn, Slice};
+use ndarray::{Array, ArrayBase, ArrayD, Axis as NdAxis, Data, Dimension, IxDyn, Slice};
 use num_complex::Complex;
 use std::fmt;
 use std::panic::Location as Caller;
@@ -78,6 +78,8 @@ impl<T, P: Place> fmt::Debug for ComplexLazyTensor<T, P> {
 pub trait IntoComplexArray {
     /// Type of the real and imaginary parts.
     type Elem: Element;
+    /// Number of axes, where the type says it; else `IxDyn`.
+    type Dim: Dimension;
     /// Number of axes.
     ///
     /// ```
@@ -106,6 +108,7 @@ impl<T: Element, S: Data<Elem = Complex<T>>, D: Dimension> IntoComplexArray
     for &ArrayBase<S, D, Complex<T>>
 {
     type Elem = T;
+    type Dim = D;
     fn axes(&self) -> usize {
         self.ndim()
     }
@@ -141,6 +144,7 @@ impl<T: Element, S: Data<Elem = Complex<T>>, D: Dimension> IntoComplexArray
     for ArrayBase<S, D, Complex<T>>
 {
     type Elem = T;
+    type Dim = D;
     fn axes(&self) -> usize {
         self.ndim()
     }
@@ -265,24 +269,24 @@ impl<T: Element, P: Place> ComplexLazyTensor<T, P> {
         self.parts.bind(None, (&reduce::SUM).into(), axis, Caller::caller())
     }
     /// The matrix product `Σ_j k_ij b_j`: `b` has shape `(batch…, N, dim)`, or `(N)` for a result
-    /// of shape `(batch…, M)`.
+    /// of shape `(M)`. The result has as many axes as `b`.
     ///
     /// ```
     #[doc = include_str!("complex_example.txt")]
     /// let k = Complex::vi(array![C::new(1.0, 0.0), C::i()])
     ///     * Complex::vj(array![C::i(), C::new(2.0, 0.0)]);
     /// let b = array![C::new(1.0, 0.0), C::new(0.0, 1.0)];
-    /// assert_eq!(k.matmul(b)?, array![C::new(0.0, 3.0), C::new(-3.0, 0.0)].into_dyn());
+    /// assert_eq!(k.matmul(b)?, array![C::new(0.0, 3.0), C::new(-3.0, 0.0)]);
     /// # Ok::<(), keops_core::error::Error>(())
     /// ```
     ///
     /// # Errors
     /// As [`LazyTensor::reduce`].
     #[track_caller]
-    pub fn matmul(
+    pub fn matmul<B: IntoComplexArray<Elem = T>>(
         &self,
-        b: impl IntoComplexArray<Elem = T>,
-    ) -> Result<ArrayD<Complex<T>>, FormulaError> {
+        b: B,
+    ) -> Result<Array<Complex<T>, B::Dim>, FormulaError> {
         let location = Caller::caller();
         let vector = b.axes() == 1;
         let b = ComplexLazyTensor::<T>::array(b.into_interleaved(2), Category::J, location);
@@ -290,7 +294,7 @@ impl<T: Element, P: Place> ComplexLazyTensor<T, P> {
         let rule = Rule::by_name("ComplexMult", &[]);
         let product = LazyTensor::apply(location, rule, &self.parts, &[&b.parts], vec![]);
         let out = complex(product.values(None, (&reduce::SUM).into(), Axis::J, location)?)?;
-        Ok(without_axis(out, vector))
+        with_axes_of_factor(out, vector, location)
     }
     /// [`ComplexLazyTensor::matmul`] under the name of linear operators.
     ///
@@ -299,17 +303,17 @@ impl<T: Element, P: Place> ComplexLazyTensor<T, P> {
     /// # use ndarray::array;
     /// # use num_complex::Complex64 as C;
     /// let k = ComplexLazyTensor::<f64, Reference>::vj(array![C::i(), C::new(2.0, 0.0)]);
-    /// assert_eq!(k.matvec(array![C::i(), C::new(1.0, 1.0)])?, array![C::new(1.0, 2.0)].into_dyn());
+    /// assert_eq!(k.matvec(array![C::i(), C::new(1.0, 1.0)])?, array![C::new(1.0, 2.0)]);
     /// # Ok::<(), keops_core::error::Error>(())
     /// ```
     ///
     /// # Errors
     /// As [`LazyTensor::reduce`].
     #[track_caller]
-    pub fn matvec(
+    pub fn matvec<B: IntoComplexArray<Elem = T>>(
         &self,
-        b: impl IntoComplexArray<Elem = T>,
-    ) -> Result<ArrayD<Complex<T>>, FormulaError> {
+        b: B,
+    ) -> Result<Array<Complex<T>, B::Dim>, FormulaError> {
         self.matmul(b)
     }
     /// The product of the transposed matrix, `Σ_i k_ij b_i`, without conjugation: `b` has M rows.
@@ -319,17 +323,17 @@ impl<T: Element, P: Place> ComplexLazyTensor<T, P> {
     /// # use ndarray::array;
     /// # use num_complex::Complex64 as C;
     /// let k = ComplexLazyTensor::<f64, Reference>::vi(array![C::i(), C::new(2.0, 0.0)]);
-    /// assert_eq!(k.rmatvec(array![C::i(), C::new(1.0, 1.0)])?, array![C::new(1.0, 2.0)].into_dyn());
+    /// assert_eq!(k.rmatvec(array![C::i(), C::new(1.0, 1.0)])?, array![C::new(1.0, 2.0)]);
     /// # Ok::<(), keops_core::error::Error>(())
     /// ```
     ///
     /// # Errors
     /// As [`LazyTensor::reduce`].
     #[track_caller]
-    pub fn rmatvec(
+    pub fn rmatvec<B: IntoComplexArray<Elem = T>>(
         &self,
-        b: impl IntoComplexArray<Elem = T>,
-    ) -> Result<ArrayD<Complex<T>>, FormulaError> {
+        b: B,
+    ) -> Result<Array<Complex<T>, B::Dim>, FormulaError> {
         self.t().matmul(b)
     }
 }

@@ -153,6 +153,8 @@ impl<T> Kept<T> {
 pub trait IntoArray {
     /// Element type.
     type Elem: Element;
+    /// Number of axes, where the type says it; else `IxDyn`.
+    type Dim: Dimension;
     /// The array.
     ///
     /// ```
@@ -168,6 +170,7 @@ pub trait IntoArray {
 }
 impl<T: Element, S: Data<Elem = T>, D: Dimension> IntoArray for ArrayBase<S, D, T> {
     type Elem = T;
+    type Dim = D;
     fn into_array(self) -> Result<Kept<T>, InputError> {
         match self.try_into_owned_nocopy() {
             Ok(owned) => {
@@ -180,12 +183,14 @@ impl<T: Element, S: Data<Elem = T>, D: Dimension> IntoArray for ArrayBase<S, D, 
 }
 impl<T: Element, S: Data<Elem = T>, D: Dimension> IntoArray for &ArrayBase<S, D, T> {
     type Elem = T;
+    type Dim = D;
     fn into_array(self) -> Result<Kept<T>, InputError> {
         Kept::copy(self.view().into_dyn(), 0, Ok)
     }
 }
 impl<T: Element> IntoArray for Kept<T> {
     type Elem = T;
+    type Dim = IxDyn;
     fn into_array(self) -> Result<Kept<T>, InputError> {
         Ok(self)
     }

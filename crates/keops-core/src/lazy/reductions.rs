@@ -1,15 +1,15 @@
 //! Reductions of LazyTensors: at once, or not yet called.
 
 use super::term::{Location, Rule};
-use super::{BoundReduction, IntoArray, LazyOperand, LazyTensor};
+use super::{BoundReduction, IntoArray, LazyOperand, LazyTensor, located};
 use crate::data::{Buffer, Element};
-use crate::error::FormulaError;
+use crate::error::{FormulaError, InputError};
 use crate::genred::{Place, Reduce};
 use crate::graph::Category;
 use crate::ops;
 use crate::reduce::{self, Definition};
 use crate::spec::Axis;
-use ndarray::{ArrayD, Axis as NdAxis};
+use ndarray::{Array, ArrayD, Axis as NdAxis, Dimension, IxDyn};
 use std::panic::Location as Caller;
 
 fn many(def: impl Into<Definition>, k: usize) -> Reduce {
@@ -208,14 +208,14 @@ weighted_reductions! {
 }
 
 /// What a symbolic matrix is multiplied with: an array of shape `(batch…, N, dim)`, or `(N)` for a
-/// result of shape `(batch…, M)`; or a LazyTensor of rows of j.
+/// result of shape `(M)`; or a LazyTensor of rows of j.
 ///
 /// ```
 /// # use keops_core::{error::Error, genred::Reference, lazy::{Factor, LazyTensor}};
-/// # use ndarray::{ArrayD, array};
+/// # use ndarray::{Array1, Ix1, array};
 /// # type Lazy = LazyTensor<f64, Reference>;
 /// // Means of f with weights from a kernel (Nadaraya and Watson).
-/// fn regression(k: &Lazy, f: impl Factor<f64, Reference>) -> Result<ArrayD<f64>, Error> {
+/// fn regression(k: &Lazy, f: impl Factor<f64, Reference, Dim = Ix1>) -> Result<Array1<f64>, Error> {
 ///     Ok(k.matmul(f)? / k.matmul(array![1.0, 1.0])?)
 /// }
 /// let k = (-(Lazy::vi(array![0.0, 1.0]) - Lazy::vj(array![0.0, 1.0])).abs()).exp();
@@ -224,6 +224,8 @@ weighted_reductions! {
 /// # Ok::<(), keops_core::error::Error>(())
 /// ```
 pub trait Factor<T, P> {
+    /// Number of axes, which is that of the product; `IxDyn` where the type does not say it.
+    type Dim: Dimension;
     /// As a LazyTensor to be reduced at `place`, and whether it has one axis.
     ///
     /// ```
@@ -237,6 +239,7 @@ pub trait Factor<T, P> {
     fn factor(self, place: &P) -> (LazyTensor<T, P>, bool);
 }
 impl<T: Element, P: Place, A: IntoArray<Elem = T>> Factor<T, P> for A {
+    type Dim = A::Dim;
     fn factor(self, place: &P) -> (LazyTensor<T, P>, bool) {
         let b = self.into_array();
         let vector = b.as_ref().is_ok_and(|b| b.shape().len() == 1);
@@ -245,20 +248,35 @@ impl<T: Element, P: Place, A: IntoArray<Elem = T>> Factor<T, P> for A {
     }
 }
 impl<T, P: Place> Factor<T, P> for &LazyTensor<T, P> {
+    type Dim = IxDyn;
     fn factor(self, _: &P) -> (LazyTensor<T, P>, bool) {
         (self.clone(), false)
     }
 }
 impl<T, P: Place> Factor<T, P> for LazyTensor<T, P> {
+    type Dim = IxDyn;
     fn factor(self, _: &P) -> (LazyTensor<T, P>, bool) {
         (self, false)
     }
 }
 
-/// Without the last axis, where that is what a vector was given.
-pub(super) fn without_axis<A>(out: ArrayD<A>, vector: bool) -> ArrayD<A> {
+/// A product with the axes of the factor: of a vector, without the last axis, which is one component.
+pub(super) fn with_axes_of_factor<A, D: Dimension>(
+    out: ArrayD<A>,
+    vector: bool,
+    location: Location,
+) -> Result<Array<A, D>, FormulaError> {
     let last = NdAxis(out.ndim() - 1);
-    if vector && out.len_of(last) == 1 { out.remove_axis(last) } else { out }
+    let out = if vector && out.len_of(last) == 1 { out.remove_axis(last) } else { out };
+    let got = out.shape().to_vec();
+    out.into_dimensionality().map_err(|_| {
+        let m = format!(
+            "the product has shape {got:?}, and the factor has {} axes: give it as many, or \
+             `into_dyn()` for a product whose number of axes is found when it runs",
+            D::NDIM.unwrap_or(got.len())
+        );
+        located(location, InputError::Option(m))
+    })
 }
 
 impl<T: Element, P: Place> LazyTensor<T, P> {
@@ -352,8 +370,9 @@ impl<T: Element, P: Place> LazyTensor<T, P> {
         }
     }
     /// The matrix product `Σ_j k_ij b_j`: `b` has shape `(batch…, N, dim)`, or `(N)` for a result
-    /// of shape `(batch…, M)`, or is a LazyTensor. Entries of dimension 1 multiply all components
-    /// of `b`. Batch axes broadcast.
+    /// of shape `(M)`, or is a LazyTensor. The result has as many axes as `b`, in its type too.
+    /// Entries of dimension 1 multiply all components of `b`. Batch axes broadcast: where the matrix
+    /// has more than `b`, give `b` as an array of `IxDyn`.
     ///
     /// ```
     /// use keops_core::{genred::Reference, lazy::LazyTensor};
@@ -361,20 +380,21 @@ impl<T: Element, P: Place> LazyTensor<T, P> {
     /// let x = LazyTensor::<f64, Reference>::vi(array![1.0, 2.0]);
     /// let y = LazyTensor::vj(array![1.0, 0.0, 3.0]);
     /// let k = &x * &y;
-    /// assert_eq!(k.matmul(array![1.0, 1.0, 1.0])?, array![4.0, 8.0].into_dyn());
+    /// assert_eq!(k.matmul(array![1.0, 1.0, 1.0])?, array![4.0, 8.0]);
     /// assert_eq!(k.matmul(y.square())?, array![[28.0], [56.0]].into_dyn());
     /// # Ok::<(), keops_core::error::Error>(())
     /// ```
     ///
     /// # Errors
-    /// As [`LazyTensor::reduce`].
+    /// As [`LazyTensor::reduce`]; [`InputError::Option`] if the product has more axes than the type of
+    /// `b` says.
     #[track_caller]
-    pub fn matmul(&self, b: impl Factor<T, P>) -> Result<ArrayD<T>, FormulaError> {
+    pub fn matmul<B: Factor<T, P>>(&self, b: B) -> Result<Array<T, B::Dim>, FormulaError> {
         let location = Caller::caller();
         let (b, vector) = b.factor(&self.place);
         let product = Self::apply(location, Ok(Rule::Map(&ops::MULT)), self, &[&b], vec![]);
         let out = product.values(None, (&reduce::SUM).into(), Axis::J, location)?;
-        Ok(without_axis(out, vector))
+        with_axes_of_factor(out, vector, location)
     }
     /// [`LazyTensor::matmul`] under the name of linear operators.
     ///
@@ -383,33 +403,33 @@ impl<T: Element, P: Place> LazyTensor<T, P> {
     /// # use ndarray::array;
     /// # type Lazy = LazyTensor<f64, Reference>;
     /// let k = Lazy::vi(array![1.0, 2.0]).equal(Lazy::vj(array![2.0, 1.0, 2.0]));
-    /// assert_eq!(k.matvec(array![1.0, 10.0, 100.0])?, array![10.0, 101.0].into_dyn());
+    /// assert_eq!(k.matvec(array![1.0, 10.0, 100.0])?, array![10.0, 101.0]);
     /// # Ok::<(), keops_core::error::Error>(())
     /// ```
     ///
     /// # Errors
     /// As [`LazyTensor::reduce`].
     #[track_caller]
-    pub fn matvec(&self, b: impl Factor<T, P>) -> Result<ArrayD<T>, FormulaError> {
+    pub fn matvec<B: Factor<T, P>>(&self, b: B) -> Result<Array<T, B::Dim>, FormulaError> {
         self.matmul(b)
     }
     /// The product of the transposed matrix, `Σ_i k_ij b_i`: `b` has shape `(batch…, M, dim)`, or `(M)`
-    /// for a result of shape `(batch…, N)`.
+    /// for a result of shape `(N)`.
     ///
     /// ```
     /// # use keops_core::{genred::Reference, lazy::LazyTensor, spec::Axis};
     /// # use ndarray::array;
     /// # type Lazy = LazyTensor<f64, Reference>;
     /// let k = Lazy::vi(array![1.0, 2.0]).equal(Lazy::vj(array![2.0, 1.0, 2.0])); // 2 × 3
-    /// assert_eq!(k.rmatvec(array![1.0, 10.0])?, array![10.0, 1.0, 10.0].into_dyn());
+    /// assert_eq!(k.rmatvec(array![1.0, 10.0])?, array![10.0, 1.0, 10.0]);
     /// assert!(k.rmatvec(array![1.0, 10.0, 100.0]).is_err());
     /// # Ok::<(), keops_core::error::Error>(())
     /// ```
     ///
     /// # Errors
-    /// As [`LazyTensor::reduce`].
+    /// As [`LazyTensor::matmul`].
     #[track_caller]
-    pub fn rmatvec(&self, b: impl IntoArray<Elem = T>) -> Result<ArrayD<T>, FormulaError> {
+    pub fn rmatvec<B: IntoArray<Elem = T>>(&self, b: B) -> Result<Array<T, B::Dim>, FormulaError> {
         self.t().matmul(b)
     }
 }
