@@ -205,6 +205,20 @@ fn total<'g>(parts: &[Guarded<'g>]) -> Guarded<'g> {
     Guarded { value, guard: rest.iter().fold(first.guard, either), place: first.place }
 }
 
+/// Is it 0 in every component, whatever the arguments are? Such a contribution is left out: it has no
+/// guard, so that the total would count everywhere.
+fn is_zero(x: Ex<'_>) -> bool {
+    let mut id = x.id;
+    loop {
+        id = match x.b.graph().node(id) {
+            Node::Const(bits) => return f64::from_bits(*bits) == 0.0,
+            Node::Contract { operands, .. } if operands.len() == 1 => operands[0].node,
+            Node::Pick { x, .. } | Node::Put { x, .. } => *x,
+            _ => return false,
+        };
+    }
+}
+
 /// The cotangent of a node as a sum of cotangents of different components, or of all of them.
 fn shares<'g>(parts: &[Guarded<'g>]) -> Vec<Guarded<'g>> {
     let mut groups: Vec<Vec<Guarded<'g>>> = vec![];
@@ -269,7 +283,7 @@ pub fn vjp<'g>(out: Ex<'g>, seed: Ex<'g>, wrt: &[Ex<'g>]) -> Vec<Option<Ex<'g>>>
                 return;
             }
             let (c, x) = (contribution(), b.ex(arg));
-            if c.value.constant() == Some(0.0) {
+            if is_zero(c.value) {
                 return;
             }
             let c = match (x.dim(), c.value.dim()) {

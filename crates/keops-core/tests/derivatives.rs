@@ -463,3 +463,35 @@ fn components_beside_infinite_ones() {
         }
     }
 }
+
+/// A branch that is not taken, of a vector whose parts are variables: the one that is taken is a constant,
+/// so that every derivative is 0. A cotangent of one part has none of the other: that is no contribution,
+/// which would count where the branch does not.
+#[test]
+fn parts_in_a_branch_that_is_not_taken() {
+    let (c, z) = (ndarray::array![[1.0, 0.5]], ndarray::array![[-0.5, -1.0]]);
+    let seeds = [ndarray::array![[0.25, 1.0]], ndarray::array![[-0.9, -1.3]]];
+    let e = ndarray::array![[1.1]];
+    for q in [
+        "SqDist([z, c], [z, c])",
+        "SqNorm2([z - z, c - c])",
+        "SqNorm2([z, c] - [z, c]) + SqNorm2(c - c)",
+        "SqNorm2([c - c, z - z, c - c])",
+        "SqNorm2([z, c][1:3] - [z, c][1:3])",
+    ] {
+        let text = format!("IfElse({q} - 1, Inv({q}), 1)");
+        let of: Genred = Genred::new(&text, ["c = Vj(2)", "z = Vj(2)"], &SUM, Axis::I).unwrap();
+        for way in 0..8 {
+            let name = |k: usize| if way >> k & 1 == 0 { "z" } else { "c" };
+            let third = [0, 1, 2].iter().fold(of.clone(), |g, &k| g.vjp(name(k)).unwrap());
+            let got = third.call((&c, &z, &e, &seeds[0], &seeds[1])).unwrap();
+            assert!(
+                got.iter().all(|g| *g == 0.0),
+                "{text} in {}, {}, {}: {got}",
+                name(0),
+                name(1),
+                name(2)
+            );
+        }
+    }
+}
