@@ -1,29 +1,21 @@
 //! From graph nodes to scalar values.
 
+use super::derived::{Action, Derived};
 use super::gather::decisive;
 use super::schedule::schedule;
-use super::ssa::{Arena, Def, FoldKind};
-use super::{LowerOptions, MAX_VALUES, Section, pieces};
+use super::ssa::{Arena, Def, Division, FoldKind};
+use super::{LowerOptions, MAX_VALUES, Section};
 use crate::error::CompileError;
 use crate::graph::{Category, Dependence, FoldOp, Graph, Node, NodeId, Operand};
 use crate::ops::{self, Code, OpDef};
 use crate::prim::{Args, Prim};
-use crate::program::{Affine, Field, Loop, Op, Source, Space, Stream};
+use crate::program::{Affine, Loop, Op, Source, Space, Stream};
 use crate::spec::{Accumulation, BLOCK, ReduceSpec};
 use crate::vecmath::{Precision, PrimBuilder, Val};
 use hashbrown::{HashMap, HashSet};
 
 /// Inlining of vector expressions stops at this depth; the vector is then stored.
 const MAX_INLINE_DEPTH: usize = 48;
-
-/// A value that a section has to put somewhere.
-#[derive(Clone, Debug)]
-pub struct Action {
-    /// `None`: emitted by a pair.
-    pub space: Option<Space>,
-    pub at: Affine,
-    pub value: Val,
-}
 
 /// A part of a sum over labels: loops over some, all values of the others.
 #[derive(Clone)]
@@ -70,10 +62,7 @@ pub struct Lowerer<'a> {
     /// How components are summed: as rows are.
     scheme: Accumulation,
     pub(super) kept: Dependence,
-    /// Virtual layouts of arguments: parameter, kept, reduced.
-    pub(super) layouts: [Vec<Field>; 3],
-    derived: [usize; 3],
-    derived_actions: [Vec<Action>; 3],
+    pub(super) derived: Derived,
     /// Nodes whose value is given.
     pub fixed: HashMap<NodeId, Val>,
     /// Components of small nodes, in the current stream.
@@ -108,16 +97,6 @@ pub struct Lowerer<'a> {
     pub factored: bool,
 }
 
-fn class_slot(class: Dependence, kept: Dependence) -> usize {
-    if class == Dependence::NONE {
-        0
-    } else if class == kept {
-        1
-    } else {
-        2
-    }
-}
-
 impl<'a> Lowerer<'a> {
     pub fn new(
         graph: &'a Graph,
@@ -127,8 +106,6 @@ impl<'a> Lowerer<'a> {
         state: &[(NodeId, Space, i64)],
     ) -> Result<Self, CompileError> {
         let (kept, reduced) = (spec.axis.kept().dependence(), spec.axis.reduced().dependence());
-        let layouts = [Category::Param, spec.axis.kept(), spec.axis.reduced()]
-            .map(|c| pieces(graph, spec, c));
         let mut arena = Arena::new(precision, kept, reduced);
         arena.scaling = options.scaling;
         let mut l = Lowerer {
@@ -141,9 +118,7 @@ impl<'a> Lowerer<'a> {
                 scheme => scheme,
             },
             kept,
-            layouts,
-            derived: [0; 3],
-            derived_actions: Default::default(),
+            derived: Derived::new(graph, spec),
             fixed: HashMap::new(),
             small: HashMap::new(),
             memo: HashMap::new(),
@@ -162,8 +137,12 @@ impl<'a> Lowerer<'a> {
             factored: false,
         };
         // Addresses of arguments.
-        for (slot, space) in [Space::Param, Space::Kept, Space::Reduced].into_iter().enumerate() {
-            for piece in l.layouts[slot].clone() {
+        for (category, space) in [
+            (Category::Param, Space::Param),
+            (spec.axis.kept(), Space::Kept),
+            (spec.axis.reduced(), Space::Reduced),
+        ] {
+            for piece in l.derived.arguments(category.dependence()) {
                 let id = match piece.source {
                     Source::Argument(k) => {
                         let var = spec.vars[k];
@@ -171,12 +150,9 @@ impl<'a> Lowerer<'a> {
                             .map(NodeId)
                             .find(|&n| *graph.node(n) == Node::Var(var))
                     }
-                    Source::RowNumber => {
-                        let c = [Category::Param, spec.axis.kept(), spec.axis.reduced()][slot];
-                        (0..graph.len() as u32)
-                            .map(NodeId)
-                            .find(|&n| *graph.node(n) == Node::Index(c))
-                    }
+                    Source::RowNumber => (0..graph.len() as u32)
+                        .map(NodeId)
+                        .find(|&n| *graph.node(n) == Node::Index(category)),
                 };
                 if let Some(id) = id {
                     l.stored.insert(id, (space, piece.offset as i64));
@@ -195,23 +171,6 @@ impl<'a> Lowerer<'a> {
             let v = self.arena.load(Space::Key, Affine::constant(0));
             self.fixed.insert(k, v);
         }
-    }
-    pub fn virtual_pieces(&self, category: Category) -> Vec<Field> {
-        self.layouts[class_slot(category.dependence(), self.kept)].clone()
-    }
-    pub fn derived_len(&self, category: Category) -> usize {
-        self.derived[class_slot(category.dependence(), self.kept)]
-    }
-    /// Reserves `len` derived elements of a class; their address.
-    pub fn reserve(&mut self, class: Dependence, len: usize) -> (Space, i64) {
-        let slot = class_slot(class, self.kept);
-        let base = self.layouts[slot].last().map_or(0, |p| p.offset + p.dim);
-        let at = base + self.derived[slot];
-        self.derived[slot] += len;
-        ([Space::Param, Space::Kept, Space::Reduced][slot], at as i64)
-    }
-    pub fn push_derived(&mut self, class: Dependence, action: Action) {
-        self.derived_actions[class_slot(class, self.kept)].push(action);
     }
     /// Lowers a formula as the root of a stream.
     pub fn root(&mut self, root: NodeId, section: Section) -> Result<Stream, CompileError> {
@@ -234,20 +193,20 @@ impl<'a> Lowerer<'a> {
             Section::Derived(class) => Some(class),
             Section::Row(_) => None,
         };
-        let mut s = schedule(self, &actions, hoist)?;
+        let mut s = schedule(&mut self.arena, &mut self.derived, &actions, hoist);
         s.buffer = self.buffer;
         Ok(s)
     }
     /// Streams of the row sections and of the parameters, from what the others left to them.
     pub fn derived_sections(&mut self) -> Result<(Stream, Stream, Stream), CompileError> {
         let (kept, reduced) = (self.kept, self.arena.classes[1]);
-        let per_kept = self.derived_section(1, kept)?;
-        let per_reduced = self.derived_section(2, reduced)?;
-        let once = self.derived_section(0, Dependence::NONE)?;
+        let per_kept = self.derived_section(kept)?;
+        let per_reduced = self.derived_section(reduced)?;
+        let once = self.derived_section(Dependence::NONE)?;
         Ok((per_kept, per_reduced, once))
     }
-    fn derived_section(&mut self, slot: usize, class: Dependence) -> Result<Stream, CompileError> {
-        self.actions = std::mem::take(&mut self.derived_actions[slot]);
+    fn derived_section(&mut self, class: Dependence) -> Result<Stream, CompileError> {
+        self.actions = self.derived.take(class);
         self.buffer = 0;
         self.finish(Section::Derived(class))
     }
@@ -502,14 +461,14 @@ impl<'a> Lowerer<'a> {
         let (dim, class) = (self.graph.dim(id), self.class(id));
         let derive = class != Dependence::IJ && !matches!(self.section, Section::Row(_));
         let (space, base) = if derive {
-            self.reserve(class, dim)
+            self.derived.reserve(class, dim)
         } else {
             self.buffer += dim;
             (Space::Buffer, (self.buffer - dim) as i64)
         };
         for (at, value) in values {
             let action = Action { space: Some(space), at: at.scaled(1, base), value };
-            if derive { self.push_derived(class, action) } else { self.actions.push(action) }
+            if derive { self.derived.push(class, action) } else { self.actions.push(action) }
         }
         self.stored.insert(id, (space, base));
         Ok(())
@@ -565,8 +524,11 @@ impl<'a> Lowerer<'a> {
                     let at = if self.graph.dim(a) == 1 { &zero } else { idx };
                     v.push(self.component(a, at)?);
                 }
-                self.arena.divides = self.decisive[id.0 as usize];
-                Ok(self.apply(op, &v))
+                let division = match self.decisive[id.0 as usize] {
+                    true => Division::Exact,
+                    false => Division::MayMultiply,
+                };
+                Ok(self.apply(op, &v, division))
             }
             Node::Contract { extents, operands, out } => {
                 let shape: Vec<usize> = out.iter().map(|&l| extents[l as usize]).collect();
@@ -666,8 +628,9 @@ impl<'a> Lowerer<'a> {
         }
         Ok(out)
     }
-    fn apply(&mut self, op: &'static OpDef, args: &[Val]) -> Val {
+    fn apply(&mut self, op: &'static OpDef, args: &[Val], division: Division) -> Val {
         match op.code {
+            Code::Prim(Prim::Div) => self.arena.quotient(args[0], args[1], division),
             Code::Prim(p) => self.arena.arith(p, args),
             Code::Expand(_) if !self.options.expand => {
                 self.arena.define(Def::Op(Op::Table(op), args.into()))

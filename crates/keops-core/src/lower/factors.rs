@@ -1,7 +1,8 @@
 //! Factors that move: out of sums, and into the argument of an exponential.
 
 use super::Section;
-use super::build::{Action, Lowerer};
+use super::build::Lowerer;
+use super::derived::Action;
 use super::ssa::{Arena, Def};
 use crate::error::CompileError;
 use crate::graph::Dependence;
@@ -37,8 +38,7 @@ impl Lowerer<'_> {
     fn factors_of(&mut self, actions: &[Action], watched: bool) -> Vec<(Val, Vec<Val>, Vec<Val>)> {
         // Only arguments themselves: the target can tell whether they are harmless. Only a few: the
         // product of more could vanish where the formula's does not.
-        let end = |slot: usize| self.layouts[slot].last().map_or(0, |p| p.offset + p.dim) as i64;
-        let ends = [end(0), end(1)];
+        let ends = [Dependence::NONE, self.kept].map(|class| self.derived.start(class) as i64);
         let accept = |a: &Arena, v: Val, have: &[Val]| {
             have.len() < MAX_FACTORS
                 && match &a.value(v).def {
@@ -72,9 +72,9 @@ impl Lowerer<'_> {
         let mut guards = vec![];
         for value in std::mem::take(&mut self.guards) {
             let class = self.arena.value(value).class;
-            let (space, at) = self.reserve(class, 1);
+            let (space, at) = self.derived.reserve(class, 1);
             let at = Affine::constant(at);
-            self.push_derived(class, Action { space: Some(space), at: at.clone(), value });
+            self.derived.push(class, Action { space: Some(space), at: at.clone(), value });
             guards.push(self.arena.load(space, at));
         }
         for (at, factors) in all {

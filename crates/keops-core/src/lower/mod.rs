@@ -6,6 +6,7 @@
 //! scheduler then puts each where its dependence class belongs.
 
 mod build;
+mod derived;
 mod factors;
 mod gather;
 mod schedule;
@@ -227,11 +228,12 @@ fn lay_out(p: &mut Program, l: &Lowerer<'_>, spec: &ReduceSpec) {
         (Space::Kept, Space::KeptInput, spec.axis.kept()),
         (Space::Reduced, Space::ReducedInput, spec.axis.reduced()),
     ] {
-        let pieces = l.virtual_pieces(category);
-        let derived_at = pieces.last().map_or(0, |x| x.offset + x.dim) as i64;
+        let class = category.dependence();
+        let pieces = l.derived.arguments(class);
+        let derived_at = l.derived.start(class) as i64;
         let mut record = Record::default();
         let place = |streams: &[&Stream], fields: &mut Vec<Field>, len: &mut usize| {
-            for piece in &pieces {
+            for piece in pieces {
                 let range = piece.offset as i64..(piece.offset + piece.dim) as i64;
                 let used =
                     category == Category::Param || streams.iter().any(|s| reads(s, space, &range));
@@ -244,7 +246,7 @@ fn lay_out(p: &mut Program, l: &Lowerer<'_>, spec: &ReduceSpec) {
         let hot: Vec<&Stream> = vec![&p.key, &p.add, &p.rebase, &p.finalise];
         place(&hot, &mut record.fields, &mut record.len);
         let raw = record.len;
-        record.len += l.derived_len(category);
+        record.len += l.derived.len(class);
         if category != Category::Param {
             let cold = if space == Space::Kept { &p.per_kept } else { &p.per_reduced };
             place(&[cold], &mut record.input_fields, &mut record.input_len);

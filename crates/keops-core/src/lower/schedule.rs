@@ -1,9 +1,8 @@
 //! From scalar values to a stream: what is needed, in an order, inside the right loops, with
 //! values of lower classes moved to their sections.
 
-use super::build::{Action, Lowerer};
-use super::ssa::{Def, FoldKind};
-use crate::error::CompileError;
+use super::derived::{Action, Derived};
+use super::ssa::{Arena, Def, FoldKind};
 use crate::graph::Dependence;
 use crate::prim::{Kind, Prim};
 use crate::program::{Affine, Loop, Op, SInst, Space, Stream};
@@ -13,17 +12,19 @@ use hashbrown::HashMap;
 /// Makes the stream that performs `actions` in order. With `hoist`, the class of the section,
 /// values of lower classes are derived in their own sections.
 pub fn schedule(
-    l: &mut Lowerer<'_>,
+    arena: &mut Arena,
+    derived: &mut Derived,
     actions: &[Action],
     hoist: Option<Dependence>,
-) -> Result<Stream, CompileError> {
+) -> Stream {
     let mut s = Scheduler {
         hoist,
         out: vec![],
-        done: vec![false; l.arena.values.len()],
-        seen: vec![0; l.arena.values.len()],
+        done: vec![false; arena.values.len()],
+        seen: vec![0; arena.values.len()],
         search: 0,
-        l,
+        arena,
+        derived,
         moved: HashMap::new(),
         origin: HashMap::new(),
         extra: vec![],
@@ -53,10 +54,10 @@ pub fn schedule(
         k = end;
     }
     let (out, extra) = (s.out, s.extra);
-    Ok(renumber(out, |v| match v.0.checked_sub(TEMPORARY) {
+    renumber(out, |v| match v.0.checked_sub(TEMPORARY) {
         Some(k) => extra[k as usize],
-        None => l.arena.value(v).kind,
-    }))
+        None => arena.value(v).kind,
+    })
 }
 
 /// Values beyond the arena, which grows while streams are scheduled.
@@ -95,8 +96,9 @@ fn renumber(mut insts: Vec<SInst>, kind: impl Fn(Val) -> Kind) -> Stream {
     Stream { insts, kinds: new_kinds, buffer: 0 }
 }
 
-struct Scheduler<'s, 'a> {
-    l: &'s mut Lowerer<'a>,
+struct Scheduler<'s> {
+    arena: &'s mut Arena,
+    derived: &'s mut Derived,
     hoist: Option<Dependence>,
     out: Vec<SInst>,
     /// Is a value computed in an open scope?
@@ -112,7 +114,7 @@ struct Scheduler<'s, 'a> {
     extra: Vec<Kind>,
 }
 
-impl Scheduler<'_, '_> {
+impl Scheduler<'_> {
     /// The value that stands for `v` here.
     fn place(&self, v: Val) -> Val {
         self.moved.get(&v).copied().unwrap_or(v)
@@ -123,7 +125,7 @@ impl Scheduler<'_, '_> {
             return m;
         }
         let Some(section) = self.hoist else { return v };
-        let value = self.l.arena.value(v);
+        let value = self.arena.value(v);
         let stays = value.class == section
             || !value.loops.is_empty()
             || value.kind != Kind::Real
@@ -136,10 +138,10 @@ impl Scheduler<'_, '_> {
         if value.constant {
             return v;
         }
-        let (space, at) = self.l.reserve(class, 1);
+        let (space, at) = self.derived.reserve(class, 1);
         let at = Affine::constant(at);
-        self.l.push_derived(class, Action { space: Some(space), at: at.clone(), value: v });
-        let load = self.l.arena.load(space, at);
+        self.derived.push(class, Action { space: Some(space), at: at.clone(), value: v });
+        let load = self.arena.load(space, at);
         self.moved.insert(v, load);
         self.origin.insert(load, v);
         load
@@ -173,7 +175,7 @@ impl Scheduler<'_, '_> {
     ) {
         let mut scopes = vec![self.scope(roots, open)];
         for &l in loops {
-            self.out.push(SInst::Begin { id: l, extent: self.l.arena.extents[l.0 as usize] });
+            self.out.push(SInst::Begin { id: l, extent: self.arena.extents[l.0 as usize] });
             open.push(l);
             scopes.push(self.scope(roots, open));
         }
@@ -196,7 +198,7 @@ impl Scheduler<'_, '_> {
             if self.is_done(v) || !self.is_new(v) {
                 continue;
             }
-            let value = self.l.arena.value(v);
+            let value = self.arena.value(v);
             if value.loops.iter().all(|l| open.contains(l)) {
                 needed.push(v);
             }
@@ -216,7 +218,7 @@ impl Scheduler<'_, '_> {
             if self.is_done(v) {
                 continue;
             }
-            match self.l.arena.value(v).def.clone() {
+            match self.arena.value(v).def.clone() {
                 Def::Op(op, args) => {
                     let args = args.iter().map(|a| self.place(*a)).collect();
                     self.out.push(SInst::Def { dst: v, op, args });
@@ -226,7 +228,7 @@ impl Scheduler<'_, '_> {
                     // Folds over the same loops that are ready share them.
                     let mut group = vec![v];
                     for &w in &needed[k..] {
-                        if let Def::Fold { loops: other, .. } = &self.l.arena.value(w).def
+                        if let Def::Fold { loops: other, .. } = &self.arena.value(w).def
                             && *other == loops
                             && !self.is_done(w)
                             && self.ready(w, open)
@@ -250,7 +252,7 @@ impl Scheduler<'_, '_> {
             if self.is_done(v) || !self.is_new(v) {
                 continue;
             }
-            let value = self.l.arena.value(v);
+            let value = self.arena.value(v);
             if v != w && value.loops.iter().all(|l| open.contains(l)) {
                 // Leaves can be made anywhere.
                 if !matches!(&value.def, Def::Op(Op::Load(..) | Op::Real(_) | Op::Int(_), _)) {
@@ -286,10 +288,10 @@ impl Scheduler<'_, '_> {
         let mut plans = vec![];
         let mut roots = vec![];
         for &v in group {
-            let Def::Fold { kind, x, position, .. } = self.l.arena.value(v).def.clone() else {
+            let Def::Fold { kind, x, position, .. } = self.arena.value(v).def.clone() else {
                 unreachable!("a group of folds")
             };
-            let product = match &self.l.arena.value(x).def {
+            let product = match &self.arena.value(x).def {
                 Def::Op(Op::Prim(Prim::Mul), a) if kind == FoldKind::Sum => Some((a[0], a[1])),
                 _ => None,
             };

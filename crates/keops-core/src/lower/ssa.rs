@@ -54,11 +54,17 @@ struct Split<'l, F> {
     steps: u32,
 }
 
+/// May a division by a constant become a product, whose last bit may differ?
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+pub enum Division {
+    /// No: what reads it jumps ([`decisive`](super::gather::decisive)).
+    Exact,
+    MayMultiply,
+}
+
 pub struct Arena {
     pub precision: Precision,
     pub scaling: Scaling,
-    /// Are divisions by constants to stay divisions?
-    pub divides: bool,
     pub values: Vec<Value>,
     /// Values by the hashes of their definitions.
     memo: HashTable<(u64, Val)>,
@@ -77,7 +83,6 @@ impl Arena {
         Arena {
             precision,
             scaling: Scaling::Exact,
-            divides: false,
             values: vec![],
             memo: HashTable::new(),
             hasher: DefaultHashBuilder::default(),
@@ -223,15 +228,6 @@ impl Arena {
                 }
                 _ => {}
             },
-            // Exact for powers of two, one more rounding otherwise.
-            (Prim::Div, &[a, _], [None, Some(y)])
-                if self.product(1.0 / *y, 1.0).is_some()
-                    && self.product(*y, 1.0).is_some()
-                    && (!self.divides || y.to_bits() << 12 == 0) =>
-            {
-                let r = self.real(1.0 / *y);
-                return self.arith(Prim::Mul, &[a, r]);
-            }
             (Prim::Neg, &[a], _) => match self.as_prim(a) {
                 Some((Prim::Neg, &[x])) => return x,
                 Some((Prim::Mul, &[x, y])) => {
@@ -273,6 +269,19 @@ impl Arena {
             _ => {}
         }
         self.prim(op, args)
+    }
+    /// `a / b`; by a constant, a product with its reciprocal: exact for powers of two, one more rounding
+    /// otherwise.
+    pub fn quotient(&mut self, a: Val, b: Val, division: Division) -> Val {
+        if let (None, Some(y)) = (self.constant(a), self.constant(b))
+            && self.product(1.0 / y, 1.0).is_some()
+            && self.product(y, 1.0).is_some()
+            && (division == Division::MayMultiply || y.to_bits() << 12 == 0)
+        {
+            let r = self.real(1.0 / y);
+            return self.arith(Prim::Mul, &[a, r]);
+        }
+        self.prim(Prim::Div, &[a, b])
     }
     /// See [`vecmath::exp2_cheap`].
     pub fn exp2_cheap(&mut self, t: Val) -> Val {
