@@ -175,8 +175,8 @@ fn keep<'g>(_: &[Ex<'g>], _: When) -> Option<Ex<'g>> {
 fn is(x: Ex<'_>, v: f64) -> bool {
     x.constant() == Some(v)
 }
-/// `a` where `x == 0`, else `b`.
-fn where_zero<'g>(x: Ex<'g>, a: Ex<'g>, b: Ex<'g>) -> Ex<'g> {
+/// `a` where `x == 0`, else `b`: `-|x| >= 0` holds only at 0 (nor for NaN).
+fn if_zero<'g>(x: Ex<'g>, a: Ex<'g>, b: Ex<'g>) -> Ex<'g> {
     Ex::apply(&IF_ELSE, &[-x.un(&ABS), a, b])
 }
 /// `a + 0` is `a`.
@@ -242,11 +242,11 @@ fn powf_slope<'g>(a: Ex<'g>, b: Ex<'g>, t: Ex<'g>) -> Ex<'g> {
 /// `t slope(x)`, 0 where both `t` and `x` are 0 and the slope is infinite. (A condition on t alone would
 /// give the derivative in t of what is put there.)
 fn along<'g>(t: Ex<'g>, slope: Ex<'g>, x: Ex<'g>) -> Ex<'g> {
-    where_zero(x.un(&ABS) + t.un(&ABS), t.lit(0.0), t * slope)
+    if_zero(x.un(&ABS) + t.un(&ABS), t.lit(0.0), t * slope)
 }
 /// `t / r`, 0 where `r == 0`.
 fn divided<'g>(t: Ex<'g>, r: Ex<'g>) -> Ex<'g> {
-    where_zero(r, r.lit(0.0), t / where_zero(r, r.lit(1.0), r))
+    if_zero(r, r.lit(0.0), t / if_zero(r, r.lit(1.0), r))
 }
 /// `op(args)`, but `limit` where `a == 0`, in code.
 fn unless_zero(b: &mut dyn PrimBuilder, a: Val, limit: f64, op: Prim, args: &[Val]) -> Val {
@@ -782,7 +782,7 @@ pub static POWF: OpDef = OpDef {
     arity: 2,
     value: value!(|a, b| a.powf(b)),
     derivative: |x, y, t| {
-        vec![powf_slope(x[0], x[1], t), where_zero(y, t.lit(0.0), t * (x[0].un(&LOG) * y))]
+        vec![powf_slope(x[0], x[1], t), if_zero(y, t.lit(0.0), t * (x[0].un(&LOG) * y))]
     },
     simplify: even_power,
     cuda: "pow({0}, {1})",

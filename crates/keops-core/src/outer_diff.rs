@@ -36,6 +36,16 @@ enum Part {
     Columns(usize, Port),
 }
 
+/// The nodes whose cotangents a reverse sweep needs, found before it: nodes that the sweep adds are not
+/// among them.
+struct Wanted(Vec<bool>);
+
+impl Wanted {
+    fn has(&self, node: OuterId) -> bool {
+        self.0.get(node.0 as usize) == Some(&true)
+    }
+}
+
 impl OuterGraph {
     /// Reverse mode: given the cotangents of some values, the cotangents of the values `wrt` (in
     /// reverse order of evaluation, each with exactly the batch shape of its value); `None` where
@@ -80,7 +90,7 @@ impl OuterGraph {
         }
         let mut total: HashMap<Port, Port> = HashMap::new();
         for id in (0..=top).rev().map(OuterId) {
-            if !needed[id.0 as usize] {
+            if !needed.has(id) {
                 continue;
             }
             self.check_size()?;
@@ -271,7 +281,7 @@ impl OuterGraph {
         Err(DimError::new(what, text(v), text(w)).into())
     }
     /// For each node: does a value of it depend on `wrt`?
-    fn depends_on(&self, wrt: &[Port]) -> Vec<bool> {
+    fn depends_on(&self, wrt: &[Port]) -> Wanted {
         let mut needed = vec![false; self.len()];
         for k in 0..self.len() {
             let id = OuterId(k as u32);
@@ -279,7 +289,7 @@ impl OuterGraph {
             needed[k] =
                 wrt.iter().any(|w| w.node == id) || self.node(id).operands().iter().any(through);
         }
-        needed
+        Wanted(needed)
     }
     /// The sum of all contributions to the cotangent of `value`.
     fn total(&mut self, value: Port, list: Vec<Part>) -> Port {
@@ -318,9 +328,9 @@ impl OuterGraph {
     }
 
     /// Contributions of a value's cotangent `g` to the cotangents of the node's operands.
-    fn pull_back(&mut self, value: Port, g: Port, needed: &[bool]) -> Vec<(Port, Part)> {
+    fn pull_back(&mut self, value: Port, g: Port, needed: &Wanted) -> Vec<(Port, Part)> {
         let node = self.node(value.node).clone();
-        let wanted = |p: &Port| needed[p.node.0 as usize];
+        let wanted = |p: &Port| needed.has(p.node);
         if let Some((x, start, 1, _)) = Self::as_columns(&node) {
             return vec![(x, Part::Columns(start, g))];
         }
@@ -368,7 +378,7 @@ impl OuterGraph {
         let mut needed = vec![false; self.len()];
         wrt.iter().for_each(|p| needed[p.node.0 as usize] = true);
         let mut list = vec![];
-        for (target, part) in self.pull_back(value, cotangent, &needed) {
+        for (target, part) in self.pull_back(value, cotangent, &Wanted(needed)) {
             let part = match part {
                 Part::Whole(p) => Part::Whole(self.rebatch(p, target)),
                 Part::Columns(at, p) => Part::Columns(at, self.rebatch(p, target)),

@@ -197,21 +197,21 @@ fn weighted<'g>(e: Ex<'g>, w: Option<Ex<'g>>) -> Ex<'g> {
 fn if_else<'g>(condition: Ex<'g>, yes: Ex<'g>, no: Ex<'g>) -> Ex<'g> {
     Ex::apply(&crate::ops::IF_ELSE, &[condition, yes, no])
 }
-/// At least 0 where `x` is this infinity, else negative or NaN.
-fn is_infinite<'g>(x: Ex<'g>, infinity: f64) -> Ex<'g> {
+/// The condition for [`if_else`] that `x` is this infinity: at least 0 there, else negative or NaN.
+fn when_infinite<'g>(x: Ex<'g>, infinity: f64) -> Ex<'g> {
     Ex::apply(&crate::ops::EQUAL, &[x, x.lit(infinity)]) - 1.0
 }
 /// `exp(f - m)`, where `m` is the maximum or the log-sum-exp of `f`: 0 where both are -inf, so that
 /// rows in which every entry is masked by -inf have gradient 0 (and do not spoil the others).
 fn below<'g>(f: Ex<'g>, m: Ex<'g>) -> Ex<'g> {
-    let nothing = is_infinite(m, f64::NEG_INFINITY);
+    let nothing = when_infinite(m, f64::NEG_INFINITY);
     (f - if_else(nothing, f.lit(0.0), m)).un(&crate::ops::EXP)
 }
 /// `exp(f - m) / s` for the maximum `m` and the sum `s` of [`MAX_SUM_SHIFT_EXP`], 0 where every
 /// entry is -inf. Not `exp(f - lse)`: a log-sum-exp of 1e6 is rounded by 0.03 in f32, and the
 /// weights would add up to as much more or less than 1.
 fn softmax<'g>(f: Ex<'g>, m: Ex<'g>, s: Ex<'g>) -> Ex<'g> {
-    let nothing = is_infinite(m, f64::NEG_INFINITY);
+    let nothing = when_infinite(m, f64::NEG_INFINITY);
     below(f, m) * (s.lit(1.0) / if_else(nothing, s.lit(1.0), s))
 }
 /// The parts of a result of [`MAX_SUM_SHIFT_EXP`].
@@ -225,10 +225,10 @@ fn extended<'g>(m: Ex<'g>, total: Ex<'g>) -> Ex<'g> {
     let inf = m.lit(f64::INFINITY);
     // Infinite for the last of the finite numbers, in any type.
     let past = m * (1.0 + 2f64.powi(-20));
-    let (low, high) = (is_infinite(past, f64::NEG_INFINITY), is_infinite(past, f64::INFINITY));
+    let (low, high) = (when_infinite(past, f64::NEG_INFINITY), when_infinite(past, f64::INFINITY));
     let beside_nan = if_else(low, -inf, if_else(high, inf, m));
     let some = if_else(total, m, beside_nan);
-    if_else(is_infinite(total, f64::INFINITY), inf, if_else(-total, -inf, some))
+    if_else(when_infinite(total, f64::INFINITY), inf, if_else(-total, -inf, some))
 }
 
 /// `Σ f`
@@ -282,7 +282,7 @@ pub static LOG_SUM_EXP: ReductionDef = ReductionDef {
             let (m, s) = pair.map_or((out, out.lit(1.0)), parts);
             let Some(w) = w else { return softmax(f, m, s) };
             // The sum is 0 also where the weights add up to 0: the mask is that of f.
-            let masked = is_infinite(f, f64::NEG_INFINITY);
+            let masked = when_infinite(f, f64::NEG_INFINITY);
             let e = if_else(masked, f, f - m).un(&crate::ops::EXP);
             e * w * if_else(masked, f.lit(0.0), s.lit(1.0) / s)
         },

@@ -1,13 +1,13 @@
 //! What a routine is given at each call: memory, and how the machine code reads it.
 
-use crate::memory::Lane;
+use crate::pack::Lane;
 use core::ffi::c_void;
 use std::mem::MaybeUninit;
 
 /// Pointers and counts of one call of compiled vector code, in the layout the machine code reads.
 ///
 /// Pointers are to elements of the compute type, valid for the [`Extents`] of the code. Outside
-/// of tests only [`Routine::run`] makes frames, of a [`Memory`] that it has checked.
+/// of tests only [`Routine::run`] makes frames, of a [`CallMemory`] that it has checked.
 ///
 /// [`Extents`]: crate::verify::Extents
 /// [`Routine::run`]: crate::routine::Routine::run
@@ -36,7 +36,7 @@ pub struct Frame {
 
 /// The memory of one call: borrowed, so that nobody else has it and nothing that is written
 /// overlaps anything. What code does not touch may be empty.
-pub struct Memory<'m, T> {
+pub struct CallMemory<'m, T> {
     /// `Base::Kept`
     pub kept: &'m [T],
     /// `Base::Reduced`, from the record of the first column on
@@ -59,10 +59,10 @@ pub struct Memory<'m, T> {
     pub first: usize,
 }
 
-impl<'m, T: Lane> Memory<'m, T> {
+impl<'m, T: Lane> CallMemory<'m, T> {
     /// Parameters and a workspace; no columns, and nothing of all else.
-    pub fn new(param: &'m [T], workspace: &'m mut [MaybeUninit<u8>]) -> Memory<'m, T> {
-        Memory {
+    pub fn new(param: &'m [T], workspace: &'m mut [MaybeUninit<u8>]) -> CallMemory<'m, T> {
+        CallMemory {
             kept: &[],
             reduced: &[],
             param,

@@ -7,7 +7,7 @@
 mod exec_mem;
 mod frame;
 mod kernels;
-mod memory;
+mod pack;
 mod pool;
 mod print;
 mod processor;

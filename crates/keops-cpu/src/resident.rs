@@ -1,6 +1,6 @@
 //! Arrays that the CPU holds for several calls, with their columns as compiled code reads them.
 
-use crate::memory::{Aligned, Lane};
+use crate::pack::{Aligned, Lane};
 use crate::vcode::Ty;
 use keops_core::data::{ArgView, Buffer};
 use keops_core::error::RunError;

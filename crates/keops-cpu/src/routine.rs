@@ -2,9 +2,9 @@
 
 #[cfg(target_arch = "x86_64")]
 use crate::exec_mem::ExecError;
-use crate::frame::Memory;
+use crate::frame::CallMemory;
 use crate::kernels::Machine;
-use crate::memory::Lane;
+use crate::pack::Lane;
 use crate::vcode::{Base, Ty, VCode};
 use crate::verify::{Extents, verify};
 use crate::vm::VmCode;
@@ -221,7 +221,7 @@ impl Routine {
     /// # Panics
     /// If the memory is smaller than the code needs for so many columns, or has another type: a
     /// fault of ours that never becomes an access outside of it.
-    pub fn run<T: Lane>(&self, mut memory: Memory<'_, T>) {
+    pub fn run<T: Lane>(&self, mut memory: CallMemory<'_, T>) {
         assert_eq!(T::TYPE, self.0.ty, "type of the memory");
         let ((sizes, masks), columns) = (memory.sizes(), memory.columns);
         for base in Base::ALL {

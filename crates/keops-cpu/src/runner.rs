@@ -18,7 +18,7 @@ mod winners;
 mod worker;
 
 use crate::kernels::{self, Accumulation, Machine, NARROW, Plan};
-use crate::memory::{Aligned, local};
+use crate::pack::{Aligned, local};
 use crate::routine::{Level, Routine};
 use crate::vcode::Ty;
 use crate::{Cpu, exec_mem, resident};

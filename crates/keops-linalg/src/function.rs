@@ -373,7 +373,7 @@ impl Function for System {
                 return Err(DimError::new(name, expected, got));
             }
         }
-        let [dim, made] = self.linear.dims;
+        let (dim, made) = (self.linear.variable_dim, self.linear.result_dim);
         if dim != made {
             let (expected, got) = ("as many components as the right-hand side has", made);
             return Err(DimError::new("KernelSolve", format!("{expected}, {dim}"), got));

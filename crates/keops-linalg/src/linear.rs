@@ -16,8 +16,10 @@ pub(crate) struct Linear {
     pub slot: usize,
     /// What it is indexed by: the reduced index.
     pub category: Category,
-    /// Components of a row of the argument, and of the result.
-    pub dims: [usize; 2],
+    /// Components of a row of the argument.
+    pub variable_dim: usize,
+    /// Components of a row of results.
+    pub result_dim: usize,
     /// Does component c of the result depend on component c of the argument only?
     pub independent: bool,
     /// Scalar operations for each pair of rows.
@@ -68,9 +70,16 @@ impl Linear {
             });
         };
         let independent = components_independent(&r.graph, r.formula, var, variable)?;
-        let dims = [var.dim, r.graph.dim(r.formula)];
-        let operations = operations(&r.graph, r.formula) + dims[1];
-        Ok(Linear { variable: variable.into(), slot, category, dims, independent, operations })
+        let (variable_dim, result_dim) = (var.dim, r.graph.dim(r.formula));
+        Ok(Linear {
+            variable: variable.into(),
+            slot,
+            category,
+            variable_dim,
+            result_dim,
+            independent,
+            operations: operations(&r.graph, r.formula) + result_dim,
+        })
     }
 }
 

@@ -345,7 +345,7 @@ impl<'a, P: Place> KernelOperator<'a, P> {
             columns,
             batch: vec![],
         };
-        let (zeros, shape) = (ZEROS, [columns, operator.linear.dims[0]]);
+        let (zeros, shape) = (ZEROS, [columns, operator.linear.variable_dim]);
         let sizes =
             sum.computation().sizes(&operator.arguments(operator.zeros(&zeros, &shape)?))?;
         operator.rows = match operator.linear.category {
@@ -402,7 +402,10 @@ impl<'a, P: Place> KernelOperator<'a, P> {
     /// # Ok::<(), Box<dyn std::error::Error>>(())
     /// ```
     pub fn range_dim(&self) -> usize {
-        self.linear.dims[self.adjoint.is_none() as usize]
+        match self.adjoint {
+            None => self.linear.result_dim,
+            Some(_) => self.linear.variable_dim,
+        }
     }
     /// Components of each row of arguments.
     ///
@@ -418,7 +421,10 @@ impl<'a, P: Place> KernelOperator<'a, P> {
     /// # Ok::<(), Box<dyn std::error::Error>>(())
     /// ```
     pub fn domain_dim(&self) -> usize {
-        self.linear.dims[self.adjoint.is_some() as usize]
+        match self.adjoint {
+            None => self.linear.variable_dim,
+            Some(_) => self.linear.result_dim,
+        }
     }
     /// Batch shape of the kernel: each batch element is a matrix.
     ///
@@ -713,7 +719,7 @@ impl<'a, P: Place> KernelOperator<'a, P> {
                 // The gradient has the batch shape of the variable, the cotangent that of the sum.
                 let (own, zeros) = (v.shape().len() - 2, ZEROS);
                 let full = broadcast(&self.batch, &v.shape()[..own]).unwrap_or_default();
-                let shape = [&full[..], &[self.columns, self.linear.dims[0]]].concat();
+                let shape = [&full[..], &[self.columns, self.linear.variable_dim]].concat();
                 let wide = IxDyn(&[&full[..], &v.shape()[own..]].concat());
                 let cotangent = match v {
                     Buffer::F32(v) => v.broadcast(wide).map(HostView::F32),

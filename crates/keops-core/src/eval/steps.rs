@@ -18,6 +18,15 @@ use hashbrown::HashMap;
 use ndarray::{ArrayD, Axis as NdAxis};
 use std::sync::Arc;
 
+/// The rows of a reduction in a run.
+#[derive(Clone, Copy)]
+enum Rows {
+    /// All pairs of the computation's rows.
+    Pairs,
+    /// Those of one category, beside one row of the other: none of either for [`Category::Param`].
+    Only(Category),
+}
+
 pub(super) struct Run<'r, 'a> {
     pub(super) computation: &'r Computation,
     pub(super) sizes: &'r Sizes,
@@ -52,7 +61,7 @@ impl<'a> Run<'_, 'a> {
             OuterNode::Reduce(r) => {
                 let memory = self.reuse.take_if(|(node, _)| *node == id).map(|(_, b)| b);
                 let ranges = own_or(&r.ranges, self.sizes, self.ranges)?;
-                let made = self.reduce(id, r, [true, true], ranges, memory)?;
+                let made = self.reduce(id, r, Rows::Pairs, ranges, memory)?;
                 made.into_iter().map(Value::made).collect()
             }
             OuterNode::RowMap(m) => vec![self.row_map(id, m, &batch)?],
@@ -107,7 +116,7 @@ impl<'a> Run<'_, 'a> {
             }
         })
     }
-    pub(super) fn apply(
+    fn apply(
         &mut self,
         a: &Applied,
         batch: Vec<usize>,
@@ -156,7 +165,7 @@ impl<'a> Run<'_, 'a> {
         wide.and_then(|v| v.view()).unwrap_or_else(|| self.value(p))
     }
     /// The value of a port that is not an argument as it is given.
-    pub(super) fn made(&self, port: Port) -> Option<&Value<'a>> {
+    fn made(&self, port: Port) -> Option<&Value<'a>> {
         self.values.get(port.node.0 as usize)?.get(port.output as usize)
     }
     /// The value of a port, shared; what a device holds is loaded, for a step on the host.
@@ -168,7 +177,7 @@ impl<'a> Run<'_, 'a> {
         value.load()?;
         Ok(value)
     }
-    pub(super) fn value(&self, port: Port) -> ArgView<'_> {
+    fn value(&self, port: Port) -> ArgView<'_> {
         match self.made(port) {
             Some(value) => value.view(),
             None => Some(self.argument(port).view()),
@@ -185,33 +194,32 @@ impl<'a> Run<'_, 'a> {
         }
     }
     /// The element type of a port; none of indices.
-    pub(super) fn dtype(&self, port: Port) -> Option<DType> {
+    fn dtype(&self, port: Port) -> Option<DType> {
         match self.made(port).map(|v| &v.held) {
             None => Some(self.argument(port).dtype()),
             Some(Held::Given(a)) => Some(a.dtype()),
             Some(Held::Made(b)) => b.dtype(),
         }
     }
-    pub(super) fn index(&self, at: Selected) -> &ArrayD<i64> {
+    fn index(&self, at: Selected) -> &ArrayD<i64> {
         match self.made(at.index).and_then(|v| v.indices()) {
             Some(v) => v,
             None => unreachable!("selected columns refer to indices"),
         }
     }
-    pub(super) fn argument(&self, port: Port) -> &ArgView<'a> {
+    fn argument(&self, port: Port) -> &ArgView<'a> {
         match self.computation.graph.node(port.node) {
             OuterNode::Input { slot, .. } => &self.args[*slot],
             _ => unreachable!("operands are evaluated before their users"),
         }
     }
 
-    /// Runs the reduction of a node; `sized` tells for which of `i`, `j` the computation's number
-    /// of rows holds (the others have one row).
-    pub(super) fn reduce(
+    /// Runs the reduction of a node over the rows that it has.
+    fn reduce(
         &mut self,
         id: OuterId,
         r: &Reduction,
-        sized: [bool; 2],
+        rows: Rows,
         ranges: Option<&Ranges>,
         memory: Option<Buffer>,
     ) -> Result<Vec<Buffer>, Error> {
@@ -222,18 +230,19 @@ impl<'a> Run<'_, 'a> {
             self.widen(r.bindings.iter().map(|(_, p)| p), dtype)?;
         }
         let args = r.bindings.iter().map(|(_, p)| self.in_type(*p, dtype)).collect();
-        let rows = |k: usize, n: usize| sized[k].then_some(n);
-        let (i, j) = (rows(0, self.sizes.rows_i), rows(1, self.sizes.rows_j));
+        let sized = |c: Category| {
+            let holds = match rows {
+                Rows::Pairs => true,
+                Rows::Only(category) => category == c,
+            };
+            self.sizes.rows(c).filter(|_| holds)
+        };
+        let (i, j) = (sized(Category::I), sized(Category::J));
         let check = |spec: &ReduceSpec| CheckedArgs::new(spec, args, ranges, i, j);
         self.computation.reduce(id, r, dtype, (self.sizes, self.device), memory, check)
     }
     /// A sum over the other index, which has one row.
-    pub(super) fn row_map(
-        &mut self,
-        id: OuterId,
-        m: &RowMap,
-        batch: &[usize],
-    ) -> Result<Value<'a>, Error> {
+    fn row_map(&mut self, id: OuterId, m: &RowMap, batch: &[usize]) -> Result<Value<'a>, Error> {
         if let Some(r) = long::by_entries(m) {
             return self.by_entries(id, &r, (batch, m.graph.dim(m.root)));
         }
@@ -249,15 +258,9 @@ impl<'a> Run<'_, 'a> {
             bindings: m.bindings.clone(),
             ranges: None,
         };
-        let sized = [m.category == Category::I, m.category == Category::J];
-        self.single(id, &r, sized, m.category, batch)
+        self.single(id, &r, Rows::Only(m.category), m.category, batch)
     }
-    pub(super) fn sum_rows(
-        &mut self,
-        id: OuterId,
-        x: Port,
-        batch: &[usize],
-    ) -> Result<Value<'a>, Error> {
+    fn sum_rows(&mut self, id: OuterId, x: Port, batch: &[usize]) -> Result<Value<'a>, Error> {
         let info = self.computation.graph.info(x);
         let b = Builder::default();
         let var = Var { index: 0, dim: info.dim, category: info.category };
@@ -274,19 +277,18 @@ impl<'a> Run<'_, 'a> {
             bindings: vec![(var, x)],
             ranges: None,
         };
-        let sized = [info.category == Category::I, info.category == Category::J];
-        self.single(id, &r, sized, Category::Param, batch)
+        self.single(id, &r, Rows::Only(info.category), Category::Param, batch)
     }
     /// The one result of a reduction of values, with rows of `category`.
-    pub(super) fn single(
+    fn single(
         &mut self,
         id: OuterId,
         r: &Reduction,
-        sized: [bool; 2],
+        rows: Rows,
         category: Category,
         batch: &[usize],
     ) -> Result<Value<'a>, Error> {
-        let mut out = self.reduce(id, r, sized, None, None)?;
+        let mut out = self.reduce(id, r, rows, None, None)?;
         let Some(buffer) = out.pop() else { unreachable!("a sum has one result") };
         let mut shape = batch.to_vec();
         shape.extend(self.sizes.rows(category));

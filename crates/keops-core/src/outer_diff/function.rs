@@ -1,6 +1,6 @@
 //! Derivatives of functions that are defined elsewhere: their own rules, checked.
 
-use super::Part;
+use super::{Part, Wanted};
 use crate::error::{DimError, GradError};
 use crate::outer::{Application, Applied, OuterGraph, OuterId, Port};
 use std::collections::HashMap;
@@ -34,7 +34,7 @@ impl OuterGraph {
         &mut self,
         a: &Applied,
         id: OuterId,
-        needed: &[bool],
+        needed: &Wanted,
         parts: &mut HashMap<Port, Vec<Part>>,
         total: &mut HashMap<Port, Port>,
     ) -> Result<(), GradError> {
@@ -49,7 +49,7 @@ impl OuterGraph {
             return Ok(());
         }
         let at = Application { operands: &a.operands, results: &results };
-        let wanted = |p: &Port| needed.get(p.node.0 as usize) == Some(&true);
+        let wanted = |p: &Port| needed.has(p.node);
         for (target, p) in a.function.vjp(self, &at, &cotangents)? {
             if !a.operands.contains(&target) {
                 let m = format!("cotangent from {}", a.function.name());

@@ -266,9 +266,10 @@ impl OuterGraph {
                     source.insert(self.gather_rows(*p, at), *p);
                 }
             }
-            let of_winner = |p: &Port| {
-                source.contains_key(p) || ((p.node.0 as usize) < id.0 as usize && wanted(p))
-            };
+            // The winner reads values that the reduction reads, which come before it, and gathered rows. Of
+            // the rows, only those of a wanted source are targets.
+            let is_operand = |p: &Port| p.node.0 < id.0;
+            let of_winner = |p: &Port| source.contains_key(p) || (is_operand(p) && wanted(p));
             let g = self.columns(g, column, 1);
             for (target, p) in self.row_map_vjp(&winner, g, &of_winner) {
                 match source.get(&target) {

@@ -140,10 +140,12 @@ fn leading_is_free(m: &Math, t: Val) -> bool {
 }
 
 /// `(y, leading)` with `2^t = leading · y`, as accurate as [`exp2_cheap`] and faster than it, for
-/// terms of sums whose constant factors are taken out of the sum. Where 2^t is large (from
-/// 2^70 or 2^900 on), `y` may be infinite or NaN: the target has to watch for this and to compute
-/// everything again in another way. `leading` may be small (`y` is then never subnormal): sums may
-/// be infinite early.
+/// terms of sums whose constant factors are taken out of the sum.
+///
+/// `y` may overflow where `2^t` does not (from 2^70 or 2^900 on): the caller must watch for results that
+/// are infinite or NaN, and then run the program that was lowered without
+/// [`factor_sums`](crate::lower::LowerOptions::factor_sums). `leading` may be small; `y` is then
+/// never subnormal.
 ///
 /// ```
 /// use keops_core::prim_eval::{LaneValue, Scalar};

@@ -1,13 +1,6 @@
 //! The routines of a program: vector code for each mode, built from the streams by one generator.
 //!
-//! State of a tile of kept rows (in `Base::State`, `width = rows · lanes` elements a vector):
-//!
-//! | elements | sums | selections |
-//! |---|---|---|
-//! | `0 .. n·width` | totals | best keys |
-//! | `n·width .. 2n·width` | their compensation | columns of the best keys (integers) |
-//! | `2n·width .. 3n·width` | sums of the block (where registers do not suffice) | |
-//! | `3n·width ..` | pivot | |
+//! A routine reads and writes the state of a tile of kept rows (`Base::State`), whose layout is [`StateLayout`].
 //!
 //! Lanes usually run along the kept rows, and a column is broadcast to them. A plan *across*
 //! ([`Plan::across`]) has the lanes along the columns instead: a vector holds as many columns, and
@@ -15,6 +8,7 @@
 
 mod rows;
 mod select;
+mod state;
 mod sums;
 
 pub use rows::{MAX_PARAM, finalise_code, gathers, once_code, param_room, row_code};
@@ -22,9 +16,10 @@ pub use select::{
     COARSE, GROUP, NETWORK, best_code, extremes_code, extremes_stride, find_code, find_turn,
     hits_code, keys_code,
 };
+pub use state::{Section, StateLayout};
 pub use sums::{pivot_code, rebase_code, sum_code};
 
-use crate::memory::Lane;
+use crate::pack::Lane;
 use crate::translate::{Context, Emission, Sums, Tile, Writer};
 use crate::vcode::{Ty, VReg};
 use keops_core::prim::Prim;
@@ -189,29 +184,10 @@ impl Plan {
     }
     /// Slots that the state has for sums or keys.
     pub fn slots(p: &Program) -> usize {
-        p.sums.max(p.keys)
-    }
-    /// Elements of the state of a tile.
-    pub fn state_len(&self, p: &Program) -> usize {
-        let n = Self::slots(p);
-        let len = match (p.mode, self.accumulation) {
-            (Mode::Select { k, .. }, _) => n * if k <= NETWORK { k.max(2) } else { 2 },
-            (Mode::PivotSum, _) => return self.pivot_at(p) + self.width(),
-            // These need twice the room.
-            (_, Accumulation::Wide) => 4 * n + 1,
-            // (Partial results of few rows have a pivot in every mode.)
-            _ => 3 * n + 1,
-        };
-        len * self.width()
-    }
-    /// First element of the pivot.
-    pub fn pivot_at(&self, p: &Program) -> usize {
-        (3 * Self::slots(p)) * self.width()
-            + if self.accumulation == Accumulation::Wide {
-                Self::slots(p) * self.width()
-            } else {
-                0
-            }
+        match p.mode {
+            Mode::Select { .. } => p.keys,
+            Mode::Sum | Mode::PivotSum => p.sums,
+        }
     }
     /// The same with lanes along the columns and at most `rows` rows at a time, of tiles of
     /// `width`.
@@ -243,16 +219,16 @@ pub struct Initial {
 
 impl Initial {
     pub fn new(p: &Program, plan: &Plan) -> Initial {
-        let w = plan.width();
+        let layout = StateLayout::new(p, plan);
         match p.mode {
             Mode::Select { select, .. } => {
                 let least = select.order == Order::Min;
                 let worst = if least { f64::INFINITY } else { f64::NEG_INFINITY };
-                Initial { value: worst, range: 0..Plan::slots(p) * w }
+                Initial { value: worst, range: 0..layout.start(Section::Turn) }
             }
             Mode::PivotSum => {
-                let at = plan.pivot_at(p);
-                Initial { value: -finite_max(plan.ty), range: at..at + w }
+                let range = layout.pivot(0)..layout.pivot(plan.width());
+                Initial { value: -finite_max(plan.ty), range }
             }
             Mode::Sum => Initial { value: 0.0, range: 0..0 },
         }

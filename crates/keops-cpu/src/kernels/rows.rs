@@ -1,7 +1,7 @@
 //! Routines of the sections that see one row at a time.
 
 use super::sums::Accumulators;
-use super::{Accumulation, Plan, buffers, context};
+use super::{Accumulation, Plan, Section, StateLayout, buffers, context};
 use crate::translate::{Context, Sums, Writer, at, table_room, translate};
 use crate::vcode::{Base, Inst, VCode};
 use keops_core::prim::Prim;
@@ -36,18 +36,19 @@ fn derive(plan: &Plan, stream: &Stream, raw_param: usize) -> VCode {
 /// The routine that makes results (in `Base::Out`, `[result][row vector]`) of the state.
 pub fn finalise_code(p: &Program, plan: &Plan) -> VCode {
     let mut w = Writer::new(plan.ty, 0);
-    let acc = Accumulators::in_memory(plan, p.sums);
+    let acc = Accumulators::in_memory(p, plan);
     if plan.accumulation == Accumulation::Block {
         acc.each_in_memory(&mut w, |w, addr| {
-            let (total, lost) = (w.load(addr(0), false), w.load(addr(1), false));
+            let (total, lost) =
+                (w.load(addr(Section::Total), false), w.load(addr(Section::Lost), false));
             let sum = w.op(Prim::Add, &[total, lost]);
-            w.push(Inst::Store { addr: addr(0), src: sum });
+            w.push(Inst::Store { addr: addr(Section::Total), src: sum });
         });
     }
-    let mut pivot = vec![];
+    let (mut pivot, layout) = (vec![], StateLayout::new(p, plan));
     if p.mode == Mode::PivotSum {
         for r in 0..plan.rows {
-            pivot.push(w.load(at(Base::State, plan.pivot_at(p) + r * plan.lanes), false));
+            pivot.push(w.load(at(Base::State, layout.pivot(r * plan.lanes)), false));
         }
     }
     let buffer = buffers(&mut w, plan, 1, &p.finalise);

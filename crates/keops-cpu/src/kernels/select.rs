@@ -1,6 +1,6 @@
 //! Routines of the selecting reductions.
 
-use super::{Plan, buffers, context, steps, value};
+use super::{Plan, Section, StateLayout, buffers, context, steps, value};
 use crate::translate::{Context, Sums, Writer, at, translate};
 use crate::vcode::{Addr, Base, Inst, LoopKind, VCode, VReg};
 use hashbrown::HashMap;
@@ -35,21 +35,18 @@ fn beats(w: &mut Writer, order: Order, a: VReg, b: VReg) -> VReg {
 pub fn best_code(p: &Program, plan: &Plan, index: bool) -> VCode {
     let (select, _) = selection(p);
     let mut w = Writer::new(plan.ty, p.reduced.len);
-    let (rows, n, width) = (plan.rows, p.keys, plan.width());
+    let (rows, n, layout) = (plan.rows, p.keys, StateLayout::new(p, plan));
     let (pick, _, worst) = picks(select.order);
-    let place = |section: usize, slot: &Addr, r: usize| Addr {
-        base: Base::State,
-        offset: ((section * n + slot.offset as usize) * width + r * plan.lanes) as i32,
-        terms: slot.terms.iter().map(|&(l, s)| (l, s * width as i32)).collect(),
-    };
+    let place =
+        |section: Section, slot: &Addr, r: usize| layout.addr(section, slot, r * plan.lanes);
     let constant = |s: usize| at(Base::State, s);
     let mut best: Vec<[VReg; 2]> = vec![];
     if plan.registers {
         for s in 0..n {
             for r in 0..rows {
-                let k = w.load(place(0, &constant(s), r), false);
+                let k = w.load(place(Section::Best, &constant(s), r), false);
                 let i = if index {
-                    let bits = w.load(place(1, &constant(s), r), false);
+                    let bits = w.load(place(Section::Turn, &constant(s), r), false);
                     let i = w.reg(Kind::Int);
                     w.set(i, Prim::ToBits, &[bits]);
                     i
@@ -108,16 +105,16 @@ pub fn best_code(p: &Program, plan: &Plan, index: bool) -> VCode {
                 if e.column + 1 < columns {
                     continue;
                 }
-                let k = w.load(place(0, &e.slot, r), false);
+                let k = w.load(place(Section::Best, &e.slot, r), false);
                 if index {
-                    let bits = w.load(place(1, &e.slot, r), false);
+                    let bits = w.load(place(Section::Turn, &e.slot, r), false);
                     let i = w.op(Prim::ToBits, &[bits]);
                     let better = beats(w, select.order, m, k);
                     w.set(i, Prim::SelectInt, &[better, here, i]);
-                    w.push(Inst::Store { addr: place(1, &e.slot, r), src: i });
+                    w.push(Inst::Store { addr: place(Section::Turn, &e.slot, r), src: i });
                 }
                 w.set(k, pick, &[m, k]);
-                w.push(Inst::Store { addr: place(0, &e.slot, r), src: k });
+                w.push(Inst::Store { addr: place(Section::Best, &e.slot, r), src: k });
             }
         });
         w.end(l);
@@ -126,9 +123,9 @@ pub fn best_code(p: &Program, plan: &Plan, index: bool) -> VCode {
         for s in 0..n {
             for r in 0..rows {
                 let [k, i] = best[s * rows + r];
-                w.push(Inst::Store { addr: place(0, &constant(s), r), src: k });
+                w.push(Inst::Store { addr: place(Section::Best, &constant(s), r), src: k });
                 if index {
-                    w.push(Inst::Store { addr: place(1, &constant(s), r), src: i });
+                    w.push(Inst::Store { addr: place(Section::Turn, &constant(s), r), src: i });
                 }
             }
         }

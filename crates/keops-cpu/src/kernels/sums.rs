@@ -1,6 +1,6 @@
 //! Routines of the accumulating reductions.
 
-use super::{Accumulation, Plan, buffers, context, finite_max, steps, value};
+use super::{Accumulation, Plan, Section, StateLayout, buffers, context, finite_max, steps, value};
 use crate::translate::{Context, Emission, Sums, Writer, at, translate};
 use crate::vcode::{Addr, Base, Inst, LoopKind, VCode, VReg};
 use hashbrown::HashMap;
@@ -11,6 +11,7 @@ use keops_core::program::Program;
 pub struct Accumulators<'p> {
     plan: &'p Plan,
     n: usize,
+    layout: StateLayout,
     /// `[slot][row]` sums and, where the scheme has them, compensations or high halves.
     sums: Vec<Vec<VReg>>,
     second: Vec<Vec<VReg>>,
@@ -20,14 +21,15 @@ pub struct Accumulators<'p> {
 
 impl<'p> Accumulators<'p> {
     /// All of them in memory.
-    pub fn in_memory(plan: &'p Plan, n: usize) -> Self {
-        Accumulators { plan, n, sums: vec![], second: vec![], open: HashMap::new() }
+    pub fn in_memory(p: &Program, plan: &'p Plan) -> Self {
+        let layout = StateLayout::new(p, plan);
+        Accumulators { plan, n: p.sums, layout, sums: vec![], second: vec![], open: HashMap::new() }
     }
-    fn new(w: &mut Writer, plan: &'p Plan, n: usize) -> Self {
-        let mut a = Self::in_memory(plan, n);
+    fn new(w: &mut Writer, p: &Program, plan: &'p Plan) -> Self {
+        let mut a = Self::in_memory(p, plan);
         if plan.registers {
             let two = matches!(plan.accumulation, Accumulation::Kahan | Accumulation::Wide);
-            for _ in 0..n {
+            for _ in 0..a.n {
                 a.sums.push((0..plan.rows).map(|_| w.reg(Kind::Real)).collect());
                 if two {
                     a.second.push((0..plan.rows).map(|_| w.reg(Kind::Real)).collect());
@@ -44,14 +46,15 @@ impl<'p> Accumulators<'p> {
         if self.plan.registers {
             Sums::Registers(&self.sums)
         } else {
-            Sums::Memory(self.block_at())
+            Sums::Memory(self.layout.start(self.section()))
         }
     }
-    fn block_at(&self) -> usize {
-        if self.persistent() { 0 } else { 2 * self.n * self.plan.width() }
+    /// What columns are added to.
+    fn section(&self) -> Section {
+        if self.persistent() { Section::Total } else { Section::Block }
     }
-    fn state(&self, section: usize, slot: usize, r: usize) -> Addr {
-        at(Base::State, (section * self.n + slot) * self.plan.width() + r * self.plan.lanes)
+    fn state(&self, section: Section, slot: usize, r: usize) -> Addr {
+        at(Base::State, self.layout.at(section, slot, r * self.plan.lanes))
     }
     fn each(&self) -> impl Iterator<Item = (usize, usize)> + use<> {
         let rows = self.plan.rows;
@@ -64,13 +67,13 @@ impl<'p> Accumulators<'p> {
                 if self.persistent() {
                     w.push(Inst::Load {
                         dst: self.sums[s][r],
-                        addr: self.state(0, s, r),
+                        addr: self.state(Section::Total, s, r),
                         broadcast: false,
                     });
                     if !self.second.is_empty() {
                         w.push(Inst::Load {
                             dst: self.second[s][r],
-                            addr: self.state(1, s, r),
+                            addr: self.state(Section::Lost, s, r),
                             broadcast: false,
                         });
                     }
@@ -83,27 +86,28 @@ impl<'p> Accumulators<'p> {
             }
         } else if !self.persistent() {
             let zero = w.real(0.0);
-            self.each_in_memory(w, |w, addr| w.push(Inst::Store { addr: addr(2), src: zero }));
+            self.each_in_memory(w, |w, addr| {
+                w.push(Inst::Store { addr: addr(Section::Block), src: zero })
+            });
         }
     }
     /// Runs over all slots and rows in memory, by a loop where there are many.
     pub fn each_in_memory(
         &self,
         w: &mut Writer,
-        mut f: impl FnMut(&mut Writer, &dyn Fn(usize) -> Addr),
+        mut f: impl FnMut(&mut Writer, &dyn Fn(Section) -> Addr),
     ) {
-        let (n, lanes, vectors) = (self.n, self.plan.lanes, self.n * self.plan.rows);
-        let section = n * self.plan.width();
+        let (lanes, vectors) = (self.plan.lanes, self.n * self.plan.rows);
         if vectors <= 8 {
             for v in 0..vectors {
-                f(w, &|k| at(Base::State, k * section + v * lanes));
+                f(w, &|k| at(Base::State, self.layout.at(k, 0, v * lanes)));
             }
             return;
         }
         let l = w.begin(LoopKind::Fixed(vectors as u32));
         f(w, &|k| Addr {
             base: Base::State,
-            offset: (k * section) as i32,
+            offset: self.layout.start(k) as i32,
             terms: vec![(l, lanes as i32)],
         });
         w.end(l);
@@ -118,18 +122,12 @@ impl<'p> Accumulators<'p> {
                 self.add_to(w, self.sums[s][r], second, &v);
                 continue;
             }
-            let width = plan.width();
-            let place = |section: usize| Addr {
-                base: Base::State,
-                offset: ((section * self.n + e.slot.offset as usize) * width + r * plan.lanes)
-                    as i32,
-                terms: e.slot.terms.iter().map(|&(l, s)| (l, s * width as i32)).collect(),
-            };
-            let section = if self.persistent() { 0 } else { 2 };
+            let place = |section: Section| self.layout.addr(section, &e.slot, r * plan.lanes);
+            let section = self.section();
             let second = plan.accumulation == Accumulation::Kahan;
             let (a, b) = if e.column == 0 {
                 let a = w.load(place(section), false);
-                let b = second.then(|| w.load(place(1), false));
+                let b = second.then(|| w.load(place(Section::Lost), false));
                 self.open.insert((e.number, r), a);
                 if let Some(b) = b {
                     self.open.insert((e.number, r + plan.rows), b);
@@ -142,7 +140,7 @@ impl<'p> Accumulators<'p> {
             if e.column == columns - 1 {
                 w.push(Inst::Store { addr: place(section), src: a });
                 if let Some(b) = b {
-                    w.push(Inst::Store { addr: place(1), src: b });
+                    w.push(Inst::Store { addr: place(Section::Lost), src: b });
                 }
                 self.open.remove(&(e.number, r));
                 self.open.remove(&(e.number, r + plan.rows));
@@ -186,8 +184,7 @@ impl<'p> Accumulators<'p> {
             (Accumulation::Wide, _) => {
                 for (s, r) in self.each() {
                     // The address counts f32: an f64 vector is two of them.
-                    let place = (2 * self.n * self.plan.width())
-                        + 2 * (s * self.plan.width() + r * self.plan.lanes);
+                    let place = self.layout.wide(s, r * self.plan.lanes);
                     let src = [self.sums[s][r], self.second[s][r]];
                     w.push(Inst::WideStore { addr: at(Base::State, place), src });
                 }
@@ -199,16 +196,22 @@ impl<'p> Accumulators<'p> {
                     }
                 } else {
                     self.each_in_memory(w, |w, addr| {
-                        let b = w.load(addr(2), false);
+                        let b = w.load(addr(Section::Block), false);
                         two_sum(w, b, addr);
                     });
                 }
             }
             (_, true) => {
                 for (s, r) in self.each() {
-                    w.push(Inst::Store { addr: self.state(0, s, r), src: self.sums[s][r] });
+                    w.push(Inst::Store {
+                        addr: self.state(Section::Total, s, r),
+                        src: self.sums[s][r],
+                    });
                     if !self.second.is_empty() {
-                        w.push(Inst::Store { addr: self.state(1, s, r), src: self.second[s][r] });
+                        w.push(Inst::Store {
+                            addr: self.state(Section::Lost, s, r),
+                            src: self.second[s][r],
+                        });
                     }
                 }
             }
@@ -219,9 +222,9 @@ impl<'p> Accumulators<'p> {
 
 /// Knuth's error-free addition of `b` to the total, its error to the compensation. Infinite and NaN
 /// totals keep the compensation out.
-fn two_sum(w: &mut Writer, b: VReg, addr: &dyn Fn(usize) -> Addr) {
-    let total = w.load(addr(0), false);
-    let lost = w.load(addr(1), false);
+fn two_sum(w: &mut Writer, b: VReg, addr: &dyn Fn(Section) -> Addr) {
+    let total = w.load(addr(Section::Total), false);
+    let lost = w.load(addr(Section::Lost), false);
     let s = w.op(Prim::Add, &[total, b]);
     let bb = w.op(Prim::Sub, &[s, total]);
     let aa = w.op(Prim::Sub, &[s, bb]);
@@ -232,14 +235,14 @@ fn two_sum(w: &mut Writer, b: VReg, addr: &dyn Fn(usize) -> Addr) {
     let zero = w.real(0.0);
     let e = w.op(Prim::Select, &[ok, e, zero]);
     let lost = w.op(Prim::Add, &[lost, e]);
-    w.push(Inst::Store { addr: addr(0), src: s });
-    w.push(Inst::Store { addr: addr(1), src: lost });
+    w.push(Inst::Store { addr: addr(Section::Total), src: s });
+    w.push(Inst::Store { addr: addr(Section::Lost), src: lost });
 }
 
 /// The routine that takes columns into the sums of a tile.
 pub fn sum_code(p: &Program, plan: &Plan) -> VCode {
     let mut w = Writer::new(plan.ty, p.reduced.len);
-    let mut acc = Accumulators::new(&mut w, plan, p.sums);
+    let mut acc = Accumulators::new(&mut w, p, plan);
     acc.start(&mut w);
     for columns in steps(plan.columns) {
         let buffer = buffers(&mut w, plan, columns, &p.add);
@@ -259,12 +262,13 @@ pub fn pivot_code(p: &Program, plan: &Plan) -> VCode {
     let pivot: Vec<VReg> = (0..rows).map(|_| w.reg(Kind::Real)).collect();
     let first: Vec<VReg> = (0..rows).map(|_| w.reg(Kind::Real)).collect();
     let old: Vec<VReg> = (0..rows).map(|_| w.reg(Kind::Real)).collect();
-    let pivot_place = |r: usize| at(Base::State, plan.pivot_at(p) + r * plan.lanes);
+    let layout = StateLayout::new(p, plan);
+    let pivot_place = |r: usize| at(Base::State, layout.pivot(r * plan.lanes));
     for r in 0..rows {
         w.push(Inst::Load { dst: pivot[r], addr: pivot_place(r), broadcast: false });
         w.push(Inst::Load { dst: first[r], addr: pivot_place(r), broadcast: false });
     }
-    let mut acc = Accumulators::new(&mut w, plan, p.sums);
+    let mut acc = Accumulators::new(&mut w, p, plan);
     acc.start(&mut w);
     let keys = w.scratch(plan.chunk * plan.width());
     let most = w.real(finite_max(plan.ty));
@@ -315,8 +319,8 @@ pub fn pivot_code(p: &Program, plan: &Plan) -> VCode {
     }
     if plan.accumulation == Accumulation::Block {
         // The totals still stand under the pivot of the call's start.
-        for section in 0..2 {
-            let sums = Sums::Memory(section * p.sums * plan.width());
+        for section in [Section::Total, Section::Lost] {
+            let sums = Sums::Memory(layout.start(section));
             rebase_sums(&mut w, p, plan, &pivot, &first, sums);
         }
     }
@@ -340,7 +344,7 @@ fn rebase(
         let second = if plan.registers {
             Sums::Registers(&acc.second)
         } else {
-            Sums::Memory(p.sums * plan.width())
+            Sums::Memory(acc.layout.start(Section::Lost))
         };
         rebase_sums(w, p, plan, new, old, second);
     }
@@ -363,18 +367,18 @@ fn rebase_sums(
 /// of the block's sums.
 pub fn rebase_code(p: &Program, plan: &Plan) -> VCode {
     let mut w = Writer::new(plan.ty, p.reduced.len);
-    let section = p.sums * plan.width();
+    let layout = StateLayout::new(p, plan);
     let load = |w: &mut Writer, first: usize| -> Vec<VReg> {
         let place = |r| at(Base::State, first + r * plan.lanes);
         (0..plan.rows).map(|r| w.load(place(r), false)).collect()
     };
-    let new = load(&mut w, 2 * section);
-    let old = load(&mut w, plan.pivot_at(p));
-    for part in 0..2 {
-        rebase_sums(&mut w, p, plan, &new, &old, Sums::Memory(part * section));
+    let new = load(&mut w, layout.start(Section::Block));
+    let old = load(&mut w, layout.pivot(0));
+    for section in [Section::Total, Section::Lost] {
+        rebase_sums(&mut w, p, plan, &new, &old, Sums::Memory(layout.start(section)));
     }
     for (r, &src) in new.iter().enumerate() {
-        w.push(Inst::Store { addr: at(Base::State, plan.pivot_at(p) + r * plan.lanes), src });
+        w.push(Inst::Store { addr: at(Base::State, layout.pivot(r * plan.lanes)), src });
     }
     w.finish()
 }

@@ -6,9 +6,9 @@ use super::select::{Panels, Passes};
 use super::winners::Winners;
 use super::worker::{Need, Worker};
 use super::{CpuExecutable, Routines, device};
-use crate::frame::Memory;
-use crate::kernels::{self, Accumulation, BLOCK, Plan};
-use crate::memory::{Aligned, Lane};
+use crate::frame::CallMemory;
+use crate::kernels::{self, Accumulation, BLOCK, Plan, Section, StateLayout};
+use crate::pack::{Aligned, Lane};
 use crate::pool;
 use crate::routine::{Level, Routine};
 use keops_core::error::{CompileError, RunError};
@@ -214,7 +214,7 @@ impl CpuExecutable {
     ) -> Result<Part<T>, RunError> {
         let (p, across, rows) = (&self.program, shared.across, shared.rows);
         let plan = &across.plan;
-        let (n, lanes, width) = (p.sums, plan.lanes, plan.width());
+        let (n, lanes, layout) = (p.sums, plan.lanes, StateLayout::new(p, plan));
         let mut sums = memory::filled(n * rows, [T::default(); 2], "sums")?;
         let mut pivots = memory::filled(rows, T::default(), "pivots")?;
         // A lane takes as many columns in a call as a row does otherwise.
@@ -224,7 +224,7 @@ impl CpuExecutable {
             for j in (0..columns).step_by(step) {
                 let count = step.min(columns - j);
                 // The tile has twice as many rows at least, more than the routine's last.
-                across.main.run(Memory {
+                across.main.run(CallMemory {
                     reduced: &panels[j * p.reduced.len..][..count * p.reduced.len],
                     columns: count,
                     ..w.memory(shared.param, first)
@@ -232,11 +232,10 @@ impl CpuExecutable {
             }
             let here = (0..plan.rows).filter(|r| first + r < rows);
             if let Some(rebase) = &across.rebase {
-                let at = plan.pivot_at(p);
                 for r in here.clone() {
-                    let old = &w.state[at + r * lanes..][..lanes];
+                    let old = &w.state[layout.pivot(r * lanes)..][..lanes];
                     let new = old.iter().fold(old[0], |a, &b| if b > a { b } else { a });
-                    w.state[2 * n * width + r * lanes..][..lanes].fill(new);
+                    w.state[layout.at(Section::Block, 0, r * lanes)..][..lanes].fill(new);
                     pivots[first + r] = new;
                 }
                 self.rebase(rebase, shared.param, first, w);
@@ -244,8 +243,8 @@ impl CpuExecutable {
             for r in here {
                 for s in 0..n {
                     let mut total = Total::default();
-                    for section in 0..2 {
-                        let at = (section * n + s) * width + r * lanes;
+                    for section in [Section::Total, Section::Lost] {
+                        let at = layout.at(section, s, r * lanes);
                         w.state[at..][..lanes].iter().for_each(|v| total.add(v.to_f64()));
                     }
                     sums[s * rows + first + r] = total.split();
@@ -265,16 +264,14 @@ impl CpuExecutable {
         let (p, rows) = (&self.program, shared.rows);
         let Some(main) = &shared.single.main else { unreachable!("sums have a routine") };
         let single = &shared.single;
-        single.initial.fill(&mut w.state[..single.plan.state_len(p)]);
-        main.run(Memory { reduced: records, columns, ..w.memory(shared.param, 0) });
-        let (n, plan) = (p.sums, &shared.single.plan);
-        let width = plan.width();
-        let state = |at: usize| w.state[at];
-        let sums = (0..n * rows).map(|k| {
-            let at = k / rows * width + k % rows;
-            [state(at), state(n * width + at)]
+        let layout = StateLayout::new(p, &single.plan);
+        single.initial.fill(&mut w.state[..layout.len()]);
+        main.run(CallMemory { reduced: records, columns, ..w.memory(shared.param, 0) });
+        let sums = (0..p.sums * rows).map(|k| {
+            let part = |section| w.state[layout.at(section, k / rows, k % rows)];
+            [part(Section::Total), part(Section::Lost)]
         });
-        let pivots = (0..rows).map(|r| state(plan.pivot_at(p) + r));
+        let pivots = (0..rows).map(|r| w.state[layout.pivot(r)]);
         Ok(Part::Sums(memory::collected(sums, "sums")?, memory::collected(pivots, "pivots")?))
     }
     /// Brings the sums in the state under the pivots beside them.
@@ -291,7 +288,7 @@ impl CpuExecutable {
     ) -> Result<Vec<(T, i64)>, RunError> {
         let (p, across, rows) = (&self.program, shared.across, shared.rows);
         let plan = &across.plan;
-        let (n, lanes, width) = (p.keys, plan.lanes, plan.width());
+        let (n, lanes, layout) = (p.keys, plan.lanes, StateLayout::new(p, plan));
         let min = select.order == Order::Min;
         let better = |a: T, b: T| if min { a < b } else { a > b };
         let worst = T::round(if min { f64::INFINITY } else { f64::NEG_INFINITY });
@@ -300,7 +297,7 @@ impl CpuExecutable {
         let mut found = memory::filled(n * rows, (worst, -1), "winners")?;
         for first in (0..rows).step_by(plan.rows) {
             across.start(w);
-            across.main.run(Memory {
+            across.main.run(CallMemory {
                 reduced: &panels.data[..count * p.reduced.len],
                 columns: count,
                 first: start,
@@ -308,11 +305,11 @@ impl CpuExecutable {
             });
             for r in (0..plan.rows).filter(|r| first + r < rows) {
                 for s in 0..n {
-                    let at = s * width + r * lanes;
-                    let keys = &w.state[at..][..lanes];
+                    let place = |section| layout.at(section, s, r * lanes);
+                    let keys = &w.state[place(Section::Best)..][..lanes];
                     let best = keys.iter().fold(worst, |a, &b| if better(b, a) { b } else { a });
                     // The earliest turn that had it.
-                    let turns = &w.state[n * width + at..][..lanes];
+                    let turns = &w.state[place(Section::Turn)..][..lanes];
                     let of_best = keys.iter().zip(turns).filter(|(k, _)| **k == best);
                     let turn = of_best.map(|(_, t)| t.bits() as usize).min();
                     let from = if best == worst { start } else { turn.unwrap_or(start) };
@@ -424,8 +421,8 @@ impl CpuExecutable {
         w: &mut Worker<T>,
     ) -> Result<(), RunError> {
         let (p, rows, plan) = (&self.program, shared.rows, &shared.single.plan);
-        let (n, width) = (p.sums, plan.width());
-        let at = |k: usize| k / rows * width + k % rows;
+        let (n, layout) = (p.sums, StateLayout::new(p, plan));
+        let at = |section, k: usize| layout.at(section, k / rows, k % rows);
         let mut totals = memory::filled(n * rows, Total::default(), "sums")?;
         let mut pivots = parts[0].1.clone();
         for (_, other) in parts {
@@ -435,26 +432,26 @@ impl CpuExecutable {
         }
         for (sums, own) in parts {
             for (k, s) in sums.iter().enumerate() {
-                w.state[at(k)] = s[0];
-                w.state[n * width + at(k)] = s[1];
+                w.state[at(Section::Total, k)] = s[0];
+                w.state[at(Section::Lost, k)] = s[1];
             }
             if let Some(rebase) = &shared.across.rebase_rows {
-                w.state[plan.pivot_at(p)..][..rows].copy_from_slice(own);
-                w.state[2 * n * width..][..rows].copy_from_slice(&pivots);
+                w.state[layout.pivot(0)..][..rows].copy_from_slice(own);
+                w.state[layout.start(Section::Block)..][..rows].copy_from_slice(&pivots);
                 self.rebase(rebase, shared.param, 0, w);
             }
             for (k, t) in totals.iter_mut().enumerate() {
-                t.add(w.state[at(k)].to_f64());
-                t.add(w.state[n * width + at(k)].to_f64());
+                t.add(w.state[at(Section::Total, k)].to_f64());
+                t.add(w.state[at(Section::Lost, k)].to_f64());
             }
         }
         for (k, t) in totals.iter().enumerate() {
             let [high, low] = t.split();
-            w.state[at(k)] = high;
-            w.state[n * width + at(k)] = low;
+            w.state[at(Section::Total, k)] = high;
+            w.state[at(Section::Lost, k)] = low;
         }
         if p.mode == Mode::PivotSum {
-            w.state[plan.pivot_at(p)..][..rows].copy_from_slice(&pivots);
+            w.state[layout.pivot(0)..][..rows].copy_from_slice(&pivots);
         }
         self.finalise(shared.single, shared.param, values, w)
     }

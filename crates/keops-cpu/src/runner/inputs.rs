@@ -3,9 +3,9 @@
 use super::tiles::Span;
 use super::worker::{Inputs, Worker};
 use super::{CpuExecutable, Routines};
-use crate::frame::Memory;
+use crate::frame::CallMemory;
 use crate::kernels;
-use crate::memory::{Aligned, Lane, pack_kept, pack_panels, pack_param, pack_reduced};
+use crate::pack::{Aligned, Lane, pack_kept, pack_panels, pack_param, pack_reduced};
 use crate::resident::{self, Key};
 use keops_core::error::RunError;
 use keops_core::program::{Field, Source};
@@ -128,10 +128,10 @@ impl CpuExecutable {
         w.out.resize((p.param.len - raw) * plan.lanes, "parameters")?;
         // Tables are read from the parameters, where derived ones come after a pass.
         for _ in 0..self.passes {
-            r.run(Memory {
+            r.run(CallMemory {
                 state: &mut w.out.data,
                 scratch: &mut w.scratch,
-                ..Memory::new(param, &mut w.workspace)
+                ..CallMemory::new(param, &mut w.workspace)
             });
             let mut changed = false;
             for k in raw..p.param.len {
@@ -212,11 +212,11 @@ impl CpuExecutable {
         for j in (0..self.packed_count(start, end, packing)).step_by(lanes) {
             let rows = ((start + j).min(end - 1), end.min(start + j + lanes));
             pack_kept(&p.reduced.input_fields, from.args.args(), from.index, rows, lanes, tile);
-            r.run(Memory {
+            r.run(CallMemory {
                 kept: tile,
                 state: derived,
                 scratch: &mut w.scratch,
-                ..Memory::new(from.param, &mut w.workspace)
+                ..CallMemory::new(from.param, &mut w.workspace)
             });
             match packing {
                 Packing::Panels => {
@@ -253,11 +253,11 @@ impl CpuExecutable {
         let input = &mut w.input[..record.input_len.max(1) * width];
         pack_kept(&record.input_fields, args.args(), index, rows, width, input);
         // Derived values go into the tile, whose record has room for them.
-        r.run(Memory {
+        r.run(CallMemory {
             kept: &w.input,
             state: &mut w.kept,
             scratch: &mut w.scratch,
-            ..Memory::new(param, &mut w.workspace)
+            ..CallMemory::new(param, &mut w.workspace)
         });
     }
 }

@@ -4,9 +4,9 @@ use super::tiles::{Block, Job, job_columns, mask_words};
 use super::winners::Winners;
 use super::worker::{Inputs, Worker};
 use super::{CpuExecutable, Routines};
-use crate::frame::Memory;
-use crate::kernels::{self, COARSE, GROUP, NETWORK};
-use crate::memory::Lane;
+use crate::frame::CallMemory;
+use crate::kernels::{self, COARSE, GROUP, NETWORK, Section, StateLayout};
+use crate::pack::Lane;
 use crate::routine::Routine;
 use keops_core::error::RunError;
 use keops_core::memory;
@@ -25,6 +25,7 @@ impl CpuExecutable {
     ) -> Result<(), RunError> {
         let p = &self.program;
         let (n, width, block) = (p.keys, routines.plan.width(), job.block);
+        let layout = StateLayout::new(p, &routines.plan);
         let Some(main) = &routines.main else { unreachable!("selections have a routine") };
         for &(start, end) in block.columns {
             w.columns(main, p, inputs, (start, end));
@@ -33,7 +34,7 @@ impl CpuExecutable {
         if let Some(values) = &mut job.values {
             for row in 0..rows {
                 for s in 0..n {
-                    values[row * n + s] = w.state[s * width + row];
+                    values[row * n + s] = w.state[layout.at(Section::Best, s, row)];
                 }
             }
         }
@@ -46,8 +47,8 @@ impl CpuExecutable {
             let panels = Panels { data: &inputs.panels, range: (0, job_columns(block)) };
             for row in 0..rows {
                 for s in 0..n {
-                    let best = w.state[s * width + row];
-                    let turn = w.state[(n + s) * width + row].bits() as usize;
+                    let best = w.state[layout.at(Section::Best, s, row)];
+                    let turn = w.state[layout.at(Section::Turn, s, row)].bits() as usize;
                     let mut found = None;
                     for &(start, end) in block.columns {
                         if best == worst {
@@ -75,11 +76,15 @@ impl CpuExecutable {
         for row in 0..rows {
             for s in 0..n {
                 indices[row * n + s] = -1;
-                if w.state[s * width + row] == worst {
+                if w.state[layout.at(Section::Best, s, row)] == worst {
                     // An infinite key, or none at all: the first infinite key wins.
                     unknown.push((s, row));
                 } else {
-                    wanted.push((w.state[(n + s) * width + row].bits() as usize, s, row));
+                    wanted.push((
+                        w.state[layout.at(Section::Turn, s, row)].bits() as usize,
+                        s,
+                        row,
+                    ));
                 }
             }
         }
@@ -92,7 +97,7 @@ impl CpuExecutable {
             let end = (start + turn).min(columns);
             w.columns(keys, p, inputs, (start, end));
             for &(_, s, row) in same {
-                let best = w.state[s * width + row];
+                let best = w.state[layout.at(Section::Best, s, row)];
                 let at = (0..end - start).find(|c| w.out.data[(c * n + s) * width + row] == best);
                 let Some(c) = at else { unreachable!("the same code computes the same key") };
                 indices[row * n + s] = (start + c) as i64;
@@ -134,7 +139,7 @@ impl CpuExecutable {
         w.masks.resize(turn * n, "masks")?;
         for first in (start / turn * turn..end).step_by(turn) {
             let reduced = panels.at(first, turn, self.program.reduced.len);
-            find.run(Memory { reduced, columns: turn, ..w.memory(param, row) });
+            find.run(CallMemory { reduced, columns: turn, ..w.memory(param, row) });
             for j in first.max(start)..end.min(first + turn) {
                 let c = j - first;
                 if w.out.data[(c / lanes * n + slot) * lanes + c % lanes] == key {
@@ -243,7 +248,7 @@ impl CpuExecutable {
                 let done = w.groups.len();
                 let take = ((end - j) / COARSE * COARSE).min((most - done) * GROUP);
                 if take > 0 {
-                    passes.extremes.run(Memory {
+                    passes.extremes.run(CallMemory {
                         kept: &w.kept,
                         reduced: inputs.records(&self.program, (j, j + take)),
                         state: &mut w.state,
@@ -251,7 +256,7 @@ impl CpuExecutable {
                         scratch: &mut w.scratch,
                         columns: take,
                         first: j,
-                        ..Memory::new(&inputs.param, &mut w.workspace)
+                        ..CallMemory::new(&inputs.param, &mut w.workspace)
                     });
                     w.groups.extend((j..j + take).step_by(GROUP).map(|g| g as u32));
                     j += take;
@@ -327,13 +332,13 @@ impl CpuExecutable {
         }
         let need = groups * vectors * words;
         w.hits.resize(need, "masks")?;
-        passes.hits.run(Memory {
+        passes.hits.run(CallMemory {
             reduced: &w.extremes.data,
             state: &mut w.state,
             masks: &mut w.hits.data,
             scratch: &mut w.scratch,
             columns: groups,
-            ..Memory::new(&inputs.param, &mut w.workspace)
+            ..CallMemory::new(&inputs.param, &mut w.workspace)
         });
         let batch = self.batch();
         w.waiting.resize(lists * batch, "groups to be searched")?;
@@ -447,7 +452,7 @@ impl CpuExecutable {
         // Masks have room for one a column, as their pointer moves.
         w.masks.resize(columns * n * words, "masks")?;
         // Of the tile and of the bounds the code reads every `width`-th element.
-        passes.find.run(Memory {
+        passes.find.run(CallMemory {
             kept: &w.kept[row..],
             reduced,
             state: &mut w.state[row..],
@@ -455,7 +460,7 @@ impl CpuExecutable {
             masks: &mut w.masks.data,
             scratch: &mut w.scratch,
             columns,
-            ..Memory::new(param, &mut w.workspace)
+            ..CallMemory::new(param, &mut w.workspace)
         });
         for v in 0..columns / lanes {
             let place = v * n + slot;

@@ -6,7 +6,7 @@ use super::CpuExecutable;
 use super::tiles::{Block, Listed, Span};
 use super::worker::Worker;
 use crate::kernels::Accumulation;
-use crate::memory::Lane;
+use crate::pack::Lane;
 use keops_core::error::OutOfMemory;
 use keops_core::memory;
 use keops_core::program::Mode;

@@ -2,8 +2,8 @@
 
 use super::worker::{Borrowed, Inputs, Worker};
 use super::{CpuExecutable, Routines, stairs};
-use crate::kernels::{Accumulation, BLOCK, Plan};
-use crate::memory::Lane;
+use crate::kernels::{Accumulation, BLOCK, Plan, StateLayout};
+use crate::pack::Lane;
 use crate::pool;
 use keops_core::error::{OutOfMemory, RunError};
 use keops_core::memory;
@@ -260,11 +260,12 @@ impl CpuExecutable {
     ) -> Result<(), RunError> {
         let p = &self.program;
         let (plan, block) = (&routines.plan, job.block);
+        let layout = StateLayout::new(p, plan);
         let width = plan.width();
         if !block.columns.is_empty() {
             self.pack_rows(routines, args, &inputs.index, &inputs.param, job.rows, w);
         }
-        routines.initial.fill(&mut w.state[..plan.state_len(p)]);
+        routines.initial.fill(&mut w.state[..layout.len()]);
         match p.mode {
             Mode::Sum if block.columns.is_empty() => {
                 if let Some(values) = &mut job.values {
@@ -292,7 +293,8 @@ impl CpuExecutable {
                         w.columns(main, p, inputs, (j, next));
                         if plan.accumulation == Accumulation::Wide {
                             for k in 0..n {
-                                let (lo, hi) = (w.state[2 * n + 2 * k], w.state[2 * n + 2 * k + 1]);
+                                let at = layout.wide(0, k);
+                                let (lo, hi) = (w.state[at], w.state[at + 1]);
                                 w.wide.data[k] += f64::from_bits(lo.bits() | hi.bits() << 32);
                             }
                         }

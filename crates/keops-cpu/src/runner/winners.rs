@@ -1,7 +1,7 @@
 //! The best keys of rows, when several are wanted.
 
 use super::worker::Worker;
-use crate::memory::Lane;
+use crate::pack::Lane;
 use keops_core::error::RunError;
 use keops_core::memory::refused;
 use keops_core::reduce::Order;

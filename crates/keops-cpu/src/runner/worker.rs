@@ -2,9 +2,9 @@
 //! asks for none.
 
 use super::winners;
-use crate::frame::Memory;
-use crate::kernels::Plan;
-use crate::memory::{Aligned, Lane};
+use crate::frame::CallMemory;
+use crate::kernels::{Plan, StateLayout};
+use crate::pack::{Aligned, Lane};
 use crate::resident::Key;
 use crate::routine::Routine;
 use crate::vcode::Ty;
@@ -99,7 +99,7 @@ impl<T: Lane> Worker<T> {
         let input = if derived { p.kept.input_len.max(1) * width } else { 0 };
         self.kept.reset(p.kept.len.max(1) * width, "a tile of rows")?;
         self.input.reset(input, "a tile of rows")?;
-        self.state.reset(plan.state_len(p), "the state of a tile")?;
+        self.state.reset(StateLayout::new(p, plan).len(), "the state of a tile")?;
         self.scratch.reset(need.scratch, "scratch memory")?;
         if self.workspace.len() < need.workspace {
             let any = MaybeUninit::uninit();
@@ -108,14 +108,14 @@ impl<T: Lane> Worker<T> {
         Ok(())
     }
     /// This worker's memory, for a tile from its row `row` on.
-    pub(super) fn memory<'m>(&'m mut self, param: &'m [T], row: usize) -> Memory<'m, T> {
-        Memory {
+    pub(super) fn memory<'m>(&'m mut self, param: &'m [T], row: usize) -> CallMemory<'m, T> {
+        CallMemory {
             kept: &self.kept[row..],
             state: &mut self.state,
             out: &mut self.out.data,
             masks: &mut self.masks.data,
             scratch: &mut self.scratch,
-            ..Memory::new(param, &mut self.workspace)
+            ..CallMemory::new(param, &mut self.workspace)
         }
     }
     /// Runs a routine over columns `start .. end`.
@@ -126,7 +126,7 @@ impl<T: Lane> Worker<T> {
         inputs: &Inputs<T>,
         (start, end): (usize, usize),
     ) {
-        r.run(Memory {
+        r.run(CallMemory {
             reduced: inputs.records(p, (start, end)),
             columns: end - start,
             first: start,
