@@ -13,7 +13,7 @@
 //! Where there is no selection there is no guard.
 //!
 //! A component is a selection as well, known beforehand: a cotangent of some components alone stays one
-//! (`Place`), and those of other components are kept apart from it. What they pass through is
+//! (`Components`), and those of other components are kept apart from it. What they pass through is
 //! differentiated in these components only: beside them, 0 · ∞ would be NaN.
 
 use crate::graph::{Builder, Ex, FoldOp, Node, NodeId, Operand};
@@ -85,7 +85,7 @@ impl<'g> Guard<'g> {
 
 /// Some components of a vector: `start`, `start + step`, … of `dim`.
 #[derive(Clone, Copy, PartialEq, Eq)]
-struct Place {
+struct Components {
     start: usize,
     step: usize,
     dim: usize,
@@ -97,7 +97,7 @@ struct Guarded<'g> {
     value: Ex<'g>,
     guard: Option<Guard<'g>>,
     /// The components that value and guard are of, if not all: the others are 0, whatever they meet.
-    place: Option<Place>,
+    place: Option<Components>,
 }
 
 impl<'g> Guarded<'g> {
@@ -160,21 +160,21 @@ impl<'g> Guarded<'g> {
         match picked_of((p.start, p.step, self.value.dim()), (start, step, len)) {
             Picked::Same => self.local(),
             Picked::None => Guarded::new(self.value.lit(0.0).broadcast(len)),
-            Picked::Whole { start, step } => self.local().at(Place { start, step, dim: len }),
+            Picked::Whole { start, step } => self.local().at(Components { start, step, dim: len }),
             Picked::Part => self.spread().pick(start, step, len),
         }
     }
     fn put(self, start: usize, step: usize, dim: usize) -> Guarded<'g> {
         self.at(match self.place {
-            None => Place { start, step, dim },
-            Some(p) => Place { start: start + p.start * step, step: p.step * step, dim },
+            None => Components { start, step, dim },
+            Some(p) => Components { start: start + p.start * step, step: p.step * step, dim },
         })
     }
-    fn at(self, place: Place) -> Guarded<'g> {
+    fn at(self, place: Components) -> Guarded<'g> {
         let len = self.value.dim();
         let step = if len == 1 { 1 } else { place.step };
         let all = len == place.dim;
-        Guarded { place: (!all).then_some(Place { step, ..place }), ..self }
+        Guarded { place: (!all).then_some(Components { step, ..place }), ..self }
     }
     fn map(self, f: impl FnOnce(Ex<'g>) -> Ex<'g>) -> Guarded<'g> {
         Guarded { value: f(self.value), ..self }
@@ -345,7 +345,8 @@ pub fn vjp<'g>(out: Ex<'g>, seed: Ex<'g>, wrt: &[Ex<'g>]) -> Vec<Option<Ex<'g>>>
                             others.push((whole.value, out));
                             let extents = part.extents.clone();
                             let c = whole.map(|t| t.contract(extents, &others, &operands[k].axes));
-                            let put = |c: Guarded<'g>, p: &Place| c.put(p.start, p.step, p.dim);
+                            let put =
+                                |c: Guarded<'g>, p: &Components| c.put(p.start, p.step, p.dim);
                             part.places[k].iter().rev().fold(c, put)
                         });
                     }
@@ -500,7 +501,7 @@ pub fn jvp<'g>(out: Ex<'g>, tangents: &[(Ex<'g>, Ex<'g>)]) -> Option<Ex<'g>> {
 struct Product<'g> {
     extents: Vec<usize>,
     factors: Vec<Ex<'g>>,
-    places: Vec<Vec<Place>>,
+    places: Vec<Vec<Components>>,
 }
 
 impl<'g> Product<'g> {
@@ -532,7 +533,7 @@ impl<'g> Product<'g> {
                 _ => return None,
             };
             let x = &mut self.factors[k];
-            self.places[k].push(Place { start, step, dim: x.dim() });
+            self.places[k].push(Components { start, step, dim: x.dim() });
             *x = x.pick(start, step, count);
         }
         self.extents[label as usize] = len;
@@ -541,7 +542,12 @@ impl<'g> Product<'g> {
 }
 
 /// What some components of a product are made of, if that is again one of parts of its operands.
-fn restricted<'g>(b: &'g Builder, node: &Node, place: Place, len: usize) -> Option<Product<'g>> {
+fn restricted<'g>(
+    b: &'g Builder,
+    node: &Node,
+    place: Components,
+    len: usize,
+) -> Option<Product<'g>> {
     let Node::Contract { extents, operands, out } = node else { return None };
     let mut part = Product::new(b, extents, operands);
     if let [label] = out[..] {

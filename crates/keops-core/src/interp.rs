@@ -28,7 +28,7 @@ use crate::with_view;
 use arithmetic::{Arithmetic, Exact, Single, Sum, Winner};
 use ndarray::IxDyn;
 use std::sync::Arc;
-use tape::{Level, Matrix, Tape};
+use tape::{Matrix, Scope, Tape};
 
 /// The precision in which the interpreter evaluates.
 ///
@@ -346,7 +346,7 @@ impl Job {
             })?;
             state[0].data.iter_mut().zip(&sums).for_each(|(t, s)| *t = a.total(s));
             state[1].data[0] = inputs[place].data[0];
-            finalise.eval(a, Level::Once, &mut last, &state, [0, 0]);
+            finalise.eval(a, Scope::Once, &mut last, &state, [0, 0]);
             for &value in finalise.root(&last) {
                 emit(0, Winner { value, index: 0, alternatives: vec![] });
             }
@@ -431,12 +431,12 @@ impl<'t, A: Arithmetic> Walk<'t, A> {
             let at = if self.axis == Axis::J { [row, column] } else { [column, row] };
             let mut eval = |level| self.tape.eval(a, level, &mut self.memory, inputs, at);
             if !std::mem::replace(&mut self.started, true) {
-                eval(Level::Once);
+                eval(Scope::Once);
             }
             if std::mem::take(&mut new_row) {
-                eval(Level::Row);
+                eval(Scope::Row);
             }
-            eval(Level::Pair);
+            eval(Scope::Pair);
             f(column, self.tape.root(&self.memory))?;
         }
         Ok(())
@@ -530,7 +530,7 @@ pub fn evaluate_at(graph: &Graph, root: NodeId, value_of: impl Fn(Var) -> Vec<f6
     };
     // Formulas of one pair are small; a formula that fills the memory is the caller's.
     let mut memory = vec![0.0; tape.len()];
-    for level in [Level::Once, Level::Row, Level::Pair] {
+    for level in [Scope::Once, Scope::Row, Scope::Pair] {
         tape.eval(&Exact, level, &mut memory, &inputs, [0, 0]);
     }
     tape.root(&memory).to_vec()

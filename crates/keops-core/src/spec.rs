@@ -3,11 +3,14 @@
 //! Callers need [`Axis`], [`ReduceOptions`], [`Scheme`] and [`Device`]; the rest is the interface
 //! for backends.
 
+mod agreement;
 mod args;
 mod cache;
 mod device;
 mod resident;
 
+pub use agreement::broadcast;
+pub(crate) use agreement::{Agreement, disagree, shapes_of};
 pub use args::CheckedArgs;
 pub(crate) use args::check_numbered;
 pub(crate) use cache::Loaded;

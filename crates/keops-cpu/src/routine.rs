@@ -39,9 +39,9 @@ impl Level {
         #[allow(unused_mut)]
         let mut levels = vec![];
         #[cfg(target_arch = "x86_64")]
-        levels.extend(crate::x86::Level::supported().into_iter().map(|l| match l {
-            crate::x86::Level::Avx512 => Level::Avx512,
-            crate::x86::Level::Avx2 => Level::Avx2,
+        levels.extend(crate::x86::Isa::supported().into_iter().map(|l| match l {
+            crate::x86::Isa::Avx512 => Level::Avx512,
+            crate::x86::Isa::Avx2 => Level::Avx2,
         }));
         levels.push(Level::Portable);
         levels
@@ -158,9 +158,9 @@ impl Routine {
             #[cfg(target_arch = "x86_64")]
             Level::Avx512 | Level::Avx2 => {
                 let x = if level == Level::Avx512 {
-                    crate::x86::Level::Avx512
+                    crate::x86::Isa::Avx512
                 } else {
-                    crate::x86::Level::Avx2
+                    crate::x86::Isa::Avx2
                 };
                 assert_eq!(x.lanes(code.ty), lanes, "lanes of {x}");
                 let native = crate::x86::compile(code, x).map_err(|e| failed(e.to_string()))?;

@@ -11,7 +11,7 @@ pub use extents::Extents;
 use keops_core::prim::{Kind, Prim};
 
 use crate::vcode::{Addr, Base, Inst, LoopId, LoopKind, Ty, VCode, VReg};
-use extents::Place;
+use extents::Phase;
 
 /// A broken rule and where.
 #[derive(Clone, PartialEq, Debug, thiserror::Error)]
@@ -213,7 +213,7 @@ pub fn verify(code: &VCode, lanes: usize) -> Result<Extents, VerifyError> {
         halves: vec![None; code.kinds.len()],
         loops: Vec::new(),
         open: Vec::new(),
-        place: Place::Before,
+        place: Phase::Before,
         once: None,
         extents: Extents::new(code, lanes),
     };
@@ -258,7 +258,7 @@ struct Checker<'a> {
     loops: Vec<LoopKind>,
     open: Vec<LoopId>,
     /// Where the loops over columns are, seen from here.
-    place: Place,
+    place: Phase,
     /// For every register the only instruction that assigns it, if there is only one; found when
     /// first needed.
     once: Option<Vec<Option<usize>>>,
@@ -383,7 +383,7 @@ impl Checker<'_> {
             LoopKind::Fixed(_) | LoopKind::Columns { .. } => {}
         }
         if let LoopKind::Columns { step } = kind {
-            self.place = Place::Turn(step);
+            self.place = Phase::Turn(step);
         }
         self.loops.push(kind);
         self.open.push(id);
@@ -396,7 +396,7 @@ impl Checker<'_> {
             return Err(Fault::BadNesting { got: id.0, open: open.map(|l| l.0) });
         }
         if let LoopKind::Columns { .. } = self.loops[id.0 as usize] {
-            self.place = Place::After;
+            self.place = Phase::After;
         }
         // Only a loop over columns has ended where none is open any more but registers are listed.
         if self.open.is_empty() {

@@ -12,7 +12,7 @@ use keops_core::error::{Error, GradError, InputError, OutOfMemory, RunError};
 use keops_core::genred::{AsArg, Genred, IntoArgs, Place, Reference};
 use keops_core::graph::Category;
 use keops_core::ranges::Ranges;
-use keops_core::spec::{Axis, Device, Resident};
+use keops_core::spec::{Axis, Device, Resident, broadcast};
 use keops_core::{memory, with_view};
 use ndarray::{Array3, ArrayD, ArrayView0, ArrayViewD, Axis as NdAxis, IxDyn, aview0};
 use std::sync::Arc;
@@ -119,15 +119,15 @@ pub trait LinearOperator {
 
 /// An argument, or a copy of it: in the type in which it is computed, or where it is.
 #[derive(Clone, Debug)]
-enum Held<'a> {
+enum BoundArg<'a> {
     Given(ArgView<'a>),
     Wide(Arc<Buffer>),
     Resident(Resident),
 }
 
-impl<'a> Held<'a> {
+impl<'a> BoundArg<'a> {
     /// f16 and bf16 are widened, so that vectors keep the precision of the arithmetic.
-    fn new(arg: ArgView<'a>) -> Result<Held<'a>, RunError> {
+    fn new(arg: ArgView<'a>) -> Result<BoundArg<'a>, RunError> {
         let what = "an argument in the compute type";
         let wide = match arg.dtype() {
             DType::F16 | DType::BF16 => match &*arg.host()? {
@@ -135,29 +135,29 @@ impl<'a> Held<'a> {
                 HostView::BF16(v) => memory::mapped(v, |e| e.to_f32(), what)?,
                 _ => unreachable!("the view has the type of the argument"),
             },
-            _ => return Ok(Held::Given(arg)),
+            _ => return Ok(BoundArg::Given(arg)),
         };
-        Ok(Held::Wide(Arc::new(Buffer::F32(wide))))
+        Ok(BoundArg::Wide(Arc::new(Buffer::F32(wide))))
     }
     fn view(&self) -> ArgView<'_> {
         match self {
-            Held::Given(v) => v.view(),
-            Held::Wide(b) => values(b),
-            Held::Resident(array) => array.into(),
+            BoundArg::Given(v) => v.view(),
+            BoundArg::Wide(b) => values(b),
+            BoundArg::Resident(array) => array.into(),
         }
     }
     fn host(&self) -> Result<HostView<'_>, RunError> {
         match self {
-            Held::Given(v) => Ok(v.host()?.into_view()),
-            Held::Wide(b) => match b.host_view() {
+            BoundArg::Given(v) => Ok(v.host()?.into_view()),
+            BoundArg::Wide(b) => match b.host_view() {
                 Some(view) => Ok(view),
                 None => unreachable!("arguments are values"),
             },
-            Held::Resident(array) => array.host(),
+            BoundArg::Resident(array) => array.host(),
         }
     }
-    /// Held by a device, where that takes no more memory than the argument.
-    fn uploaded(&self, device: &Device) -> Result<Held<'_>, RunError> {
+    /// BoundArg by a device, where that takes no more memory than the argument.
+    fn uploaded(&self, device: &Device) -> Result<BoundArg<'_>, RunError> {
         let view = self.view();
         let repeats = match &view {
             ArgView::Host(v) => with_view!(v, v => {
@@ -166,8 +166,8 @@ impl<'a> Held<'a> {
             ArgView::Resident(_) => false,
         };
         match repeats {
-            true => Ok(Held::Given(view)),
-            false => device.upload_view(&view).map(Held::Resident),
+            true => Ok(BoundArg::Given(view)),
+            false => device.upload_view(&view).map(BoundArg::Resident),
         }
     }
 }
@@ -212,19 +212,6 @@ fn element_of<'v, T>(mut v: ArrayViewD<'v, T>, own: usize, index: &[usize]) -> A
     v
 }
 
-/// Batch shapes broadcast from the right; `None` where they disagree.
-pub(crate) fn broadcast(a: &[usize], b: &[usize]) -> Option<Vec<usize>> {
-    let n = a.len().max(b.len());
-    let at = |s: &[usize], k: usize| if k + s.len() < n { 1 } else { s[k + s.len() - n] };
-    (0..n)
-        .map(|k| match (at(a, k), at(b, k)) {
-            (x, 1) => Some(x),
-            (1, y) => Some(y),
-            (x, y) => (x == y).then_some(x),
-        })
-        .collect()
-}
-
 /// A sum of a formula that is linear in one variable, with all other arguments given: a matrix,
 /// or one for each batch element, that is never stored.
 ///
@@ -255,7 +242,7 @@ pub struct KernelOperator<'a, P = Reference> {
     adjoint: Option<Genred<P>>,
     linear: Linear,
     /// All arguments but the variable, in order.
-    args: Vec<Held<'a>>,
+    args: Vec<BoundArg<'a>>,
     /// What holds them, if a device does.
     device: Option<Device>,
     dtype: DType,
@@ -332,7 +319,7 @@ impl<'a, P: Place> KernelOperator<'a, P> {
             .into());
         };
         let args =
-            args.into_iter().map(Held::new).collect::<Result<_, _>>().map_err(Error::from)?;
+            args.into_iter().map(BoundArg::new).collect::<Result<_, _>>().map_err(Error::from)?;
         let dtype = dtype.compute();
         let mut operator = KernelOperator {
             sum: sum.clone(),
@@ -629,7 +616,7 @@ impl<'a, P: Place> KernelOperator<'a, P> {
         let others = inputs.filter(|i| i.name != self.linear.variable);
         let mut args = vec![];
         for (input, held) in others.zip(&self.args) {
-            args.push(Held::Given(batch_element(held.host()?, input.category, &index).into()));
+            args.push(BoundArg::Given(batch_element(held.host()?, input.category, &index).into()));
         }
         Ok(KernelOperator {
             sum: self.sum.clone(),
@@ -649,7 +636,7 @@ impl<'a, P: Place> KernelOperator<'a, P> {
     }
     /// Arguments of the sum, with a value of the variable.
     pub(crate) fn arguments<'s>(&'s self, vector: ArgView<'s>) -> Vec<ArgView<'s>> {
-        let mut all: Vec<_> = self.args.iter().map(Held::view).collect();
+        let mut all: Vec<_> = self.args.iter().map(BoundArg::view).collect();
         all.insert(self.linear.slot, vector);
         all
     }

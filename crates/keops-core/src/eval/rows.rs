@@ -1,7 +1,7 @@
 //! Steps that are done on the host: rows gathered and scattered, batches repeated and summed.
 
-use super::sizes::merge;
 use crate::data::{Element, batch_matrix};
+use crate::spec::broadcast;
 use ndarray::{ArrayD, ArrayView2, Dimension, IxDyn};
 
 /// All multi-indices of a shape, in order.
@@ -72,8 +72,7 @@ pub(super) fn rebatch(
     if x.is_empty() || out.is_empty() {
         return;
     }
-    let mut all = from.to_vec();
-    merge(&mut all, to);
+    let all = broadcast(from, to).unwrap_or_default();
     // Number of the batch element that an index of the common shape means in `shape`.
     let number = |index: &[usize], shape: &[usize]| {
         let own = &index[index.len() - shape.len()..];

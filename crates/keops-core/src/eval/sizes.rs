@@ -4,6 +4,7 @@ use crate::data::{ArgView, DType};
 use crate::error::InputError;
 use crate::graph::Category;
 use crate::outer::{Computation, InputDef, OuterGraph, OuterId, OuterNode};
+use crate::spec::{Agreement, broadcast, disagree, shapes_of};
 use std::borrow::Cow;
 
 /// Sizes that arguments give to a computation.
@@ -62,7 +63,7 @@ impl Sizes {
     pub(super) fn batch_of(&self, graph: &OuterGraph, node: OuterId) -> Vec<usize> {
         let mut batch = vec![];
         for own in graph.support(node).iter().filter_map(|&slot| self.of_input.get(slot)) {
-            merge(&mut batch, own);
+            batch = broadcast(&batch, own).unwrap_or(batch);
         }
         batch
     }
@@ -101,7 +102,7 @@ impl Computation {
             Some(OuterNode::Input { slot, .. }) => self.inputs[*slot].name.as_str(),
             _ => "the result",
         };
-        let mut rows: [Option<(usize, &str)>; 2] = [None, None];
+        let mut common: Agreement<'_, str> = Agreement::new([None; 2]);
         let mut sizes = Sizes { rows_i: 1, rows_j: 1, batch: vec![], dtype, of_input: vec![] };
         for (slot, (input, arg)) in self.inputs.iter().zip(args).enumerate() {
             let (name, shape) = (&input.name, arg.shape());
@@ -116,17 +117,12 @@ impl Computation {
             let own = input.row.len() + has_rows as usize;
             let mut ends = shape.iter().rev().zip(input.row.iter().rev());
             if shape.len() < own || ends.any(|(a, b)| a != b) {
-                let letter = match input.category {
-                    Category::I => "M, ",
-                    Category::J => "N, ",
-                    Category::Param => "",
-                };
-                let row: Vec<_> = input.row.iter().map(|d| d.to_string()).collect();
-                let row = row.join(", ");
-                let mut expected = format!("shape ({letter}{row}) or (batches…, {letter}{row})");
+                let mut expected = shapes_of(input.category, &input.row);
                 // The row of a matrix, as if it were a matrix of one row.
                 if has_rows && *shape == input.row[..] {
-                    expected += &format!("; one row has shape (1, {row}), a parameter is `Pm`");
+                    let row: Vec<_> = [1].iter().chain(&input.row).map(|d| d.to_string()).collect();
+                    let row = row.join(", ");
+                    expected += &format!("; one row has shape ({row}), a parameter is `Pm`");
                 }
                 if input.like.is_some() {
                     expected +=
@@ -138,49 +134,29 @@ impl Computation {
                     got: shape.to_vec(),
                 });
             }
-            let batch = &shape[..shape.len() - own];
-            let other = || like(input);
-            if has_rows {
-                let got = shape[shape.len() - own];
-                let side = (input.category == Category::J) as usize;
-                let of_other = rows[1 - side].filter(|_| self.graph.is_square());
-                let slot = &mut rows[side];
-                let known = match (&slot, &input.like) {
-                    (Some((n, first)), None) => Some((*n, *first)),
-                    (n, Some(_)) => Some((n.or(of_other).map_or(1, |(n, _)| n), other())),
-                    (None, None) => None,
-                };
-                match known {
-                    Some((expected, other)) if expected != got => {
-                        let (name, what) = (name.clone(), "rows".to_string());
-                        let other = other.to_string();
-                        return Err(InputError::Disagree { name, what, other, expected, got });
-                    }
-                    Some(_) => {}
-                    None => *slot = Some((got, name)),
-                }
-            }
+            let (batch, own) = shape.split_at(shape.len() - own);
             match input.like {
                 None => {
-                    if let Some((expected, got)) = merge(&mut sizes.batch, batch) {
-                        let clash = |b: &Vec<usize>| merge(&mut b.clone(), batch).is_some();
-                        let at = sizes.of_input.iter().position(clash).unwrap_or(0);
-                        return Err(InputError::Disagree {
-                            name: name.clone(),
-                            what: "batch elements".into(),
-                            other: self.inputs[at].name.clone(),
-                            expected,
-                            got,
-                        });
+                    if has_rows {
+                        common.rows(name, input.category, own[0])?;
                     }
+                    common.batch(name, batch)?;
                 }
-                Some(like) => {
-                    let full = sizes.batch_of(&self.graph, like.node);
-                    let mut both = full.clone();
-                    if merge(&mut both, batch).is_some() || both != full {
+                // A cotangent or tangent: rows and batches of what it belongs to.
+                Some(of) => {
+                    let square = self.graph.is_square();
+                    let flipped =
+                        if input.category == Category::I { Category::J } else { Category::I };
+                    let of_other = || common.rows_of(flipped).filter(|_| square);
+                    let rows = common.rows_of(input.category).or_else(of_other).unwrap_or(1);
+                    if has_rows && rows != own[0] {
+                        return Err(disagree(name, "rows", (rows, like(input)), own[0]));
+                    }
+                    let full = sizes.batch_of(&self.graph, of.node);
+                    if broadcast(&full, batch).as_ref() != Some(&full) {
                         return Err(InputError::Shape {
                             name: name.clone(),
-                            expected: format!("batch shape {full:?} as of `{}`", other()),
+                            expected: format!("batch shape {full:?} as of `{}`", like(input)),
                             got: shape.to_vec(),
                         });
                     }
@@ -191,11 +167,12 @@ impl Computation {
                 sizes.of_input.push(batch.to_vec());
             }
         }
+        let [mut i, mut j] = [Category::I, Category::J].map(|c| common.rows_of(c));
         if self.graph.is_square() {
-            rows = [rows[0].or(rows[1]), rows[1].or(rows[0])];
+            (i, j) = (i.or(j), j.or(i));
         }
-        let [i, j] = rows.map(|r| r.map_or(1, |(n, _)| n));
-        (sizes.rows_i, sizes.rows_j) = (i, j);
+        (sizes.rows_i, sizes.rows_j) = (i.unwrap_or(1), j.unwrap_or(1));
+        sizes.batch = common.batch_shape();
         Ok(sizes)
     }
 
@@ -240,21 +217,4 @@ impl Computation {
         }
         Cow::Owned(all)
     }
-}
-
-/// Broadcasts `own` into `batch`, aligned at the last axis; the axis where that fails.
-pub(super) fn merge(batch: &mut Vec<usize>, own: &[usize]) -> Option<(usize, usize)> {
-    while batch.len() < own.len() {
-        batch.insert(0, 1);
-    }
-    let lead = batch.len() - own.len();
-    for (b, &e) in batch[lead..].iter_mut().zip(own) {
-        if e != 1 && *b != 1 && *b != e {
-            return Some((*b, e));
-        }
-        if e != 1 {
-            *b = e;
-        }
-    }
-    None
 }

@@ -1,7 +1,7 @@
 //! The steps of a run: the values of one node, made of those of its operands.
 
 use super::rows::{gather, rebatch, scatter_add};
-use super::value::{Held, Value, convert, flatten_rows, rounded, zeros};
+use super::value::{Origin, Value, convert, flatten_rows, rounded, zeros};
 use super::{Sizes, long, own_or};
 use crate::data::{ArgView, Buffer, DType, OnHost};
 use crate::error::{Error, RunError};
@@ -20,7 +20,7 @@ use std::sync::Arc;
 
 /// The rows of a reduction in a run.
 #[derive(Clone, Copy)]
-enum Rows {
+enum RowSet {
     /// All pairs of the computation's rows.
     Pairs,
     /// Those of one category, beside one row of the other: none of either for [`Category::Param`].
@@ -61,7 +61,7 @@ impl<'a> Run<'_, 'a> {
             OuterNode::Reduce(r) => {
                 let memory = self.reuse.take_if(|(node, _)| *node == id).map(|(_, b)| b);
                 let ranges = own_or(&r.ranges, self.sizes, self.ranges)?;
-                let made = self.reduce(id, r, Rows::Pairs, ranges, memory)?;
+                let made = self.reduce(id, r, RowSet::Pairs, ranges, memory)?;
                 made.into_iter().map(Value::made).collect()
             }
             OuterNode::RowMap(m) => vec![self.row_map(id, m, &batch)?],
@@ -172,7 +172,7 @@ impl<'a> Run<'_, 'a> {
     pub(super) fn held(&self, port: Port) -> Result<Value<'a>, RunError> {
         let value = match self.made(port) {
             Some(value) => value.clone(),
-            None => Value { held: Held::Given(self.argument(port).clone()), columns: None },
+            None => Value { held: Origin::Given(self.argument(port).clone()), columns: None },
         };
         value.load()?;
         Ok(value)
@@ -197,8 +197,8 @@ impl<'a> Run<'_, 'a> {
     fn dtype(&self, port: Port) -> Option<DType> {
         match self.made(port).map(|v| &v.held) {
             None => Some(self.argument(port).dtype()),
-            Some(Held::Given(a)) => Some(a.dtype()),
-            Some(Held::Made(b)) => b.dtype(),
+            Some(Origin::Given(a)) => Some(a.dtype()),
+            Some(Origin::Made(b)) => b.dtype(),
         }
     }
     fn index(&self, at: Selected) -> &ArrayD<i64> {
@@ -219,7 +219,7 @@ impl<'a> Run<'_, 'a> {
         &mut self,
         id: OuterId,
         r: &Reduction,
-        rows: Rows,
+        rows: RowSet,
         ranges: Option<&Ranges>,
         memory: Option<Buffer>,
     ) -> Result<Vec<Buffer>, Error> {
@@ -232,8 +232,8 @@ impl<'a> Run<'_, 'a> {
         let args = r.bindings.iter().map(|(_, p)| self.in_type(*p, dtype)).collect();
         let sized = |c: Category| {
             let holds = match rows {
-                Rows::Pairs => true,
-                Rows::Only(category) => category == c,
+                RowSet::Pairs => true,
+                RowSet::Only(category) => category == c,
             };
             self.sizes.rows(c).filter(|_| holds)
         };
@@ -258,7 +258,7 @@ impl<'a> Run<'_, 'a> {
             bindings: m.bindings.clone(),
             ranges: None,
         };
-        self.single(id, &r, Rows::Only(m.category), m.category, batch)
+        self.single(id, &r, RowSet::Only(m.category), m.category, batch)
     }
     fn sum_rows(&mut self, id: OuterId, x: Port, batch: &[usize]) -> Result<Value<'a>, Error> {
         let info = self.computation.graph.info(x);
@@ -277,14 +277,14 @@ impl<'a> Run<'_, 'a> {
             bindings: vec![(var, x)],
             ranges: None,
         };
-        self.single(id, &r, Rows::Only(info.category), Category::Param, batch)
+        self.single(id, &r, RowSet::Only(info.category), Category::Param, batch)
     }
     /// The one result of a reduction of values, with rows of `category`.
     fn single(
         &mut self,
         id: OuterId,
         r: &Reduction,
-        rows: Rows,
+        rows: RowSet,
         category: Category,
         batch: &[usize],
     ) -> Result<Value<'a>, Error> {

@@ -11,23 +11,23 @@ use std::sync::Arc;
 /// A value while a computation runs.
 #[derive(Clone)]
 pub(super) struct Value<'a> {
-    pub(super) held: Held<'a>,
+    pub(super) held: Origin<'a>,
     /// Components `start, start + step, …` (so many) of what is held.
     pub(super) columns: Option<(usize, usize, usize)>,
 }
 #[derive(Clone)]
-pub(super) enum Held<'a> {
+pub(super) enum Origin<'a> {
     Given(ArgView<'a>),
     Made(Arc<Buffer>),
 }
 
 impl<'a> Value<'a> {
     pub(super) fn made(buffer: Buffer) -> Value<'a> {
-        Value { held: Held::Made(Arc::new(buffer)), columns: None }
+        Value { held: Origin::Made(Arc::new(buffer)), columns: None }
     }
     /// Values as an argument; `None` for indices.
     pub(super) fn view(&self) -> Option<ArgView<'_>> {
-        if let (Held::Given(a), None) = (&self.held, self.columns) {
+        if let (Origin::Given(a), None) = (&self.held, self.columns) {
             return Some(a.view());
         }
         self.host().map(ArgView::Host)
@@ -35,16 +35,16 @@ impl<'a> Value<'a> {
     /// Sees to it that the value is in memory of the host.
     pub(super) fn load(&self) -> Result<(), RunError> {
         match &self.held {
-            Held::Given(ArgView::Resident(r)) => r.load(),
+            Origin::Given(ArgView::Resident(r)) => r.load(),
             _ => Ok(()),
         }
     }
     /// Values in memory of the host, where what a device holds was loaded; `None` for indices.
     pub(super) fn host(&self) -> Option<HostView<'_>> {
         let all = match &self.held {
-            Held::Given(ArgView::Host(v)) => v.view(),
-            Held::Given(ArgView::Resident(r)) => r.on_host()?,
-            Held::Made(b) => b.host_view()?,
+            Origin::Given(ArgView::Host(v)) => v.view(),
+            Origin::Given(ArgView::Resident(r)) => r.on_host()?,
+            Origin::Made(b) => b.host_view()?,
         };
         let Some((start, step, len)) = self.columns else { return Some(all) };
         let slice = Slice::new(
@@ -61,20 +61,22 @@ impl<'a> Value<'a> {
     }
     pub(super) fn indices(&self) -> Option<&ArrayD<i64>> {
         match &self.held {
-            Held::Made(b) => b.indices(),
-            Held::Given(_) => None,
+            Origin::Made(b) => b.indices(),
+            Origin::Given(_) => None,
         }
     }
     /// An owned buffer of type `dtype` (indices stay indices), row-major.
     pub(super) fn into_buffer(self, dtype: DType, what: &str) -> Result<Buffer, RunError> {
         if let Some(v) = self.host()
-            && (self.columns.is_some() || v.dtype() != dtype || matches!(self.held, Held::Given(_)))
+            && (self.columns.is_some()
+                || v.dtype() != dtype
+                || matches!(self.held, Origin::Given(_)))
         {
             return convert(&v, dtype, what);
         }
         match self.held {
-            Held::Made(b) => Arc::try_unwrap(b).or_else(|shared| Ok(shared.copied(what)?)),
-            Held::Given(_) => unreachable!("arguments are values"),
+            Origin::Made(b) => Arc::try_unwrap(b).or_else(|shared| Ok(shared.copied(what)?)),
+            Origin::Given(_) => unreachable!("arguments are values"),
         }
     }
 }
@@ -108,7 +110,7 @@ pub(super) fn flatten_rows<'a>(arg: &ArgView<'a>, row: usize) -> Result<Value<'a
             let mut shape = $v.shape()[..lead].to_vec();
             shape.push($v.shape()[lead..].iter().product());
             match $v.clone().into_shape_with_order(IxDyn(&shape)) {
-                Ok(v) => Value { held: Held::Given(HostView::$kind(v).into()), columns: None },
+                Ok(v) => Value { held: Origin::Given(HostView::$kind(v).into()), columns: None },
                 Err(_) => {
                     let copy = memory::collected($v.iter().copied(), "an argument's rows")?;
                     match ArrayD::from_shape_vec(IxDyn(&shape), copy) {
@@ -120,7 +122,7 @@ pub(super) fn flatten_rows<'a>(arg: &ArgView<'a>, row: usize) -> Result<Value<'a
         }};
     }
     if row == 1 {
-        return Ok(Value { held: Held::Given(arg.clone()), columns: None });
+        return Ok(Value { held: Origin::Given(arg.clone()), columns: None });
     }
     Ok(match arg {
         ArgView::Host(HostView::F16(v)) => flat!(v, F16),
@@ -130,7 +132,7 @@ pub(super) fn flatten_rows<'a>(arg: &ArgView<'a>, row: usize) -> Result<Value<'a
         ArgView::Resident(r) => {
             let (lead, last) = r.shape().split_at(r.shape().len() - row);
             let flat = r.reshaped(&[lead, &[last.iter().product()]].concat());
-            Value { held: Held::Given(ArgView::Resident(Cow::Owned(flat))), columns: None }
+            Value { held: Origin::Given(ArgView::Resident(Cow::Owned(flat))), columns: None }
         }
     })
 }

@@ -73,7 +73,7 @@ pub struct Tape {
 
 /// What has to be evaluated anew.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
-pub enum Level {
+pub enum Scope {
     /// Constants and parameters.
     Once,
     /// What depends on the kept row only.
@@ -145,7 +145,7 @@ impl Tape {
     }
     /// Does the root depend on the kept row at most?
     pub fn same_for_all_columns(&self) -> bool {
-        self.levels[Level::Pair as usize] == self.levels[Level::Row as usize]
+        self.levels[Scope::Pair as usize] == self.levels[Scope::Row as usize]
     }
     /// The root after evaluation.
     pub fn root<'m, V>(&self, memory: &'m [V]) -> &'m [V] {
@@ -155,12 +155,12 @@ impl Tape {
     pub fn eval<A: Arithmetic>(
         &self,
         a: &A,
-        level: Level,
+        level: Scope,
         memory: &mut [A::V],
         inputs: &[Matrix<A::V>],
         [i, j]: [usize; 2],
     ) {
-        let start = if level == Level::Once { 0 } else { self.levels[level as usize - 1] };
+        let start = if level == Scope::Once { 0 } else { self.levels[level as usize - 1] };
         let row = |c: Category| if c == Category::I { i } else { j };
         let mut x = Vec::with_capacity(3);
         for step in &self.steps[start..self.levels[level as usize]] {

@@ -9,6 +9,7 @@ use crate::graph::{Builder, Category, Ex, Graph, MAX_NODES, Node, NodeId, Var};
 use crate::key;
 use crate::ops::{self, OpDef};
 use crate::parse;
+use crate::spec::Agreement;
 use hashbrown::HashMap;
 use ndarray::Slice;
 use std::fmt;
@@ -176,39 +177,21 @@ impl Expression {
     }
     /// Batch shape, M and N (1 where nothing gives a number).
     pub fn sizes(&self) -> Result<(Vec<usize>, [usize; 2]), InputError> {
-        let mut rows: [Option<(usize, &Name)>; 2] = [None; 2];
-        let mut batch: Vec<(usize, &Name)> = vec![];
-        let disagree = |name: &Name, what: &str, (expected, other): (usize, &Name), got| {
-            let (name, what, other) = (name.to_string(), what.into(), other.to_string());
-            Err(InputError::Disagree { name, what, other, expected, got })
-        };
+        let mut common: Agreement<'_, Name> = Agreement::new([None; 2]);
         for s in &self.sources {
             let Bound::Array(a) = &s.value else { continue };
             let view = a.view();
             let mut lead = &view.shape()[..view.shape().len() - 1];
-            if s.var.category != Category::Param {
-                let (n, rest) = (lead[lead.len() - 1], &lead[..lead.len() - 1]);
-                lead = rest;
-                match &mut rows[(s.var.category == Category::J) as usize] {
-                    Some(known) if known.0 != n => return disagree(&s.name, "rows", *known, n),
-                    slot => *slot = Some((n, &s.name)),
-                }
+            if s.var.category != Category::Param
+                && let Some((rows, batch)) = lead.split_last()
+            {
+                lead = batch;
+                common.rows(&s.name, s.var.category, *rows)?;
             }
-            // Batch axes broadcast, aligned at the last one.
-            for (k, &e) in lead.iter().rev().enumerate() {
-                if k == batch.len() {
-                    batch.push((1, &s.name));
-                }
-                if e != 1 && batch[k].0 != 1 && batch[k].0 != e {
-                    return disagree(&s.name, "batch elements", batch[k], e);
-                }
-                if e != 1 {
-                    batch[k] = (e, &s.name);
-                }
-            }
+            common.batch(&s.name, lead)?;
         }
-        let batch = batch.iter().rev().map(|b| b.0).collect();
-        Ok((batch, rows.map(|r| r.map_or(1, |(n, _)| n))))
+        let rows = [Category::I, Category::J].map(|c| common.rows_of(c).unwrap_or(1));
+        Ok((common.batch_shape(), rows))
     }
 }
 

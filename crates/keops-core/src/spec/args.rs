@@ -1,6 +1,6 @@
 //! Arguments of a reduction, checked.
 
-use super::ReduceSpec;
+use super::{Agreement, ReduceSpec, shapes_of};
 use crate::data::{ArgView, Buffer, DType};
 use crate::error::{InputError, RunError};
 use crate::graph::{Category, Node};
@@ -84,10 +84,8 @@ impl<'a> CheckedArgs<'a> {
                 got: args.len(),
             });
         }
-        let mut size: [Option<(usize, &str)>; 2] =
-            [rows_i.map(|n| (n, "the given size")), rows_j.map(|n| (n, "the given size"))];
-        let mut batch: Vec<usize> = vec![];
-        let mut batch_of = "";
+        let given = |n: Option<usize>| n.map(|n| (n, "the given size"));
+        let mut common: Agreement<'_, str> = Agreement::new([given(rows_i), given(rows_j)]);
         for ((var, name), arg) in spec.vars.iter().zip(&spec.names).zip(&args) {
             if arg.dtype() != spec.dtype {
                 return Err(InputError::Type {
@@ -98,58 +96,22 @@ impl<'a> CheckedArgs<'a> {
             }
             let shape = arg.shape();
             let own = if var.category == Category::Param { 1 } else { 2 };
-            let d = var.dim;
-            if shape.len() < own || shape[shape.len() - 1] != d {
-                let expected = match var.category {
-                    Category::Param => format!("shape ({d}) or (batches…, {d})"),
-                    Category::I => format!("shape (M, {d}) or (batches…, M, {d})"),
-                    Category::J => format!("shape (N, {d}) or (batches…, N, {d})"),
-                };
+            if shape.len() < own || shape[shape.len() - 1] != var.dim {
                 return Err(InputError::Shape {
                     name: name.clone(),
-                    expected,
+                    expected: shapes_of(var.category, &[var.dim]),
                     got: shape.to_vec(),
                 });
             }
-            if own == 2 {
-                let n = shape[shape.len() - 2];
-                let slot = &mut size[(var.category == Category::J) as usize];
-                match slot {
-                    Some((m, other)) if *m != n => {
-                        return Err(InputError::Disagree {
-                            name: name.clone(),
-                            what: "rows".into(),
-                            other: other.to_string(),
-                            expected: *m,
-                            got: n,
-                        });
-                    }
-                    _ => *slot = Some((n, name)),
-                }
+            let (batch, own) = shape.split_at(shape.len() - own);
+            if let [rows, _] = own {
+                common.rows(name, var.category, *rows)?;
             }
-            // Batch axes broadcast from the right.
-            for (k, &e) in shape[..shape.len() - own].iter().rev().enumerate() {
-                if k == batch.len() {
-                    batch.push(1);
-                }
-                if e != 1 && batch[k] != 1 && batch[k] != e {
-                    return Err(InputError::Disagree {
-                        name: name.clone(),
-                        what: "batch elements".into(),
-                        other: batch_of.to_string(),
-                        expected: batch[k],
-                        got: e,
-                    });
-                }
-                if e != 1 {
-                    batch[k] = e;
-                    batch_of = name;
-                }
-            }
+            common.batch(name, batch)?;
         }
-        batch.reverse();
         // A formula without variables of a category has one row of it, as in KeOps.
-        let rows = size.map(|s| s.map_or(1, |(n, _)| n));
+        let rows = [Category::I, Category::J].map(|c| common.rows_of(c).unwrap_or(1));
+        let batch = common.batch_shape();
         CheckedArgs::of_size(spec, Args::Own(args), rows, batch, ranges)
     }
     /// Arguments that are known to fit: the numbers of rows of `i` and `j`, and the batch shape, are

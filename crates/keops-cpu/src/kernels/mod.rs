@@ -16,7 +16,7 @@ pub use select::{
     COARSE, GROUP, NETWORK, best_code, extremes_code, extremes_stride, find_code, find_turn,
     hits_code, keys_code,
 };
-pub use state::{Section, StateLayout};
+pub use state::{StateLayout, StatePart};
 pub use sums::{pivot_code, rebase_code, sum_code};
 
 use crate::pack::Lane;
@@ -224,7 +224,7 @@ impl Initial {
             Mode::Select { select, .. } => {
                 let least = select.order == Order::Min;
                 let worst = if least { f64::INFINITY } else { f64::NEG_INFINITY };
-                Initial { value: worst, range: 0..layout.start(Section::Turn) }
+                Initial { value: worst, range: 0..layout.start(StatePart::Turn) }
             }
             Mode::PivotSum => {
                 let range = layout.pivot(0)..layout.pivot(plan.width());

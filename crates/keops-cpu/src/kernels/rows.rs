@@ -1,7 +1,7 @@
 //! Routines of the sections that see one row at a time.
 
 use super::sums::Accumulators;
-use super::{Accumulation, Plan, Section, StateLayout, buffers, context};
+use super::{Accumulation, Plan, StateLayout, StatePart, buffers, context};
 use crate::translate::{Context, Sums, Writer, at, table_room, translate};
 use crate::vcode::{Base, Inst, VCode};
 use keops_core::prim::Prim;
@@ -40,9 +40,9 @@ pub fn finalise_code(p: &Program, plan: &Plan) -> VCode {
     if plan.accumulation == Accumulation::Block {
         acc.each_in_memory(&mut w, |w, addr| {
             let (total, lost) =
-                (w.load(addr(Section::Total), false), w.load(addr(Section::Lost), false));
+                (w.load(addr(StatePart::Total), false), w.load(addr(StatePart::Lost), false));
             let sum = w.op(Prim::Add, &[total, lost]);
-            w.push(Inst::Store { addr: addr(Section::Total), src: sum });
+            w.push(Inst::Store { addr: addr(StatePart::Total), src: sum });
         });
     }
     let (mut pivot, layout) = (vec![], StateLayout::new(p, plan));

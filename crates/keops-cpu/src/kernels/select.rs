@@ -1,6 +1,6 @@
 //! Routines of the selecting reductions.
 
-use super::{Plan, Section, StateLayout, buffers, context, steps, value};
+use super::{Plan, StateLayout, StatePart, buffers, context, steps, value};
 use crate::translate::{Context, Sums, Writer, at, translate};
 use crate::vcode::{Addr, Base, Inst, LoopKind, VCode, VReg};
 use hashbrown::HashMap;
@@ -38,15 +38,15 @@ pub fn best_code(p: &Program, plan: &Plan, index: bool) -> VCode {
     let (rows, n, layout) = (plan.rows, p.keys, StateLayout::new(p, plan));
     let (pick, _, worst) = picks(select.order);
     let place =
-        |section: Section, slot: &Addr, r: usize| layout.addr(section, slot, r * plan.lanes);
+        |section: StatePart, slot: &Addr, r: usize| layout.addr(section, slot, r * plan.lanes);
     let constant = |s: usize| at(Base::State, s);
     let mut best: Vec<[VReg; 2]> = vec![];
     if plan.registers {
         for s in 0..n {
             for r in 0..rows {
-                let k = w.load(place(Section::Best, &constant(s), r), false);
+                let k = w.load(place(StatePart::Best, &constant(s), r), false);
                 let i = if index {
-                    let bits = w.load(place(Section::Turn, &constant(s), r), false);
+                    let bits = w.load(place(StatePart::Turn, &constant(s), r), false);
                     let i = w.reg(Kind::Int);
                     w.set(i, Prim::ToBits, &[bits]);
                     i
@@ -105,16 +105,16 @@ pub fn best_code(p: &Program, plan: &Plan, index: bool) -> VCode {
                 if e.column + 1 < columns {
                     continue;
                 }
-                let k = w.load(place(Section::Best, &e.slot, r), false);
+                let k = w.load(place(StatePart::Best, &e.slot, r), false);
                 if index {
-                    let bits = w.load(place(Section::Turn, &e.slot, r), false);
+                    let bits = w.load(place(StatePart::Turn, &e.slot, r), false);
                     let i = w.op(Prim::ToBits, &[bits]);
                     let better = beats(w, select.order, m, k);
                     w.set(i, Prim::SelectInt, &[better, here, i]);
-                    w.push(Inst::Store { addr: place(Section::Turn, &e.slot, r), src: i });
+                    w.push(Inst::Store { addr: place(StatePart::Turn, &e.slot, r), src: i });
                 }
                 w.set(k, pick, &[m, k]);
-                w.push(Inst::Store { addr: place(Section::Best, &e.slot, r), src: k });
+                w.push(Inst::Store { addr: place(StatePart::Best, &e.slot, r), src: k });
             }
         });
         w.end(l);
@@ -123,9 +123,9 @@ pub fn best_code(p: &Program, plan: &Plan, index: bool) -> VCode {
         for s in 0..n {
             for r in 0..rows {
                 let [k, i] = best[s * rows + r];
-                w.push(Inst::Store { addr: place(Section::Best, &constant(s), r), src: k });
+                w.push(Inst::Store { addr: place(StatePart::Best, &constant(s), r), src: k });
                 if index {
-                    w.push(Inst::Store { addr: place(Section::Turn, &constant(s), r), src: i });
+                    w.push(Inst::Store { addr: place(StatePart::Turn, &constant(s), r), src: i });
                 }
             }
         }

@@ -19,7 +19,7 @@ use keops_core::program::{Mode, Program};
 
 /// A part of the state that has a vector for each slot.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
-pub enum Section {
+pub enum StatePart {
     /// Sums so far.
     Total,
     /// What rounding lost of them.
@@ -58,28 +58,28 @@ impl StateLayout {
         self.len
     }
     /// First element of a section.
-    pub fn start(&self, section: Section) -> usize {
+    pub fn start(&self, section: StatePart) -> usize {
         let before = match section {
-            Section::Total | Section::Best => 0,
-            Section::Lost | Section::Turn => 1,
-            Section::Block => 2,
+            StatePart::Total | StatePart::Best => 0,
+            StatePart::Lost | StatePart::Turn => 1,
+            StatePart::Block => 2,
         };
         before * self.slots * self.width
     }
     /// Element of a slot and row.
-    pub fn at(&self, section: Section, slot: usize, row: usize) -> usize {
+    pub fn at(&self, section: StatePart, slot: usize, row: usize) -> usize {
         self.start(section) + slot * self.width + row
     }
     /// First of the two elements of a wide sum of the block.
     pub fn wide(&self, slot: usize, row: usize) -> usize {
-        self.start(Section::Block) + 2 * (slot * self.width + row)
+        self.start(StatePart::Block) + 2 * (slot * self.width + row)
     }
     /// Element of the pivot of a row.
     pub fn pivot(&self, row: usize) -> usize {
         self.pivot + row
     }
     /// Address of a slot, which may depend on loops, and row.
-    pub fn addr(&self, section: Section, slot: &Addr, row: usize) -> Addr {
+    pub fn addr(&self, section: StatePart, slot: &Addr, row: usize) -> Addr {
         Addr {
             base: Base::State,
             offset: self.at(section, slot.offset as usize, row) as i32,

@@ -1,6 +1,8 @@
 //! Routines of the accumulating reductions.
 
-use super::{Accumulation, Plan, Section, StateLayout, buffers, context, finite_max, steps, value};
+use super::{
+    Accumulation, Plan, StateLayout, StatePart, buffers, context, finite_max, steps, value,
+};
 use crate::translate::{Context, Emission, Sums, Writer, at, translate};
 use crate::vcode::{Addr, Base, Inst, LoopKind, VCode, VReg};
 use hashbrown::HashMap;
@@ -50,10 +52,10 @@ impl<'p> Accumulators<'p> {
         }
     }
     /// What columns are added to.
-    fn section(&self) -> Section {
-        if self.persistent() { Section::Total } else { Section::Block }
+    fn section(&self) -> StatePart {
+        if self.persistent() { StatePart::Total } else { StatePart::Block }
     }
-    fn state(&self, section: Section, slot: usize, r: usize) -> Addr {
+    fn state(&self, section: StatePart, slot: usize, r: usize) -> Addr {
         at(Base::State, self.layout.at(section, slot, r * self.plan.lanes))
     }
     fn each(&self) -> impl Iterator<Item = (usize, usize)> + use<> {
@@ -67,13 +69,13 @@ impl<'p> Accumulators<'p> {
                 if self.persistent() {
                     w.push(Inst::Load {
                         dst: self.sums[s][r],
-                        addr: self.state(Section::Total, s, r),
+                        addr: self.state(StatePart::Total, s, r),
                         broadcast: false,
                     });
                     if !self.second.is_empty() {
                         w.push(Inst::Load {
                             dst: self.second[s][r],
-                            addr: self.state(Section::Lost, s, r),
+                            addr: self.state(StatePart::Lost, s, r),
                             broadcast: false,
                         });
                     }
@@ -87,7 +89,7 @@ impl<'p> Accumulators<'p> {
         } else if !self.persistent() {
             let zero = w.real(0.0);
             self.each_in_memory(w, |w, addr| {
-                w.push(Inst::Store { addr: addr(Section::Block), src: zero })
+                w.push(Inst::Store { addr: addr(StatePart::Block), src: zero })
             });
         }
     }
@@ -95,7 +97,7 @@ impl<'p> Accumulators<'p> {
     pub fn each_in_memory(
         &self,
         w: &mut Writer,
-        mut f: impl FnMut(&mut Writer, &dyn Fn(Section) -> Addr),
+        mut f: impl FnMut(&mut Writer, &dyn Fn(StatePart) -> Addr),
     ) {
         let (lanes, vectors) = (self.plan.lanes, self.n * self.plan.rows);
         if vectors <= 8 {
@@ -122,12 +124,12 @@ impl<'p> Accumulators<'p> {
                 self.add_to(w, self.sums[s][r], second, &v);
                 continue;
             }
-            let place = |section: Section| self.layout.addr(section, &e.slot, r * plan.lanes);
+            let place = |section: StatePart| self.layout.addr(section, &e.slot, r * plan.lanes);
             let section = self.section();
             let second = plan.accumulation == Accumulation::Kahan;
             let (a, b) = if e.column == 0 {
                 let a = w.load(place(section), false);
-                let b = second.then(|| w.load(place(Section::Lost), false));
+                let b = second.then(|| w.load(place(StatePart::Lost), false));
                 self.open.insert((e.number, r), a);
                 if let Some(b) = b {
                     self.open.insert((e.number, r + plan.rows), b);
@@ -140,7 +142,7 @@ impl<'p> Accumulators<'p> {
             if e.column == columns - 1 {
                 w.push(Inst::Store { addr: place(section), src: a });
                 if let Some(b) = b {
-                    w.push(Inst::Store { addr: place(Section::Lost), src: b });
+                    w.push(Inst::Store { addr: place(StatePart::Lost), src: b });
                 }
                 self.open.remove(&(e.number, r));
                 self.open.remove(&(e.number, r + plan.rows));
@@ -196,7 +198,7 @@ impl<'p> Accumulators<'p> {
                     }
                 } else {
                     self.each_in_memory(w, |w, addr| {
-                        let b = w.load(addr(Section::Block), false);
+                        let b = w.load(addr(StatePart::Block), false);
                         two_sum(w, b, addr);
                     });
                 }
@@ -204,12 +206,12 @@ impl<'p> Accumulators<'p> {
             (_, true) => {
                 for (s, r) in self.each() {
                     w.push(Inst::Store {
-                        addr: self.state(Section::Total, s, r),
+                        addr: self.state(StatePart::Total, s, r),
                         src: self.sums[s][r],
                     });
                     if !self.second.is_empty() {
                         w.push(Inst::Store {
-                            addr: self.state(Section::Lost, s, r),
+                            addr: self.state(StatePart::Lost, s, r),
                             src: self.second[s][r],
                         });
                     }
@@ -222,9 +224,9 @@ impl<'p> Accumulators<'p> {
 
 /// Knuth's error-free addition of `b` to the total, its error to the compensation. Infinite and NaN
 /// totals keep the compensation out.
-fn two_sum(w: &mut Writer, b: VReg, addr: &dyn Fn(Section) -> Addr) {
-    let total = w.load(addr(Section::Total), false);
-    let lost = w.load(addr(Section::Lost), false);
+fn two_sum(w: &mut Writer, b: VReg, addr: &dyn Fn(StatePart) -> Addr) {
+    let total = w.load(addr(StatePart::Total), false);
+    let lost = w.load(addr(StatePart::Lost), false);
     let s = w.op(Prim::Add, &[total, b]);
     let bb = w.op(Prim::Sub, &[s, total]);
     let aa = w.op(Prim::Sub, &[s, bb]);
@@ -235,8 +237,8 @@ fn two_sum(w: &mut Writer, b: VReg, addr: &dyn Fn(Section) -> Addr) {
     let zero = w.real(0.0);
     let e = w.op(Prim::Select, &[ok, e, zero]);
     let lost = w.op(Prim::Add, &[lost, e]);
-    w.push(Inst::Store { addr: addr(Section::Total), src: s });
-    w.push(Inst::Store { addr: addr(Section::Lost), src: lost });
+    w.push(Inst::Store { addr: addr(StatePart::Total), src: s });
+    w.push(Inst::Store { addr: addr(StatePart::Lost), src: lost });
 }
 
 /// The routine that takes columns into the sums of a tile.
@@ -319,7 +321,7 @@ pub fn pivot_code(p: &Program, plan: &Plan) -> VCode {
     }
     if plan.accumulation == Accumulation::Block {
         // The totals still stand under the pivot of the call's start.
-        for section in [Section::Total, Section::Lost] {
+        for section in [StatePart::Total, StatePart::Lost] {
             let sums = Sums::Memory(layout.start(section));
             rebase_sums(&mut w, p, plan, &pivot, &first, sums);
         }
@@ -344,7 +346,7 @@ fn rebase(
         let second = if plan.registers {
             Sums::Registers(&acc.second)
         } else {
-            Sums::Memory(acc.layout.start(Section::Lost))
+            Sums::Memory(acc.layout.start(StatePart::Lost))
         };
         rebase_sums(w, p, plan, new, old, second);
     }
@@ -372,9 +374,9 @@ pub fn rebase_code(p: &Program, plan: &Plan) -> VCode {
         let place = |r| at(Base::State, first + r * plan.lanes);
         (0..plan.rows).map(|r| w.load(place(r), false)).collect()
     };
-    let new = load(&mut w, layout.start(Section::Block));
+    let new = load(&mut w, layout.start(StatePart::Block));
     let old = load(&mut w, layout.pivot(0));
-    for section in [Section::Total, Section::Lost] {
+    for section in [StatePart::Total, StatePart::Lost] {
         rebase_sums(&mut w, p, plan, &new, &old, Sums::Memory(layout.start(section)));
     }
     for (r, &src) in new.iter().enumerate() {

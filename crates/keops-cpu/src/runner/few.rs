@@ -7,7 +7,7 @@ use super::winners::Winners;
 use super::worker::{Need, Worker};
 use super::{CpuExecutable, Routines, device};
 use crate::frame::CallMemory;
-use crate::kernels::{self, Accumulation, BLOCK, Plan, Section, StateLayout};
+use crate::kernels::{self, Accumulation, BLOCK, Plan, StateLayout, StatePart};
 use crate::pack::{Aligned, Lane};
 use crate::pool;
 use crate::routine::{Level, Routine};
@@ -235,7 +235,7 @@ impl CpuExecutable {
                 for r in here.clone() {
                     let old = &w.state[layout.pivot(r * lanes)..][..lanes];
                     let new = old.iter().fold(old[0], |a, &b| if b > a { b } else { a });
-                    w.state[layout.at(Section::Block, 0, r * lanes)..][..lanes].fill(new);
+                    w.state[layout.at(StatePart::Block, 0, r * lanes)..][..lanes].fill(new);
                     pivots[first + r] = new;
                 }
                 self.rebase(rebase, shared.param, first, w);
@@ -243,7 +243,7 @@ impl CpuExecutable {
             for r in here {
                 for s in 0..n {
                     let mut total = Total::default();
-                    for section in [Section::Total, Section::Lost] {
+                    for section in [StatePart::Total, StatePart::Lost] {
                         let at = layout.at(section, s, r * lanes);
                         w.state[at..][..lanes].iter().for_each(|v| total.add(v.to_f64()));
                     }
@@ -269,7 +269,7 @@ impl CpuExecutable {
         main.run(CallMemory { reduced: records, columns, ..w.memory(shared.param, 0) });
         let sums = (0..p.sums * rows).map(|k| {
             let part = |section| w.state[layout.at(section, k / rows, k % rows)];
-            [part(Section::Total), part(Section::Lost)]
+            [part(StatePart::Total), part(StatePart::Lost)]
         });
         let pivots = (0..rows).map(|r| w.state[layout.pivot(r)]);
         Ok(Part::Sums(memory::collected(sums, "sums")?, memory::collected(pivots, "pivots")?))
@@ -306,10 +306,10 @@ impl CpuExecutable {
             for r in (0..plan.rows).filter(|r| first + r < rows) {
                 for s in 0..n {
                     let place = |section| layout.at(section, s, r * lanes);
-                    let keys = &w.state[place(Section::Best)..][..lanes];
+                    let keys = &w.state[place(StatePart::Best)..][..lanes];
                     let best = keys.iter().fold(worst, |a, &b| if better(b, a) { b } else { a });
                     // The earliest turn that had it.
-                    let turns = &w.state[place(Section::Turn)..][..lanes];
+                    let turns = &w.state[place(StatePart::Turn)..][..lanes];
                     let of_best = keys.iter().zip(turns).filter(|(k, _)| **k == best);
                     let turn = of_best.map(|(_, t)| t.bits() as usize).min();
                     let from = if best == worst { start } else { turn.unwrap_or(start) };
@@ -432,23 +432,23 @@ impl CpuExecutable {
         }
         for (sums, own) in parts {
             for (k, s) in sums.iter().enumerate() {
-                w.state[at(Section::Total, k)] = s[0];
-                w.state[at(Section::Lost, k)] = s[1];
+                w.state[at(StatePart::Total, k)] = s[0];
+                w.state[at(StatePart::Lost, k)] = s[1];
             }
             if let Some(rebase) = &shared.across.rebase_rows {
                 w.state[layout.pivot(0)..][..rows].copy_from_slice(own);
-                w.state[layout.start(Section::Block)..][..rows].copy_from_slice(&pivots);
+                w.state[layout.start(StatePart::Block)..][..rows].copy_from_slice(&pivots);
                 self.rebase(rebase, shared.param, 0, w);
             }
             for (k, t) in totals.iter_mut().enumerate() {
-                t.add(w.state[at(Section::Total, k)].to_f64());
-                t.add(w.state[at(Section::Lost, k)].to_f64());
+                t.add(w.state[at(StatePart::Total, k)].to_f64());
+                t.add(w.state[at(StatePart::Lost, k)].to_f64());
             }
         }
         for (k, t) in totals.iter().enumerate() {
             let [high, low] = t.split();
-            w.state[at(Section::Total, k)] = high;
-            w.state[at(Section::Lost, k)] = low;
+            w.state[at(StatePart::Total, k)] = high;
+            w.state[at(StatePart::Lost, k)] = low;
         }
         if p.mode == Mode::PivotSum {
             w.state[layout.pivot(0)..][..rows].copy_from_slice(&pivots);

@@ -5,7 +5,7 @@ use super::winners::Winners;
 use super::worker::{Inputs, Worker};
 use super::{CpuExecutable, Routines};
 use crate::frame::CallMemory;
-use crate::kernels::{self, COARSE, GROUP, NETWORK, Section, StateLayout};
+use crate::kernels::{self, COARSE, GROUP, NETWORK, StateLayout, StatePart};
 use crate::pack::Lane;
 use crate::routine::Routine;
 use keops_core::error::RunError;
@@ -34,7 +34,7 @@ impl CpuExecutable {
         if let Some(values) = &mut job.values {
             for row in 0..rows {
                 for s in 0..n {
-                    values[row * n + s] = w.state[layout.at(Section::Best, s, row)];
+                    values[row * n + s] = w.state[layout.at(StatePart::Best, s, row)];
                 }
             }
         }
@@ -47,8 +47,8 @@ impl CpuExecutable {
             let panels = Panels { data: &inputs.panels, range: (0, job_columns(block)) };
             for row in 0..rows {
                 for s in 0..n {
-                    let best = w.state[layout.at(Section::Best, s, row)];
-                    let turn = w.state[layout.at(Section::Turn, s, row)].bits() as usize;
+                    let best = w.state[layout.at(StatePart::Best, s, row)];
+                    let turn = w.state[layout.at(StatePart::Turn, s, row)].bits() as usize;
                     let mut found = None;
                     for &(start, end) in block.columns {
                         if best == worst {
@@ -76,12 +76,12 @@ impl CpuExecutable {
         for row in 0..rows {
             for s in 0..n {
                 indices[row * n + s] = -1;
-                if w.state[layout.at(Section::Best, s, row)] == worst {
+                if w.state[layout.at(StatePart::Best, s, row)] == worst {
                     // An infinite key, or none at all: the first infinite key wins.
                     unknown.push((s, row));
                 } else {
                     wanted.push((
-                        w.state[layout.at(Section::Turn, s, row)].bits() as usize,
+                        w.state[layout.at(StatePart::Turn, s, row)].bits() as usize,
                         s,
                         row,
                     ));
@@ -97,7 +97,7 @@ impl CpuExecutable {
             let end = (start + turn).min(columns);
             w.columns(keys, p, inputs, (start, end));
             for &(_, s, row) in same {
-                let best = w.state[layout.at(Section::Best, s, row)];
+                let best = w.state[layout.at(StatePart::Best, s, row)];
                 let at = (0..end - start).find(|c| w.out.data[(c * n + s) * width + row] == best);
                 let Some(c) = at else { unreachable!("the same code computes the same key") };
                 indices[row * n + s] = (start + c) as i64;

@@ -4,7 +4,7 @@ use crate::vcode::{Base, VCode};
 
 /// Where an instruction stands among the loops over columns.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
-pub(super) enum Place {
+pub(super) enum Phase {
     /// Before the first.
     Before,
     /// In one that takes so many columns a turn.
@@ -31,18 +31,18 @@ impl Moving {
         Moving { stride, before: 0, least: usize::MAX, slack: i64::MIN }
     }
     /// Elements up to `end`, counted from the pointer, are touched.
-    fn touch(&mut self, place: Place, end: i64) {
+    fn touch(&mut self, place: Phase, end: i64) {
         let (least, slack) = match place {
-            Place::Before => {
+            Phase::Before => {
                 self.before = self.before.max(end);
                 return;
             }
             // The last turn starts at `columns - step` at most.
-            Place::Turn(step) => {
+            Phase::Turn(step) => {
                 (step as usize, end.saturating_sub(self.stride.saturating_mul(i64::from(step))))
             }
             // All columns may have been taken.
-            Place::After => (0, end),
+            Phase::After => (0, end),
         };
         self.least = self.least.min(least);
         self.slack = self.slack.max(slack);
@@ -83,7 +83,7 @@ impl Extents {
         }
     }
     /// Elements up to `end` of a base are touched.
-    pub(super) fn touch(&mut self, place: Place, base: Base, end: i64) {
+    pub(super) fn touch(&mut self, place: Phase, base: Base, end: i64) {
         match base {
             Base::Reduced => self.reduced.touch(place, end),
             Base::Out => self.out.touch(place, end),
@@ -95,7 +95,7 @@ impl Extents {
         }
     }
     /// A mask is written.
-    pub(super) fn mask(&mut self, place: Place, index: i64) {
+    pub(super) fn mask(&mut self, place: Phase, index: i64) {
         self.masks.touch(place, index.saturating_add(1).saturating_mul(self.words));
     }
     /// Elements of a base, for so many columns.

@@ -11,7 +11,7 @@ use super::CHUNK_BYTES;
 use crate::vcode::{Addr, Base, Inst, LoopKind, Ty, VCode, VReg};
 
 /// Index into the table of places.
-pub(super) type Place = u32;
+pub(super) type PlaceId = u32;
 
 /// A resolved address: `bases[base] + offset + sum of counter * stride`, in bytes.
 #[derive(Clone, Copy, Debug)]
@@ -29,49 +29,49 @@ pub(super) enum Step {
     Op {
         op: Prim,
         splat: u8,
-        dst: Place,
-        args: [Place; 5],
+        dst: PlaceId,
+        args: [PlaceId; 5],
     },
     /// Lets a place point to memory.
     Point {
-        dst: Place,
+        dst: PlaceId,
         loc: Loc,
     },
     Copy {
-        dst: Place,
+        dst: PlaceId,
         loc: Loc,
     },
     Splat {
-        dst: Place,
+        dst: PlaceId,
         loc: Loc,
     },
     Fill {
-        dst: Place,
+        dst: PlaceId,
         bits: u64,
     },
     Store {
         loc: Loc,
-        src: Place,
+        src: PlaceId,
     },
     StoreMask {
         word: i64,
-        src: Place,
+        src: PlaceId,
     },
     Gather {
-        dst: Place,
+        dst: PlaceId,
         loc: Loc,
-        idx: Place,
+        idx: PlaceId,
     },
     ColumnIndex {
-        dst: Place,
+        dst: PlaceId,
     },
     WideAdd {
-        acc: [Place; 2],
-        src: Place,
+        acc: [PlaceId; 2],
+        src: PlaceId,
     },
     WideStore {
         loc: Loc,
-        src: [Place; 2],
+        src: [PlaceId; 2],
     },
     BeginFixed {
         counter: u32,
@@ -103,7 +103,7 @@ pub(super) struct Decoded {
     pub slots: usize,
     pub slot_bytes: usize,
     /// Slots filled at the start of a call: vectors of a constant.
-    pub filled: Vec<(Place, u64)>,
+    pub filled: Vec<(PlaceId, u64)>,
     /// Constants that the places behind the slots point to, one element each.
     pub constants: Vec<u64>,
     /// Number of places.
@@ -121,7 +121,7 @@ impl Decoded {
     pub fn bytes(&self) -> usize {
         size_of::<Step>() * self.steps.capacity()
             + size_of::<(u32, i64)>() * self.terms.capacity()
-            + size_of::<(Place, u64)>() * self.filled.capacity()
+            + size_of::<(PlaceId, u64)>() * self.filled.capacity()
             + size_of::<u64>() * self.constants.capacity()
     }
     /// Bytes of the table of places and of the counters behind it.
@@ -268,10 +268,10 @@ fn lives(code: &VCode) -> Vec<Option<Life>> {
 }
 
 struct Assignment {
-    places: Vec<Place>,
+    places: Vec<PlaceId>,
     roles: Vec<Role>,
     slots: usize,
-    filled: Vec<(Place, u64)>,
+    filled: Vec<(PlaceId, u64)>,
     constants: Vec<u64>,
     count: usize,
 }

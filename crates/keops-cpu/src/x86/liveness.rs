@@ -3,7 +3,7 @@
 //!
 //! Everything is linear in the number of accesses (times the depth of nesting).
 
-use super::CompileError;
+use super::EncodeError;
 use crate::vcode::{Addr, Base, Inst, LoopId, LoopKind, VCode, VReg};
 use hashbrown::HashMap;
 use keops_core::prim::{self, Args, Kind, Prim};
@@ -57,7 +57,7 @@ pub struct Loop {
 
 /// An address with its terms replaced by the number of a [`Term`].
 #[derive(Clone, Copy)]
-pub struct Place {
+pub struct Address {
     /// Pointer.
     pub base: Base,
     /// Offset in bytes.
@@ -77,7 +77,7 @@ pub struct Liveness {
     /// For a load or constant: may it be delayed to (and repeated at) its uses?
     pub lazy: Vec<bool>,
     /// Positions of the instructions that have an address, in order, and their places.
-    places: Vec<(u32, Place)>,
+    places: Vec<(u32, Address)>,
     /// Are scalar functions called?
     pub calls: bool,
     /// Which pointers are used, in the order of [`Base`].
@@ -159,7 +159,7 @@ impl Liveness {
         code: &VCode,
         mask_class: usize,
         scratch: impl Fn(Prim) -> u32,
-    ) -> Result<Liveness, CompileError> {
+    ) -> Result<Liveness, EncodeError> {
         let mut l = Liveness {
             next: Vec::new(),
             first: Vec::with_capacity(code.insts.len()),
@@ -182,8 +182,8 @@ impl Liveness {
         Ok(l)
     }
 
-    /// Place of an instruction that has an address.
-    pub fn place_of(&self, pos: u32) -> Place {
+    /// Address of an instruction that has an address.
+    pub fn place_of(&self, pos: u32) -> Address {
         self.places[self.places.partition_point(|p| p.0 < pos)].1
     }
 
@@ -208,7 +208,7 @@ impl Liveness {
     /// Finds loops, places and the registers that are used before they are
     /// assigned in a loop. Returns, by loop, registers that were assigned before a loop which may
     /// run zero times and are assigned again in it first.
-    fn forward(&mut self, code: &VCode) -> Result<Vec<Vec<VReg>>, CompileError> {
+    fn forward(&mut self, code: &VCode) -> Result<Vec<Vec<VReg>>, EncodeError> {
         let n_regs = code.kinds.len();
         let mut around: Vec<Vec<VReg>> = Vec::new();
         let mut stack: Vec<usize> = Vec::new();
@@ -332,12 +332,12 @@ impl Liveness {
         a: &Addr,
         freq: f64,
         terms: &mut HashMap<Term, usize>,
-    ) -> Result<Place, CompileError> {
+    ) -> Result<Address, EncodeError> {
         let size = code.ty.size() as i64;
-        let narrow = |v: i64| i32::try_from(v).map_err(|_| CompileError::TooLarge { bytes: v });
+        let narrow = |v: i64| i32::try_from(v).map_err(|_| EncodeError::TooLarge { bytes: v });
         let disp = narrow(i64::from(a.offset) * size)?;
         if a.terms.is_empty() {
-            return Ok(Place { base: a.base, disp, term: None });
+            return Ok(Address { base: a.base, disp, term: None });
         }
         let mut sum: Vec<(LoopId, i64)> = Vec::new();
         for &(id, stride) in &a.terms {
@@ -349,7 +349,7 @@ impl Liveness {
         sum.retain(|t| t.1 != 0);
         sum.sort_by_key(|t| t.0.0);
         if sum.is_empty() {
-            return Ok(Place { base: a.base, disp, term: None });
+            return Ok(Address { base: a.base, disp, term: None });
         }
         let scale = sum.iter().map(|t| t.1.trailing_zeros()).min().unwrap_or(0).min(3) as u8;
         let mut key = Term::with_capacity(sum.len());
@@ -368,7 +368,7 @@ impl Liveness {
             self.terms.len() - 1
         });
         self.term_weight[t] += freq;
-        Ok(Place { base: a.base, disp, term: Some((t, scale)) })
+        Ok(Address { base: a.base, disp, term: Some((t, scale)) })
     }
 
     /// Fills `next`, the loop heads, the pressure and `lazy`, from the last instruction upwards.

@@ -31,29 +31,29 @@ const SPILL_ALIGN: usize = 64;
 
 /// Instruction set that code is generated for.
 #[derive(Clone, Copy, PartialEq, Eq, Hash, PartialOrd, Ord, Debug)]
-pub enum Level {
+pub enum Isa {
     /// AVX2 with FMA and F16C: 32-byte vectors.
     Avx2,
     /// AVX-512 F, DQ, BW and VL: 64-byte vectors.
     Avx512,
 }
 
-impl Level {
+impl Isa {
     /// The levels that this processor supports, best first.
-    pub fn supported() -> Vec<Level> {
+    pub fn supported() -> Vec<Isa> {
         let mut levels = Vec::new();
         if is_x86_feature_detected!("avx512f")
             && is_x86_feature_detected!("avx512dq")
             && is_x86_feature_detected!("avx512bw")
             && is_x86_feature_detected!("avx512vl")
         {
-            levels.push(Level::Avx512);
+            levels.push(Isa::Avx512);
         }
         if is_x86_feature_detected!("avx2")
             && is_x86_feature_detected!("fma")
             && is_x86_feature_detected!("f16c")
         {
-            levels.push(Level::Avx2);
+            levels.push(Isa::Avx2);
         }
         levels
     }
@@ -61,8 +61,8 @@ impl Level {
     /// Bytes of a vector register.
     pub fn vector_bytes(self) -> usize {
         match self {
-            Level::Avx2 => 32,
-            Level::Avx512 => 64,
+            Isa::Avx2 => 32,
+            Isa::Avx512 => 64,
         }
     }
 
@@ -72,21 +72,21 @@ impl Level {
     }
 }
 
-impl fmt::Display for Level {
+impl fmt::Display for Isa {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         f.write_str(match self {
-            Level::Avx2 => "AVX2",
-            Level::Avx512 => "AVX-512",
+            Isa::Avx2 => "AVX2",
+            Isa::Avx512 => "AVX-512",
         })
     }
 }
 
 /// Why there is no machine code.
 #[derive(Debug, thiserror::Error)]
-pub enum CompileError {
+pub enum EncodeError {
     /// The processor does not have the instructions.
     #[error("this processor does not support {0}")]
-    Unsupported(Level),
+    Unsupported(Isa),
     /// The vector code breaks a rule.
     #[error(transparent)]
     Verify(#[from] VerifyError),
@@ -118,7 +118,7 @@ const MAX_INSTS: usize = 1 << 21;
 /// A compiled routine; it can be called once it is [loaded](NativeCode::load).
 #[derive(Debug)]
 pub struct NativeCode {
-    place: Place,
+    place: CodeMemory,
     extents: Extents,
     code_bytes: usize,
     slots: usize,
@@ -129,7 +129,7 @@ pub struct NativeCode {
 
 /// Where machine code is.
 #[derive(Debug)]
-enum Place {
+enum CodeMemory {
     /// Not yet executable.
     Bytes(Vec<u8>),
     /// So many bytes from a first one on.
@@ -139,17 +139,17 @@ enum Place {
 /// Compiles `code` for a level that this processor supports.
 ///
 /// # Errors
-/// [`CompileError`]; any vector code that is well formed and not absurdly large compiles.
-pub fn compile(code: &VCode, level: Level) -> Result<NativeCode, CompileError> {
-    if !Level::supported().contains(&level) {
-        return Err(CompileError::Unsupported(level));
+/// [`EncodeError`]; any vector code that is well formed and not absurdly large compiles.
+pub fn compile(code: &VCode, level: Isa) -> Result<NativeCode, EncodeError> {
+    if !Isa::supported().contains(&level) {
+        return Err(EncodeError::Unsupported(level));
     }
     let extents = verify(code, level.lanes(code.ty))?;
     let size = code.insts.len().max(code.kinds.len());
     if size > MAX_INSTS {
-        return Err(CompileError::TooLong { insts: size, limit: MAX_INSTS });
+        return Err(EncodeError::TooLong { insts: size, limit: MAX_INSTS });
     }
-    let evex = level == Level::Avx512;
+    let evex = level == Isa::Avx512;
     let live = Liveness::new(code, usize::from(evex), |op| select::scratch(op, evex, code.ty))?;
     check_strides(code, &live)?;
     let homes = Homes::new(&live);
@@ -175,7 +175,7 @@ pub fn compile(code: &VCode, level: Level) -> Result<NativeCode, CompileError> {
     g.asm.code.extend_from_slice(&constants);
     let (slots, spills) = g.spill_counts();
     Ok(NativeCode {
-        place: Place::Bytes(g.asm.code),
+        place: CodeMemory::Bytes(g.asm.code),
         extents,
         code_bytes,
         slots: slots as usize,
@@ -185,7 +185,7 @@ pub fn compile(code: &VCode, level: Level) -> Result<NativeCode, CompileError> {
 }
 
 /// Do the steps of loops over columns fit an immediate operand?
-fn check_strides(code: &VCode, live: &Liveness) -> Result<(), CompileError> {
+fn check_strides(code: &VCode, live: &Liveness) -> Result<(), EncodeError> {
     let size = code.ty.size() as i64;
     for l in &live.loops {
         let LoopKind::Columns { step } = l.kind else { continue };
@@ -196,7 +196,7 @@ fn check_strides(code: &VCode, live: &Liveness) -> Result<(), CompileError> {
             1,
         ] {
             let bytes = stride.saturating_mul(i64::from(step));
-            i32::try_from(bytes).map_err(|_| CompileError::TooLarge { bytes })?;
+            i32::try_from(bytes).map_err(|_| EncodeError::TooLarge { bytes })?;
         }
     }
     Ok(())
@@ -313,7 +313,7 @@ impl NativeCode {
         let (mem, starts) = ExecMem::new(&parts)?;
         let mem = Arc::new(mem);
         for ((n, start), len) in all.into_iter().zip(starts).zip(lens) {
-            n.place = Place::Loaded { mem: mem.clone(), start, len };
+            n.place = CodeMemory::Loaded { mem: mem.clone(), start, len };
         }
         Ok(())
     }
@@ -334,7 +334,7 @@ impl NativeCode {
         let start = workspace.as_mut_ptr();
         let spill = start.wrapping_add(start.align_offset(SPILL_ALIGN));
         type Entry = unsafe extern "sysv64" fn(*const Frame, *mut MaybeUninit<u8>);
-        assert!(matches!(self.place, Place::Loaded { .. }), "code that is not loaded");
+        assert!(matches!(self.place, CodeMemory::Loaded { .. }), "code that is not loaded");
         // SAFETY: these bytes begin with a routine of this type, made by `compile`, which checked
         // that the processor has the instructions; they are executable, and live as long as
         // `self`.
@@ -355,8 +355,8 @@ impl NativeCode {
     /// Machine code, then its constants.
     pub fn bytes(&self) -> &[u8] {
         match &self.place {
-            Place::Bytes(all) => all,
-            Place::Loaded { mem, start, len } => &mem.bytes()[*start..*start + *len],
+            CodeMemory::Bytes(all) => all,
+            CodeMemory::Loaded { mem, start, len } => &mem.bytes()[*start..*start + *len],
         }
     }
 

@@ -8,7 +8,7 @@
 //! See `loops` for what happens at the heads of loops.
 
 use super::asm::{Asm, Gpr, Mem, Op, RAX, RSP, Rm, Size, wide};
-use super::liveness::{Liveness, NONE, Place};
+use super::liveness::{Address, Liveness, NONE};
 use super::loops::Open;
 use crate::vcode::{Base, Ty, VCode, VReg};
 use hashbrown::HashMap;
@@ -367,7 +367,7 @@ impl<'a> Gen<'a> {
     }
 
     /// The operand of a place.
-    pub fn source(&self, place: Place, bcast: bool) -> Source {
+    pub fn source(&self, place: Address, bcast: bool) -> Source {
         let mut mem = Mem { bcast, ..Mem::at(pointer(place.base), place.disp) };
         let mut index = None;
         if let Some((t, scale)) = place.term {

@@ -6,15 +6,15 @@ use keops_core::prim::{Kind, Prim};
 use keops_core::prim_eval::{LaneValue, PrimReal, eval};
 
 use super::asm::{Asm, Mem, Op, Rm, Size};
-use super::{CompileError, Level, NativeCode};
+use super::{EncodeError, Isa, NativeCode};
 use crate::frame::Frame;
 use crate::testing::{CALLS, RandomCase, SPECIAL, all_prims};
 use crate::vcode::{Addr, Base, Inst, LoopId, LoopKind, Ty, VCode, VReg};
 
 /// The levels of this machine; says so if one is missing.
-fn levels() -> Vec<Level> {
-    let supported = Level::supported();
-    for level in [Level::Avx2, Level::Avx512] {
+fn levels() -> Vec<Isa> {
+    let supported = Isa::supported();
+    for level in [Isa::Avx2, Isa::Avx512] {
         if !supported.contains(&level) {
             println!("skipped: this processor does not support {level}");
         }
@@ -23,7 +23,7 @@ fn levels() -> Vec<Level> {
 }
 
 /// Compiles and loads.
-fn compile(code: &VCode, level: Level) -> Result<NativeCode, CompileError> {
+fn compile(code: &VCode, level: Isa) -> Result<NativeCode, EncodeError> {
     let mut native = super::compile(code, level)?;
     NativeCode::load([&mut native].into_iter())?;
     Ok(native)
@@ -285,7 +285,7 @@ fn frame(kept: *const f64, reduced: *const f64, param: *const f64, state: *mut f
     }
 }
 
-fn check_primitive<R: PrimReal>(op: Prim, level: Level) {
+fn check_primitive<R: PrimReal>(op: Prim, level: Isa) {
     let ty = ty_of::<R>();
     let lanes = level.lanes(ty);
     let code = compile(&one_operation(op, ty, lanes), level).unwrap();
@@ -514,7 +514,7 @@ pub(super) fn gaussian(rows: usize, step: u32, lanes: usize) -> VCode {
 /// The inner loop of the Gaussian holds everything in registers and needs no moves.
 #[test]
 fn the_loop_of_the_gaussian_is_tight() {
-    for level in levels().into_iter().filter(|&l| l == Level::Avx512) {
+    for level in levels().into_iter().filter(|&l| l == Isa::Avx512) {
         let code = compile(&gaussian(2, 1, level.lanes(Ty::F32)), level).unwrap();
         assert_eq!(code.spills(), 0);
         let text = code.disassemble();
@@ -617,11 +617,11 @@ fn what_cannot_be_compiled_is_an_error() {
     b.push(Inst::Load { dst: far, addr: a, broadcast: false });
     b.push(Inst::Store { addr: addr(Base::State, 0), src: far });
     match compile(&b.0, level) {
-        Err(CompileError::TooLarge { bytes }) => assert_eq!(bytes, 8 * i64::from(offset)),
+        Err(EncodeError::TooLarge { bytes }) => assert_eq!(bytes, 8 * i64::from(offset)),
         other => panic!("expected TooLarge, got {other:?}"),
     }
     let mut b = Build::new(Ty::F32);
     let undefined = b.reg(Kind::Real);
     b.push(Inst::Store { addr: addr(Base::State, 0), src: undefined });
-    assert!(matches!(compile(&b.0, level), Err(CompileError::Verify(_))));
+    assert!(matches!(compile(&b.0, level), Err(EncodeError::Verify(_))));
 }

@@ -1,6 +1,41 @@
 //! Operators made of operators: nothing is stored but the parts, and a product is products of
 //! these.
 
+/// What an operator made of one other, `of`, says as that does.
+macro_rules! matrices_as_of {
+    () => {
+        fn precision(&self) -> DType {
+            self.of.precision()
+        }
+        fn columns_independent(&self) -> bool {
+            self.of.columns_independent()
+        }
+        fn matrices(&self) -> usize {
+            self.of.matrices()
+        }
+        fn matrix_of(&self, batch: usize) -> usize {
+            self.of.matrix_of(batch)
+        }
+    };
+}
+/// What an operator made of two others, `first` and `second`, says of both.
+macro_rules! as_both {
+    () => {
+        fn precision(&self) -> DType {
+            coarser(self.first.precision(), self.second.precision())
+        }
+        fn columns_independent(&self) -> bool {
+            self.first.columns_independent() && self.second.columns_independent()
+        }
+        fn matrices(&self) -> usize {
+            self.matrices
+        }
+        fn matrix_of(&self, batch: usize) -> usize {
+            matrix_of(&self.first, &self.second, batch)
+        }
+    };
+}
+
 mod leaves;
 mod parts;
 mod rows;

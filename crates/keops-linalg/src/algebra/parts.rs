@@ -39,18 +39,7 @@ impl<A: LinearOperator, B: LinearOperator> LinearOperator for Plus<A, B> {
     fn range(&self) -> [usize; 2] {
         self.first.range()
     }
-    fn precision(&self) -> DType {
-        coarser(self.first.precision(), self.second.precision())
-    }
-    fn columns_independent(&self) -> bool {
-        self.first.columns_independent() && self.second.columns_independent()
-    }
-    fn matrices(&self) -> usize {
-        self.matrices
-    }
-    fn matrix_of(&self, batch: usize) -> usize {
-        matrix_of(&self.first, &self.second, batch)
-    }
+    as_both!();
     fn cost(&self) -> Cost {
         let [rows, dim] = self.range();
         let sum = Cost { flops: (rows * dim) as f64, bytes: 0.0 };
@@ -119,18 +108,7 @@ impl<A: LinearOperator, B: LinearOperator> LinearOperator for Times<A, B> {
     fn range(&self) -> [usize; 2] {
         self.first.range()
     }
-    fn precision(&self) -> DType {
-        coarser(self.first.precision(), self.second.precision())
-    }
-    fn columns_independent(&self) -> bool {
-        self.first.columns_independent() && self.second.columns_independent()
-    }
-    fn matrices(&self) -> usize {
-        self.matrices
-    }
-    fn matrix_of(&self, batch: usize) -> usize {
-        matrix_of(&self.first, &self.second, batch)
-    }
+    as_both!();
     fn cost(&self) -> Cost {
         self.first.cost() + self.second.cost()
     }
@@ -192,18 +170,7 @@ macro_rules! as_of {
         fn range(&self) -> [usize; 2] {
             self.of.range()
         }
-        fn precision(&self) -> DType {
-            self.of.precision()
-        }
-        fn columns_independent(&self) -> bool {
-            self.of.columns_independent()
-        }
-        fn matrices(&self) -> usize {
-            self.of.matrices()
-        }
-        fn matrix_of(&self, batch: usize) -> usize {
-            self.of.matrix_of(batch)
-        }
+        matrices_as_of!();
         fn cost(&self) -> Cost {
             let [rows, dim] = self.range();
             self.of.cost() + Cost { flops: (rows * dim) as f64, bytes: 0.0 }

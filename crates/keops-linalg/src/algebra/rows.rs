@@ -84,18 +84,7 @@ impl<A: LinearOperator> LinearOperator for Restricted<A> {
         let [n, dim] = self.of.range();
         [if self.padded { n } else { self.rows.len() }, dim]
     }
-    fn precision(&self) -> DType {
-        self.of.precision()
-    }
-    fn columns_independent(&self) -> bool {
-        self.of.columns_independent()
-    }
-    fn matrices(&self) -> usize {
-        self.of.matrices()
-    }
-    fn matrix_of(&self, batch: usize) -> usize {
-        self.of.matrix_of(batch)
-    }
+    matrices_as_of!();
     fn cost(&self) -> Cost {
         let indices = (self.rows.len() + self.columns.len()) as f64;
         self.of.cost() + Cost { flops: 0.0, bytes: 8.0 * indices }
