@@ -51,7 +51,7 @@
 //! # Features
 //! `cpu`, `cuda`, `linalg`, `shapes` and `lddmm`, all on by default. `cuda` builds and runs without a GPU.
 //! Without `cpu`, reductions run in the (slow) reference interpreter. `conformance` adds
-//! `keops::conformance`, the suite that a backend of one's own is tested with.
+//! `keops::conformance`, the suite that your own backend is tested with.
 #![forbid(unsafe_code)]
 
 pub mod error;

@@ -26,7 +26,7 @@ use std::sync::OnceLock;
 pub struct Auto;
 
 /// Pairs of rows from which the GPU is chosen. Compiling for it takes some tenths of a second,
-/// about as long as a CPU needs for so many pairs.
+/// about as long as a CPU needs for this many pairs.
 #[cfg(feature = "cuda")]
 const GPU_PAIRS: u64 = 1 << 28;
 

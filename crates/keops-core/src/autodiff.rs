@@ -382,7 +382,7 @@ pub fn vjp<'g>(out: Ex<'g>, seed: Ex<'g>, wrt: &[Ex<'g>]) -> Vec<Option<Ex<'g>>>
                     }
                 }
                 Node::Gather { table, index } => {
-                    // (Who asks for the cotangent of a look-up scatters it to the table.)
+                    // (The caller that asks for the cotangent of a look-up scatters it to the table.)
                     let (table, index) = (b.ex(*table), b.ex(*index));
                     if !wrt.iter().any(|w| w.id == id) {
                         let whole = all.spread().whole();

@@ -137,7 +137,7 @@ impl Formula {
     /// Where a derivative of this formula may be a convention: operations with a kink, in the order
     /// of the formula. A formula that is already a derivative says where the next one may be.
     ///
-    /// The list is of operations, not of arguments: whether a kink is met depends on these, and a
+    /// The list is of operations, not of arguments: whether one lies at a kink depends on these, and a
     /// factor beside it may vanish there, so that nothing is lost.
     ///
     /// ```

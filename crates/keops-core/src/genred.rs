@@ -77,7 +77,7 @@ macro_rules! reduce_from {
 reduce_from!(&'static ReductionDef &'static DerivedDef Definition);
 
 /// Where reductions run.
-/// [`Device`] is one, and [`Reference`] another. A place of one's own may choose by size:
+/// [`Device`] is one, and [`Reference`] another. Your own place may choose by size:
 ///
 /// ```
 /// use keops_core::genred::{Genred, Place};
@@ -102,7 +102,7 @@ reduce_from!(&'static ReductionDef &'static DerivedDef Definition);
 /// # Ok::<(), keops_core::error::Error>(())
 /// ```
 pub trait Place: Clone + Send + Sync {
-    /// The device for a problem of so many pairs of rows.
+    /// The device for a problem of this many pairs of rows.
     ///
     /// ```
     /// use keops_core::genred::{Place, Reference};
@@ -302,7 +302,7 @@ impl<P: Place> Genred<P> {
     pub(crate) fn of(computation: Computation, place: P) -> Genred<P> {
         Genred { computation, ranges: None, place }
     }
-    /// The same function at another place, as a device of one's own.
+    /// The same function at another place, such as your own device.
     ///
     /// ```
     /// use keops_core::spec::{Axis, Device};

@@ -486,7 +486,7 @@ impl<T, P: Place> LazyTensor<T, P> {
     pub fn place(&self) -> &P {
         &self.place
     }
-    /// The same matrix, to be reduced elsewhere: on a device of one's own, say.
+    /// The same matrix, to be reduced elsewhere, such as on your own device.
     ///
     /// ```
     /// use keops_core::spec::{Axis, Device};

@@ -36,7 +36,7 @@ use std::sync::Arc;
 /// Most operands of a generated row map: kernels have a bounded number of arguments.
 const FAN_IN: usize = 16;
 
-/// A node of a computation takes as much time and memory as so many nodes of a formula.
+/// Cost of an outer node, in nodes of a formula.
 const NODE: usize = 16;
 
 /// Nodes of whole computations; structurally equal nodes are one node. Nodes are only ever
@@ -364,7 +364,7 @@ impl OuterGraph {
     /// use keops_core::genred::Genred;
     /// use keops_core::{reduce::SUM, spec::Axis};
     /// use ndarray::array;
-    /// // The gradient of look-ups in a table: how often each of 40 entries was met.
+    /// // The gradient of look-ups in a table: how often each of 40 entries was looked up.
     /// let sum: Genred = Genred::new("Gather(t, i + y)", ["t = Pm(40)", "y = Vj(1)"], &SUM, Axis::J)?;
     /// let counts = sum.vjp("t")?.call((&ndarray::Array1::zeros(40), &array![[1.0], [7.0], [1.0]], &array![[1.0]]))?;
     /// assert_eq!((counts[[1]], counts[[7]], counts.sum()), (2.0, 1.0, 3.0));

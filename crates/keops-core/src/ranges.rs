@@ -370,7 +370,7 @@ impl Ranges {
         let area = |(b, r)| length(b).saturating_mul(length(r));
         self.rectangles().map(area).fold(0, u64::saturating_add)
     }
-    /// Checks that there are so many rows.
+    /// Checks that there are this many rows.
     /// Calls do this themselves.
     ///
     /// ```
@@ -433,7 +433,7 @@ fn agree(over_j: &Pattern, over_i: &Pattern) -> Result<(), InputError> {
 /// The same pairs seen from the reduced side, by a sweep over the reduced rows: between two cuts
 /// they meet the same blocks, of which adjacent ones make one range.
 fn transpose(p: &Pattern) -> Result<Pattern, OutOfMemory> {
-    /// A block is met, or no longer met, from a row on.
+    /// From this row on the block belongs to the rectangles, or no longer does.
     type Event = (usize, [usize; 2], bool);
     let count = p.rectangles().count();
     let mut events: Vec<Event> = memory::room(count.saturating_mul(2), WHAT)?;

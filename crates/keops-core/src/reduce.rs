@@ -103,7 +103,7 @@ pub enum Family {
 }
 
 /// Functions of an accumulating reduction; `f` is the formula, `w` the weight formula.
-/// See [`ReductionDef`] for one of one's own.
+/// See [`ReductionDef`] for how to define another.
 ///
 /// ```
 /// use keops_core::graph::{Builder, Category};

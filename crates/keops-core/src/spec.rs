@@ -153,7 +153,7 @@ pub enum Accumulation {
     Wide,
 }
 
-/// Terms of a block of [`Accumulation::Block`]: sums of so many f32 lose nothing that counts, and
+/// Terms of a block of [`Accumulation::Block`]: sums of this many f32 lose nothing that counts, and
 /// the cost of adding them to the totals is small (measured, see docs/performance.md).
 pub const BLOCK: usize = 256;
 

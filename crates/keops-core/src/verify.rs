@@ -42,7 +42,7 @@ pub struct VerifyError {
     pub fault: String,
 }
 
-/// Keys, sums and results of a program are at most so many: a reduction of a vector of the largest
+/// Largest number of keys, sums or results of a program: a reduction of a vector of the largest
 /// dimension may sum one more.
 const MAX_SLOTS: usize = 2 * MAX_DIM;
 /// Rules that look at every element of a memory are left out where it is larger than this.

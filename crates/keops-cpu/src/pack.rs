@@ -106,7 +106,7 @@ impl<T: Copy + Default> Aligned<T> {
         let start = all.as_ptr().align_offset(LINE).min(slack);
         Ok(Aligned { all, start, len })
     }
-    /// Makes it so many zeros, in the memory that it has if that is enough.
+    /// Makes it this many zeros, in the memory that it has if that is enough.
     pub fn reset(&mut self, len: usize, what: &str) -> Result<(), RunError> {
         if self.all.len() - self.start < len {
             *self = Aligned::new(len, what)?;
@@ -147,7 +147,7 @@ fn convert<S: Element, T: Lane>(v: S) -> T {
 
 /// The rows of one batch element of an argument, in whatever layout.
 enum Rows<'a, S> {
-    /// One after the other, so many components each.
+    /// One after the other, this many components each.
     Dense(&'a [S], usize),
     Strided(ArrayView2<'a, S>),
 }

@@ -12,7 +12,7 @@ use std::sync::{Mutex, MutexGuard, OnceLock};
 
 /// Buffers of packed columns that an array keeps at most.
 const BUFFERS: usize = 8;
-/// They take so many times the bytes of the array at most, or [`FEW_BYTES`].
+/// They take at most this many times the bytes of the array, or [`FEW_BYTES`].
 const TIMES: usize = 8;
 const FEW_BYTES: usize = 1 << 16;
 

@@ -219,7 +219,7 @@ impl Routine {
     /// Runs. A scalar function of the code that panics aborts (machine code cannot be unwound).
     ///
     /// # Panics
-    /// If the memory is smaller than the code needs for so many columns, or has another type: a
+    /// If the memory is smaller than the code needs for this many columns, or has another type: a
     /// fault of ours that never becomes an access outside of it.
     pub fn run<T: Lane>(&self, mut memory: CallMemory<'_, T>) {
         assert_eq!(T::TYPE, self.0.ty, "type of the memory");

@@ -85,7 +85,7 @@ pub struct CpuExecutable {
     passes: usize,
     /// The same without factors taken out of sums; made when first needed.
     plain: OnceLock<Result<Box<CpuExecutable>, CompileError>>,
-    /// The same for fewer rows than a vector has lanes, of so many components that their tile would be
+    /// The same for fewer rows than a vector has lanes, with so many components that their tile would be
     /// most of the memory; made when first needed.
     narrow: OnceLock<Result<Box<CpuExecutable>, CompileError>>,
     /// Does the portable level serve where memory is refused for what is made later?

@@ -109,7 +109,7 @@ pub fn at(base: Base, offset: usize) -> Addr {
 }
 
 /// Elements within reach of the indices of a table of `len` elements: those that are too large, or
-/// negative, are cut to so many bits.
+/// negative, are cut to this many bits.
 pub fn table_room(len: usize) -> usize {
     len.next_power_of_two()
 }
@@ -147,7 +147,7 @@ pub struct Context<'c> {
     /// Fixed loops around the tile, each with the columns that its turn takes.
     pub column_loops: Vec<(LoopId, usize)>,
     /// Lanes along the columns, `columns` of the tile counting vectors of them: then kept rows are
-    /// broadcast from a tile of so many.
+    /// broadcast from a tile of this many.
     pub across: Option<usize>,
     /// First element of the pair buffers in scratch memory.
     pub buffer: i32,

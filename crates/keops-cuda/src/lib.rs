@@ -74,7 +74,7 @@ impl Cuda {
     /// ```
     /// use keops_core::spec::Backend;
     /// use keops_cuda::Cuda;
-    /// // No machine has so many.
+    /// // No machine has this many.
     /// let e = Cuda::with_device(1000).check().unwrap_err();
     /// assert_eq!(e.backend, "cuda");
     /// ```

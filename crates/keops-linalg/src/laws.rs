@@ -1,4 +1,4 @@
-//! What every operator obeys, to be checked in property tests, one's own operators included.
+//! Laws that every operator obeys: property tests check them, of your own operators too.
 
 use crate::entries::{AdjointOperator, Diagonal, Rows};
 use crate::operator::LinearOperator;

@@ -68,7 +68,7 @@ pub trait Solve<T: Element, P> {
     /// ```
     fn solver(&self) -> Solver<'_, LazyTensor<T, P>>;
     /// The same, not yet called: a function of the symbolic variables of K, if it has any, and of a
-    /// right-hand side of so many columns.
+    /// right-hand side of this many columns.
     ///
     /// ```
     /// use keops_core::{genred::Reference, graph::Category, lazy::LazyTensor};
@@ -88,7 +88,7 @@ pub trait Solve<T: Element, P> {
     /// ```
     ///
     /// # Errors
-    /// [`SolveError::Core`] if the matrix does not fit so many columns.
+    /// [`SolveError::Core`] if the matrix does not fit this many columns.
     fn system(&self, columns: usize) -> Result<LazySolve<T, P>, SolveError>;
 }
 
@@ -183,7 +183,7 @@ impl<T: Element, P: Place> LazySolve<T, P> {
     }
 }
 
-/// The product of a matrix with vectors of so many columns, and the name of these.
+/// The product of a matrix with vectors of this many columns, and the name of these.
 fn product<T: Element, P: Place>(
     k: &LazyTensor<T, P>,
     columns: usize,

@@ -202,7 +202,7 @@ pub(crate) fn batch_element<'v>(
         HostView::F64(v) => HostView::F64(element_of(v, own, index)),
     }
 }
-/// An element of a batch, whose arrays have so many axes of their own.
+/// An element of a batch, whose arrays have this many axes of their own.
 fn element_of<'v, T>(mut v: ArrayViewD<'v, T>, own: usize, index: &[usize]) -> ArrayViewD<'v, T> {
     while v.ndim() > own {
         let at = index[index.len() - (v.ndim() - own)];
@@ -673,7 +673,7 @@ impl<'a, P: Place> KernelOperator<'a, P> {
         let bytes: usize = self.args.iter().map(|a| size(a.view())).sum();
         Cost { flops: pairs * self.linear.operations as f64, bytes: bytes as f64 }
     }
-    /// The same operator with its arguments held by the device that multiplies so many vectors at once:
+    /// The same operator with its arguments held by the device that multiplies this many vectors at once:
     /// they are sent there and packed once, not for every product.
     pub(crate) fn resident(&self, vectors: usize) -> Result<KernelOperator<'_, P>, RunError> {
         let sizes = [self.rows, self.columns, vectors];

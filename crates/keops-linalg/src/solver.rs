@@ -75,7 +75,7 @@ impl Settings<'_> {
 /// A solver of `(K + αI) a = b` by conjugate gradients, for symmetric positive definite `K + αI`.
 ///
 /// `K` is a [`KernelOperator`], a [`KernelSolve`], a [`LazyTensor`], a [`LazySolve`], or a `dyn`
-/// [`LinearOperator`] of one's own: their `solver` methods, and [`Solver::of`], begin. What is not
+/// [`LinearOperator`] of your own: their `solver` methods, and [`Solver::of`], begin. What is not
 /// given is as [`SolveOptions::default`] has it.
 ///
 /// ```

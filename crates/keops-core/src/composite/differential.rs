@@ -106,7 +106,7 @@ fn grad_matrix<'g>(x: &[Ex<'g>], _: &[Literal]) -> Built<'g> {
 /// Most nodes to differentiate, counted once for each derivative.
 const MAX_DERIVED: usize = MAX_NODES / 2;
 
-/// Is `v` a variable, and is there room for so many derivatives of `f`?
+/// Is `v` a variable, and is there room for this many derivatives of `f`?
 fn check(op: &str, f: Ex<'_>, v: Ex<'_>, times: usize) -> Result<(), DimError> {
     if !matches!(v.b.graph().node(v.id), Node::Var(_)) {
         return fail(op, "a variable to differentiate with respect to", "a formula");

@@ -94,7 +94,7 @@ pub struct CompositeDef {
     pub long: bool,
 }
 
-/// An entry with so many operands and no literals.
+/// An entry with this many operands and no literals.
 const fn entry(
     name: &'static str,
     operands: usize,

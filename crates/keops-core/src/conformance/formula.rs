@@ -263,7 +263,7 @@ impl<'g> Pool<'g> {
     }
 }
 
-/// The entry with so many components: its first ones, or all of them several times.
+/// The entry with this many components: its first ones, or all of them several times.
 fn fit(e: Entry<'_>, dim: usize) -> Entry<'_> {
     let d = e.ex.dim();
     let ex = match d {

@@ -57,7 +57,7 @@ pub(super) fn by_entries(m: &RowMap) -> Option<Reduction> {
 }
 
 impl<'a> Run<'_, 'a> {
-    /// Evaluates one, of so many entries.
+    /// Evaluates such a reduction over `dim` entries.
     pub(super) fn by_entries(
         &mut self,
         id: OuterId,

@@ -245,7 +245,7 @@ impl<'a> Run<'_, 'a> {
     }
 }
 
-/// Room for so many elements.
+/// Room for `len` elements.
 fn ask<T>(v: &mut Vec<T>, len: usize) -> Result<(), OutOfMemory> {
     if v.capacity() < len {
         *v = memory::room(len, "pairs")?;

@@ -12,7 +12,7 @@ use std::sync::Arc;
 #[derive(Clone)]
 pub(super) struct Value<'a> {
     pub(super) held: Origin<'a>,
-    /// Components `start, start + step, …` (so many) of what is held.
+    /// `(start, step, count)`: only these components, `start, start + step, …`.
     pub(super) columns: Option<(usize, usize, usize)>,
 }
 #[derive(Clone)]

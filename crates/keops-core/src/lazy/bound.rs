@@ -293,7 +293,7 @@ impl<T: Element, P: Place> LazyTensor<T, P> {
         };
         bind().map_err(|e| located(location, e))
     }
-    /// Calls a reduction at once. Nothing is made of a formula that was met before.
+    /// Calls a reduction at once. A formula that was called before is not built again.
     pub(super) fn evaluate(
         &self,
         weight: Option<&LazyTensor<T, P>>,

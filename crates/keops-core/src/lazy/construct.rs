@@ -128,7 +128,7 @@ impl<T, P: Place + Default> LazyTensor<T, P> {
         let name = Name::Scalar(value, Caller::caller());
         LazyTensor::source(Category::Param, 1, Bound::Scalar(value), name)
     }
-    /// Argument `position`, of so many components, of a function that [`LazyTensor::genred`] or a
+    /// Argument `position`, with `dim` components, of a function that [`LazyTensor::genred`] or a
     /// `…_reduction` method makes: one row for each i, one for each j, or a parameter. It is named
     /// `v0`, `v1`, … unless [`LazyTensor::named`] otherwise. An error is carried if `dim` is not in
     /// 1..=[`MAX_DIM`].

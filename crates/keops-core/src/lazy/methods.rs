@@ -178,7 +178,7 @@ methods! {
     /// `sin(π a) / (π a)`, 1 at 0.
     sinc(this;) = "Sinc"(this)
         where x = [0.0, 0.5], x.sinc() => [1.0, 2.0 / PI];
-    /// Rounded to so many decimal places (before the point, if negative), halves away from 0.
+    /// Rounded to this many decimal places (before the point, if negative), halves away from 0.
     round(this; digits: i32) = "Round"(this)
         where x = [0.25, -1.06], x.round(1) => [0.3, -1.1];
     /// Squared Euclidean norm, of dimension 1.
@@ -461,7 +461,7 @@ impl<T, P: Place> LazyTensor<T, P> {
     pub fn components(&self, range: impl Into<Slice>) -> LazyTensor<T, P> {
         self.groups(1, range.into())
     }
-    /// As [`LazyTensor::components`], of groups of so many.
+    /// As [`LazyTensor::components`], in groups of this many.
     #[track_caller]
     pub(super) fn groups(&self, group: usize, range: Slice) -> LazyTensor<T, P> {
         Self::apply(Caller::caller(), Ok(Rule::Components(group, range)), self, &[], vec![])

@@ -1,5 +1,5 @@
 //! What operators leave behind: a tree of operations, which becomes a graph where one is needed.
-//! Equal trees make equal formulas, so that a call whose tree was met before needs no graph.
+//! Equal trees make equal formulas, so that a call whose tree is known needs no graph.
 
 use super::kept::Stored;
 use super::located;
@@ -202,7 +202,7 @@ pub(super) enum Rule {
     Composite(&'static CompositeDef),
     /// `x ** v` for the exponents that have an expansion.
     Power(f64),
-    /// A range of groups of so many components.
+    /// A range of groups of this many components.
     Components(usize, Slice),
 }
 
@@ -378,7 +378,7 @@ impl<'t> Walk<'t> {
         }
         let (steps, operands) = (Vec::with_capacity(SMALL), Vec::with_capacity(SMALL));
         let mut walk = Walk { steps, operands, roots: vec![] };
-        // What is held once is met once: only others have to be known again.
+        // A term that only one place holds is visited once: only the others have to be recognised.
         let shared = |t: &Arc<Term>| Arc::strong_count(t) > 1;
         let mut known = Known::default();
         let mut made: Vec<u32> = Vec::with_capacity(SMALL);
@@ -564,7 +564,7 @@ impl<'t> Walk<'t> {
 /// entry.
 const APART: usize = 1 << 12;
 
-/// A range, as [`ndarray::s`] takes it, of groups of so many components.
+/// A range, as [`ndarray::s`] takes it, of groups of this many components.
 fn slice<'b>(x: Ex<'b>, group: usize, range: Slice) -> Result<Ex<'b>, DimError> {
     let d = x.dim() / group;
     let from_end = |k: isize| if k < 0 { k.checked_add_unsigned(d) } else { Some(k) };

@@ -43,7 +43,7 @@ impl<'n, N: Display + ?Sized> Agreement<'n, N> {
     pub fn rows_of(&self, category: Category) -> Option<usize> {
         self.rows[(category == Category::J) as usize].map(|(n, _)| n)
     }
-    /// An argument of this category has so many rows.
+    /// An argument of this category has this many rows.
     pub fn rows(&mut self, name: &'n N, category: Category, got: usize) -> Result<(), InputError> {
         match &mut self.rows[(category == Category::J) as usize] {
             Some((expected, other)) if *expected != got => {

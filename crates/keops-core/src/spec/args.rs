@@ -11,7 +11,7 @@ use ndarray::{Dimension, IxDyn};
 /// Row numbers below this are exact in f32, in which f16 and bf16 data are computed too.
 const EXACT: usize = 1 << 24;
 
-/// Can so many rows be numbered in f32?
+/// Can this many rows be numbered in f32?
 pub(crate) fn check_numbered(category: Category, rows: usize) -> Result<(), InputError> {
     if rows <= EXACT {
         return Ok(());

@@ -84,7 +84,7 @@ impl Cache {
             self.compiled.remove(key);
         }
     }
-    /// There are so many bytes more.
+    /// Counts this many more bytes.
     pub fn grown(&mut self, bytes: usize) {
         self.since += bytes;
         // Code is also made when it is first needed: a count now and then sees it.

@@ -190,7 +190,7 @@ impl Device {
     pub fn cache_limit(&self) -> usize {
         self.cache().limit()
     }
-    /// Keeps at most so many bytes, about: what was used least recently is dropped, and compiled
+    /// Limits what is kept to about this many bytes: what was used least recently is dropped, and compiled
     /// again where it is needed. A reduction that takes more by itself is not kept beyond its run.
     ///
     /// ```

@@ -126,7 +126,7 @@ pub fn plan(p: &Program, machine: Machine, accumulation: Accumulation) -> Plan {
     } else if size > 600 {
         (1, 1, 1)
     } else if selects {
-        // The index is looked at once in so many columns.
+        // The index is looked at once in this many columns.
         let columns = [(24, GROUP), (100, 8)].into_iter().find(|&(most, _)| size <= most);
         (if wide || size <= 60 { 2 } else { 1 }, columns.map_or(4, |c| c.1), 1)
     } else if size > LONG {

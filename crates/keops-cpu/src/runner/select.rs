@@ -222,7 +222,7 @@ impl CpuExecutable {
         }
         Ok(())
     }
-    /// All columns, in passes over so many groups that their extremes stay in the cache.
+    /// All columns, in passes over this many groups that their extremes stay in the cache.
     fn passes<T: Lane>(
         &self,
         passes: &Passes<'_>,

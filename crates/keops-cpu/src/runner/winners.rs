@@ -108,7 +108,7 @@ impl<T: Lane> Winners<T> {
         }
         Ok(Winners { order, k, worst, lists, keys, columns, count, collected })
     }
-    /// Prepares lists for the offers of so many columns; other lists may take none.
+    /// Prepares lists for the offers of this many columns; other lists may take none.
     pub fn reserve(
         &mut self,
         mut lists: impl Iterator<Item = usize>,

@@ -7,7 +7,7 @@ use crate::vcode::{Base, VCode};
 pub(super) enum Phase {
     /// Before the first.
     Before,
-    /// In one that takes so many columns a turn.
+    /// In one that takes this many columns a turn.
     Turn(u32),
     /// Behind one.
     After,
@@ -98,7 +98,7 @@ impl Extents {
     pub(super) fn mask(&mut self, place: Phase, index: i64) {
         self.masks.touch(place, index.saturating_add(1).saturating_mul(self.words));
     }
-    /// Elements of a base, for so many columns.
+    /// Elements of a base, for this many columns.
     #[inline]
     pub fn of(&self, base: Base, columns: usize) -> usize {
         match base {
@@ -107,7 +107,7 @@ impl Extents {
             fixed => self.fixed[fixed as usize],
         }
     }
-    /// u32 words of masks, for so many columns.
+    /// u32 words of masks, for this many columns.
     #[inline]
     pub fn masks(&self, columns: usize) -> usize {
         self.masks.extent(columns)

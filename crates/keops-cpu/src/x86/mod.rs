@@ -132,7 +132,7 @@ pub struct NativeCode {
 enum CodeMemory {
     /// Not yet executable.
     Bytes(Vec<u8>),
-    /// So many bytes from a first one on.
+    /// `len` bytes from `start` on.
     Loaded { mem: Arc<ExecMem>, start: usize, len: usize },
 }
 

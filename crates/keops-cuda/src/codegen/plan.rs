@@ -116,10 +116,10 @@ impl Plan {
         let rows = [4, 2].into_iter().find(|&r| r <= row_limit && fits(r)).unwrap_or(1);
         let rows = tuning.rows.unwrap_or(rows).clamp(1, 16);
         let most = match p.mode {
-            // One look at the state for so many columns.
+            // One look at the state for this many columns.
             Mode::Select { select, k } if select.index || k > 1 => 8,
             Mode::PivotSum => 8,
-            // A kept record that is not in registers is read once for so many columns.
+            // A kept record that is not in registers is read once for this many columns.
             _ if !held => 4,
             _ => 1,
         };

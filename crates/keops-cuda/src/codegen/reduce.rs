@@ -12,7 +12,7 @@ use keops_core::vecmath::Precision;
 
 /// Parameters that are loaded once, before the loops.
 const HOISTED: usize = 32;
-/// Loops over a state of at most so many elements are unrolled, which keeps it in registers.
+/// Loops over a state of at most this many elements are unrolled, which keeps it in registers.
 const UNROLLED: usize = 64;
 
 /// Names of what the pivot is, before and after.

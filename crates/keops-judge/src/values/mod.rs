@@ -27,7 +27,7 @@ use std::collections::BTreeMap;
 use std::fmt::Write;
 use std::panic::{AssertUnwindSafe, catch_unwind};
 
-/// Samples with random rounding, beside the one without; so many more before a fault is reported, as
+/// Samples with random rounding, beside the one without; this many more before a fault is reported, as
 /// what scatters may fall on one side six times.
 const SAMPLES: u64 = 6;
 const MORE: u64 = 60;
@@ -229,7 +229,7 @@ fn call<T: Element>(case: &Case, devices: &Devices) -> Result<Vec<Buffer>, Strin
 /// What a case shows.
 #[derive(Clone, PartialEq, Debug)]
 pub enum Verdict {
-    /// So many entries agree, so many are decided by rounding.
+    /// Numbers of entries that agree, and that rounding decides.
     Agrees(usize, usize),
     /// keops is wrong.
     Fault(String),

@@ -59,7 +59,7 @@ fn single() -> bool {
     ROUNDING.with(|r| r.get().single)
 }
 
-/// `v`, wrong by up to so many units of the last place where it is not exact.
+/// `v`, wrong by up to this many units of the last place where it is not exact.
 fn rounded(v: f64, ulps: f64, exact: bool) -> Noisy {
     let single = single();
     let (unit_roundoff, least) = match single {

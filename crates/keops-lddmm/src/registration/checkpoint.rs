@@ -346,9 +346,9 @@ impl Checkpoint {
 /// ```
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Every {
-    /// After so many iterations.
+    /// After this many iterations.
     Iterations(usize),
-    /// After the first iteration that ends so long after the last time.
+    /// After the first iteration that ends at least this long after the last time.
     Time(Duration),
 }
 

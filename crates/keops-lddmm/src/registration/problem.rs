@@ -82,7 +82,7 @@ pub struct Registration<F> {
 
 impl<F: Real> Registration<F> {
     /// Prepares a registration of `source` to `target` on a device, or where a place (such as
-    /// `keops::Auto`) says for so many pairs of cells or vertices.
+    /// `keops::Auto`) says for this many pairs of cells or vertices.
     ///
     /// # Errors
     /// [`LddmmError::Parameter`], [`LddmmError::Array`] or [`LddmmError::Mismatch`] for options or

@@ -24,7 +24,7 @@ pub struct Diag {
 }
 
 impl Diag {
-    /// Of these entries, for vectors of so many columns.
+    /// Of these entries, for vectors of this many columns.
     pub fn new(entries: Array1<f64>, columns: usize) -> Diag {
         Diag { entries, columns }
     }
@@ -110,7 +110,7 @@ pub struct Sparse {
 
 #[cfg(feature = "sprs")]
 impl Sparse {
-    /// In either storage, for vectors of so many columns.
+    /// In either storage, for vectors of this many columns.
     pub fn new(matrix: sprs::CsMat<f64>, columns: usize) -> Sparse {
         Sparse { matrix, columns }
     }

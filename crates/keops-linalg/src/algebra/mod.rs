@@ -212,7 +212,7 @@ fn matrix_of(a: &impl LinearOperator, b: &impl LinearOperator, batch: usize) -> 
     if a.matrices() == 1 { b.matrix_of(batch) } else { a.matrix_of(batch) }
 }
 /// A diagonal in the unknowns of an operator that may be one with independent columns or not, for
-/// so many matrices.
+/// this many matrices.
 fn unknowns(
     d: Array2<f64>,
     rows: usize,

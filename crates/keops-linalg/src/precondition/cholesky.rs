@@ -67,7 +67,7 @@ enum Pivots<'c> {
     Given(std::slice::Iter<'c, usize>),
 }
 
-/// A product with dense vectors waits for memory: it takes so many times as long as its operations
+/// A product with dense vectors waits for memory: it takes this many times as long as its operations
 /// alone, beside those of a kernel.
 const SLOW: f64 = 8.0;
 /// Part of the time that a preconditioner is to save that making it may take, and part of a product
@@ -77,7 +77,7 @@ const SHARE: f64 = 0.25;
 const TOLERANCE: f64 = 1e-6;
 
 impl PivotedCholesky {
-    /// Of at most so many pivots, drawn at random (the same in every run).
+    /// Of at most this many pivots, drawn at random (the same in every run).
     ///
     /// # Errors
     /// [`InputError::Option`] if the diagonal has a negative entry; [`InputError::OutOfMemory`];
@@ -188,7 +188,7 @@ impl PivotedCholesky {
         // (Of an operator that does not say: a few operations for each entry.)
         let product = if own.is_nan() { 4.0 * n * n } else { own };
         let iterations = 0.5 * (largest / ridge).sqrt() * (2.0 / TOLERANCE).ln();
-        // A row takes a product's n-th part, a rank of r so many rows and 3 r² n operations.
+        // A row takes a product's n-th part, a rank of r this many rows and 3 r² n operations.
         let of_rows = SHARE * iterations * n / 2.0;
         let of_algebra = (SHARE * iterations * product / 2.0 / (3.0 * SLOW * n)).sqrt();
         let of_apply = SHARE * product / (4.0 * SLOW * n);
