@@ -6,6 +6,8 @@
 mod affine;
 #[path = "downstream/chamfer.rs"]
 mod chamfer;
+#[path = "downstream/kernel.rs"]
+mod kernel;
 
 use std::ops::ControlFlow;
 use std::sync::Arc;
@@ -117,12 +119,38 @@ fn a_model_of_another_crate() {
     assert!(other.resume(&part, &mut go_on).is_err());
 }
 
+#[test]
+fn a_kernel_of_another_crate() {
+    let (source, target) = curve_pair(20).unwrap();
+    let options =
+        Options::new(kernel::student(0.8).unwrap(), varifold(kernel::student(0.5).unwrap()));
+    let r = Registration::<f64>::new(&source, &target, &options, &Auto).unwrap();
+    let p = 0.1 * wave((20, 2), 1.0);
+    let e = r.evaluate(p.view()).unwrap();
+    agrees(&e.momenta, p.view(), |p| r.evaluate(p.view()).unwrap().cost);
+    // The energy is Σ_ij k(x_i, x_j) <p_i, p_j> / 2.
+    let x = source.vertices();
+    let k = |i: usize, j: usize| {
+        let gap = &x.row(i) - &x.row(j);
+        (1.0 + gap.dot(&gap) / 0.64).powi(-2)
+    };
+    let pairs = (0..20).flat_map(|i| (0..20).map(move |j| (i, j)));
+    let energy: f64 = pairs.map(|(i, j)| 0.5 * k(i, j) * p.row(i).dot(&p.row(j))).sum();
+    assert!((e.hamiltonian / energy - 1.0).abs() < 1e-12, "{} {energy}", e.hamiltonian);
+}
+
 /// What it costs a contributor: one file each.
 #[test]
 fn they_are_short() {
     let lines = |text: &str| text.lines().filter(|l| !l.trim().is_empty()).count();
     let attachment = lines(include_str!("downstream/chamfer.rs"));
     let model = lines(include_str!("downstream/affine.rs"));
+    let kernel = lines(include_str!("downstream/kernel.rs"));
+    let guide = include_str!("../docs/adding-a-preconditioner.md");
+    let preconditioner = guide.split("```").nth(1).and_then(|code| code.split("\n// ").next());
+    let preconditioner = lines(preconditioner.expect("the guide shows one"));
+    assert!(kernel <= 12, "{kernel} lines");
+    assert!((10..=60).contains(&preconditioner), "{preconditioner} lines");
     assert!(attachment <= 40, "{attachment} lines");
     assert!(model <= 60, "{model} lines");
 }
