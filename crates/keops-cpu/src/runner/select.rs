@@ -417,7 +417,8 @@ impl CpuExecutable {
             gathered.resize(2 * BATCH * turn * len, "columns to be searched")?;
             let places = gathered.data.chunks_exact_mut((turn * len).max(1));
             for (to, &(first, _)) in places.zip(turns) {
-                to.copy_from_slice(panels.at(first, turn, len));
+                // (There may be nothing to copy, and memory of an earlier call.)
+                to[..turn * len].copy_from_slice(panels.at(first, turn, len));
             }
             &gathered.data[..all * turn * len]
         };
