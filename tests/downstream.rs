@@ -187,7 +187,7 @@ fn anomaly() -> Result<Genred, Error> {
     let input =
         |name: &str, category| InputDef { name: name.into(), category, row: vec![1], like: None };
     let inputs = vec![input("e", Category::Param), input("m", Category::I)];
-    let c = Computation::new(g, inputs, vec![OutputDef { port, row: vec![1] }]);
+    let c = Computation::new(g, inputs, vec![OutputDef { port, row: vec![1], like: None }]);
     Ok(c.map_err(FormulaError::from)?.into())
 }
 

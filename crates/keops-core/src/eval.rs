@@ -64,8 +64,34 @@ impl Computation {
         args: &[ArgView<'_>],
         ranges: Option<&Ranges>,
     ) -> Result<Vec<Buffer>, Error> {
-        let args = &*self.aligned(args);
-        self.run_sized(&self.sizes(args)?, device, args, ranges, None)
+        let given = args;
+        let args = &*self.aligned(given);
+        let made = self.run_sized(&self.sizes(args)?, device, args, ranges, None)?;
+        Ok(self.as_given(given, made))
+    }
+    /// The shape in which the argument was given that result `k` belongs to.
+    pub(crate) fn shape_given<'s>(
+        &self,
+        k: usize,
+        given: &'s [ArgView<'_>],
+    ) -> Option<&'s [usize]> {
+        match self.graph.node(self.outputs[k].like?.node) {
+            OuterNode::Input { slot, .. } => given.get(*slot).map(|a| a.shape()),
+            _ => None,
+        }
+    }
+    /// Results, those that belong to arguments in the shapes in which these were given.
+    pub(crate) fn as_given(&self, given: &[ArgView<'_>], made: Vec<Buffer>) -> Vec<Buffer> {
+        let shaped = |(k, b): (usize, Buffer)| match self.shape_given(k, given) {
+            Some(shape)
+                if shape != b.shape()
+                    && shape.iter().product::<usize>() == b.shape().iter().product() =>
+            {
+                b.reshaped(shape)
+            }
+            _ => b,
+        };
+        made.into_iter().enumerate().map(shaped).collect()
     }
     /// As [`Computation::run`], with the sizes of these arguments; the memory of `reuse` is taken
     /// for the first result if it has its type and size and if that is the only result of a

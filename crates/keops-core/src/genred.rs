@@ -622,10 +622,13 @@ impl<P: Place> Genred<P> {
     /// # Errors
     /// As [`Genred::call`].
     pub fn run(&self, args: &[ArgView<'_>]) -> Result<Vec<Buffer>, FormulaError> {
-        let args = &*self.computation.aligned(args);
+        let given = args;
+        let args = &*self.computation.aligned(given);
         let sizes = self.computation.sizes(args)?;
         let device = self.place.device(sizes.pairs());
-        self.computation.run_sized(&sizes, &device, args, self.ranges.as_deref(), None)
+        let made =
+            self.computation.run_sized(&sizes, &device, args, self.ranges.as_deref(), None)?;
+        Ok(self.computation.as_given(given, made))
     }
     /// The only result of values, held by the device, in the compute type.
     pub(crate) fn run_resident(
@@ -633,11 +636,16 @@ impl<P: Place> Genred<P> {
         args: &[ArgView<'_>],
     ) -> Result<(Resident, Device), FormulaError> {
         let k = self.only_value()?;
-        let args = &*self.computation.aligned(args);
+        let given = args;
+        let args = &*self.computation.aligned(given);
         let sizes = self.computation.sizes(args)?;
         let device = self.place.device(sizes.pairs());
         let ranges = self.ranges.as_deref();
         let made = self.computation.run_resident(k, &sizes, &device, args, ranges)?;
+        let made = match self.computation.shape_given(k, given) {
+            Some(shape) => made.reshaped(shape),
+            None => made,
+        };
         Ok((made, device))
     }
     /// As [`Genred::run`], on a given device and with given ranges.

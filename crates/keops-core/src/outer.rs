@@ -296,7 +296,7 @@ impl OuterGraph {
     /// let x = g.input(0, 2, Category::I);
     /// let port = g.sum_rows(x);
     /// let input = InputDef { name: "x".into(), category: Category::I, row: vec![2], like: None };
-    /// let c = Computation::new(g, vec![input], vec![OutputDef { port, row: vec![2] }])?;
+    /// let c = Computation::new(g, vec![input], vec![OutputDef { port, row: vec![2], like: None }])?;
     /// let x = ndarray::array![[1.0, 2.0], [3.0, 4.0], [5.0, 6.0]];
     /// let device = Device::new(Interpreter::new());
     /// let out = c.run(&device, &[f64::erase(x.view().into_dyn())], None)?;
@@ -321,7 +321,7 @@ impl OuterGraph {
     /// let (mut g, index) = (nearest.graph().clone(), nearest.outputs()[0].port);
     /// let y = g.input(1, 1, Category::J);
     /// let port = g.gather_rows(y, Selected { index, column: 0 });
-    /// let outputs = vec![OutputDef { port, row: vec![1] }];
+    /// let outputs = vec![OutputDef { port, row: vec![1], like: None }];
     /// let c = Computation::new(g, nearest.inputs().to_vec(), outputs)?;
     /// let (x, y) = (array![[0.1], [2.9], [0.8]], array![[0.0], [1.0], [3.0]]);
     /// let args = [&x, &y].map(|a| f64::erase(a.view().into_dyn()));
@@ -347,7 +347,7 @@ impl OuterGraph {
     /// let (mut g, index) = (nearest.graph().clone(), nearest.outputs()[0].port);
     /// let one = g.map_rows(Category::I, &[], |b, _| b.lit(1.0));
     /// let port = g.scatter_add_rows(one, Selected { index, column: 0 }, Category::J);
-    /// let outputs = vec![OutputDef { port, row: vec![1] }];
+    /// let outputs = vec![OutputDef { port, row: vec![1], like: None }];
     /// let c = Computation::new(g, nearest.inputs().to_vec(), outputs)?;
     /// let (x, y) = (array![[0.1], [-3.0], [0.8]], array![[0.0], [1.0], [3.0]]);
     /// let args = [&x, &y].map(|a| f64::erase(a.view().into_dyn()));

@@ -319,7 +319,7 @@ fn graphs_by_hand() {
     let text = g.to_string();
     assert!(text.contains("Sum over J") && text.contains("sum of rows of"), "{text}");
     let inputs = first.computation().inputs().to_vec();
-    let output = OutputDef { port: all, row: vec![1] };
+    let output = OutputDef { port: all, row: vec![1], like: None };
     let whole: Genred = Computation::new(g.clone(), inputs.clone(), vec![output]).unwrap().into();
     // From overlapping columns of (p, v1, v0): Σ_i (p + v1) (v1 + v0) + v1.
     let value = |x: &Array2<f64>| -> f64 {
@@ -350,7 +350,7 @@ fn graphs_by_hand() {
         matches!(e, InputError::Option(_))
     };
     let nowhere = Port { node: OuterId(99), output: 0 };
-    assert!(fails(inputs.clone(), vec![OutputDef { port: nowhere, row: vec![1] }]));
+    assert!(fails(inputs.clone(), vec![OutputDef { port: nowhere, row: vec![1], like: None }]));
     assert!(fails(inputs[..2].to_vec(), vec![]));
     let mut wrong = inputs.clone();
     wrong[0].row = vec![3];

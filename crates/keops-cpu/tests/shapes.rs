@@ -106,7 +106,21 @@ fn a_number_is_a_parameter() {
     let e = array![[1.0], [1.0]];
     let slope =
         f.vjp("g").expect("a gradient").call((&array![[5.0]], &x, &y, &e)).expect("a value");
-    assert_eq!(slope, array![21.0].into_dyn());
+    assert_eq!(slope, array![[21.0]].into_dyn());
+    // A gradient has the shape of what was given, also for a vector for rows of one component.
+    let (xs, es) = (array![1.0, 2.0], array![1.0, 1.0]);
+    for given in [array![5.0].into_dyn(), array![[5.0]].into_dyn(), ndarray::arr0(5.0).into_dyn()] {
+        let (g, e) = (f.vjp("g").expect("a gradient"), &es);
+        let args =
+            [given.clone(), xs.clone().into_dyn(), y.clone().into_dyn(), e.clone().into_dyn()];
+        let got = g.call(&args.each_ref()[..]).expect("a value");
+        assert_eq!((got.shape(), got.sum()), (given.shape(), 21.0));
+        let mut into = ArrayD::zeros(given.raw_dim());
+        g.call_into(&args.each_ref()[..], &mut into).expect("a value");
+        assert_eq!(into, got);
+        let of_x = f.vjp("x").expect("a gradient").call(&args.each_ref()[..]).expect("a value");
+        assert_eq!(of_x, array![35.0, 35.0].into_dyn());
+    }
     let of_vectors: Genred =
         Genred::new("(g | g) * x * y", ["g = Pm(2)", "x = Vi(1)", "y = Vj(1)"], &SUM, Axis::J)
             .expect("a formula");

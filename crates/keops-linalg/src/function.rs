@@ -199,7 +199,7 @@ impl<P: Place> SolveFunction<P> {
             inputs.iter().enumerate().map(|(k, i)| graph.input(k, dim(i), i.category)).collect();
         let port = self.apply(&mut graph, &operands)?;
         let row = inputs[self.system.linear.slot].row.clone();
-        let made = Computation::new(graph, inputs, vec![OutputDef { port, row }])?;
+        let made = Computation::new(graph, inputs, vec![OutputDef { port, row, like: None }])?;
         Ok(Genred::<Reference>::from(made).at(self.place.clone()))
     }
 }

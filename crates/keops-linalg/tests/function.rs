@@ -188,7 +188,9 @@ fn with_one_array_everywhere() {
     let a_i = graph.recast(a, Category::I).unwrap();
     let port = f.apply(&mut graph, &[a_i, a, a]).unwrap();
     let input = InputDef { name: "x".into(), category: Category::J, row: vec![1], like: None };
-    let c = Computation::new(graph, vec![input], vec![OutputDef { port, row: vec![1] }]).unwrap();
+    let c =
+        Computation::new(graph, vec![input], vec![OutputDef { port, row: vec![1], like: None }])
+            .unwrap();
     let x = Random::new(5).array(&[5, 1]);
     check("one array", &c.into(), &[x], &|v| {
         let a = eliminate(kernel(&v[0], &v[0], 1.0), 0.7, &v[0]);
@@ -289,8 +291,9 @@ fn errors() {
     let input =
         |name: &str, category| InputDef { name: name.into(), category, row: vec![2], like: None };
     let inputs = vec![input("x", Category::I), input("y", Category::J)];
-    let c: Genred =
-        Computation::new(g, inputs, vec![OutputDef { port, row: vec![2] }]).unwrap().into();
+    let c: Genred = Computation::new(g, inputs, vec![OutputDef { port, row: vec![2], like: None }])
+        .unwrap()
+        .into();
     let e = c.call((&random.matrix(5, 2), &random.matrix(4, 2))).unwrap_err();
     assert!(e.to_string().contains("there are 5 and 4"), "{e}");
 }

@@ -116,7 +116,11 @@ impl<P: Place> Genred<P> {
                 }
             }
         }
-        let output = |o: &OutputDef| OutputDef { port: outer_at(o.port), row: o.row.clone() };
+        let output = |o: &OutputDef| OutputDef {
+            port: outer_at(o.port),
+            row: o.row.clone(),
+            like: o.like.map(&outer_at),
+        };
         let outputs = f.outputs.iter().map(output).collect();
         let made = self.derived(Computation::new(graph, inputs, outputs)?);
         Ok(Genred { ranges: made.ranges.filter(|_| shared), ..made })

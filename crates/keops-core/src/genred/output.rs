@@ -158,9 +158,12 @@ impl<P: Place> Genred<P> {
         out: &mut impl IntoOutput<Elem = A::Elem>,
     ) -> Result<(), FormulaError> {
         let k = self.only_value()?;
-        let args = args.into_args();
-        let args = &*self.computation.aligned(&args);
-        let expected = self.computation.shape_of(k, args)?;
+        let given = args.into_args();
+        let args = &*self.computation.aligned(&given);
+        let expected = match self.computation.shape_given(k, &given) {
+            Some(shape) => shape.to_vec(),
+            None => self.computation.shape_of(k, args)?,
+        };
         if out.shape() != expected {
             return Err(InputError::Shape {
                 name: "the output".into(),
@@ -175,6 +178,7 @@ impl<P: Place> Genred<P> {
         let taken = memory.is_some();
         let made =
             self.computation.run_sized(&sizes, &device, args, self.ranges.as_deref(), memory);
+        let made = made.map(|made| self.computation.as_given(&given, made));
         match made.and_then(|mut made| Ok(A::Elem::take(made.swap_remove(k))?)) {
             Ok(made) => out.put(made),
             Err(e) => {

@@ -112,6 +112,8 @@ pub struct OutputDef {
     pub port: Port,
     /// Shape of one row, as in [`InputDef`].
     pub row: Vec<usize>,
+    /// For a gradient, the argument that it belongs to: it comes in the shape in which that is given.
+    pub like: Option<Port>,
 }
 
 /// A function of named arrays: a reduction, its gradients, or any [`OuterGraph`].
@@ -166,7 +168,7 @@ impl Computation {
     ///     row: vec![dim],
     ///     like: None,
     /// };
-    /// let outputs = vec![OutputDef { port, row: vec![3] }];
+    /// let outputs = vec![OutputDef { port, row: vec![3], like: None }];
     /// assert!(Computation::new(g.clone(), vec![described(3)], outputs.clone()).is_ok());
     /// assert_eq!(
     ///     Computation::new(g, vec![described(2)], outputs).unwrap_err().to_string(),
@@ -184,8 +186,9 @@ impl Computation {
                 return fail(format!("two arguments are named `{}`", input.name));
             }
         }
-        let ports = outputs.iter().map(|o| o.port).chain(inputs.iter().filter_map(|i| i.like));
-        for p in ports {
+        let like =
+            outputs.iter().filter_map(|o| o.like).chain(inputs.iter().filter_map(|i| i.like));
+        for p in outputs.iter().map(|o| o.port).chain(like) {
             let known = graph.ports.get(p.node.0 as usize).map_or(0, |o| o.len());
             if p.output as usize >= known {
                 return fail(format!("result {} of node {} does not exist", p.output, p.node.0));
@@ -306,8 +309,10 @@ impl Computation {
             true => vec![k, dim / k],
             false => vec![dim],
         };
-        let outputs =
-            made.into_iter().map(|port| OutputDef { port, row: row(g.info(port).dim) }).collect();
+        let outputs = made
+            .into_iter()
+            .map(|port| OutputDef { port, row: row(g.info(port).dim), like: None })
+            .collect();
         Computation::new(g, inputs, outputs)
     }
     /// As [`Computation::reduction`] with options, prepared and compiled once for all formulas
@@ -460,8 +465,10 @@ impl Computation {
         let place = graph.import(&self.graph, &|_| None, change);
         let moved = |p: &mut Port| *p = place(*p);
         self.inputs.iter_mut().filter_map(|i| i.like.as_mut()).for_each(moved);
-        let outputs = self.outputs.iter_mut().chain(&mut self.primal);
-        outputs.for_each(|o| moved(&mut o.port));
+        for o in self.outputs.iter_mut().chain(&mut self.primal) {
+            moved(&mut o.port);
+            o.like.iter_mut().for_each(moved);
+        }
         (self.graph, self.prepared) = (Arc::new(graph), Arc::default());
         self
     }

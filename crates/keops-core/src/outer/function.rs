@@ -96,7 +96,7 @@ use std::sync::Arc;
 /// let port = g.apply(Arc::new(Kepler), &[e, m])?[0];
 /// let input = |name: &str, category| InputDef { name: name.into(), category, row: vec![1], like: None };
 /// let inputs = vec![input("e", Category::Param), input("m", Category::I)];
-/// let anomaly: Genred = Computation::new(g, inputs, vec![OutputDef { port, row: vec![1] }])?.into();
+/// let anomaly: Genred = Computation::new(g, inputs, vec![OutputDef { port, row: vec![1], like: None }])?.into();
 /// let (e, m) = (array![0.5f64], array![[1.0f64], [2.0]]);
 /// let out = anomaly.call((&e, &m))?;
 /// assert!((out[[0, 0]] - 0.5 * out[[0, 0]].sin() - 1.0).abs() < 1e-15);

@@ -44,7 +44,11 @@ impl Computation {
         }
         let found = graph.vjp(&seeds, &ports)?;
         let rows = slots.iter().map(|&k| &self.inputs[k].row);
-        Ok(self.derived(graph, inputs, found, ports.iter().zip(rows)))
+        let mut made = self.derived(graph, inputs, found, ports.iter().zip(rows));
+        for (o, port) in made.outputs.iter_mut().zip(&ports) {
+            o.like = Some(*port);
+        }
+        Ok(made)
     }
 
     /// Forward mode: the derivative of every result of values along tangents of the arguments
@@ -102,7 +106,7 @@ impl Computation {
                     let zeros = graph.zeros(info.dim, info.category);
                     graph.rebatch(zeros, *like)
                 });
-                OutputDef { port, row: row.clone() }
+                OutputDef { port, row: row.clone(), like: None }
             })
             .collect();
         let (graph, prepared) = (Arc::new(graph), Arc::default());

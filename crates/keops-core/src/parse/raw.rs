@@ -87,7 +87,7 @@ fn build(raw: &Raw, all: &Formula, text: &str) -> Result<Computation, Error> {
     let mut made = Computation::reduction(formula, *reduction, *k, *axis)
         .or_else(|e| fail(span, e.to_string()))?;
     for Derivative { forward, variable, with, saved, span } in derivatives {
-        let [OutputDef { port, row }] = made.outputs() else {
+        let [OutputDef { port, row, .. }] = made.outputs() else {
             return fail(span, "expected a reduction with one result to differentiate".into());
         };
         let mut graph: OuterGraph = made.graph().clone();
@@ -103,7 +103,8 @@ fn build(raw: &Raw, all: &Formula, text: &str) -> Result<Computation, Error> {
         });
         let inputs: Vec<InputDef> = made.inputs().to_vec();
         let row = if *forward { row.clone() } else { vec![variable.dim] };
-        made = Computation::new(graph, inputs, vec![OutputDef { port: derived, row }])?;
+        let like = (!*forward).then_some(x);
+        made = Computation::new(graph, inputs, vec![OutputDef { port: derived, row, like }])?;
     }
     Ok(made)
 }

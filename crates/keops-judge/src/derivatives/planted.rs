@@ -223,7 +223,10 @@ fn faulty(c: &Computation, primal: usize, fault: Outer) -> Option<Computation> {
         }
     }
     let inputs = c.inputs().iter().map(|i| InputDef { like: i.like.map(|p| at[&p]), ..i.clone() });
-    let outputs =
-        c.outputs().iter().map(|o| OutputDef { port: at[&o.port], row: o.row.clone() }).collect();
+    let outputs = c
+        .outputs()
+        .iter()
+        .map(|o| OutputDef { port: at[&o.port], row: o.row.clone(), like: o.like.map(|l| at[&l]) })
+        .collect();
     Computation::new(new, inputs.collect(), outputs).ok()
 }
