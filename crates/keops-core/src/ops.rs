@@ -8,7 +8,7 @@
 use crate::graph::{Builder, Category, Ex, Node};
 use crate::prim::Prim;
 use crate::simplify::{even_square, product_of_roots, without_absolute};
-use crate::vecmath::{self, PrimBuilder, Val};
+use crate::vecmath::{self, Precision, PrimBuilder, Val};
 use hashbrown::HashMap;
 use std::sync::LazyLock;
 
@@ -529,7 +529,8 @@ pub static RSQRT: OpDef = OpDef {
     doc: "1 / sqrt(a), taken as 0 at 0",
     arity: 1,
     value: value!(|a| if a == 0.0 { 0.0 } else { 1.0 / a.sqrt() }),
-    derivative: |_, y, t| vec![t * ((y * y * y) * -0.5)],
+    // (The cube of y would leave the range long before the product does.)
+    derivative: |_, y, t| vec![(t * y) * ((y * y) * -0.5)],
     simplify: keep,
     cuda: "({0} == T(0) ? T(0) : T(1) / sqrt({0}))",
     code: Code::Expand(inverse_root),
@@ -752,16 +753,20 @@ pub static ACOS: OpDef = OpDef {
     kinks: &[-1.0, 1.0],
     ulps: 4.0,
 };
+/// `t b / (a² + b²)` and `-t a / (a² + b²)`, 0 at (0, 0).
+fn angle_slopes<'g>(a: Ex<'g>, b: Ex<'g>, t: Ex<'g>) -> Vec<Ex<'g>> {
+    let p = range_scale(&[a, b]);
+    let (a, b) = (a * p, b * p);
+    let s = divided(t, a * a + b * b);
+    vec![s * b * p, -(s * a * p)]
+}
 /// Angle of the point (b, a).
 pub static ATAN2: OpDef = OpDef {
     name: "Atan2",
     doc: "Atan2(a, b): angle of the point (b, a); its gradient at (0, 0) is taken as 0",
     arity: 2,
     value: value!(|a, b| a.atan2(b)),
-    derivative: |x, _, t| {
-        let s = divided(t, x[0] * x[0] + x[1] * x[1]);
-        vec![s * x[1], -(s * x[0])]
-    },
+    derivative: |x, _, t| angle_slopes(x[0], x[1], t),
     simplify: keep,
     cuda: "atan2({0}, {1})",
     code: Code::Expand(|b, a| vecmath::atan2(b, a[0], a[1])),
@@ -769,6 +774,74 @@ pub static ATAN2: OpDef = OpDef {
     kinks: &[0.0],
     ulps: 4.0,
 };
+/// Levels of [`RANGE_SCALE`]: exponents of the size from which on it scales, and of its factor. The second
+/// is beyond f32. Squares of what is in between, or scaled, are normal numbers with room for sums of 2^20.
+const SCALES: [[i32; 2]; 2] = [[50, 76], [400, 540]];
+
+/// 2^76 at 0 and 2^-76 at infinity, as in f32.
+fn scaled_range(a: f64) -> f64 {
+    let size = a.abs();
+    let beyond = |[from, by]: [i32; 2]| {
+        let (limit, scale) = (2f64.powi(from), 2f64.powi(by));
+        if size > limit {
+            1.0 / scale
+        } else if size < 1.0 / limit {
+            scale
+        } else {
+            1.0
+        }
+    };
+    let level = usize::from(size > 0.0 && size.is_finite() && beyond(SCALES[1]) != 1.0);
+    beyond(SCALES[level])
+}
+fn range_scale_code(b: &mut dyn PrimBuilder, a: &[Val]) -> Val {
+    let size = b.prim(Prim::Abs, a);
+    let mut scale = b.real(1.0);
+    for [from, by] in SCALES {
+        let [limit, least, down, up] = [from, -from, -by, by].map(|e| b.real(2f64.powi(e)));
+        let mut large = b.prim(Prim::Lt, &[limit, size]);
+        let mut small = b.prim(Prim::Lt, &[size, least]);
+        if from > SCALES[0][0] {
+            let (zero, infinite) = (b.real(0.0), b.real(f64::INFINITY));
+            let (some, finite) =
+                (b.prim(Prim::Lt, &[zero, size]), b.prim(Prim::Lt, &[size, infinite]));
+            large = b.prim(Prim::MaskAnd, &[large, finite]);
+            small = b.prim(Prim::MaskAnd, &[small, some]);
+        }
+        scale = b.prim(Prim::Select, &[small, up, scale]);
+        scale = b.prim(Prim::Select, &[large, down, scale]);
+        if b.precision() == Precision::F32 {
+            break;
+        }
+    }
+    scale
+}
+/// The power of two that takes the squares of all these into range, component by component (Blue, "A
+/// portable Fortran program to find the Euclidean norm of a vector", 1978). It is constant but for jumps, so
+/// that what it is multiplied by and divided by again keeps its derivatives, of every order.
+pub(crate) fn range_scale<'g>(x: &[Ex<'g>]) -> Ex<'g> {
+    let size = x.iter().map(|x| x.un(&ABS)).reduce(|a, b| a + b);
+    size.map_or_else(|| unreachable!("a scale of something"), |s| s.un(&RANGE_SCALE))
+}
+/// Power of two that takes a square into range.
+pub static RANGE_SCALE: OpDef = OpDef {
+    name: "RangeScale",
+    doc: "power of two by which to multiply a number of the size of a before it is squared; 1 for sizes from 2^-50 to 2^50",
+    arity: 1,
+    value: in_f64!(scaled_range, a),
+    derivative: |_, _, t| vec![t.lit(0.0)],
+    simplify: keep,
+    cuda: RANGE_SCALE_CUDA,
+    code: Code::Expand(range_scale_code),
+    domain: (0.3, 2.0),
+    kinks: &[],
+    ulps: 0.0,
+};
+const RANGE_SCALE_CUDA: &str = "[](T a) -> T { \
+    const double s = abs(double(a)); \
+    if (s > 0x1p400 && s - s == 0) return T(0x1p-540); \
+    if (s > 0 && s < 0x1p-400) return T(0x1p540); \
+    return s > 0x1p50 ? T(0x1p-76) : s < 0x1p-50 ? T(0x1p76) : T(1); }({0})";
 /// An even power of a norm is a power of its square.
 fn even_power<'g>(x: &[Ex<'g>], when: When) -> Option<Ex<'g>> {
     let half = x[1].constant().map(|p| 0.5 * p).filter(|h| *h >= 1.0 && h.fract() == 0.0)?;
@@ -844,6 +917,7 @@ pub static ALL: &[&OpDef] = &[
     &ASIN,
     &ACOS,
     &ATAN2,
+    &RANGE_SCALE,
     &POWF,
     &TAN,
     &SINH,

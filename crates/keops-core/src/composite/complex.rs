@@ -43,7 +43,9 @@ pub(super) const ALL: &[CompositeDef] = &[
     })
     .drawn(one),
     entry("ComplexAbs", 1, "ComplexAbs(z): |z|; its gradient at 0 is taken as 0", |x, _| {
-        Ok(Complex::new("ComplexAbs", x[0])?.square().un(&SQRT))
+        let z = Complex::new("ComplexAbs", x[0])?;
+        let scale = range_scale(&[z.re, z.im]);
+        Ok(Complex { re: z.re * scale, im: z.im * scale }.square().un(&SQRT) / scale)
     })
     .drawn(one),
     entry("ComplexAngle", 1, "ComplexAngle(z): angle, in [-π, π]", |x, _| {
@@ -68,8 +70,7 @@ pub(super) const ALL: &[CompositeDef] = &[
     .drawn(two),
     entry("ComplexDivide", 2, "ComplexDivide(z, w): z / w", |x, _| {
         let [z, w] = pair("ComplexDivide", x)?;
-        let s = w.square();
-        Ok(join((z.re * w.re + z.im * w.im) / s, (z.im * w.re - z.re * w.im) / s))
+        Ok(quotient(&z, &w))
     })
     .drawn(two),
     entry(
@@ -135,6 +136,19 @@ impl<'g> Complex<'g> {
     fn square(&self) -> Ex<'g> {
         self.re * self.re + self.im * self.im
     }
+}
+
+/// `z / w` by the ratio of the parts of w (Smith, "Algorithm 116: complex division", 1962): no square is taken,
+/// neither here nor in derivatives.
+fn quotient<'g>(z: &Complex<'g>, w: &Complex<'g>) -> Ex<'g> {
+    let larger = w.re.un(&ABS) - w.im.un(&ABS);
+    let either = |a, b| Ex::apply(&IF_ELSE, &[larger, a, b]);
+    let (large, small) = (either(w.re, w.im), either(w.im, w.re));
+    let ratio = small / large;
+    let whole = large + small * ratio;
+    let (along, across) = (either(z.re, z.im), either(z.im, z.re));
+    let im = (across - along * ratio) / whole;
+    join((along + across * ratio) / whole, either(im, -im))
 }
 
 /// Real and imaginary parts (either may have dimension 1), interleaved: a transposition.

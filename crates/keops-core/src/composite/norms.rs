@@ -23,7 +23,8 @@ pub(super) const ALL: &[CompositeDef] = &[
         Ok(x[0].dot(x[0]).un(&SQRT))
     }),
     entry("Normalize", 1, "Normalize(a): a / |a|, 0 at 0", |x, _| {
-        Ok(x[0].dot(x[0]).un(&RSQRT) * x[0])
+        let v = x[0] * range_scale(&[x[0].un(&ABS).sum()]);
+        Ok(v.dot(v).un(&RSQRT) * v)
     }),
     entry("SqDist", 2, "SqDist(a, b): squared Euclidean distance", |x, _| {
         let d = difference("SqDist", x[0], x[1])?;

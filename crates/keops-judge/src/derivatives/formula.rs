@@ -251,7 +251,7 @@ impl Maker<'_> {
                 let x = self.scaled(Expr::of(Op::Tanh, [x]), 1.5);
                 (Expr::of(op, [x]), d)
             }
-            Log | Sqrt | Rsqrt | XLogX | Inv | Log1p | Lgamma => {
+            Log | Sqrt | Rsqrt | XLogX | Inv | Log1p | Lgamma | RangeScale => {
                 let x = self.positive(d, below);
                 (Expr::of(op, [x]), d)
             }

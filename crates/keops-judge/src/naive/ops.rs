@@ -68,7 +68,7 @@ operations! {
     SumLinOperator 2 4, Factorize 2 2, AutoFactorize 1 1,
     MaternHalf 2 2, WendlandIntegral 3 3, PowLog 3 3, ExtendedGamma 3 3, CosSqrt 1 1, SincSqrt 1 1,
     Asinh 1 1, Acosh 1 1, Atanh 1 1, Sigmoid 1 1, Softplus 1 1, Erf 1 1, Erfc 1 1, Lgamma 1 1,
-    Polygamma 2 2, Matern 2 2, Wendland 1 1, RationalQuadratic 2 2, ThinPlate 1 1, RadialPower 2 2,
+    Polygamma 2 2, RangeScale 1 1, Matern 2 2, Wendland 1 1, RationalQuadratic 2 2, ThinPlate 1 1, RadialPower 2 2,
     // Constants and forms that are in no table.
     Zero 0 0, Iota 0 0, IntCst 0 0, IntInv 0 0, RatCst 0 0, Put 1 1, Einsum 1 99,
 }
@@ -185,9 +185,23 @@ pub fn apply<T: Real>(op: Op, x: &[Vec<T>], literals: &[Vec<i64>]) -> Made<T> {
         SqNorm2 => vec![squares(&x[0])],
         Norm2 => vec![squares(&x[0]).sqrt()],
         Normalize => {
-            let s = rsqrt(squares(&x[0]));
-            un(&|a| a * s)?
+            let largest = x[0].iter().fold(0.0f64, |m, a| m.max(a.f64().abs()));
+            let v: Vec<T> = x[0].iter().map(|a| times_power(*a, -exponent(largest))).collect();
+            let s = rsqrt(squares(&v));
+            v.into_iter().map(|a| a * s).collect()
         }
+        RangeScale => un(&|a| {
+            let size = a.f64().abs();
+            let power = match size {
+                _ if size == f64::INFINITY => -76,
+                _ if size > 2f64.powi(400) => -540,
+                _ if size > 2f64.powi(50) => -76,
+                _ if size > 0.0 && size < 2f64.powi(-400) => 540,
+                _ if size < 2f64.powi(-50) => 76,
+                _ => 0,
+            };
+            r(2f64.powi(power))
+        })?,
         SqDist => vec![squares(&bin(&|a, b| a - b)?)],
         SqNormIso => {
             need(d(0) == 1)?;
@@ -270,14 +284,24 @@ pub fn apply<T: Real>(op: Op, x: &[Vec<T>], literals: &[Vec<i64>]) -> Made<T> {
             vec![e * z[0].1.cos(), e * z[0].1.sin()]
         })?,
         ComplexSquareAbs => complex(op, x, &|z| vec![z[0].0 * z[0].0 + z[0].1 * z[0].1])?,
-        ComplexAbs => complex(op, x, &|z| vec![(z[0].0 * z[0].0 + z[0].1 * z[0].1).sqrt()])?,
+        ComplexAbs => complex(op, x, &|z| {
+            let (z, e) = near_one(z[0]);
+            vec![times_power((z.0 * z.0 + z.1 * z.1).sqrt(), e)]
+        })?,
         ComplexAngle => complex(op, x, &|z| vec![z[0].1.atan2(z[0].0)])?,
         ComplexAdd => complex(op, x, &|z| vec![z[0].0 + z[1].0, z[0].1 + z[1].1])?,
         ComplexSubtract => complex(op, x, &|z| vec![z[0].0 - z[1].0, z[0].1 - z[1].1])?,
         ComplexMult => complex(op, x, &|z| times(z[0], z[1]))?,
         ComplexDivide => complex(op, x, &|z| {
-            let n = z[1].0 * z[1].0 + z[1].1 * z[1].1;
-            times(z[0], (z[1].0, -z[1].1)).into_iter().map(|v| v / n).collect()
+            // Nothing finite is left beside one infinite part.
+            let infinite = |v: T| v.f64().is_infinite();
+            let finite = |v: T| v.f64().is_finite();
+            if (infinite(z[1].0) && finite(z[1].1)) || (infinite(z[1].1) && finite(z[1].0)) {
+                return times(z[0], (T::from(0.0), T::from(0.0)));
+            }
+            let ((z, e), (w, f)) = (near_one(z[0]), near_one(z[1]));
+            let n = w.0 * w.0 + w.1 * w.1;
+            times(z, (w.0, -w.1)).into_iter().map(|v| times_power(v / n, e - f)).collect()
         })?,
         ComplexRealScal => {
             let (s, z) = match () {
@@ -356,6 +380,28 @@ fn complex<T: Real>(op: Op, x: &[Vec<T>], f: &OfComplex<T>) -> Made<T> {
 }
 fn times<T: Real>(a: (T, T), b: (T, T)) -> Vec<T> {
     vec![a.0 * b.0 - a.1 * b.1, a.0 * b.1 + a.1 * b.0]
+}
+
+/// The power of two below a number; 0 of what has none.
+fn exponent(v: f64) -> i32 {
+    if v == 0.0 || !v.is_finite() { 0 } else { v.abs().log2().floor() as i32 }
+}
+/// `x 2^e`.
+fn times_power<T: Real>(mut x: T, mut e: i32) -> T {
+    while e != 0 {
+        let step = e.clamp(-60, 60);
+        x = x * T::from(2f64.powi(step));
+        e -= step;
+    }
+    x
+}
+/// A complex number, its larger part between 1 and 2, and the exponent of what it was divided by: squares
+/// are in range.
+fn near_one<T: Real>(z: (T, T)) -> ((T, T), i32) {
+    let size = |v: T| v.f64().abs();
+    let largest = if size(z.0) > size(z.1) { size(z.0) } else { size(z.1) };
+    let e = exponent(largest);
+    ((times_power(z.0, -e), times_power(z.1, -e)), e)
 }
 
 fn rsqrt<T: Real>(a: T) -> T {

@@ -93,6 +93,7 @@ const UNARY: &[Op] = &[
     Op::SqNorm2,
     Op::Norm2,
     Op::Normalize,
+    Op::RangeScale,
     Op::Max,
     Op::Min,
     Op::ArgMax,
