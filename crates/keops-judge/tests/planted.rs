@@ -10,7 +10,8 @@ use keops_core::reduce::{DerivedDef, Pairs};
 use keops_core::{composite, ops, reduce};
 use keops_judge::Devices;
 use keops_judge::derivatives::{Outer, Planted, SolveFault, Verdict, draw, judge};
-use keops_judge::naive::Op;
+use keops_judge::naive::{Expr, Op};
+use keops_judge::values::{self, LazyFault};
 
 /// Is there a case that agrees as it is, and does not with the fault?
 fn found(
@@ -126,6 +127,65 @@ fn faults_in_the_rules_of_solves_are_found() {
             !found(cases.iter().copied(), |f| f(), planted)
         })
         .collect();
+    assert!(missed.is_empty(), "not noticed: {missed:?}");
+}
+
+/// A method or operator of `LazyTensor` with the wrong sign, order of operands or operation.
+#[test]
+fn faults_in_lazy_methods_are_found() {
+    let symmetric = [
+        "Add",
+        "Mult",
+        "Equal",
+        "NotEqual",
+        "Scalprod",
+        "SqDist",
+        "ComplexAdd",
+        "ComplexMult",
+        "ComplexRealScal",
+        "SoftDTW_SqDist",
+    ];
+    let all = values::featured();
+    let n = all.len() as u64;
+    let right = Devices::default();
+    let mut missed = vec![];
+    for (place, op) in all.iter().enumerate() {
+        let numbers = (0..300).map(|k| place as u64 + k * n);
+        let used = |c: &values::Case| {
+            let mut operands = 0;
+            let formulas = std::iter::once(&c.reduction.formula).chain(&c.reduction.weight);
+            formulas.for_each(|f| {
+                f.walk(&mut |e| {
+                    if let Expr::Apply(o, x, _) = e
+                        && o == op
+                    {
+                        operands = x.len();
+                    }
+                })
+            });
+            operands
+        };
+        let cases: Vec<(usize, values::Case)> = numbers
+            .map(|number| values::draw(2, number))
+            .filter(|c| c.lazy)
+            .map(|c| (used(&c), c))
+            .filter(|(operands, _)| *operands > 0)
+            .collect();
+        let Some((operands, _)) = cases.first() else { continue };
+        let swapped = *operands > 1 && !symmetric.contains(&op.name());
+        let faults = [LazyFault::Negated, LazyFault::Other, LazyFault::Swapped];
+        for fault in &faults[..if swapped { 3 } else { 2 }] {
+            let mut wrong = Devices::default();
+            wrong.planted = Planted { lazy: Some((*op, *fault)), ..Planted::default() };
+            let found = cases.iter().any(|(_, c)| {
+                matches!(values::judge(c, &right), values::Verdict::Agrees(1.., _))
+                    && matches!(values::judge(c, &wrong), values::Verdict::Fault(_))
+            });
+            if !found {
+                missed.push(format!("{fault:?} of {} ({} cases)", op.name(), cases.len()));
+            }
+        }
+    }
     assert!(missed.is_empty(), "not noticed: {missed:?}");
 }
 

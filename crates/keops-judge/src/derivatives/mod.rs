@@ -107,9 +107,30 @@ pub fn judge(case: &Case, devices: &Devices) -> Verdict {
         if kinks::at_convention(case) {
             return Verdict::Convention;
         }
+        if off <= 16.0 * scatter(case, devices) {
+            return Verdict::Unreliable;
+        }
         return Verdict::Fault(Fault::Number { got: got.total, want });
     }
     Verdict::Unreliable
+}
+
+/// How far derivatives of keops are from each other where arguments are moved by some units of the last
+/// place: what rounding leaves of terms that cancel. (Not from the derivative at the point itself: a
+/// fault there alone is none of rounding.)
+fn scatter(case: &Case, devices: &Devices) -> f64 {
+    let unit = if case.single { f64::from(f32::EPSILON) } else { f64::EPSILON };
+    let mut r = random::Random::new(11, 11);
+    let mut moved = || {
+        let mut case = case.clone();
+        for v in case.args.iter_mut().flat_map(|a| &mut a.data) {
+            *v *= 1.0 + 4.0 * unit * (r.unit() - 0.5);
+        }
+        made::derivative(&case, devices).map(|m| m.total)
+    };
+    let made: Vec<f64> = (0..6).filter_map(|_| moved().ok()).filter(|v| v.is_finite()).collect();
+    let end = |f: fn(f64, f64) -> f64| made.iter().copied().reduce(f).unwrap_or_default();
+    end(f64::max) - end(f64::min)
 }
 
 /// What a run of the judge counts.

@@ -1,6 +1,8 @@
 //! Faults planted into what is judged, to see that the judge sees them.
 
 use super::planted_solve::{Faulty, SolveFault, is_transposed};
+use crate::naive::Op;
+use crate::values::LazyFault;
 use keops_core::genred::{Genred, Reduce};
 use keops_core::graph::{Graph, Node, NodeId};
 use keops_core::ops::OpDef;
@@ -22,6 +24,8 @@ pub struct Planted {
     pub reduction: Option<(Definition, Definition)>,
     /// A fault in what differentiation of computations appends.
     pub outer: Option<Outer>,
+    /// An operation that a method of `LazyTensor` gets wrong.
+    pub lazy: Option<(Op, LazyFault)>,
 }
 
 /// A fault in the nodes that a derivative appends to a computation.

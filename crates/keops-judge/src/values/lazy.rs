@@ -11,6 +11,17 @@ use ndarray::{ArrayD, Slice};
 
 type Lazy<T> = LazyTensor<T, Reference>;
 
+/// What is wrong with a method or an operator of `LazyTensor`, to judge the judge.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+pub enum LazyFault {
+    /// The result has the other sign.
+    Negated,
+    /// The first two operands stand for each other.
+    Swapped,
+    /// Another operation: of one operand its fourth power, of more the sum of the first and twice the last.
+    Other,
+}
+
 /// Can the case be written so? Arrays have no batches, and what a formula does not use says nothing about
 /// the number of rows.
 pub fn fits(case: &Case) -> bool {
@@ -38,13 +49,15 @@ pub fn call<T: Element>(
     reduce: Reduce,
     axis: Axis,
     device: &Device,
+    planted: Option<(Op, LazyFault)>,
 ) -> Result<Vec<Buffer>, String> {
     let leaf = |(k, a): (usize, &ArrayD<T>)| match case.variables[k].category {
         Category::I => Lazy::vi(a.clone()),
         Category::J => Lazy::vj(a.clone()),
         Category::Parameter => Lazy::pm(a.clone()),
     };
-    let mut maker = Maker { leaves: arrays.iter().enumerate().map(leaf).collect(), turn: 0 };
+    let leaves = arrays.iter().enumerate().map(leaf).collect();
+    let mut maker = Maker { leaves, turn: 0, planted };
     let r = &case.reduction;
     let formula = maker.make(&r.formula).at(device.clone());
     let made = match &r.weight {
@@ -61,6 +74,7 @@ pub fn call<T: Element>(
 struct Maker<T> {
     leaves: Vec<Lazy<T>>,
     turn: usize,
+    planted: Option<(Op, LazyFault)>,
 }
 
 impl<T: Element> Maker<T> {
@@ -98,24 +112,70 @@ impl<T: Element> Maker<T> {
             }
             _ => {}
         }
-        let x: Vec<Lazy<T>> = x.iter().map(|x| self.make(x)).collect();
-        match (op, &x[..]) {
-            (Op::Add, [a, b]) => a + b,
-            (Op::Subtract, [a, b]) => a - b,
-            (Op::Mult, [a, b]) => a * b,
-            (Op::Divide, [a, b]) => a / b,
-            (Op::Scalprod, [a, b]) => a | b,
-            (Op::Minus, [a]) => -a,
-            (_, [first, others @ ..]) => {
-                let lists = matches!(op.literals(), crate::naive::ops::Lists::Lists);
-                let literal = |l: &Vec<i64>| match lists {
-                    true => Literal::List(l.clone()),
-                    false => Literal::Int(l[0]),
-                };
-                let literals: Vec<Literal> = literals.iter().map(literal).collect();
-                first.call(op.name(), &others.iter().collect::<Vec<_>>(), &literals)
-            }
-            (_, []) => unreachable!("operations without operands are above"),
+        let mut x: Vec<Lazy<T>> = x.iter().map(|x| self.make(x)).collect();
+        let fault = self.planted.filter(|(planted, _)| *planted == op).map(|p| p.1);
+        if fault == Some(LazyFault::Swapped) && x.len() > 1 {
+            x.swap(0, 1);
+        }
+        match fault {
+            Some(LazyFault::Negated) => -apply(op, &x, literals),
+            Some(LazyFault::Other) => match &x[..] {
+                [a] => a.square().square(),
+                [a, .., b] => a + b + b,
+                [] => unreachable!("operations without operands are above"),
+            },
+            _ => apply(op, &x, literals),
         }
     }
+}
+
+/// An operation of one operand has a method; of more it may have one with another order of operands.
+macro_rules! methods {
+    ($op:expr, $x:expr; $($unary:ident $u:ident,)*; $($binary:ident $b:ident,)*; $($ternary:ident $t:ident,)*) => {
+        match ($op, $x) {
+            $((Op::$unary, [a]) => Some(a.$u()),)*
+            $((Op::$binary, [a, b]) => Some(a.$b(b)),)*
+            $((Op::$ternary, [a, b, c]) => Some(a.$t(b, c)),)*
+            _ => None,
+        }
+    };
+}
+
+/// By an operator or a method where there is one, else by the name.
+fn apply<T: Element>(op: Op, x: &[Lazy<T>], literals: &[Vec<i64>]) -> Lazy<T> {
+    let made = match (op, x) {
+        (Op::Add, [a, b]) => Some(a + b),
+        (Op::Subtract, [a, b]) => Some(a - b),
+        (Op::Mult, [a, b]) => Some(a * b),
+        (Op::Divide, [a, b]) => Some(a / b),
+        (Op::Scalprod, [a, b]) => Some(a | b),
+        (Op::Minus, [a]) => Some(-a),
+        // Weights come first in the text.
+        (Op::WeightedSqNorm, [w, a]) => Some(a.weightedsqnorm(w)),
+        (Op::WeightedSqDist, [w, a, b]) => Some(a.weightedsqdist(b, w)),
+        (Op::LessThan, [a, b]) if literals.is_empty() => Some(b.greater_than(a)),
+        (Op::LessOrEqual, [a, b]) if literals.is_empty() => Some(b.greater_or_equal(a)),
+        _ => methods!(op, x;
+            Abs abs, Exp exp, Log log, XLogX xlogx, Sin sin, Cos cos, Tan tan, Sinh sinh, Cosh cosh, Tanh tanh,
+            Expm1 expm1, Log1p log1p, Asinh asinh, Acosh acosh, Atanh atanh, Sigmoid sigmoid,
+            Softplus softplus, Erf erf, Erfc erfc, Lgamma lgamma, SinXDivX sinxdivx, CosSqrt cos_sqrt,
+            SincSqrt sinc_sqrt, Asin asin, Acos acos, Atan atan, Sqrt sqrt, Rsqrt rsqrt, Square square,
+            Inv inv, Sign sign, Step step, ReLU relu, Floor floor, Sinc sinc, SqNorm2 sqnorm2, Norm2 norm2,
+            Normalize normalize, Sum sum_components, Min min_components, Max max_components,
+            ArgMin argmin_components, ArgMax argmax_components, MatDet matdet, MatInv matinv,;
+            Atan2 atan2, Equal equal, NotEqual not_equal, SqDist sqdist, MatVecMult matvecmult,
+            VecMatMult vecmatmult, TensorProd tensorprod, DifferenceMatrix difference_matrix,
+            MatSolve matsolve, Concat concat, Gather gather, RationalQuadratic rational_quadratic,;
+            Clamp clamp, IfElse ifelse, Select select, Mod modulo, SoftDTW_SqDist softdtw_sqdist,),
+    };
+    let (Some((first, others)), None) = (x.split_first(), &made) else {
+        return made.unwrap_or_else(|| unreachable!("operations without operands are above"));
+    };
+    let lists = matches!(op.literals(), crate::naive::ops::Lists::Lists);
+    let literal = |l: &Vec<i64>| match lists {
+        true => Literal::List(l.clone()),
+        false => Literal::Int(l[0]),
+    };
+    let literals: Vec<Literal> = literals.iter().map(literal).collect();
+    first.call(op.name(), &others.iter().collect::<Vec<_>>(), &literals)
 }

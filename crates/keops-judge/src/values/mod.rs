@@ -21,6 +21,7 @@ use keops_core::data::{ArgView, Buffer, Element};
 use keops_core::genred::{Genred, Reduce};
 use keops_core::ranges::Ranges;
 use keops_core::spec::Axis;
+pub use lazy::LazyFault;
 use ndarray::{ArrayD, IxDyn};
 use noisy::{Noisy, Rounding};
 use std::collections::BTreeMap;
@@ -64,6 +65,11 @@ fn plain(e: &Expr) -> bool {
     plain
 }
 
+/// The operations that cases feature in turn.
+pub fn featured() -> Vec<Op> {
+    Op::ALL.iter().copied().filter(|o| !o.is_differential()).collect()
+}
+
 /// The case of a seed and a number.
 pub fn draw(seed: u64, number: u64) -> Case {
     let r = &mut Random::new(seed ^ 0x7a1e, number);
@@ -89,7 +95,7 @@ fn attempt(r: &mut Random, number: u64) -> Case {
             },
         })
         .collect();
-    let all: Vec<Op> = Op::ALL.iter().copied().filter(|o| !o.is_differential()).collect();
+    let all = featured();
     let featured = all[number as usize % all.len()];
     let usable: Vec<usize> =
         (0..count).filter(|k| r.chance(0.9) || (*k == 0 && featured == Op::Gather)).collect();
@@ -204,7 +210,8 @@ fn call<T: Element>(case: &Case, devices: &Devices) -> Result<Vec<Buffer>, Strin
     };
     let arrays: Vec<ArrayD<T>> = case.args.iter().map(shaped).collect();
     if case.lazy {
-        return lazy::call(case, &arrays, reduce, axis, devices.at(case.device));
+        let planted = devices.planted.lazy;
+        return lazy::call(case, &arrays, reduce, axis, devices.at(case.device), planted);
     }
     let g: Genred = match weight {
         None => Genred::new(&formula, &aliases, reduce, axis),
