@@ -360,7 +360,7 @@ fn each<T: Real>(op: Op, x: &[Vec<T>], f: &dyn Fn(&[T]) -> T) -> Made<T> {
         return Err(misfit(op, x));
     }
     let at = |k: usize| x.iter().map(|a| a[if a.len() == 1 { 0 } else { k }]).collect::<Vec<T>>();
-    Ok((0..d).map(|k| f(&at(k))).collect())
+    Ok((0..d).map(|k| f(&at(k)).computed()).collect())
 }
 
 type OfComplex<T> = dyn Fn(&[(T, T)]) -> Vec<T>;

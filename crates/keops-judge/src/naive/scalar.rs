@@ -23,6 +23,10 @@ pub trait Real:
     fn constant(v: f64) -> Self {
         Self::from(v)
     }
+    /// The result of a function that others compute otherwise.
+    fn computed(self) -> Self {
+        self
+    }
     /// Rounded to f64.
     fn f64(self) -> f64;
     /// π.
