@@ -336,7 +336,8 @@ pub fn check_backend(devices: &[(&str, &Device)], config: Config) -> Report {
         match outcome {
             Ok(()) => break,
             Err(TestError::Fail(reason, case)) => {
-                run.fail(&case, reason.to_string(), &known, &config)
+                let (case, message) = run.fewer(case, reason.to_string(), config.shrink);
+                run.fail(&case, message, &known, &config)
             }
             Err(TestError::Abort(reason)) => unreachable!("no case is rejected: {reason}"),
         }
@@ -447,6 +448,42 @@ impl Run<'_> {
         match device {
             Some(d) => report.devices[d].failure = failure,
             None => report.broken = failure,
+        }
+    }
+
+    /// A failing case with fewer instructions, which the strategy does not find where those after a
+    /// deleted one mean something else: each alone, all but one, then numbers of 0.
+    fn fewer(&self, mut case: Case, mut message: String, steps: u32) -> (Case, String) {
+        let mut left = steps;
+        loop {
+            let n = case.instructions.len();
+            let with = |instructions| Case { instructions, ..case.clone() };
+            let mut tries = vec![];
+            for k in (0..n).filter(|_| n > 1) {
+                let [op, ..] = case.instructions[k];
+                tries.extend([with(vec![[op, 0, 0]]), with(vec![case.instructions[k]])]);
+            }
+            for k in (0..n).filter(|_| n > 1) {
+                let mut rest = case.instructions.clone();
+                rest.remove(k);
+                let plain = rest.iter().map(|[op, ..]| [*op, 0, 0]).collect();
+                tries.extend([with(rest), with(plain)]);
+            }
+            for (k, j) in (0..n).flat_map(|k| [(k, 1), (k, 2)]) {
+                let mut plainer = case.clone();
+                plainer.instructions[k][j] = 0;
+                tries.push(plainer);
+            }
+            tries.retain(|t| *t != case);
+            let wrong = tries.into_iter().take(left as usize).find_map(|t| {
+                left -= 1;
+                let attempt = catch_unwind(AssertUnwindSafe(|| self.case(&t)));
+                attempt.unwrap_or_else(|_| Err("panic".into())).err().map(|m| (t, m))
+            });
+            match wrong {
+                Some(smaller) => (case, message) = smaller,
+                None => return (case, message),
+            }
         }
     }
 
