@@ -7,7 +7,7 @@ use std::fmt;
 use std::sync::Arc;
 
 use keops_core::error::Error;
-use keops_core::graph::{Builder, Category, Ex, Var};
+use keops_core::graph::{Builder, Category, Ex, Graph, Node, NodeId, Var};
 use keops_core::ops::{EXP, MATERN_HALF, RSQRT};
 use keops_core::parse::parse_formula;
 
@@ -37,6 +37,24 @@ enum Profile {
     /// ν = p + 1/2, and the length.
     Matern(u32, f64),
     Custom(String, Arc<Custom>),
+}
+
+/// The squared distance, as a variable of formulas.
+const DISTANCE: Var = Var { index: 0, dim: 1, category: Category::I };
+
+/// An error where a formula depends on anything but the squared distance.
+fn only_distance(graph: &Graph, root: NodeId) -> Result<(), LddmmError> {
+    for id in graph.live(&[root]) {
+        let got = match graph.node(id) {
+            Node::Var(v) if *v != DISTANCE => {
+                format!("argument {} of dimension {}", v.index, v.dim)
+            }
+            Node::Index(category) => format!("the row number {}", category.keyword()),
+            _ => continue,
+        };
+        return Err(LddmmError::parameter("formula", "no variable but D", got));
+    }
+    Ok(())
 }
 
 /// Scales that leave 1/σ² and squared distances finite.
@@ -166,15 +184,12 @@ impl Kernel {
     /// assert_eq!(value(&kernel, 0.0), 1.5);
     /// assert!(Kernel::from_text("Exp(-D").is_err());
     /// assert!(Kernel::from_text("Exp(-x)").is_err());
+    /// assert!(Kernel::from_text("Exp(-D) * j").is_err()); // not of the distance alone
     /// # Ok::<(), keops_lddmm::LddmmError>(())
     /// ```
     pub fn from_text(text: &str) -> Result<Kernel, LddmmError> {
-        let own = Var { index: 0, dim: 1, category: Category::I };
         let formula = parse_formula(text, None, &["D = Vi(1)"]).map_err(Error::from)?;
-        if let Some(other) = formula.vars.iter().find(|v| **v != own) {
-            let got = format!("argument {} of dimension {}", other.index, other.dim);
-            return Err(LddmmError::parameter("formula", "no variable but D", got));
-        }
+        only_distance(&formula.graph, formula.root)?;
         Kernel::custom(&format!("{text} of D = |x-y|²"), move |d| {
             d.b.import_with(&formula.graph, formula.root, |_| Some(d.id))
         })
@@ -183,7 +198,7 @@ impl Kernel {
     /// definite (which is not checked); `name` stands for it in reports.
     ///
     /// # Errors
-    /// When the formula has not dimension 1.
+    /// When the formula has not dimension 1, or depends on row numbers or other variables.
     ///
     /// ```
     #[doc = include_str!("kernel_example.txt")]
@@ -200,10 +215,11 @@ impl Kernel {
         formula: impl for<'g> Fn(Ex<'g>) -> Ex<'g> + Send + Sync + 'static,
     ) -> Result<Kernel, LddmmError> {
         let b = Builder::default();
-        let dim = formula(b.var(Var { index: 0, dim: 1, category: Category::I })).dim();
-        if dim != 1 {
-            return Err(LddmmError::parameter("formula", "a formula of dimension 1", dim));
+        let value = formula(b.var(DISTANCE));
+        if value.dim() != 1 {
+            return Err(LddmmError::parameter("formula", "a formula of dimension 1", value.dim()));
         }
+        only_distance(&b.graph(), value.id)?;
         Ok(Kernel(Profile::Custom(name.into(), Arc::new(formula))))
     }
 

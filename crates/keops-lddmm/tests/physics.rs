@@ -877,6 +877,11 @@ fn hessian_products_of_costs() {
         / (12.0 * h * h);
     let got = (&v * &hv).sum();
     assert!((got / second - 1.0).abs() < 1e-5, "{got} {second}");
+    // The product is linear: also of directions whose squares leave the range.
+    let huge = along(&(&v * 1e200));
+    assert!(gap((&huge / 1e200).view(), hv.view()) < 1e-6);
+    let e = r.hessian_product(p.view(), (&v * f64::NAN).view()).unwrap_err().to_string();
+    assert!(e.contains("direction") && e.contains("NaN"), "{e}");
     // In single precision two digits.
     let r = Registration::<f32>::new(&source, &target, &options(), &device()).unwrap();
     let single = r.hessian_product(p.view(), v.view()).unwrap();

@@ -97,6 +97,8 @@ proptest! {
         let masked = Array2::from_shape_fn((n, m), seen);
         is(&o(&a).masked(rows.clone(), columns.clone()).unwrap(), &masked, seed);
         laws::diagonal(&o(&square).masked(rows.clone(), rows.clone()).unwrap()).unwrap();
+        let others = pick(&mut random, n);
+        laws::diagonal(&o(&square).masked(rows.clone(), others).unwrap()).unwrap();
         // [a c'; 0 other]
         let corner = random.matrix(n, q);
         let blocks: Vec<Vec<Option<Box<dyn AdjointOperator>>>> = vec![
@@ -225,4 +227,11 @@ fn what_does_not_fit() {
         Blocks::new(vec![vec![Some(d(1)), None]]).unwrap_err().to_string().contains("in column 1")
     );
     assert!(d(2).apply(&Array3::ones((1, 3, 1))).is_err());
+    // More rows than a number holds, and vectors of no columns.
+    let large = d(1 << 16);
+    let half = (&large).kronecker(&large).unwrap();
+    let e = (&half).kronecker(&half).unwrap_err().to_string();
+    assert!(e.contains("got 4294967296 x 4294967296"), "{e}");
+    let e = to_dense(&Diag::new(Array1::ones(2), 0)).unwrap_err().to_string();
+    assert!(e.contains("at least one column, got none"), "{e}");
 }

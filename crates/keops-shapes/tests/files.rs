@@ -4,7 +4,7 @@ use std::path::{Path, PathBuf};
 
 use keops_shapes::io::{
     Format, PointData, ReadReport, VtkEncoding, WriteError, read_shape, read_shape_from_bytes,
-    write_obj, write_ply, write_pvd, write_shape, write_stl, write_vtk, write_vtp,
+    write_file, write_obj, write_ply, write_pvd, write_shape, write_stl, write_vtk, write_vtp,
 };
 use keops_shapes::shape::{Cells, Shape};
 use ndarray::{Array2, array};
@@ -420,6 +420,34 @@ fn places_without_a_readable_file() {
     let shape = Shape::new(array![[0.0, 0.0]], Cells::Points).unwrap();
     let error = write_vtk(&path, &shape, &[], VtkEncoding::Ascii).unwrap_err().to_string();
     assert!(error.contains("nowhere/a.vtk"), "{error}");
+}
+
+/// A rename would put a file in the place of what stands there.
+#[cfg(unix)]
+#[test]
+fn what_is_no_file_is_not_replaced() {
+    use std::os::unix::fs::{FileTypeExt, symlink};
+    let folder = Folder::new("targets");
+    let at = |name: &str| folder.0.join(name);
+    // A socket stands for devices and pipes.
+    let _socket = std::os::unix::net::UnixListener::bind(at("socket")).unwrap();
+    for name in ["socket", ""] {
+        let error = write_file(at(name), b"new").unwrap_err().to_string();
+        assert!(error.ends_with("not a regular file"), "{error}");
+    }
+    assert!(std::fs::metadata(at("socket")).unwrap().file_type().is_socket());
+    // Links stay links: to a file, to a link, to nothing yet.
+    std::fs::create_dir(at("data")).unwrap();
+    std::fs::write(at("data/a"), b"old").unwrap();
+    symlink("data/a", at("link")).unwrap();
+    symlink("link", at("chain")).unwrap();
+    symlink("data/b", at("open")).unwrap();
+    for (link, file) in [("link", "data/a"), ("chain", "data/a"), ("open", "data/b")] {
+        write_file(at(link), link.as_bytes()).unwrap();
+        assert!(at(link).is_symlink());
+        assert_eq!(std::fs::read(at(file)).unwrap(), link.as_bytes());
+    }
+    assert_eq!(std::fs::read_dir(at("data")).unwrap().count(), 2); // no temporary files
 }
 
 /// Values that are hard to print.

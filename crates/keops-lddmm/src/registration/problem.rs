@@ -329,19 +329,27 @@ impl<F: Real> Registration<F> {
     ) -> Result<Array2<f64>, LddmmError> {
         let (n, d) = self.rest.q().dim();
         LddmmError::check_array("direction", direction, Some(n), d)?;
-        let norm = direction.fold(0.0, |s, x| s + x * x).sqrt();
-        if norm == 0.0 {
-            return Ok(copied(direction)?);
+        let mut direction = copied(direction)?;
+        if let Some(bad) = direction.iter().find(|x| !x.is_finite()) {
+            return Err(LddmmError::parameter("direction", "finite numbers", bad));
         }
+        // Squares of its entries stay within the range.
+        let largest = direction.fold(0.0f64, |m, x| m.max(x.abs()));
+        if largest == 0.0 {
+            return Ok(direction);
+        }
+        direction /= largest;
+        let norm = direction.fold(0.0, |s, x| s + x * x).sqrt();
         // Steps that move the vertices by 5e-6 (5e-4 in single precision) of the size of the shapes.
         let part = if F::epsilon() < narrow(1e-10) { 1e-4 } else { 1e-2 };
-        let h = part * self.first_step(direction)? / norm;
+        let h = part * self.first_step(direction.view())? / norm;
         let at = |h: f64| -> Result<Array2<f64>, LddmmError> {
-            Ok(self.evaluate(combined(momenta, h, direction)?.view())?.momenta)
+            Ok(self.evaluate(combined(momenta, h, direction.view())?.view())?.momenta)
         };
         let mut product = at(h)?;
         product -= &at(-h)?;
         product /= 2.0 * h;
+        product *= largest;
         Ok(product)
     }
 

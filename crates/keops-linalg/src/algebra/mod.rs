@@ -170,6 +170,10 @@ pub fn to_dense<O: LinearOperator + ?Sized>(operator: &O) -> Result<Array3<f64>,
     let ([n, dim], [m, width]) = (operator.domain(), operator.range());
     let independent = operator.columns_independent();
     let (parts, across) = if independent { (1, 1) } else { (dim, width) };
+    if independent && dim == 0 {
+        let expected = "an operator on vectors of at least one column".into();
+        return fail("a dense matrix", expected, "none".into())?;
+    }
     let batches = operator.matrices();
     let mut all = block((batches, m * across, n * parts))?;
     for column in 0..n * parts {

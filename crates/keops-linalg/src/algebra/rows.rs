@@ -100,16 +100,25 @@ impl<A: AdjointOperator> AdjointOperator for Restricted<A> {
         self.product(v, (&self.rows, &self.columns), shapes, |v| self.of.apply_adjoint(v))
     }
 }
-/// Of the same rows as columns.
+/// Of a restriction to the same rows as columns, and of any mask of a square operator.
 impl<A: Diagonal> Diagonal for Restricted<A> {
     fn diagonal(&self) -> Result<Array2<f64>, Error> {
-        if self.rows != self.columns {
-            let (expected, got) = ("the same rows as columns".into(), "others".into());
-            return fail("the diagonal of a restriction", expected, got)?;
+        let square =
+            if self.padded { self.domain() == self.range() } else { self.rows == self.columns };
+        if !square {
+            let (what, expected) = match self.padded {
+                true => ("the diagonal of a mask", "a square operator"),
+                false => ("the diagonal of a restriction", "the same rows as columns"),
+            };
+            return fail(what, expected.into(), "others".into())?;
         }
         let (all, parts) = (self.of.diagonal()?, parts(self));
         let mut d = dense(all.nrows(), self.domain()[0] * parts, "the diagonal")?;
         for (k, &at) in self.rows.iter().enumerate() {
+            // (Rows and columns of a mask are sorted.)
+            if self.padded && self.columns.binary_search(&at).is_err() {
+                continue;
+            }
             let k = if self.padded { at } else { k };
             let own = all.slice_axis(Axis(1), (at * parts..(at + 1) * parts).into());
             d.slice_axis_mut(Axis(1), (k * parts..(k + 1) * parts).into()).assign(&own);
@@ -277,6 +286,15 @@ impl<A: LinearOperator, B: LinearOperator> Kronecker<A, B> {
             };
             let got = format!("{} and {}", of(&first), of(&second));
             return fail("a Kronecker product", expected, got);
+        }
+        for (what, n, p) in [
+            ("columns", first.domain()[0], second.domain()[0]),
+            ("rows", first.range()[0], second.range()[0]),
+        ] {
+            if n.checked_mul(p).is_none_or(|all| all > isize::MAX as usize) {
+                let expected = format!("at most {} {what}", isize::MAX);
+                return fail("a Kronecker product", expected, format!("{n} x {p}"));
+            }
         }
         Ok(Kronecker { first, second })
     }

@@ -80,6 +80,25 @@ pub fn write_file(path: impl AsRef<Path>, bytes: &[u8]) -> Result<(), WriteError
     files.commit()
 }
 
+/// The file that `path` names, behind symbolic links. A device, a pipe or a folder is refused: the
+/// renaming would put a file in its place.
+fn target(path: &Path) -> Result<PathBuf, WriteError> {
+    let failed = |source| WriteError::Io { path: path.into(), source };
+    match std::fs::metadata(path) {
+        Ok(found) if found.is_file() && path.is_symlink() => {
+            std::fs::canonicalize(path).map_err(failed)
+        }
+        Ok(found) if found.is_file() => Ok(path.into()),
+        Ok(_) => Err(failed(std::io::Error::other("not a regular file"))),
+        // There is none yet; or a link to none, which the system is asked to make.
+        Err(e) if e.kind() == std::io::ErrorKind::NotFound => match std::fs::read_link(path) {
+            Ok(link) => Ok(path.parent().unwrap_or(Path::new("")).join(link)),
+            Err(_) => Ok(path.into()),
+        },
+        Err(e) => Err(failed(e)),
+    }
+}
+
 /// Files that appear together: all of them are written and brought to the disk under temporary names
 /// first, and renamed when all are complete. What is dropped before leaves nothing behind.
 ///
@@ -114,7 +133,7 @@ impl Staged {
     /// assert!(e.to_string().starts_with("no/such/folder/x.txt: "));
     /// ```
     pub fn add(&mut self, path: impl AsRef<Path>, bytes: &[u8]) -> Result<(), WriteError> {
-        let path = path.as_ref();
+        let path = &target(path.as_ref())?;
         // Hidden, so that no viewer takes it for a file of a series.
         let name = path.file_name().unwrap_or_default().to_string_lossy();
         let temporary = path.with_file_name(format!(".{name}.{}.tmp", std::process::id()));
