@@ -214,6 +214,23 @@ fn softmax<'g>(f: Ex<'g>, m: Ex<'g>, s: Ex<'g>) -> Ex<'g> {
     let nothing = when_infinite(m, f64::NEG_INFINITY);
     below(f, m) * (s.lit(1.0) / if_else(nothing, s.lit(1.0), s))
 }
+/// The same of entries with weights, whose sum is 0 also where the weights add up to 0: the mask is
+/// that of f.
+fn weighted_softmax<'g>(f: Ex<'g>, w: Ex<'g>, m: Ex<'g>, s: Ex<'g>) -> Ex<'g> {
+    let masked = when_infinite(f, f64::NEG_INFINITY);
+    let e = if_else(masked, f, f - m).un(&crate::ops::EXP);
+    e * w * if_else(masked, f.lit(0.0), s.lit(1.0) / s)
+}
+/// A term of a total, and of the sums that are divided by it.
+fn beside_its_weight<'g>(e: Ex<'g>, w: Option<Ex<'g>>) -> Ex<'g> {
+    Ex::concat(&[e, weighted(e, w)])
+}
+/// Sums divided by the total before them; 0 where that is 0, over nothing.
+fn mean_of(s: Ex<'_>) -> Ex<'_> {
+    let (total, sums) = parts(s);
+    let none = -total.un(&crate::ops::ABS);
+    sums / if_else(none, s.lit(1.0), total)
+}
 /// The parts of a result of [`MAX_SUM_SHIFT_EXP`].
 fn parts(pair: Ex<'_>) -> (Ex<'_>, Ex<'_>) {
     (pair.pick(0, 1, 1), pair.pick(1, 1, pair.dim() - 1))
@@ -229,6 +246,13 @@ fn extended<'g>(m: Ex<'g>, total: Ex<'g>) -> Ex<'g> {
     let beside_nan = if_else(low, -inf, if_else(high, inf, m));
     let some = if_else(total, m, beside_nan);
     if_else(when_infinite(total, f64::INFINITY), inf, if_else(-total, -inf, some))
+}
+/// The maximum that the pivot `m` stands for, and the sums: the first one, of the terms without weights,
+/// is left out where there are others.
+fn maximum_and_sums<'g>(s: Ex<'g>, m: Ex<'g>) -> Ex<'g> {
+    let (weighted, total) = ((s.dim() > 1) as usize, s.pick(0, 1, 1));
+    let sums = s.pick(weighted, 1, s.dim() - weighted);
+    Ex::concat(&[extended(m, total), sums])
 }
 
 /// `Σ f`
@@ -280,11 +304,7 @@ pub static LOG_SUM_EXP: ReductionDef = ReductionDef {
         linearise: |f, w, out, pair| {
             // A result that is given stands for the maximum, beside a sum of 1.
             let (m, s) = pair.map_or((out, out.lit(1.0)), parts);
-            let Some(w) = w else { return softmax(f, m, s) };
-            // The sum is 0 also where the weights add up to 0: the mask is that of f.
-            let masked = when_infinite(f, f64::NEG_INFINITY);
-            let e = if_else(masked, f, f - m).un(&crate::ops::EXP);
-            e * w * if_else(masked, f.lit(0.0), s.lit(1.0) / s)
+            w.map_or_else(|| softmax(f, m, s), |w| weighted_softmax(f, w, m, s))
         },
         saved: Some(Saved { reduction: &MAX_SUM_SHIFT_EXP, weighted: true }),
     }),
@@ -308,16 +328,9 @@ pub static SUM_SOFT_MAX_WEIGHT: ReductionDef = ReductionDef {
     weight: WeightRule::Required,
     kind: Family::Accumulate(Accumulate {
         pivot: Some(Pivot { shown: false, rebase: shift }),
-        lift: |f, w, m| {
-            let e = (f - m.unwrap_or(f)).un(&crate::ops::EXP);
-            Ex::concat(&[e, weighted(e, w)])
-        },
+        lift: |f, w, m| beside_its_weight((f - m.unwrap_or(f)).un(&crate::ops::EXP), w),
         dim: |d| d,
-        finalise: |s, _| {
-            let (total, sums) = (s.pick(0, 1, 1), s.pick(1, 1, s.dim() - 1));
-            let none = -total.un(&crate::ops::ABS);
-            sums / if_else(none, s.lit(1.0), total)
-        },
+        finalise: |s, _| mean_of(s),
         linearise: |f, w, out, pair| {
             let (m, s) = pair.map_or((f, f.lit(1.0)), parts);
             softmax(f, m, s) * (w.unwrap_or(f) - out)
@@ -348,11 +361,7 @@ pub static MAX_SUM_SHIFT_EXP: ReductionDef = ReductionDef {
             w.map_or(e, |w| Ex::concat(&[e, e * w]))
         },
         dim: |d| d + 1,
-        finalise: |s, m| {
-            let (weighted, total) = ((s.dim() > 1) as usize, s.pick(0, 1, 1));
-            let sums = s.pick(weighted, 1, s.dim() - weighted);
-            Ex::concat(&[extended(m.unwrap_or(s), total), sums])
-        },
+        finalise: |s, m| maximum_and_sums(s, m.unwrap_or(s)),
         linearise: |f, w, out, _| {
             Ex::concat(&[f.lit(0.0), weighted(below(f, out.pick(0, 1, 1)), w)])
         },
