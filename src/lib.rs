@@ -283,6 +283,8 @@ mod documents {
     mod readme {}
     #[doc = include_str!("../docs/migrating-from-keops.md")]
     mod migrating {}
+    #[doc = include_str!("../docs/solvers.md")]
+    mod solvers {}
 }
 
 /// What most programs need. It goes together with `ndarray::prelude::*`: the index that is reduced

@@ -144,7 +144,7 @@ pub enum SolveError {
     /// `<u, Kv>` differs from `<Ku, v>` by more than rounding.
     #[error(
         "{system}: the operator is not symmetric (relative asymmetry {asymmetry:.1e}, seen at \
-         iteration {iteration}); conjugate gradients need a symmetric one: the same points on \
+         iteration {iteration}); solvers need a symmetric one: the same points on \
          both sides, and a formula that does not change when they are exchanged"
     )]
     NotSymmetric {
@@ -160,7 +160,7 @@ pub enum SolveError {
     /// A direction of negative curvature.
     #[error(
         "{system}: the operator is indefinite: <p, (K + ridge) p> / <p, p> = {curvature:.3e} at \
-         iteration {iteration} (a larger ridge makes it definite)"
+         iteration {iteration} (a larger ridge makes it definite; Method::Minres takes it as it is)"
     )]
     Indefinite {
         /// Which right-hand side.

@@ -347,11 +347,12 @@ impl Function for System {
         "KernelSolve"
     }
     fn key(&self, state: &mut dyn Hasher) {
-        let SolveOptions { ridge, tolerance, max_iterations, check_symmetry } = self.options;
+        let SolveOptions { ridge, tolerance, max_iterations, check_symmetry, method } =
+            self.options;
         let mut state = state;
         self.reduction().hash(&mut state);
         (self.linear.slot, ridge.to_bits(), tolerance.to_bits()).hash(&mut state);
-        (max_iterations, check_symmetry, self.transposed, self.ridge).hash(&mut state);
+        (max_iterations, check_symmetry, method, self.transposed, self.ridge).hash(&mut state);
         Arc::as_ptr(&self.shared).hash(&mut state);
     }
     fn results(&self, operands: &[PortInfo]) -> Result<Vec<PortInfo>, DimError> {

@@ -287,20 +287,24 @@ impl<'r, R: Recurrence> Harness<'r, R> {
                 break;
             }
             if iteration == self.limit {
-                // The limit is for all: what only claims to have converged is judged as it is.
-                for s in &mut self.systems {
-                    if matches!(s.phase, Phase::Active | Phase::Claimed(None)) {
-                        s.phase = Phase::Claimed(Some(Reason::IterationLimit));
+                // The limit is for all: what only claims to have converged is judged as it is. (One
+                // that could not go on may be allowed to restart: then the limit is what ends it.)
+                while self.any(|p| !matches!(p, Phase::Ended(_))) {
+                    for s in &mut self.systems {
+                        if matches!(s.phase, Phase::Active | Phase::Claimed(None)) {
+                            s.phase = Phase::Claimed(Some(Reason::IterationLimit));
+                        }
                     }
+                    self.verify(iteration, false)?;
                 }
-                self.verify(iteration, false)?;
                 break;
             }
             self.step(iteration + 1)?;
             if self.cancelled(iteration + 1)? {
                 for s in &mut self.systems {
-                    if matches!(s.phase, Phase::Active | Phase::Claimed(None)) {
-                        s.phase = Phase::Claimed(Some(Reason::Cancelled));
+                    use Phase::{Active, Claimed};
+                    if matches!(s.phase, Active | Claimed(None | Some(Reason::Singular))) {
+                        s.phase = Claimed(Some(Reason::Cancelled));
                     }
                 }
             }

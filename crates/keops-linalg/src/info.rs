@@ -2,6 +2,29 @@
 
 use std::fmt;
 
+/// An iterative method.
+///
+/// ```
+/// use keops_linalg::{Diag, LinearOperator, Method, Solver};
+/// use ndarray::{Array3, array};
+/// let indefinite = Diag::new(array![1.0, -2.0, 4.0], 1);
+/// let solver = Solver::of(&indefinite as &dyn LinearOperator).ridge(0.0);
+/// let (a, info) = solver.method(Method::Minres).solve(&Array3::ones((1, 3, 1)))?;
+/// assert!((a[[0, 1, 0]] + 0.5).abs() < 1e-12 && info.iterations == 3);
+/// # Ok::<(), keops_linalg::SolveError>(())
+/// ```
+#[derive(Clone, Copy, PartialEq, Eq, Hash, Debug, Default)]
+#[non_exhaustive]
+pub enum Method {
+    /// Conjugate gradients, for symmetric positive definite systems.
+    #[default]
+    ConjugateGradients,
+    /// MINRES, for symmetric systems that may be indefinite: the residual of every iterate is the
+    /// smallest of its Krylov space. The preconditioner has to be positive definite all the same.
+    /// Three vectors and their updates more than conjugate gradients take.
+    Minres,
+}
+
 /// Options of a solver.
 ///
 /// ```
@@ -21,11 +44,20 @@ pub struct SolveOptions {
     /// Tell operators that are not symmetric from those that are. It costs nothing unless the
     /// directions of the first two iterations or a failure are suspicious, two products then.
     pub check_symmetry: bool,
+    /// The method.
+    pub method: Method,
 }
 
 impl Default for SolveOptions {
     fn default() -> SolveOptions {
-        SolveOptions { ridge: 1e-10, tolerance: 1e-6, max_iterations: None, check_symmetry: true }
+        let method = Method::default();
+        SolveOptions {
+            ridge: 1e-10,
+            tolerance: 1e-6,
+            max_iterations: None,
+            check_symmetry: true,
+            method,
+        }
     }
 }
 impl SolveOptions {
@@ -153,8 +185,9 @@ pub struct SystemInfo {
     /// guess or the first product is not finite.
     pub residual: f64,
     /// Estimates of the smallest and the largest eigenvalue of `K + αI` (the extreme Ritz values
-    /// of the iteration, inside the spectrum); with a preconditioner, of `K + αI` times it. Absent
-    /// without an iteration.
+    /// of the iteration, inside the spectrum); with a preconditioner, of `K + αI` times it. Of
+    /// [`Method::Minres`] they are rough estimates of the magnitudes, from its triangular factor.
+    /// Absent without an iteration.
     pub eigenvalues: Option<[f64; 2]>,
     /// Why the iteration ended.
     pub reason: Reason,

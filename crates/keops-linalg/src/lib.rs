@@ -1,12 +1,12 @@
 //! Kernel matrices as linear operators, and solvers that report.
 //!
 //! A sum `out_i = Σ_j F(x_i, y_j, v_j)` that is linear in `v` is a matrix that is never stored:
-//! [`KernelOperator`]. [`KernelSolve`] solves `(K + αI) a = b` by conjugate gradients and
+//! [`KernelOperator`]. [`KernelSolve`] solves `(K + αI) a = b` by conjugate gradients or MINRES ([`Method`]) and
 //! differentiates the solution; [`Solve`] does so for LazyTensors. All solve through one builder,
 //! [`Solver`], which takes options ([`SolveOptions`]), a [`Preconditioner`] such as
 //! [`PivotedCholesky`], a first guess and an observer. What comes out is a report ([`SolveInfo`]),
 //! or an error that says at which iteration and why ([`SolveError`]).
-//! Operators add, multiply and combine without being stored ([`Algebra`]); [`laws`] are what one's
+//! [`Eigsh`] finds eigenpairs. Operators add, multiply and combine without being stored ([`Algebra`]); [`laws`] are what one's
 //! own operators can be tested by. [`SolveFunction`] makes a solve part of larger functions, which
 //! are differentiated as a whole, and [`Objective`] minimises them by the optimisers of argmin.
 #![forbid(unsafe_code)]
@@ -17,16 +17,19 @@ struct AddingAPreconditioner;
 
 mod algebra;
 mod cg;
+mod eigen;
 mod entries;
 mod error;
 mod function;
 mod harness;
 mod info;
+mod krylov;
 mod lanczos;
 pub mod laws;
 mod layout;
 mod lazy;
 mod linear;
+mod minres;
 #[cfg(feature = "argmin")]
 mod objective;
 mod operator;
@@ -42,10 +45,11 @@ pub use algebra::Sparse;
 pub use algebra::{
     Algebra, Blocks, Cost, Diag, Kronecker, Plus, Restricted, Scaled, Shifted, Times, to_dense,
 };
+pub use eigen::{EigenError, Eigenpairs, Eigsh, Which};
 pub use entries::{AdjointOperator, Diagonal, Rows};
 pub use error::{OperatorError, Partial, SolveError};
 pub use function::{Entries, SolveFunction};
-pub use info::{Reason, SolveInfo, SolveOptions, SystemId, SystemInfo};
+pub use info::{Method, Reason, SolveInfo, SolveOptions, SystemId, SystemInfo};
 pub use lazy::{LazySolve, Solve};
 #[cfg(feature = "argmin")]
 pub use objective::{HessianAt, Objective, Value};

@@ -71,8 +71,8 @@ pub struct SolveGradient<T> {
 /// kernel times `v`, or a matrix-valued kernel times the vectors of `v`.
 ///
 /// Arguments come in the order of the formula, with the right-hand side `b` in the place of the
-/// variable, as in KeOps; `α` is [`SolveOptions::ridge`]. `K + αI` has to be symmetric positive
-/// definite. Each column of `b` is a system of its own where the formula keeps columns apart
+/// variable, as in KeOps; `α` is [`SolveOptions::ridge`]. `K + αI` has to be symmetric, and
+/// positive definite unless the method is [`crate::Method::Minres`]. Each column of `b` is a system of its own where the formula keeps columns apart
 /// (kernel times variable), else a whole `b` is one; batch elements are systems of their own. All
 /// share each product with `K`.
 ///

@@ -3,8 +3,9 @@
 use crate::cg::Conjugate;
 use crate::error::SolveError;
 use crate::harness::{self, Harness};
-use crate::info::{SolveInfo, SolveOptions};
+use crate::info::{Method, SolveInfo, SolveOptions};
 use crate::lazy::LazySolve;
+use crate::minres::Minres;
 use crate::operator::{KernelOperator, LinearOperator, wide};
 use crate::precondition::Preconditioner;
 use crate::solve::{KernelSolve, Solution, SolveGradient};
@@ -68,11 +69,20 @@ impl Settings<'_> {
     ) -> Result<(Array3<f64>, SolveInfo), SolveError> {
         harness::check(operator, b, guess, &self.options)?;
         let how = (self.options, self.preconditioner);
-        Harness::new(operator, b, how, self.observer, output, Conjugate::new)?.solve(guess)
+        let observer = self.observer;
+        match self.options.method {
+            Method::ConjugateGradients => {
+                Harness::new(operator, b, how, observer, output, Conjugate::new)?.solve(guess)
+            }
+            Method::Minres => {
+                Harness::new(operator, b, how, observer, output, Minres::new)?.solve(guess)
+            }
+        }
     }
 }
 
-/// A solver of `(K + αI) a = b` by conjugate gradients, for symmetric positive definite `K + αI`.
+/// A solver of `(K + αI) a = b`: by conjugate gradients, for symmetric positive definite `K + αI`,
+/// or by another [`Method`].
 ///
 /// `K` is a [`KernelOperator`], a [`KernelSolve`], a [`LazyTensor`], a [`LazySolve`], or a `dyn`
 /// [`LinearOperator`] of your own: their `solver` methods, and [`Solver::of`], begin. What is not
@@ -170,6 +180,17 @@ impl<'s, K: ?Sized> Solver<'s, K> {
     /// ```
     pub fn max_iterations(mut self, limit: usize) -> Self {
         self.settings.options.max_iterations = Some(limit);
+        self
+    }
+    /// See [`SolveOptions::method`].
+    ///
+    /// ```
+    #[doc = include_str!("operator_example.txt")]
+    /// let solver = keops_linalg::Solver::of(&Diagonal(2)).method(keops_linalg::Method::Minres);
+    /// assert!(format!("{solver:?}").contains("method: Minres"));
+    /// ```
+    pub fn method(mut self, method: Method) -> Self {
+        self.settings.options.method = method;
         self
     }
     /// An approximate inverse, which saves iterations. It does not change what is solved, nor the

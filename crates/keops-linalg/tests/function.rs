@@ -9,13 +9,18 @@ use keops_core::genred::Genred;
 use keops_core::graph::Category;
 use keops_core::outer::{Computation, InputDef, OuterGraph, OutputDef};
 use keops_core::spec::Axis;
-use keops_linalg::{KernelSolve, PivotedCholesky, SolveError, SolveFunction, SolveOptions};
+use keops_linalg::{KernelSolve, Method, PivotedCholesky, SolveError, SolveFunction, SolveOptions};
 use ndarray::{Array2, ArrayD, Axis as NdAxis, array};
 use std::sync::atomic::{AtomicUsize, Ordering::Relaxed};
 use std::sync::{Arc, Mutex};
 
-const OPTIONS: SolveOptions =
-    SolveOptions { ridge: 0.7, tolerance: 1e-13, max_iterations: None, check_symmetry: true };
+const OPTIONS: SolveOptions = SolveOptions {
+    ridge: 0.7,
+    tolerance: 1e-13,
+    max_iterations: None,
+    check_symmetry: true,
+    method: Method::ConjugateGradients,
+};
 
 type Arrays<'a> = &'a [ArrayD<f64>];
 

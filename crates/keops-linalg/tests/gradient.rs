@@ -6,11 +6,16 @@ use common::*;
 use keops_core::error::{Error, GradError, InputError};
 use keops_core::genred::Genred;
 use keops_core::spec::Axis;
-use keops_linalg::{KernelSolve, SolveError, SolveGradient, SolveOptions};
+use keops_linalg::{KernelSolve, Method, SolveError, SolveGradient, SolveOptions};
 use ndarray::{Array2, ArrayD, Axis as NdAxis, IxDyn};
 
-const OPTIONS: SolveOptions =
-    SolveOptions { ridge: 0.5, tolerance: 1e-13, max_iterations: None, check_symmetry: true };
+const OPTIONS: SolveOptions = SolveOptions {
+    ridge: 0.5,
+    tolerance: 1e-13,
+    max_iterations: None,
+    check_symmetry: true,
+    method: Method::ConjugateGradients,
+};
 
 /// The solution by Gaussian elimination with pivoting, of the matrix that `sum` is in its
 /// argument number `slot`.

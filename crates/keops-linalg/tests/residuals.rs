@@ -10,7 +10,8 @@ use keops_core::lazy::LazyTensor;
 use keops_core::spec::{Axis, Device};
 use keops_cpu::Cpu;
 use keops_linalg::{
-    KernelOperator, KernelSolve, LinearOperator, Reason, Solve, SolveError, SolveInfo, SolveOptions,
+    KernelOperator, KernelSolve, LinearOperator, Method, Reason, Solve, SolveError, SolveInfo,
+    SolveOptions,
 };
 use ndarray::{Array1, Array2, Array3, Axis as NdAxis, array, s};
 use proptest::prelude::*;
@@ -180,19 +181,22 @@ proptest! {
             matrices.push(m);
         }
         let ridge = log_ridge.map_or(0.0, |e| 10f64.powi(e) * 2f64.powi(exponents.0));
-        let options = SolveOptions {
-            ridge,
-            tolerance: 10f64.powi(log_tolerance),
-            max_iterations: limit,
-            check_symmetry: seed % 2 == 0,
-        };
         let guess = guess.map(|size| b.mapv(|_| size * random.normal()));
         let operator = Dense { matrices, single };
-        let (a, info) = outcome(conjugate_gradients(&operator, &b, guess.as_ref(), &options));
-        let unit = if single { f64::from(f32::EPSILON) } else { f64::EPSILON };
-        for (k, matrix) in operator.matrices.iter().enumerate() {
-            let (own, b) = (a.slice(s![k, .., 0]).to_vec(), b.slice(s![k, .., 0]).to_vec());
-            check(matrix, ridge, &own, &b, &info.systems[k], options.tolerance, unit)?;
+        for method in [Method::ConjugateGradients, Method::Minres] {
+            let options = SolveOptions {
+                ridge,
+                tolerance: 10f64.powi(log_tolerance),
+                max_iterations: limit,
+                check_symmetry: seed % 2 == 0,
+                method,
+            };
+            let (a, info) = outcome(conjugate_gradients(&operator, &b, guess.as_ref(), &options));
+            let unit = if single { f64::from(f32::EPSILON) } else { f64::EPSILON };
+            for (k, matrix) in operator.matrices.iter().enumerate() {
+                let (own, b) = (a.slice(s![k, .., 0]).to_vec(), b.slice(s![k, .., 0]).to_vec());
+                check(matrix, ridge, &own, &b, &info.systems[k], options.tolerance, unit)?;
+            }
         }
     }
 }
@@ -223,10 +227,14 @@ fn iterations_beyond_rounding_lose_nothing() {
         ("Exp(-SqDist(x,y))*b", &gauss, 0.0),
     ] {
         for tolerance in [1e-6, 1e-12, 1e-100, 1e-300] {
-            for max_iterations in [None, Some(2000)] {
+            for (max_iterations, method) in [
+                (None, Method::ConjugateGradients),
+                (Some(2000), Method::ConjugateGradients),
+                (Some(2000), Method::Minres),
+            ] {
                 let solve = KernelSolve::from_sum(on_cpu(formula, 1), "b").unwrap();
                 let options =
-                    SolveOptions { ridge, tolerance, max_iterations, check_symmetry: true };
+                    SolveOptions { ridge, tolerance, max_iterations, check_symmetry: true, method };
                 let (a, info) = match solve.call((&x, &x, &b), &options) {
                     Ok(solution) => (solution.value.mapv(f64::from), solution.info),
                     Err(e) => {

@@ -120,3 +120,10 @@ pub fn conjugate_gradients(
         None => solver.solve(b),
     }
 }
+
+/// An array that scripts/golden/krylov.py made.
+pub fn golden<D: ndarray::Dimension>(name: &str) -> ndarray::Array<f64, D> {
+    let path = concat!(env!("CARGO_MANIFEST_DIR"), "/../../tests/golden/linalg/krylov.npz");
+    let mut file = ndarray_npy::NpzReader::new(std::fs::File::open(path).unwrap()).unwrap();
+    file.by_name(name).unwrap()
+}
