@@ -232,7 +232,8 @@ impl OuterGraph {
         self.check_pair(value, saved, "saved result")?;
         if forward {
             self.check_pair(wrt, with, "tangent")?;
-            return Ok(self.accumulate_jvp(a, r, (saved, true), &HashMap::from([(wrt, with)])));
+            let t = self.accumulate_jvp(a, r, (saved, true), &HashMap::from([(wrt, with)]));
+            return Ok(t.map(|t| self.rebatch(t, value)));
         }
         self.check_pair(value, with, "cotangent")?;
         let list = self.accumulate_vjp(a, r, (saved, true), with, &|p| *p == wrt);

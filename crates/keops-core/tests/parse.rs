@@ -216,6 +216,13 @@ fn reductions_of_keops_internal_form() {
         let ratio = less / usual;
         assert!(ratio.iter().all(|r| (r - 1f64.exp()).abs() < 1e-12), "{ratio}");
     }
+    // A result has the batches of all arguments, also where the derivative does not read them.
+    let text = "Diff_WithSavedForward(SumSoftMaxWeight_Reduction(1,1,a),a,t,o)";
+    let of_unused = ["z=Vj(1)", "a=Vi(1)", "t=Vi(1)", "o=Vj(1)"];
+    let raw: Genred = Genred::from_text(text, of_unused).unwrap();
+    let batches = ArrayD::from_elem(vec![1, 2, 3, 1], 0.5);
+    let along = raw.call((&batches, &e, &e, &batches)).unwrap();
+    assert_eq!(along, ArrayD::from_elem(vec![1, 2, 3, 1], 2.0)); // the mean of 1 and 3
     let k: Genred = Genred::from_text("KMin_Reduction(SqDist(x,y),2,0)", aliases).unwrap();
     assert_eq!(k.call(&all[..]).unwrap().shape(), [2, 2]);
     let l: Genred = Genred::from_text("LogSumExp_Reduction(x*y,1,e)", aliases).unwrap();
