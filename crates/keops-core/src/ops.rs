@@ -39,6 +39,7 @@ mod special;
 
 pub(crate) use radial::MOST_HALF_ORDER;
 pub use radial::{COS_SQRT, EXTENDED_GAMMA, MATERN_HALF, POW_LOG, SINC_SQRT, WENDLAND_INTEGRAL};
+use special::logistic_tail;
 pub use special::{ACOSH, ASINH, ATANH, ERF, ERFC, LGAMMA, POLYGAMMA, SIGMOID, SOFTPLUS};
 
 /// Everything the system knows about one element-wise operation.
@@ -225,6 +226,17 @@ fn sinc_slope(a: Ex<'_>) -> Ex<'_> {
     let safe = Ex::apply(&IF_ELSE, &[near, a.lit(1.0), a]);
     let slope = (safe.un(&COS) - safe.un(&SIN) / safe) / safe;
     Ex::apply(&IF_ELSE, &[near, a * sum, slope])
+}
+/// `1 - y²` with `y = tanh a`; far from 0, where that cancels, `4 e / (1 + e)²` with `e = exp(-2 |a|)`.
+fn tanh_slope<'g>(a: Ex<'g>, y: Ex<'g>) -> Ex<'g> {
+    let (near, tail) = (-(y * y) + 1.0, logistic_tail(a * 2.0) * 4.0);
+    Ex::apply(&IF_ELSE, &[-a.un(&ABS) + 1.0, near, tail])
+}
+/// `1 / (1 + a²)`, without the square where it may overflow: derivatives were NaN at infinity.
+fn atan_slope(a: Ex<'_>) -> Ex<'_> {
+    let (size, one) = (a.un(&ABS), a.lit(1.0));
+    let inverse = one / size;
+    Ex::apply(&IF_ELSE, &[size - 1e9, inverse * inverse, one / (a * a + 1.0)])
 }
 /// `t b a^(b - 1)`, 0 where `a == 0` and `0 <= b < 1`: there the slope is infinite, or that of a
 /// constant. Elsewhere the limit: 0 for b > 1, infinite for b < 0.
@@ -459,7 +471,7 @@ pub static TANH: OpDef = OpDef {
     doc: "hyperbolic tangent",
     arity: 1,
     value: value!(|a| a.tanh()),
-    derivative: |_, y, t| vec![t * (-(y * y) + 1.0)],
+    derivative: |x, y, t| vec![t * tanh_slope(x[0], y)],
     simplify: keep,
     cuda: "tanh({0})",
     code: Code::Expand(|b, a| vecmath::tanh(b, a[0])),
@@ -473,7 +485,8 @@ pub static EXPM1: OpDef = OpDef {
     doc: "exp(a) - 1, accurate near 0",
     arity: 1,
     value: value!(|a| a.exp_m1()),
-    derivative: |_, y, t| vec![t * (y + 1.0)],
+    // (The result plus 1 would cancel far below 0.)
+    derivative: |x, _, t| vec![t * x[0].un(&EXP)],
     simplify: keep,
     cuda: "expm1({0})",
     code: Code::Expand(|b, a| vecmath::expm1(b, a[0])),
@@ -501,7 +514,7 @@ pub static ATAN: OpDef = OpDef {
     doc: "arctangent, in (-π/2, π/2)",
     arity: 1,
     value: value!(|a| a.atan()),
-    derivative: |x, _, t| vec![t / (x[0] * x[0] + 1.0)],
+    derivative: |x, _, t| vec![t * atan_slope(x[0])],
     simplify: keep,
     cuda: "atan({0})",
     code: Code::Expand(|b, a| vecmath::atan(b, a[0])),

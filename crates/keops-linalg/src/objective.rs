@@ -121,7 +121,9 @@ impl<P: Place> Objective<P> {
         self.variables.push(Variable { name: name.into(), shape, start, len });
         Ok(self)
     }
-    /// Adds `weight` times the sum of the entries of a function; arguments come in its order.
+    /// Adds `weight` times the sum of the entries of a function; arguments come in its order. All rows
+    /// count: a composition over j alone has one equal row for each row of an argument over i
+    /// ([`Genred::compose`]).
     ///
     /// # Errors
     /// [`InputError`] if the function has several results, or the arguments do not fit;

@@ -11,7 +11,8 @@ impl<P: Place> Genred<P> {
     /// are those of this function without `name`, then those of `inner`; what has one name in both
     /// is one argument. It can be called, composed and derived as any other, with respect to the
     /// arguments of both; each part keeps its options and ranges, and all runs at the place of this
-    /// one.
+    /// one. Rows are counted by all arguments: with an `inner` that has an argument over i, a function
+    /// over j alone has one equal row for each i, where its own arguments give one row.
     ///
     /// ```
     /// use keops_core::{genred::Genred, reduce::SUM, spec::Axis};

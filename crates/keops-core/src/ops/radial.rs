@@ -277,6 +277,11 @@ fn gamma_integral(b: f64, a: f64, k: u32) -> f64 {
     }
     let (h, centre) = (0.125f64.min(0.7 / scale.sqrt()), (top / GAMMA_SCALE).ln());
     let largest = a * centre - top - b / top;
+    // The integral is less than a number of 60 digits times the largest entry. (Exponents of huge
+    // peaks are rounding errors alone, which may overflow.)
+    if largest < -1000.0 {
+        return 0.0;
+    }
     let log_rest = (b / top).ln();
     let side = |step: f64, first: i32| {
         let mut sum = 0.0;
@@ -307,7 +312,8 @@ const EXTENDED_GAMMA_CUDA: &str = "[](double b, double a, double q) -> T { \
       const double scale = sqrt(a * a + 4 * b), top = a > 0 ? (a + scale) / 2 : 2 * b / (scale - a); \
       if (top == 0 || top - top != 0) return 0; \
       const double w = 0.7 / sqrt(scale), h = w < 0.125 ? w : 0.125, centre = log(top / 20); \
-      const double half = exp(0.5 * (a * centre - top - b / top)), rest = log(b / top); \
+      const double largest = a * centre - top - b / top, half = exp(0.5 * largest), rest = log(b / top); \
+      if (largest < -1000) return 0; \
       double sum = 0; \
       for (int side = 0; side < 2; side++) for (int n = side; n <= 20000; n++) { \
         const double d = side ? -h * n : h * n; \
