@@ -371,7 +371,7 @@ mod tests {
     use super::*;
     use keops_core::interp::Interpreter;
     use keops_core::ops::EXP;
-    use ndarray::s;
+    use ndarray::Axis;
 
     /// Reproducible numbers in (-1, 1).
     fn noise(rows: usize, columns: usize, seed: f64) -> Array2<f64> {
@@ -477,15 +477,20 @@ mod tests {
         let kernel = Kernel::gaussian(1.0).unwrap();
         assert!(Dynamics::<f64>::new(&kernel, 0, &device).is_err());
         let (q, p) = (noise(3, 2, 0.0), noise(3, 2, 1.0));
-        assert!(State::new(q.view(), p.slice(s![..2, ..])).is_err());
-        assert!(State::new(q.slice(s![..0, ..]), p.slice(s![..0, ..])).is_err());
+        assert!(State::new(q.view(), p.slice_axis(Axis(0), (..2).into())).is_err());
+        assert!(
+            State::new(q.slice_axis(Axis(0), (..0).into()), p.slice_axis(Axis(0), (..0).into()))
+                .is_err()
+        );
         let state = State::new(q.view(), p.view()).unwrap();
         assert!(state.clone().with_silent(noise(3, 3, 0.0).view()).is_err());
         let spatial = Dynamics::<f64>::new(&kernel, 3, &device).unwrap();
         let e = spatial.rates(&state).unwrap_err().to_string();
         assert_eq!(e, "`q`: expected shape (n, 3), got shape [3, 2]");
         let planar = Dynamics::<f64>::new(&kernel, 2, &device).unwrap();
-        let other = State::new(q.slice(s![..2, ..]), p.slice(s![..2, ..])).unwrap();
+        let other =
+            State::new(q.slice_axis(Axis(0), (..2).into()), p.slice_axis(Axis(0), (..2).into()))
+                .unwrap();
         assert!(planar.pull_back(&state, &other).is_err());
     }
 }

@@ -28,7 +28,7 @@
 //! assert!(outcome.report.after.cost < outcome.report.before.cost);
 //! # Ok::<(), Box<dyn std::error::Error>>(())
 //! ```
-#![deny(unsafe_code)] // (`ndarray::s!` allows it for itself.)
+#![forbid(unsafe_code)]
 
 pub mod attachment;
 pub mod error;

@@ -5,7 +5,7 @@
 
 use std::fmt::{Debug, Display};
 
-use ndarray::{Array2, ArrayView2, s};
+use ndarray::{Array2, ArrayView2, Axis, Slice};
 
 use crate::error::LddmmError;
 pub use crate::state::State;
@@ -113,21 +113,21 @@ pub trait Model<F: Real>: Display + Debug + Send + Sync {
         rows: ArrayView2<'_, F>,
     ) -> Result<Array2<F>, LddmmError> {
         let d = state.dim();
-        let x = rows.slice(s![.., ..d]);
+        let x = rows.slice_axis(Axis(1), (..d).into());
         let mut rates = zeros(rows.dim())?;
-        rates.slice_mut(s![.., ..d]).assign(&self.velocity(state, x)?);
+        rates.slice_axis_mut(Axis(1), (..d).into()).assign(&self.velocity(state, x)?);
         let largest =
             x.iter().fold(1.0, |m: f64, &v| m.max(keops_core::data::Element::to_f64(v).abs()));
         let h = narrow_root::<F>() * largest;
         for column in 0..d {
-            let range = s![.., d + column * d..d + (column + 1) * d];
-            let along = rows.slice(range);
+            let range = Slice::from(d + column * d..d + (column + 1) * d);
+            let along = rows.slice_axis(Axis(1), range);
             let at = |h: f64| -> Result<Array2<F>, LddmmError> {
                 let moved = narrowed::<F>(combined(x, h, along)?.view())?;
                 self.velocity(state, moved.view())
             };
             let slope = combined(at(h)?.view(), -1.0, at(-h)?.view())? / (2.0 * h);
-            rates.slice_mut(range).assign(&narrowed::<F>(slope.view())?);
+            rates.slice_axis_mut(Axis(1), range).assign(&narrowed::<F>(slope.view())?);
         }
         Ok(rates)
     }

@@ -75,7 +75,7 @@ mod tests {
     use super::*;
     use crate::hamiltonian::Dynamics;
     use keops_core::interp::Interpreter;
-    use ndarray::{Array2, s};
+    use ndarray::{Array2, Axis};
 
     #[test]
     fn velocities_return() {
@@ -103,7 +103,7 @@ mod tests {
         let run = |q: ArrayView2<'_, f64>, v: ArrayView2<'_, f64>| {
             with_velocities(&kernel, q, v, &options, &device)
         };
-        let e = run(q.view(), q.slice(s![..2, ..])).unwrap_err();
+        let e = run(q.view(), q.slice_axis(Axis(0), (..2).into())).unwrap_err();
         assert!(matches!(e, LddmmError::Array { .. }), "{e}");
         // One landmark twice, at two velocities.
         let twice = q.select(ndarray::Axis(0), &[0, 0]);

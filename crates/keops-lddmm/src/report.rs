@@ -1,6 +1,6 @@
 //! The evidence that a registration leaves: costs, conserved quantities, Jacobians, distances.
 
-use ndarray::{Array2, ArrayView2, Axis, s};
+use ndarray::{Array2, ArrayView2, Axis};
 use serde::{Deserialize, Serialize};
 
 use crate::distance::{Distances, distances};
@@ -439,7 +439,7 @@ fn landmarks_apart<F: Real>(
         let v = registration.shooting().dynamics().velocity(&state, q)?;
         Ok(widened(v.view())?)
     };
-    let own = velocities(start.q().slice_move(s![..1, ..]))?[[0, 0]];
+    let own = velocities(start.q().slice_axis_move(Axis(0), (..1).into()))?[[0, 0]];
     let all = velocities(start.q())?;
     let alone = all.column(0).iter().filter(|&&v| v <= LEAST_COMPANY * own).count();
     Ok(2 * alone > n)

@@ -7,7 +7,7 @@
 use keops_core::error::Error;
 use keops_core::genred::Place;
 use keops_core::memory;
-use ndarray::{Array1, Array2, ArrayView2, s};
+use ndarray::{Array1, Array2, ArrayView2, Axis};
 use serde::{Deserialize, Serialize};
 use std::sync::Arc;
 
@@ -581,7 +581,7 @@ impl<F: Real> Shooting<F> {
         let d = trajectory.end().dim();
         LddmmError::check_array("points", points, None, d)?;
         let mut rows = zeros((points.nrows(), d + d * d))?;
-        rows.slice_mut(s![.., ..d]).assign(&points);
+        rows.slice_axis_mut(Axis(1), (..d).into()).assign(&points);
         for k in 0..d {
             rows.column_mut(d + k * d + k).fill(F::one());
         }
@@ -601,7 +601,7 @@ impl<F: Real> Shooting<F> {
             determinant(entries.collect(), d)
         });
         let determinants = memory::collected(determinants, "determinants").map_err(Error::from)?;
-        Ok((copied(end.slice(s![.., ..d]))?, determinants.into()))
+        Ok((copied(end.slice_axis(Axis(1), (..d).into()))?, determinants.into()))
     }
 
     /// Integrates rows whose rates depend on the state of a trajectory, by the scheme and the

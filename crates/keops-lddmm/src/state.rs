@@ -1,6 +1,6 @@
 //! States of systems: coordinates, momenta, and points that are carried along.
 
-use ndarray::{Array2, ArrayView2, ArrayViewMut2, s};
+use ndarray::{Array2, ArrayView2, ArrayViewMut2, Axis};
 
 use crate::error::LddmmError;
 use crate::sum::{Real, copied, zeros};
@@ -59,8 +59,8 @@ impl<F: Real> State<F> {
         }
         LddmmError::check_array("p", p, Some(n), d)?;
         let mut landmarks = zeros((n, 2 * d))?;
-        landmarks.slice_mut(s![.., ..d]).assign(&q);
-        landmarks.slice_mut(s![.., d..]).assign(&p);
+        landmarks.slice_axis_mut(Axis(1), (..d).into()).assign(&q);
+        landmarks.slice_axis_mut(Axis(1), (d..).into()).assign(&p);
         Ok(State { landmarks, silent: Array2::zeros((0, d)) })
     }
     /// The same landmarks with silent points `x` of shape (m, d).
@@ -105,11 +105,11 @@ impl<F: Real> State<F> {
     }
     /// Positions of the landmarks, shape (n, d).
     pub fn q(&self) -> ArrayView2<'_, F> {
-        self.landmarks.slice(s![.., ..self.width()])
+        self.landmarks.slice_axis(Axis(1), (..self.width()).into())
     }
     /// Momenta, shape (n, d).
     pub fn p(&self) -> ArrayView2<'_, F> {
-        self.landmarks.slice(s![.., self.width()..])
+        self.landmarks.slice_axis(Axis(1), (self.width()..).into())
     }
     /// Silent points, shape (m, d).
     pub fn x(&self) -> ArrayView2<'_, F> {
@@ -118,12 +118,12 @@ impl<F: Real> State<F> {
     /// Positions, to be changed.
     pub fn q_mut(&mut self) -> ArrayViewMut2<'_, F> {
         let k = self.width();
-        self.landmarks.slice_mut(s![.., ..k])
+        self.landmarks.slice_axis_mut(Axis(1), (..k).into())
     }
     /// Momenta, to be changed.
     pub fn p_mut(&mut self) -> ArrayViewMut2<'_, F> {
         let k = self.width();
-        self.landmarks.slice_mut(s![.., k..])
+        self.landmarks.slice_axis_mut(Axis(1), (k..).into())
     }
     /// Silent points, to be changed.
     pub fn x_mut(&mut self) -> ArrayViewMut2<'_, F> {

@@ -14,7 +14,7 @@ use keops_core::error::Error;
 use keops_core::graph::{Category, Ex};
 use keops_core::ops::EXP;
 use keops_core::spec::Axis;
-use ndarray::{Array2, ArrayView2, s};
+use ndarray::{Array2, ArrayView2, Axis as Along};
 
 use super::{Attachment, Prepared, Setting};
 use crate::error::LddmmError;
@@ -270,9 +270,9 @@ impl Features {
     fn rows<F: Real>(self, g: &CellGeometry<F>) -> Result<Array2<F>, Error> {
         let (m, d) = g.centres.dim();
         let mut rows = zeros((m, self.width(d)))?;
-        rows.slice_mut(s![.., ..d]).assign(&g.centres);
+        rows.slice_axis_mut(Along(1), (..d).into()).assign(&g.centres);
         if let (true, Some(normals)) = (self.has_vector(), &g.normals) {
-            let mut e = rows.slice_mut(s![.., d..2 * d]);
+            let mut e = rows.slice_axis_mut(Along(1), (d..2 * d).into());
             e.assign(normals);
             for (mut e, &l) in e.outer_iter_mut().zip(&g.measures) {
                 match self {
@@ -295,13 +295,14 @@ impl Features {
         bars: &Array2<F>,
     ) -> Result<(Array2<F>, Array2<F>), Error> {
         let d = g.centres.ncols();
-        let centres = copied(bars.slice(s![.., ..d]))?;
+        let centres = copied(bars.slice_axis(Along(1), (..d).into()))?;
         let mut normals = zeros((bars.nrows(), d))?;
         let Some(n) = &g.normals else { return Ok((centres, normals)) };
         for (i, mut out) in normals.outer_iter_mut().enumerate() {
             let l = g.measures[i];
             let bar = bars.row(i);
-            let e_bar = bar.slice(s![d..if self.has_vector() { 2 * d } else { d }]);
+            let end = if self.has_vector() { 2 * d } else { d };
+            let e_bar = bar.slice_axis(Along(0), (d..end).into());
             if self == Features::Normals {
                 out.assign(&e_bar);
                 continue;
@@ -372,7 +373,7 @@ impl Product {
     ) -> Result<(f64, Array2<F>), LddmmError> {
         let out = self.sum.call(&[s, t], None)?;
         let value = out.column(0).iter().map(|&v| Element::to_f64(v)).sum();
-        Ok((value, copied(out.slice(s![.., 1..]))?))
+        Ok((value, copied(out.slice_axis(Along(1), (1..).into()))?))
     }
 }
 

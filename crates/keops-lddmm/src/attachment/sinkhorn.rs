@@ -9,7 +9,7 @@
 use keops_core::genred::Genred;
 use keops_core::reduce::LOG_SUM_EXP;
 use keops_core::spec::{Axis, Device};
-use ndarray::{Array1, Array2, ArrayView1, ArrayView2, Axis as Along, Ix2, s};
+use ndarray::{Array1, Array2, ArrayView1, ArrayView2, Axis as Along, Ix2};
 
 use super::cells::Features;
 use super::{Attachment, Prepared, Setting};
@@ -265,7 +265,7 @@ impl Prepared for ToTarget {
         let Divergence { value, points, weights } = self.divergence(&a)?;
         let d = points.ncols();
         let mut bars = zeros((points.nrows(), d + 1))?;
-        bars.slice_mut(s![.., ..d]).assign(&points);
+        bars.slice_axis_mut(Along(1), (..d).into()).assign(&points);
         // Weights are sizes over their sum.
         let mean = a.weights.dot(&weights);
         bars.column_mut(d).assign(&((weights - mean) / total));
