@@ -39,8 +39,8 @@ mod special;
 
 pub(crate) use radial::MOST_HALF_ORDER;
 pub use radial::{COS_SQRT, EXTENDED_GAMMA, MATERN_HALF, POW_LOG, SINC_SQRT, WENDLAND_INTEGRAL};
-use special::logistic_tail;
 pub use special::{ACOSH, ASINH, ATANH, ERF, ERFC, LGAMMA, POLYGAMMA, SIGMOID, SOFTPLUS};
+use special::{logistic_tail, one_minus_square};
 
 /// Everything the system knows about one element-wise operation.
 /// See the guide `docs/adding-an-operation.md` for an entry with explanations.
@@ -139,6 +139,12 @@ impl OpDef {
         let seed = b.fresh(1, Category::I);
         let y = b.node(Node::Map { op: self, args: x.iter().map(|e| e.id).collect() });
         (self.derivative)(&x, y, seed).iter().map(|d| d.constant() == Some(0.0)).collect()
+    }
+    /// Is that constant an order (operand `k`, without a derivative) for which the operation is NaN?
+    pub(crate) fn undefined_order(&'static self, k: usize, constant: f64) -> bool {
+        let mut x = vec![0.5 * (self.domain.0 + self.domain.1); self.arity];
+        x[k] = constant;
+        self.arity > 1 && (self.value.f64)(&x).is_nan() && self.jumps()[k]
     }
 }
 
@@ -744,7 +750,7 @@ pub static ASIN: OpDef = OpDef {
     doc: "arcsine; its derivative at ±1 is taken as 0",
     arity: 1,
     value: value!(|a| a.asin()),
-    derivative: |x, _, t| vec![t * (-(x[0] * x[0]) + 1.0).un(&RSQRT)],
+    derivative: |x, _, t| vec![t * one_minus_square(x[0]).un(&RSQRT)],
     simplify: keep,
     cuda: "asin({0})",
     code: Code::Expand(|b, a| vecmath::asin(b, a[0])),
@@ -758,7 +764,7 @@ pub static ACOS: OpDef = OpDef {
     doc: "arccosine; its derivative at ±1 is taken as 0",
     arity: 1,
     value: value!(|a| a.acos()),
-    derivative: |x, _, t| vec![-(t * (-(x[0] * x[0]) + 1.0).un(&RSQRT))],
+    derivative: |x, _, t| vec![-(t * one_minus_square(x[0]).un(&RSQRT))],
     simplify: keep,
     cuda: "acos({0})",
     code: Code::Expand(|b, a| vecmath::acos(b, a[0])),

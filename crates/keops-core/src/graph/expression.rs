@@ -274,7 +274,8 @@ impl<'g> Ex<'g> {
     /// ```
     ///
     /// # Errors
-    /// [`DimError`] if there is another number of operands, or if dimensions neither agree nor are 1.
+    /// [`DimError`] if there is another number of operands, if dimensions neither agree nor are 1, or
+    /// if a constant order is out of range.
     pub fn map(op: &'static OpDef, args: &[Ex<'g>]) -> Result<Ex<'g>, DimError> {
         if args.len() != op.arity {
             return Err(DimError::new(op.name, format!("{} operands", op.arity), args.len()));
@@ -295,7 +296,14 @@ impl<'g> Ex<'g> {
                 "a mask of 0 and 1, for which there is `Select(mask, a, b)`",
             ));
         }
-        Ok(Self::apply(op, args))
+        let constants = || args.iter().enumerate().filter_map(|(k, a)| Some((k, a.constant()?)));
+        match constants().find(|&(k, c)| op.undefined_order(k, c)) {
+            Some((k, c)) => {
+                let expected = format!("a valid operand {} ({})", k + 1, op.doc);
+                Err(DimError::new(op.name, expected, c))
+            }
+            None => Ok(Self::apply(op, args)),
+        }
     }
     /// A one-operand operation.
     ///

@@ -250,7 +250,7 @@ fn gauss(a: Ex<'_>) -> Ex<'_> {
 }
 /// `1 - a²`: the square where the difference does not cancel, factors near ±1. (The derivative of
 /// the factors would cancel near 0.)
-fn one_minus_square(a: Ex<'_>) -> Ex<'_> {
+pub(super) fn one_minus_square(a: Ex<'_>) -> Ex<'_> {
     let near = -a.un(&ABS) + 0.5;
     Ex::apply(&IF_ELSE, &[near, -(a * a) + 1.0, (-a + 1.0) * (a + 1.0)])
 }
