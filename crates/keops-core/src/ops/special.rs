@@ -116,7 +116,7 @@ fn polygamma(order: f64, x: f64) -> f64 {
         return f64::NAN;
     }
     let n = order as u32;
-    let sign = if n % 2 == 0 { -1.0 } else { 1.0 };
+    let sign = if n.is_multiple_of(2) { -1.0 } else { 1.0 };
     if x == 0.0 {
         return sign * f64::INFINITY;
     }
