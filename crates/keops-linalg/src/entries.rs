@@ -266,3 +266,36 @@ impl<P: Place> Rows for KernelOperator<'_, P> {
         Ok(all)
     }
 }
+
+impl<P: Place> KernelOperator<'_, P> {
+    /// The gradient of `Σ W_ij K_ij` with respect to arguments, by their names; a row at a time, so
+    /// that each pair is evaluated once. Columns have to be independent.
+    pub(crate) fn weighted_gradient(
+        &self,
+        wrt: &[&str],
+        weights: &Array2<f64>,
+    ) -> Result<Vec<ArrayD<f64>>, Error> {
+        let ([n, dim], [m, _]) = (self.range(), self.domain());
+        if wrt.is_empty() {
+            return Ok(vec![]);
+        }
+        let gradient = self.form_gradient_of(wrt)?;
+        let mut total: Vec<ArrayD<f64>> = vec![];
+        for (k, row) in weights.outer_iter().enumerate() {
+            let ranges = Arc::new(only(self.ranges(), self.axis(), k..k + 1, |_| [0, m])?);
+            let (mut u, mut v) = (zeros(&[n, dim])?, zeros(&[m, dim])?);
+            u[[k, 0]] = 1.0;
+            v.index_axis_mut(NdAxis(1), 0).assign(&row);
+            let made = self.form_with(&gradient.clone().ranges(ranges), &u, &v)?;
+            match total.is_empty() {
+                true => total = made,
+                false => total.iter_mut().zip(&made).for_each(|(t, g)| *t += g),
+            }
+        }
+        if total.is_empty() {
+            // Of no points: zeros.
+            total = self.form_with(&gradient, &zeros(&[n, dim])?, &zeros(&[m, dim])?)?;
+        }
+        Ok(total)
+    }
+}

@@ -78,6 +78,9 @@ impl<'o> Products<'o> {
     pub fn new(operator: &'o dyn LinearOperator) -> Products<'o> {
         Products { operator, count: 0, exponent: None }
     }
+    pub fn operator(&self) -> &'o dyn LinearOperator {
+        self.operator
+    }
     /// Vectors that one product takes.
     pub fn width(&self) -> usize {
         if self.operator.columns_independent() { self.operator.domain()[1].max(1) } else { 1 }

@@ -6,7 +6,8 @@
 //! [`Solver`], which takes options ([`SolveOptions`]), a [`Preconditioner`] such as
 //! [`PivotedCholesky`], a first guess and an observer. What comes out is a report ([`SolveInfo`]),
 //! or an error that says at which iteration and why ([`SolveError`]).
-//! [`Eigsh`] finds eigenpairs. Operators add, multiply and combine without being stored ([`Algebra`]); [`laws`] are what one's
+//! [`Eigsh`] finds eigenpairs, [`MatrixFunction`] log-determinants, traces and products with
+//! functions of operators; [`GaussianProcess`] is regression in a few lines. Operators add, multiply and combine without being stored ([`Algebra`]); [`laws`] are what one's
 //! own operators can be tested by. [`SolveFunction`] makes a solve part of larger functions, which
 //! are differentiated as a whole, and [`Objective`] minimises them by the optimisers of argmin.
 #![forbid(unsafe_code)]
@@ -29,11 +30,13 @@ pub mod laws;
 mod layout;
 mod lazy;
 mod linear;
+mod matrix_function;
 mod minres;
 #[cfg(feature = "argmin")]
 mod objective;
 mod operator;
 mod precondition;
+mod process;
 mod solve;
 mod solver;
 mod space;
@@ -51,10 +54,12 @@ pub use error::{OperatorError, Partial, SolveError};
 pub use function::{Entries, SolveFunction};
 pub use info::{Method, Reason, SolveInfo, SolveOptions, SystemId, SystemInfo};
 pub use lazy::{LazySolve, Solve};
+pub use matrix_function::{Estimate, FunctionError, LogDetGradient, MatrixFunction};
 #[cfg(feature = "argmin")]
 pub use objective::{HessianAt, Objective, Value};
 pub use operator::{KernelOperator, LinearOperator};
 pub use precondition::{Jacobi, PivotedCholesky, Preconditioner};
+pub use process::{FittedProcess, GaussianProcess, ProcessError};
 pub use solve::{KernelSolve, Solution, SolveGradient};
 pub use solver::{Progress, Solver};
 #[cfg(feature = "sprs")]

@@ -692,6 +692,27 @@ impl<'a, P: Place> KernelOperator<'a, P> {
             batch: self.batch.clone(),
         })
     }
+    /// What [`KernelOperator::form_with`] evaluates: the gradient of the sum in arguments.
+    pub(crate) fn form_gradient_of(&self, wrt: &[&str]) -> Result<Genred<P>, Error> {
+        if let Some(name) = wrt.iter().find(|n| **n == self.linear.variable) {
+            let what = format!("`{name}` is what the operator multiplies, not an argument of it");
+            return Err(InputError::Option(what).into());
+        }
+        Ok(self.sum.vjp_of(wrt)?)
+    }
+    /// The gradient of `<u, K v>` with respect to arguments, `u` and `v` held fixed.
+    pub(crate) fn form_with(
+        &self,
+        gradient: &Genred<P>,
+        u: &ArrayD<f64>,
+        v: &ArrayD<f64>,
+    ) -> Result<Vec<ArrayD<f64>>, Error> {
+        let (u, v) = if self.is_transposed() { (v, u) } else { (u, v) };
+        let (u, v) = (self.vector(&u.view())?, self.vector(&v.view())?);
+        let mut args = self.arguments(values(&v));
+        args.push(values(&u));
+        Ok(self.run(gradient, &args)?.iter().map(Buffer::to_f64).collect())
+    }
     fn run(&self, sum: &Genred<P>, args: &[ArgView<'_>]) -> Result<Vec<Buffer>, Error> {
         match &self.device {
             Some(device) => sum.call_with(device, args, sum.given_ranges()),
