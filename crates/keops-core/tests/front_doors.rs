@@ -124,7 +124,7 @@ fn vectors_are_rows_of_one_component() {
     let out = sum.call((&x, &y, &p)).unwrap();
     assert_eq!(out, array![[120.0], [240.0]].into_dyn());
     let gradient = sum.vjp("y").unwrap().call((&x, &y, &p, &array![1.0, 1.0])).unwrap();
-    assert_eq!(gradient, array![[6.0], [6.0], [6.0]].into_dyn());
+    assert_eq!(gradient, array![6.0, 6.0, 6.0].into_dyn());
     let mut kept = Array2::zeros((2, 1));
     sum.call_into((&x, &y, &p), &mut kept).unwrap();
     let vector: Array1<f64> = out.shaped().unwrap();

@@ -20,6 +20,7 @@ const BY_NAME: &[&str] = &[
     "Pow",
     "Powf",
     "Matern",
+    "RangeScale",
     "MaternHalf",
     "WendlandIntegral",
     "PowLog",
