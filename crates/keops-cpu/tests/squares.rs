@@ -126,7 +126,8 @@ fn parts_of_different_sizes() {
         f64::from((if unit() < 0.5 { -size } else { size }) as f32)
     };
     let rows: Vec<_> = (0..5000).map(|_| ([number(), number()], [number(), number()])).collect();
-    let cases: [(&str, fn([f64; 2], [f64; 2]) -> Vec<f64>); 3] = [
+    type Right = fn([f64; 2], [f64; 2]) -> Vec<f64>;
+    let cases: [(&str, Right); 3] = [
         ("ComplexDivide(z, w)", |z, w| {
             let s = w[0] * w[0] + w[1] * w[1];
             vec![(z[0] * w[0] + z[1] * w[1]) / s, (z[1] * w[0] - z[0] * w[1]) / s]
