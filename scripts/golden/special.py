@@ -50,6 +50,16 @@ def erfc_at(x, m):
     return -erf_at(x, m) if m else mp.erfc(x)
 
 
+def range_scale_at(x, m):
+    # Powers of two, the same in both precisions for sizes from 2^-400 to 2^400.
+    size = abs(x)
+    if m:
+        return mp.mpf(0)
+    if size > 2.0**50:
+        return mp.mpf(2) ** -76
+    return mp.mpf(2) ** 76 if size < 2.0**-50 else mp.mpf(1)
+
+
 def lgamma_at(x, m):
     return mp.polygamma(m - 1, x) if m else mp.loggamma(x)
 
@@ -68,6 +78,7 @@ FUNCTIONS = {
     "Lgamma": ("Lgamma(x)", lgamma_at, [2.0**-20, 1e-3, 0.25, 0.875, 1.125, 2.5, 7, 19.5, 21, 1e3, 1e10]),
     "Polygamma0": ("Polygamma(0,x)", lambda x, m: mp.polygamma(m, x), [2.0**-10, 0.25, 0.875, 2.5, 7, 19.5, 21, 1e3]),
     "Polygamma3": ("Polygamma(3,x)", lambda x, m: mp.polygamma(3 + m, x), [2.0**-6, 0.25, 0.875, 2.5, 7, 19.5, 21, 100]),
+    "RangeScale": ("RangeScale(x)", range_scale_at, [-x for x in WIDE] + WIDE + [2.0**60, -(2.0**100), 2.0**-51, 2.0**-49, 2.0**49]),
 }
 
 

@@ -9,7 +9,7 @@
 //!   reduced rows, over the same index and then over rows for parameters. Saved results and
 //!   cotangents enter as ordinary variables, so that second derivatives follow by the chain rule.
 //! * A selecting reduction is differentiated through the entries that it selected: the formula is
-//!   evaluated again on the rows that won, a [`RowMap`] on gathered rows. Indices are held fixed.
+//!   evaluated again on the rows that won, a `RowMap` on gathered rows. Indices are held fixed.
 //!
 //! The two sweeps are here; `rules` differentiates one reduction or row map (`tables` what looks
 //! entries up), `function` asks a [`Function`](crate::outer::Function), and `computation` is what users

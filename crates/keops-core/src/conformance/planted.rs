@@ -26,7 +26,8 @@ use std::sync::Arc;
 pub enum Fault {
     /// The value is off by a part in a thousand.
     Value,
-    /// The value is off by 1, or 0 instead of an infinity or NaN, where an operand is 0.
+    /// The value is off by 1 and a part in a thousand, or 0 instead of an infinity or NaN, where an operand
+    /// is 0.
     AtZero,
     /// The partial derivative in that operand is off by a part in a thousand.
     Derivative(usize),
@@ -55,7 +56,7 @@ fn zero32<const K: usize>(x: &[f32]) -> f32 {
     if !x.contains(&0.0) {
         y
     } else if y.is_finite() {
-        y + 1.0
+        (y + 1.0) * OFF as f32
     } else {
         0.0
     }
@@ -65,7 +66,7 @@ fn zero64<const K: usize>(x: &[f64]) -> f64 {
     if !x.contains(&0.0) {
         y
     } else if y.is_finite() {
-        y + 1.0
+        (y + 1.0) * OFF
     } else {
         0.0
     }
