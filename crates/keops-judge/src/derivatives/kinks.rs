@@ -4,10 +4,11 @@
 //! there is a convention (docs/semantics.md), and what is put together may miss a derivative that exists:
 //! `Norm2(x)**4` is as smooth as can be at 0, but each factor passes through the kink of the norm. The
 //! first derivative is right all the same. On the cut of an angle the sign of a zero decides, which is
-//! left open.
+//! left open. Of rows that tie the first one wins.
 
 use super::case::Case;
 use super::wanted;
+use crate::naive::reduce::canonical;
 use crate::naive::{Expr, Op, Reduction, Variable};
 
 /// What is 0 where the derivative of an operation is taken as 0 by convention, of the second order on.
@@ -76,7 +77,34 @@ pub fn at_convention(case: &Case) -> bool {
             })
         })
     };
-    zero(case) || inner(case).is_some_and(|c| zero(&c))
+    let open = |case: &Case| zero(case) || tied(case);
+    open(case) || inner(case).is_some_and(|c| open(&c))
+}
+
+/// Do rows tie of which a selection takes one? The first counts, and the derivative is its own.
+fn tied(case: &Case) -> bool {
+    let r = &case.outer;
+    let (largest, many) = match canonical(&r.name) {
+        "Max" | "ArgMax" | "Max_ArgMax" => (true, 1),
+        "Min" | "ArgMin" | "Min_ArgMin" => (false, 1),
+        name if name.contains('K') => (false, r.k),
+        _ => return false,
+    };
+    let formula = match largest {
+        true => Expr::of(Op::Minus, [r.formula.clone()]),
+        false => r.formula.clone(),
+    };
+    let k = many + 1;
+    let outer = Reduction { name: "KMin".into(), k, over: r.over, formula, weight: None };
+    let best = wanted::value(&Case { outer, outer_solve: None, ..case.clone() });
+    best.is_ok_and(|v| {
+        let dim = v.shape.last().copied().unwrap_or(1).max(1);
+        let ties = |rows: &[f64]| {
+            let next = rows.iter().skip(dim);
+            rows.iter().zip(next).any(|(a, b)| a.is_finite() && (a - b).abs() <= 1e-14 * a.abs())
+        };
+        v.data.chunks(k * dim).any(ties)
+    })
 }
 
 /// The inner function as one of its own.
