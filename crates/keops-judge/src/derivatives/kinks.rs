@@ -4,7 +4,7 @@
 //! there is a convention (docs/semantics.md), and what is put together may miss a derivative that exists:
 //! `Norm2(x)**4` is as smooth as can be at 0, but each factor passes through the kink of the norm. The
 //! first derivative is right all the same. On the cut of an angle the sign of a zero decides, which is
-//! left open. Of rows that tie the first one wins.
+//! left open. Of rows that tie the first one wins, and a half that is rounded belongs to one side.
 
 use super::case::Case;
 use super::wanted;
@@ -35,6 +35,28 @@ fn side(op: Op, x: &[Expr]) -> Option<Expr> {
     sided.then(|| Expr::of(Op::Abs, [x[0].clone()]))
 }
 
+/// What is 0 at a jump: where a look-up rounds a half, and, inside of a differential operator, whose
+/// differences reach over it, where a step or a comparison changes.
+fn jump(op: Op, x: &[Expr], differential: bool) -> Option<Expr> {
+    // 0 within 1e-12 of a whole number.
+    let whole = |e: Expr| {
+        let nearest = Expr::of(Op::Floor, [Expr::of(Op::Add, [e.clone(), Expr::Num(0.5)])]);
+        let gap = Expr::of(Op::Abs, [Expr::of(Op::Subtract, [e, nearest])]);
+        Expr::of(Op::ReLU, [Expr::of(Op::Subtract, [gap, Expr::Num(1e-12)])])
+    };
+    let half = |e: &Expr| whole(Expr::of(Op::Add, [e.clone(), Expr::Num(0.5)]));
+    match op {
+        Op::OneHot => Some(half(&x[0])),
+        Op::Gather => Some(half(&x[1])),
+        Op::Floor if differential => Some(whole(x[0].clone())),
+        Op::Step | Op::Sign if differential => Some(Expr::of(Op::Abs, [x[0].clone()])),
+        Op::Equal | Op::NotEqual | Op::LessThan | Op::LessOrEqual if differential => {
+            Some(Expr::of(Op::Abs, [Expr::of(Op::Subtract, [x[0].clone(), x[1].clone()])]))
+        }
+        _ => None,
+    }
+}
+
 /// What is 0 where the value itself is left open.
 fn cut(op: Op, x: &[Expr]) -> Option<Expr> {
     let (sine, cosine) = match op {
@@ -51,13 +73,16 @@ fn cut(op: Op, x: &[Expr]) -> Option<Expr> {
 
 /// Does a convention decide about the derivative of this case, for any pair of rows?
 pub fn at_convention(case: &Case) -> bool {
-    let mut higher = case.steps.len() > 1;
+    let mut differential = false;
     let outer = std::iter::once(&case.outer);
     for r in outer.chain(case.inner.as_ref().map(|i| &i.1)) {
         for f in std::iter::once(&r.formula).chain(&r.weight) {
-            f.walk(&mut |e| higher |= matches!(e, Expr::Apply(op, ..) if op.is_differential()));
+            f.walk(&mut |e| {
+                differential |= matches!(e, Expr::Apply(op, ..) if op.is_differential())
+            });
         }
     }
+    let higher = differential || case.steps.len() > 1;
     let zero = |case: &Case| {
         let r = &case.outer;
         std::iter::once(&r.formula).chain(&r.weight).any(|f| {
@@ -66,6 +91,7 @@ pub fn at_convention(case: &Case) -> bool {
                 let Expr::Apply(op, x, _) = e else { return };
                 distances.extend(kink(*op, x).filter(|_| higher));
                 distances.extend(side(*op, x));
+                distances.extend(jump(*op, x, differential));
                 distances.extend(cut(*op, x));
             });
             distances.into_iter().any(|d| {
