@@ -67,6 +67,10 @@ pub fn judge(case: &Case, devices: &Devices) -> Verdict {
     let got = match catch_unwind(AssertUnwindSafe(|| made::derivative(case, devices))) {
         Ok(Ok(made)) => made,
         Ok(Err(e)) if e == "skipped" => return Verdict::Unreliable,
+        // The solver says so where rounding in f32 leaves more than the tolerance.
+        Ok(Err(e)) if case.single && e.contains("the residual stagnates") => {
+            return Verdict::Unreliable;
+        }
         Ok(Err(e)) => return Verdict::Fault(Fault::Refused(e)),
         Err(panic) => {
             let text = panic.downcast_ref::<String>().cloned();
