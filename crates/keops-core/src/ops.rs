@@ -1,5 +1,6 @@
 //! The table of element-wise operations: the one place where each is defined.
 //!
+//! Arithmetic, exponentials, roots and powers stand here, the others in the files of `ops/`.
 //! An entry has no default fields, so that a half-defined operation does not compile. The parser,
 //! the `LazyTensor` methods, differentiation, every code generator, the reference page and the
 //! conformance suite read this table. Ask first whether a composition will do
@@ -8,10 +9,19 @@
 use crate::graph::{Builder, Category, Ex, Node};
 use crate::prim::Prim;
 use crate::simplify::{even_square, product_of_roots, without_absolute};
-use crate::vecmath::{self, Precision, PrimBuilder, Val};
+use crate::vecmath::{self, PrimBuilder, Val};
 use hashbrown::HashMap;
 use std::sync::LazyLock;
 
+/// Writes the same body for f32 and f64.
+macro_rules! value {
+    (|$($x:ident),*| $body:expr) => {
+        Value {
+            f32: |a| { let [$($x),*] = *a else { unreachable!("operands are counted") }; $body },
+            f64: |a| { let [$($x),*] = *a else { unreachable!("operands are counted") }; $body },
+        }
+    };
+}
 /// Both precisions of a function that is computed in f64.
 macro_rules! in_f64 {
     ($f:ident, $($x:ident),*) => {
@@ -34,13 +44,22 @@ macro_rules! scalar {
     };
 }
 
+mod angles;
+mod jumps;
 mod radial;
+mod range_scale;
 mod special;
 
+pub use angles::{ACOS, ASIN, ATAN, ATAN2, COS, SIN, SIN_X_DIV_X, TAN};
+pub use jumps::{
+    ABS, EQUAL, FLOOR, IF_ELSE, LESS_OR_EQUAL, LESS_THAN, NOT_EQUAL, RELU, SIGN, STEP,
+};
 pub(crate) use radial::MOST_HALF_ORDER;
 pub use radial::{COS_SQRT, EXTENDED_GAMMA, MATERN_HALF, POW_LOG, SINC_SQRT, WENDLAND_INTEGRAL};
+pub use range_scale::RANGE_SCALE;
+pub(crate) use range_scale::range_scale;
+use special::logistic_tail;
 pub use special::{ACOSH, ASINH, ATANH, ERF, ERFC, LGAMMA, POLYGAMMA, SIGMOID, SOFTPLUS};
-use special::{logistic_tail, one_minus_square};
 
 /// Everything the system knows about one element-wise operation.
 /// See the guide `docs/adding-an-operation.md` for an entry with explanations.
@@ -166,16 +185,6 @@ impl std::fmt::Debug for OpDef {
     }
 }
 
-/// Writes the same body for f32 and f64.
-macro_rules! value {
-    (|$($x:ident),*| $body:expr) => {
-        Value {
-            f32: |a| { let [$($x),*] = *a else { unreachable!("operands are counted") }; $body },
-            f64: |a| { let [$($x),*] = *a else { unreachable!("operands are counted") }; $body },
-        }
-    };
-}
-
 fn keep<'g>(_: &[Ex<'g>], _: When) -> Option<Ex<'g>> {
     None
 }
@@ -222,27 +231,10 @@ fn without_minus(x: Ex<'_>) -> Option<Ex<'_>> {
         _ => None,
     }
 }
-/// Slope of `sin(a) / a`. `(cos a - sin(a) / a) / a` cancels near 0: there its series,
-/// Σ (-1)^k 2k a^(2k-1) / (2k+1)!, of which eight terms are exact to f64 for |a| <= 1/2.
-fn sinc_slope(a: Ex<'_>) -> Ex<'_> {
-    const DIVISORS: [f64; 8] =
-        [3.0, -30.0, 840.0, -45360.0, 3991680.0, -518918400.0, 93405312000.0, -22230464256000.0];
-    let (near, square) = (-a.un(&ABS) + 0.5, a * a);
-    let sum = DIVISORS.iter().rev().fold(a.lit(0.0), |s, d| s * square - 1.0 / d);
-    let safe = Ex::apply(&IF_ELSE, &[near, a.lit(1.0), a]);
-    let slope = (safe.un(&COS) - safe.un(&SIN) / safe) / safe;
-    Ex::apply(&IF_ELSE, &[near, a * sum, slope])
-}
 /// `1 - y²` with `y = tanh a`; far from 0, where that cancels, `4 e / (1 + e)²` with `e = exp(-2 |a|)`.
 fn tanh_slope<'g>(a: Ex<'g>, y: Ex<'g>) -> Ex<'g> {
     let (near, tail) = (-(y * y) + 1.0, logistic_tail(a * 2.0) * 4.0);
     Ex::apply(&IF_ELSE, &[-a.un(&ABS) + 1.0, near, tail])
-}
-/// `1 / (1 + a²)`, without the square where it may overflow: derivatives were NaN at infinity.
-fn atan_slope(a: Ex<'_>) -> Ex<'_> {
-    let (size, one) = (a.un(&ABS), a.lit(1.0));
-    let inverse = one / size;
-    Ex::apply(&IF_ELSE, &[size - 1e9, inverse * inverse, one / (a * a + 1.0)])
 }
 /// `t b a^(b - 1)`, 0 where `a == 0` and `0 <= b < 1`: there the slope is infinite, or that of a
 /// constant. Elsewhere the limit: 0 for b > 1, infinite for b < 0.
@@ -272,35 +264,9 @@ fn unless_zero(b: &mut dyn PrimBuilder, a: Val, limit: f64, op: Prim, args: &[Va
     let at_zero = b.prim(Prim::Eq, &[a, zero]);
     b.prim(Prim::Select, &[at_zero, limit, value])
 }
-/// Mask: `a < 0`
-fn negative(b: &mut dyn PrimBuilder, a: Val) -> Val {
-    let zero = b.real(0.0);
-    b.prim(Prim::Lt, &[a, zero])
-}
 fn inverse_root(b: &mut dyn PrimBuilder, a: &[Val]) -> Val {
     let (one, root) = (b.real(1.0), b.prim(Prim::Sqrt, &[a[0]]));
     unless_zero(b, a[0], 0.0, Prim::Div, &[one, root])
-}
-fn sign(b: &mut dyn PrimBuilder, a: &[Val]) -> Val {
-    let zero = b.real(0.0);
-    let (above, below) = (b.prim(Prim::Lt, &[zero, a[0]]), b.prim(Prim::Lt, &[a[0], zero]));
-    let (p, n) = (indicator(b, above), indicator(b, below));
-    b.prim(Prim::Sub, &[p, n])
-}
-fn if_else(b: &mut dyn PrimBuilder, a: &[Val]) -> Val {
-    let zero = b.real(0.0);
-    let yes = b.prim(Prim::Le, &[zero, a[0]]);
-    b.prim(Prim::Select, &[yes, a[1], a[2]])
-}
-/// A test of two operands by a primitive: 1 or 0.
-fn test(b: &mut dyn PrimBuilder, prim: Prim, a: &[Val]) -> Val {
-    let m = b.prim(prim, a);
-    indicator(b, m)
-}
-/// 1 where the mask holds, else 0.
-fn indicator(b: &mut dyn PrimBuilder, mask: Val) -> Val {
-    let (one, zero) = (b.real(1.0), b.real(0.0));
-    b.prim(Prim::Select, &[mask, one, zero])
 }
 
 /// `a + b`
@@ -401,48 +367,6 @@ pub static LOG: OpDef = OpDef {
     kinks: &[],
     ulps: 2.0,
 };
-/// Sine of radians.
-pub static SIN: OpDef = OpDef {
-    name: "Sin",
-    doc: "sine (radians)",
-    arity: 1,
-    value: value!(|a| a.sin()),
-    derivative: |x, _, t| vec![t * x[0].un(&COS)],
-    simplify: keep,
-    cuda: "sin({0})",
-    code: Code::Expand(|b, a| vecmath::sin(b, a[0])),
-    domain: (-4.0, 4.0),
-    kinks: &[],
-    ulps: 2.0,
-};
-/// Cosine of radians.
-pub static COS: OpDef = OpDef {
-    name: "Cos",
-    doc: "cosine (radians)",
-    arity: 1,
-    value: value!(|a| a.cos()),
-    derivative: |x, _, t| vec![-(t * x[0].un(&SIN))],
-    simplify: |x, when| even(&COS, |u| u.un(&COS_SQRT), x[0], when),
-    cuda: "cos({0})",
-    code: Code::Expand(|b, a| vecmath::cos(b, a[0])),
-    domain: (-4.0, 4.0),
-    kinks: &[],
-    ulps: 2.0,
-};
-/// Tangent of radians.
-pub static TAN: OpDef = OpDef {
-    name: "Tan",
-    doc: "tangent (radians)",
-    arity: 1,
-    value: value!(|a| a.tan()),
-    derivative: |_, y, t| vec![t * (y * y + 1.0)],
-    simplify: keep,
-    cuda: "tan({0})",
-    code: Code::Expand(|b, a| vecmath::tan(b, a[0])),
-    domain: (-1.2, 1.2),
-    kinks: &[],
-    ulps: 4.0,
-};
 /// Hyperbolic sine.
 pub static SINH: OpDef = OpDef {
     name: "Sinh",
@@ -514,20 +438,6 @@ pub static LOG1P: OpDef = OpDef {
     kinks: &[],
     ulps: 2.0,
 };
-/// Arctangent.
-pub static ATAN: OpDef = OpDef {
-    name: "Atan",
-    doc: "arctangent, in (-π/2, π/2)",
-    arity: 1,
-    value: value!(|a| a.atan()),
-    derivative: |x, _, t| vec![t * atan_slope(x[0])],
-    simplify: keep,
-    cuda: "atan({0})",
-    code: Code::Expand(|b, a| vecmath::atan(b, a[0])),
-    domain: (-3.0, 3.0),
-    kinks: &[],
-    ulps: 4.0,
-};
 /// Square root.
 pub static SQRT: OpDef = OpDef {
     name: "Sqrt",
@@ -557,159 +467,7 @@ pub static RSQRT: OpDef = OpDef {
     kinks: &[0.0],
     ulps: 1.5,
 };
-/// Absolute value.
-pub static ABS: OpDef = OpDef {
-    name: "Abs",
-    doc: "absolute value; its derivative at 0 is taken as 0",
-    arity: 1,
-    value: value!(|a| a.abs()),
-    derivative: |x, _, t| vec![t * x[0].un(&SIGN)],
-    simplify: keep,
-    cuda: "abs({0})",
-    code: Code::Prim(Prim::Abs),
-    domain: (-2.0, 2.0),
-    kinks: &[0.0],
-    ulps: 0.0,
-};
-/// Sign, 0 at 0.
-pub static SIGN: OpDef = OpDef {
-    name: "Sign",
-    doc: "-1, 0 or 1",
-    arity: 1,
-    value: value!(|a| (i8::from(a > 0.0) - i8::from(a < 0.0)).into()),
-    derivative: |_, _, t| vec![t.lit(0.0)],
-    simplify: keep,
-    cuda: "(T({0} > T(0)) - T({0} < T(0)))",
-    code: Code::Expand(sign),
-    domain: (-2.0, 2.0),
-    kinks: &[0.0],
-    ulps: 0.0,
-};
-/// 0 below 0, else 1.
-pub static STEP: OpDef = OpDef {
-    name: "Step",
-    doc: "0 if a < 0, else 1",
-    arity: 1,
-    value: value!(|a| if a < 0.0 { 0.0 } else { 1.0 }),
-    derivative: |_, _, t| vec![t.lit(0.0)],
-    simplify: keep,
-    cuda: "({0} < T(0) ? T(0) : T(1))",
-    code: Code::Expand(|b, a| {
-        let (below, zero, one) = (negative(b, a[0]), b.real(0.0), b.real(1.0));
-        b.prim(Prim::Select, &[below, zero, one])
-    }),
-    domain: (-2.0, 2.0),
-    kinks: &[0.0],
-    ulps: 0.0,
-};
-/// Rectifier.
-pub static RELU: OpDef = OpDef {
-    name: "ReLU",
-    doc: "0 if a < 0, else a; its derivative at 0 is taken as 1",
-    arity: 1,
-    value: value!(|a| if a < 0.0 { 0.0 } else { a }),
-    derivative: |x, _, t| vec![Ex::apply(&IF_ELSE, &[x[0].un(&STEP) - 1.0, t, t.lit(0.0)])],
-    simplify: keep,
-    cuda: "({0} < T(0) ? T(0) : {0})",
-    code: Code::Expand(|b, a| {
-        let (below, zero) = (negative(b, a[0]), b.real(0.0));
-        b.prim(Prim::Select, &[below, zero, a[0]])
-    }),
-    domain: (-2.0, 2.0),
-    kinks: &[0.0],
-    ulps: 0.0,
-};
-/// Largest integer not above.
-pub static FLOOR: OpDef = OpDef {
-    name: "Floor",
-    doc: "largest integer not above a",
-    arity: 1,
-    value: value!(|a| a.floor()),
-    derivative: |_, _, t| vec![t.lit(0.0)],
-    simplify: keep,
-    cuda: "floor({0})",
-    code: Code::Prim(Prim::Floor),
-    domain: (-2.9, 2.9),
-    kinks: &[-2.0, -1.0, 0.0, 1.0, 2.0],
-    ulps: 0.0,
-};
-/// `b` where `c >= 0`, else `a`.
-pub static IF_ELSE: OpDef = OpDef {
-    name: "IfElse",
-    doc: "IfElse(f, a, b): a where f >= 0, else b",
-    arity: 3,
-    value: value!(|f, a, b| if f >= 0.0 { a } else { b }),
-    derivative: |x, _, t| {
-        let (of, zero) = (|a, b| Ex::apply(&IF_ELSE, &[x[0], a, b]), t.lit(0.0));
-        vec![zero, of(t, zero), of(zero, t)]
-    },
-    simplify: |x, _| (x[1].id == x[2].id && x[0].dim() <= x[1].dim()).then_some(x[1]),
-    cuda: "({0} >= T(0) ? {1} : {2})",
-    code: Code::Expand(if_else),
-    domain: (-2.0, 2.0),
-    kinks: &[0.0],
-    ulps: 0.0,
-};
 
-/// 1 if a == b, else 0.
-pub static EQUAL: OpDef = OpDef {
-    name: "Equal",
-    doc: "1 if a == b, else 0",
-    arity: 2,
-    value: value!(|a, b| if a == b { 1.0 } else { 0.0 }),
-    derivative: |_, _, t| vec![t.lit(0.0), t.lit(0.0)],
-    simplify: keep,
-    cuda: "T({0} == {1})",
-    code: Code::Expand(|b, a| test(b, Prim::Eq, a)),
-    domain: (-2.0, 2.0),
-    kinks: &[],
-    ulps: 0.0,
-};
-/// 1 if a != b, else 0.
-pub static NOT_EQUAL: OpDef = OpDef {
-    name: "NotEqual",
-    doc: "1 if a != b, else 0",
-    arity: 2,
-    value: value!(|a, b| if a != b { 1.0 } else { 0.0 }),
-    derivative: |_, _, t| vec![t.lit(0.0), t.lit(0.0)],
-    simplify: keep,
-    cuda: "T({0} != {1})",
-    code: Code::Expand(|b, a| {
-        let equal = b.prim(Prim::Eq, a);
-        test(b, Prim::MaskNot, &[equal])
-    }),
-    domain: (-2.0, 2.0),
-    kinks: &[],
-    ulps: 0.0,
-};
-/// 1 if a < b, else 0.
-pub static LESS_THAN: OpDef = OpDef {
-    name: "LessThan",
-    doc: "1 if a < b, else 0",
-    arity: 2,
-    value: value!(|a, b| if a < b { 1.0 } else { 0.0 }),
-    derivative: |_, _, t| vec![t.lit(0.0), t.lit(0.0)],
-    simplify: keep,
-    cuda: "T({0} < {1})",
-    code: Code::Expand(|b, a| test(b, Prim::Lt, a)),
-    domain: (-2.0, 2.0),
-    kinks: &[],
-    ulps: 0.0,
-};
-/// 1 if a <= b, else 0.
-pub static LESS_OR_EQUAL: OpDef = OpDef {
-    name: "LessOrEqual",
-    doc: "1 if a <= b, else 0",
-    arity: 2,
-    value: value!(|a, b| if a <= b { 1.0 } else { 0.0 }),
-    derivative: |_, _, t| vec![t.lit(0.0), t.lit(0.0)],
-    simplify: keep,
-    cuda: "T({0} <= {1})",
-    code: Code::Expand(|b, a| test(b, Prim::Le, a)),
-    domain: (-2.0, 2.0),
-    kinks: &[],
-    ulps: 0.0,
-};
 /// `a log a`, 0 at 0.
 pub static X_LOG_X: OpDef = OpDef {
     name: "XLogX",
@@ -727,140 +485,6 @@ pub static X_LOG_X: OpDef = OpDef {
     kinks: &[0.0],
     ulps: 3.0,
 };
-/// `sin(a) / a`, 1 at 0.
-pub static SIN_X_DIV_X: OpDef = OpDef {
-    name: "SinXDivX",
-    doc: "sin(a) / a, 1 at 0",
-    arity: 1,
-    value: value!(|a| if a == 0.0 { 1.0 } else { a.sin() / a }),
-    derivative: |x, _, t| vec![t * sinc_slope(x[0])],
-    simplify: |x, when| even(&SIN_X_DIV_X, |u| u.un(&SINC_SQRT), x[0], when),
-    cuda: "({0} == T(0) ? T(1) : sin({0}) / {0})",
-    code: Code::Expand(|b, a| {
-        let sin = vecmath::sin(b, a[0]);
-        unless_zero(b, a[0], 1.0, Prim::Div, &[sin, a[0]])
-    }),
-    domain: (0.2, 3.0),
-    kinks: &[0.0],
-    ulps: 3.0,
-};
-/// Arcsine.
-pub static ASIN: OpDef = OpDef {
-    name: "Asin",
-    doc: "arcsine; its derivative at ±1 is taken as 0",
-    arity: 1,
-    value: value!(|a| a.asin()),
-    derivative: |x, _, t| vec![t * one_minus_square(x[0]).un(&RSQRT)],
-    simplify: keep,
-    cuda: "asin({0})",
-    code: Code::Expand(|b, a| vecmath::asin(b, a[0])),
-    domain: (-0.8, 0.8),
-    kinks: &[-1.0, 1.0],
-    ulps: 4.0,
-};
-/// Arccosine.
-pub static ACOS: OpDef = OpDef {
-    name: "Acos",
-    doc: "arccosine; its derivative at ±1 is taken as 0",
-    arity: 1,
-    value: value!(|a| a.acos()),
-    derivative: |x, _, t| vec![-(t * one_minus_square(x[0]).un(&RSQRT))],
-    simplify: keep,
-    cuda: "acos({0})",
-    code: Code::Expand(|b, a| vecmath::acos(b, a[0])),
-    domain: (-0.8, 0.8),
-    kinks: &[-1.0, 1.0],
-    ulps: 4.0,
-};
-/// `t b / (a² + b²)` and `-t a / (a² + b²)`, 0 at (0, 0).
-fn angle_slopes<'g>(a: Ex<'g>, b: Ex<'g>, t: Ex<'g>) -> Vec<Ex<'g>> {
-    let p = range_scale(&[a, b]);
-    let (a, b) = (a * p, b * p);
-    let s = divided(t, a * a + b * b);
-    vec![s * b * p, -(s * a * p)]
-}
-/// Angle of the point (b, a).
-pub static ATAN2: OpDef = OpDef {
-    name: "Atan2",
-    doc: "Atan2(a, b): angle of the point (b, a); its gradient at (0, 0) is taken as 0",
-    arity: 2,
-    value: value!(|a, b| a.atan2(b)),
-    derivative: |x, _, t| angle_slopes(x[0], x[1], t),
-    simplify: keep,
-    cuda: "atan2({0}, {1})",
-    code: Code::Expand(|b, a| vecmath::atan2(b, a[0], a[1])),
-    domain: (0.3, 2.0),
-    kinks: &[0.0],
-    ulps: 4.0,
-};
-/// Levels of [`RANGE_SCALE`]: exponents of the size from which on it scales, and of its factor. The second
-/// is beyond f32. Squares of what is in between, or scaled, are normal numbers with room for sums of 2^20.
-const SCALES: [[i32; 2]; 2] = [[50, 76], [400, 540]];
-
-/// 2^76 at 0 and 2^-76 at infinity, as in f32.
-fn scaled_range(a: f64) -> f64 {
-    let size = a.abs();
-    let beyond = |[from, by]: [i32; 2]| {
-        let (limit, scale) = (2f64.powi(from), 2f64.powi(by));
-        if size > limit {
-            1.0 / scale
-        } else if size < 1.0 / limit {
-            scale
-        } else {
-            1.0
-        }
-    };
-    let level = usize::from(size > 0.0 && size.is_finite() && beyond(SCALES[1]) != 1.0);
-    beyond(SCALES[level])
-}
-fn range_scale_code(b: &mut dyn PrimBuilder, a: &[Val]) -> Val {
-    let size = b.prim(Prim::Abs, a);
-    let mut scale = b.real(1.0);
-    for [from, by] in SCALES {
-        let [limit, least, down, up] = [from, -from, -by, by].map(|e| b.real(2f64.powi(e)));
-        let mut large = b.prim(Prim::Lt, &[limit, size]);
-        let mut small = b.prim(Prim::Lt, &[size, least]);
-        if from > SCALES[0][0] {
-            let (zero, infinite) = (b.real(0.0), b.real(f64::INFINITY));
-            let (some, finite) =
-                (b.prim(Prim::Lt, &[zero, size]), b.prim(Prim::Lt, &[size, infinite]));
-            large = b.prim(Prim::MaskAnd, &[large, finite]);
-            small = b.prim(Prim::MaskAnd, &[small, some]);
-        }
-        scale = b.prim(Prim::Select, &[small, up, scale]);
-        scale = b.prim(Prim::Select, &[large, down, scale]);
-        if b.precision() == Precision::F32 {
-            break;
-        }
-    }
-    scale
-}
-/// The power of two that takes the squares of all these into range, component by component (Blue, "A
-/// portable Fortran program to find the Euclidean norm of a vector", 1978). It is constant but for jumps, so
-/// that what it is multiplied by and divided by again keeps its derivatives, of every order.
-pub(crate) fn range_scale<'g>(x: &[Ex<'g>]) -> Ex<'g> {
-    let size = x.iter().map(|x| x.un(&ABS)).reduce(|a, b| a + b);
-    size.map_or_else(|| unreachable!("a scale of something"), |s| s.un(&RANGE_SCALE))
-}
-/// Power of two that takes a square into range.
-pub static RANGE_SCALE: OpDef = OpDef {
-    name: "RangeScale",
-    doc: "power of two by which to multiply a number of the size of a before it is squared; 1 for sizes from 2^-50 to 2^50",
-    arity: 1,
-    value: in_f64!(scaled_range, a),
-    derivative: |_, _, t| vec![t.lit(0.0)],
-    simplify: keep,
-    cuda: RANGE_SCALE_CUDA,
-    code: Code::Expand(range_scale_code),
-    domain: (0.3, 2.0),
-    kinks: &[],
-    ulps: 0.0,
-};
-const RANGE_SCALE_CUDA: &str = "[](T a) -> T { \
-    const double s = abs(double(a)); \
-    if (s > 0x1p400 && s - s == 0) return T(0x1p-540); \
-    if (s > 0 && s < 0x1p-400) return T(0x1p540); \
-    return s > 0x1p50 ? T(0x1p-76) : s < 0x1p-50 ? T(0x1p76) : T(1); }({0})";
 /// An even power of a norm is a power of its square.
 fn even_power<'g>(x: &[Ex<'g>], when: When) -> Option<Ex<'g>> {
     let half = x[1].constant().map(|p| 0.5 * p).filter(|h| *h >= 1.0 && h.fract() == 0.0)?;
@@ -884,12 +508,20 @@ pub static POWF: OpDef = OpDef {
     ulps: 4.0,
 };
 
-// The compiler rejects an entry that is not in the list.
+/// Entries in these files.
+macro_rules! entries_of {
+    ($($file:literal),*) => { 0 $(+ entries(include_str!($file), "\npub static "))* };
+}
+// The compiler rejects an entry that is not in the list. (`ALL` is one of those that are counted.)
 const _: () = assert!(
-    entries(include_str!("ops.rs"), "\npub static ")
-        + entries(include_str!("ops/radial.rs"), "\npub static ")
-        + entries(include_str!("ops/special.rs"), "\npub static ")
-        == ALL.len() + 1
+    entries_of!(
+        "ops.rs",
+        "ops/angles.rs",
+        "ops/jumps.rs",
+        "ops/radial.rs",
+        "ops/range_scale.rs",
+        "ops/special.rs"
+    ) == ALL.len() + 1
 );
 
 /// How often a text occurs in another.
