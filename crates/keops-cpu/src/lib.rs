@@ -74,7 +74,8 @@ impl Cpu {
     /// times slower: [`CpuExecutable::is_native`] tells.
     ///
     /// On processors with AVX-512 that work on its vectors in halves (Zen 4), tiles are others, and searches of one
-    /// winner use AVX2: [`Cpu::with_level`] gives the same bits on every processor.
+    /// winner and sums over pairs of long vectors use AVX2: [`Cpu::with_level`] gives the same bits on every
+    /// processor.
     ///
     /// A process forked from one that has computed does not have the threads of its parent's pools: there,
     /// large problems run on a pool that is made for them, or on the caller's if that was made
@@ -258,6 +259,13 @@ impl Cpu {
             roll: kernels::ROLL,
         };
         let mut program = lower(spec, options)?;
+        if machine.half_width
+            && self.level == Level::Avx512
+            && kernels::loads_little(&program, machine, spec.accumulation())
+        {
+            let cpu = Cpu { level: Level::Avx2, ..*self };
+            return cpu.compile_for(spec, factor_sums, Level::Avx2.machine());
+        }
         let mut accumulation = spec.accumulation();
         if program.precision == Precision::F32 && program.longest_table() > EXACT_INDEX {
             // Indices must be exact, those that are computed too.

@@ -46,7 +46,9 @@ struct Routines {
     find: Option<Routine>,
     per_kept: Option<Routine>,
     finalise: Option<Routine>,
-    /// What all of them need.
+    /// See [`Routines::windowed`].
+    windowed: OnceLock<Result<Routine, CompileError>>,
+    /// What all of them but the last need.
     need: Need,
     initial: kernels::Initial,
 }
@@ -127,8 +129,8 @@ impl Routines {
         let (mut hits, mut find) = (None, None);
         (keys, extremes, finalise) = (None, None, None);
         match p.mode {
-            Mode::Sum => main = Some(make(kernels::sum_code(p, &plan))?),
-            Mode::PivotSum => main = Some(make(kernels::pivot_code(p, &plan))?),
+            Mode::Sum => main = Some(make(kernels::sum_code(p, &plan, false))?),
+            Mode::PivotSum => main = Some(make(kernels::pivot_code(p, &plan, false))?),
             Mode::Select { select, .. } => {
                 if select.many {
                     extremes = kernels::extremes_code(p, &plan).map(make).transpose()?;
@@ -152,15 +154,28 @@ impl Routines {
         }
         let per_kept = row_routine(&plan, &p.per_kept, level)?;
         let (need, initial) = (Need::default(), kernels::Initial::new(p, &plan));
-        let mut new =
-            Routines { plan, main, keys, extremes, hits, find, per_kept, finalise, need, initial };
+        let windowed = OnceLock::new();
+        let mut new = Routines {
+            plan,
+            main,
+            keys,
+            extremes,
+            hits,
+            find,
+            per_kept,
+            finalise,
+            windowed,
+            need,
+            initial,
+        };
         new.need = Need::of(new.all());
         Ok(new)
     }
     fn all(&self) -> impl Iterator<Item = &Routine> {
         let selecting = [&self.keys, &self.extremes, &self.hits, &self.find];
         let others = [&self.main, &self.per_kept, &self.finalise];
-        selecting.into_iter().chain(others).flatten()
+        let windowed = self.windowed.get().and_then(|r| r.as_ref().ok());
+        selecting.into_iter().chain(others).flatten().chain(windowed)
     }
     fn all_mut(&mut self) -> impl Iterator<Item = &mut Routine> {
         let selecting = [&mut self.keys, &mut self.extremes, &mut self.hits, &mut self.find];

@@ -162,6 +162,30 @@ fn accumulators(s: &Stream) -> usize {
     most
 }
 
+/// Are nearly all operations those of one inner product (or distance) of long vectors for each pair, in sums that
+/// stay in registers? Its tiles load so little that units of half the width of a vector do as much with
+/// vectors of that width, which need fewer rows for a tile (`cargo bench --bench levels`).
+pub fn loads_little(p: &Program, machine: Machine, accumulation: Accumulation) -> bool {
+    let least = match p.precision {
+        Precision::F32 => 64,
+        Precision::F64 => 128,
+    };
+    let mut updates = vec![];
+    for s in [&p.key, &p.add] {
+        let mut extents = vec![];
+        for i in &s.insts {
+            match i {
+                SInst::Begin { extent, .. } => extents.push(*extent),
+                SInst::End(_) => drop(extents.pop()),
+                SInst::Update { .. } => updates.push(extents.iter().product::<usize>()),
+                _ => {}
+            }
+        }
+    }
+    let sums = matches!(p.mode, Mode::Sum | Mode::PivotSum);
+    sums && matches!(updates[..], [n] if n >= least) && plan(p, machine, accumulation).registers
+}
+
 /// Does a pair sum so many components that f32 loses digits?
 pub fn sums_long(p: &Program) -> bool {
     const MANY: usize = 64;

@@ -114,14 +114,15 @@ impl<'p> Accumulators<'p> {
         });
         w.end(l);
     }
-    fn add(&mut self, w: &mut Writer, e: Emission, columns: usize) {
+    fn add(&mut self, w: &mut Writer, e: Emission, columns: usize, windows: Option<&Windows>) {
         let plan = self.plan;
         for r in 0..plan.rows {
+            let mask = windows.map(|all| all.mask(w, plan, e.column, r));
             let v: Vec<VReg> = e.factors.iter().map(|f| f[r]).collect();
             if plan.registers {
                 let s = e.slot.offset as usize;
                 let second = self.second.get(s).map(|x| x[r]);
-                self.add_to(w, self.sums[s][r], second, &v);
+                self.add_to(w, self.sums[s][r], second, &v, mask);
                 continue;
             }
             let place = |section: StatePart| self.layout.addr(section, &e.slot, r * plan.lanes);
@@ -138,7 +139,7 @@ impl<'p> Accumulators<'p> {
             } else {
                 (self.open[&(e.number, r)], self.open.get(&(e.number, r + plan.rows)).copied())
             };
-            self.add_to(w, a, b, &v);
+            self.add_to(w, a, b, &v, mask);
             if e.column == columns - 1 {
                 w.push(Inst::Store { addr: place(section), src: a });
                 if let Some(b) = b {
@@ -149,9 +150,25 @@ impl<'p> Accumulators<'p> {
             }
         }
     }
-    fn add_to(&self, w: &mut Writer, sum: VReg, second: Option<VReg>, v: &[VReg]) {
-        let product = |w: &mut Writer| if v.len() == 2 { w.op(Prim::Mul, v) } else { v[0] };
+    fn add_to(
+        &self,
+        w: &mut Writer,
+        sum: VReg,
+        second: Option<VReg>,
+        v: &[VReg],
+        mask: Option<VReg>,
+    ) {
+        let product = |w: &mut Writer| {
+            let p = if v.len() == 2 { w.op(Prim::Mul, v) } else { v[0] };
+            let Some(mask) = mask else { return p };
+            let zero = w.real(0.0);
+            w.op(Prim::Select, &[mask, p, zero])
+        };
         match (self.plan.accumulation, second) {
+            (Accumulation::Block | Accumulation::Direct, _) if mask.is_some() => {
+                let p = product(w);
+                w.set(sum, Prim::Add, &[sum, p]);
+            }
             (Accumulation::Block | Accumulation::Direct, _) => match *v {
                 [a, b] => w.set(sum, Prim::Fma, &[a, b, sum]),
                 _ => w.set(sum, Prim::Add, &[sum, v[0]]),
@@ -241,25 +258,65 @@ fn two_sum(w: &mut Writer, b: VReg, addr: &dyn Fn(StatePart) -> Addr) {
     w.push(Inst::Store { addr: addr(StatePart::Lost), src: lost });
 }
 
-/// The routine that takes columns into the sums of a tile.
-pub fn sum_code(p: &Program, plan: &Plan) -> VCode {
+/// Rows that see a part of a call's columns each: those from a first number on to another, of which the
+/// first columns of the scratch memory tell, `[first, after the last][row]`, as reals that count
+/// from the first column of the call.
+struct Windows {
+    /// Number of the first column of the present turn.
+    number: VReg,
+}
+
+impl Windows {
+    /// To be made before anything else has scratch memory.
+    fn new(w: &mut Writer, plan: &Plan) -> Windows {
+        let first = w.scratch(2 * plan.width());
+        debug_assert_eq!(first, 0, "the windows are the first of the scratch memory");
+        let number = w.reg(Kind::Real);
+        w.push(Inst::Const { dst: number, value: 0.0 });
+        Windows { number }
+    }
+    /// Which rows of a row vector see a column of the turn?
+    fn mask(&self, w: &mut Writer, plan: &Plan, column: usize, r: usize) -> VReg {
+        let offset = w.real(column as f64);
+        let here = w.op(Prim::Add, &[self.number, offset]);
+        let first = w.load(at(Base::Scratch, r * plan.lanes), false);
+        let end = w.load(at(Base::Scratch, plan.width() + r * plan.lanes), false);
+        let (from, to) = (w.op(Prim::Le, &[first, here]), w.op(Prim::Lt, &[here, end]));
+        w.op(Prim::MaskAnd, &[from, to])
+    }
+    fn advance(&self, w: &mut Writer, columns: usize) {
+        let columns = w.real(columns as f64);
+        w.set(self.number, Prim::Add, &[self.number, columns]);
+    }
+}
+
+/// The routine that takes columns into the sums of a tile, all columns into each row or, `windowed`, into
+/// the rows in whose [windows](Windows) they are.
+pub fn sum_code(p: &Program, plan: &Plan, windowed: bool) -> VCode {
     let mut w = Writer::new(plan.ty, p.reduced.len);
+    let windows = windowed.then(|| Windows::new(&mut w, plan));
+    let windows = windows.as_ref();
     let mut acc = Accumulators::new(&mut w, p, plan);
     acc.start(&mut w);
     for columns in steps(plan.columns) {
         let buffer = buffers(&mut w, plan, columns, &p.add);
         let l = w.begin(LoopKind::Columns { step: plan.turn(columns) });
         let ctx = Context { buffer, ..context(plan, columns, Sums::Memory(0)) };
-        translate(&mut w, &p.add, &ctx, &mut |w, e| acc.add(w, e, columns));
+        translate(&mut w, &p.add, &ctx, &mut |w, e| acc.add(w, e, columns, windows));
+        if let Some(windows) = windows {
+            windows.advance(&mut w, columns);
+        }
         w.end(l);
     }
     acc.finish(&mut w);
     w.finish()
 }
 
-/// The routine that takes columns into sums under a running maximum.
-pub fn pivot_code(p: &Program, plan: &Plan) -> VCode {
+/// The routine that takes columns into sums under a running maximum; `windowed` as for sums.
+pub fn pivot_code(p: &Program, plan: &Plan, windowed: bool) -> VCode {
     let mut w = Writer::new(plan.ty, p.reduced.len);
+    let windows = windowed.then(|| (Windows::new(&mut w, plan), w.reg(Kind::Real)));
+    let (windows, turn) = (windows.as_ref().map(|w| &w.0), windows.as_ref().map(|w| w.1));
     let rows = plan.rows;
     let pivot: Vec<VReg> = (0..rows).map(|_| w.reg(Kind::Real)).collect();
     let first: Vec<VReg> = (0..rows).map(|_| w.reg(Kind::Real)).collect();
@@ -283,12 +340,20 @@ pub fn pivot_code(p: &Program, plan: &Plan) -> VCode {
         for r in 0..rows {
             w.copy(old[r], pivot[r]);
         }
+        if let (Some(windows), Some(turn)) = (windows, turn) {
+            w.copy(turn, windows.number);
+        }
         let inner = (turns > 1).then(|| w.begin(LoopKind::Fixed(turns as u32)));
         let column_loops: Vec<_> = inner.iter().map(|&l| (l, columns)).collect();
         let ctx = Context { column_loops, buffer, keys, ..context(plan, columns, Sums::Memory(0)) };
         translate(&mut w, &p.key, &ctx, &mut |w, e| {
             for (r, &running) in pivot.iter().enumerate() {
-                let key = value(w, &e, r);
+                let mut key = value(w, &e, r);
+                if let Some(windows) = windows {
+                    let (mask, none) =
+                        (windows.mask(w, plan, e.column, r), w.real(f64::NEG_INFINITY));
+                    key = w.op(Prim::Select, &[mask, key, none]);
+                }
                 let mut place =
                     at(Base::Scratch, keys as usize + (e.column * rows + r) * plan.lanes);
                 if let Some(l) = inner {
@@ -299,7 +364,13 @@ pub fn pivot_code(p: &Program, plan: &Plan) -> VCode {
             }
         });
         if let Some(l) = inner {
+            if let Some(windows) = windows {
+                windows.advance(&mut w, columns);
+            }
             w.end(l);
+        }
+        if let (Some(windows), Some(turn)) = (windows, turn) {
+            w.copy(windows.number, turn);
         }
         for &m in &pivot {
             w.set(m, Prim::Min, &[m, most]);
@@ -313,7 +384,10 @@ pub fn pivot_code(p: &Program, plan: &Plan) -> VCode {
             pivot: [&pivot, &old],
             ..context(plan, columns, Sums::Memory(0))
         };
-        translate(&mut w, &p.add, &ctx, &mut |w, e| acc.add(w, e, columns));
+        translate(&mut w, &p.add, &ctx, &mut |w, e| acc.add(w, e, columns, windows));
+        if let Some(windows) = windows {
+            windows.advance(&mut w, columns);
+        }
         if let Some(l) = inner {
             w.end(l);
         }

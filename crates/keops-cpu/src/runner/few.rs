@@ -50,8 +50,8 @@ impl Across {
         let plan = full.across(rows, full.lanes);
         let make = |code| Routine::new(&code, level, plan.lanes);
         let main = make(match p.mode {
-            Mode::Sum => kernels::sum_code(p, &plan),
-            Mode::PivotSum => kernels::pivot_code(p, &plan),
+            Mode::Sum => kernels::sum_code(p, &plan, false),
+            Mode::PivotSum => kernels::pivot_code(p, &plan, false),
             Mode::Select { select, .. } => kernels::best_code(p, &plan, select.index),
         })?;
         let (mut rebase, mut rebase_rows) = (None, None);

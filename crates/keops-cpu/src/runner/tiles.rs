@@ -1,10 +1,11 @@
 //! Cuts a reduction into tiles and runs them: blocks of rows and columns, threads, results.
 
-use super::worker::{Borrowed, Inputs, Worker};
+use super::worker::{Borrowed, Inputs, Need, Worker};
 use super::{CpuExecutable, Routines, stairs};
 use crate::kernels::{Accumulation, BLOCK, Plan, StateLayout};
 use crate::pack::Lane;
 use crate::pool;
+use crate::routine::Routine;
 use keops_core::error::{OutOfMemory, RunError};
 use keops_core::memory;
 use keops_core::program::Mode;
@@ -30,19 +31,35 @@ pub(super) struct Block<'b> {
     pub(super) stairs: &'b [(Span, Span)],
 }
 
-/// A block with its lists.
-pub(super) struct Listed {
-    pub(super) rows: Span,
+/// Blocks with their lists, which have one memory: ranges of single rows are as many as rows.
+#[derive(Default)]
+pub(super) struct List {
+    pub(super) blocks: Vec<Listed>,
     pub(super) columns: Vec<Span>,
     pub(super) stairs: Vec<(Span, Span)>,
 }
 
-impl Listed {
-    pub(super) fn new(rows: Span, columns: Vec<Span>) -> Listed {
-        Listed { rows, columns, stairs: vec![] }
+/// A block, with the places of its columns and stairs in a [`List`].
+pub(super) struct Listed {
+    pub(super) rows: Span,
+    pub(super) columns: Span,
+    pub(super) stairs: Span,
+}
+
+impl List {
+    /// The blocks, to be run.
+    fn blocks(&self) -> Result<Vec<Block<'_>>, OutOfMemory> {
+        let block = |b: &Listed| Block {
+            rows: b.rows,
+            columns: &self.columns[b.columns.0..b.columns.1],
+            stairs: &self.stairs[b.stairs.0..b.stairs.1],
+        };
+        memory::collected(self.blocks.iter().map(block), BLOCKS)
     }
-    pub(super) fn block(&self) -> Block<'_> {
-        Block { rows: self.rows, columns: &self.columns, stairs: &self.stairs }
+    /// Adds rows that meet the columns from the number `first` of the list on.
+    fn push(&mut self, rows: Span, first: usize) {
+        let (columns, stairs) = ((first, self.columns.len()), (0, 0));
+        self.blocks.push(Listed { rows, columns, stairs });
     }
 }
 
@@ -57,40 +74,60 @@ impl Block<'_> {
     }
 }
 
-pub(super) const BLOCKS: &str = "the list of blocks";
+const BLOCKS: &str = "the list of blocks";
 
 /// All rows in order, with the columns that they meet: the blocks of the ranges and, between them,
-/// rows that meet nothing.
-pub(super) fn blocks(pattern: &Pattern, rows: usize) -> Result<Vec<Listed>, OutOfMemory> {
+/// rows that meet nothing. With a plan, blocks of few rows may be joined to [stairs].
+pub(super) fn blocks(
+    pattern: &Pattern,
+    rows: usize,
+    plan: Option<&Plan>,
+) -> Result<List, OutOfMemory> {
     let mut order: Vec<usize> = memory::room(pattern.blocks.len(), BLOCKS)?;
     order
         .extend((0..pattern.blocks.len()).filter(|&k| pattern.blocks[k][0] < pattern.blocks[k][1]));
     order.sort_unstable_by_key(|&k| pattern.blocks[k][0]);
-    // Between any two there may be rows that meet nothing.
-    let mut out = memory::room(2 * order.len() + 1, BLOCKS)?;
+    let ranges = order.iter().map(|&k| pattern.of_block(k).len()).sum();
+    let mut out = List {
+        // Between any two there may be rows that meet nothing.
+        blocks: memory::room(2 * order.len() + 1, BLOCKS)?,
+        columns: memory::room(ranges, BLOCKS)?,
+        stairs: memory::room(if plan.is_some() { order.len() } else { 0 }, BLOCKS)?,
+    };
+    let mut join = plan.map(stairs::Join::new);
     let mut at = 0;
     for k in order {
         let [start, end] = pattern.blocks[k];
+        let first = out.columns.len();
         if at < start {
-            out.push(Listed::new((at, start), vec![]));
+            out.push((at, start), first);
         }
         // Selections prefer the lowest index, so columns go in ascending order.
-        let met = pattern.of_block(k);
-        let mut list: Vec<(usize, usize)> = memory::room(met.len(), BLOCKS)?;
-        list.extend(met.iter().filter(|r| r[0] < r[1]).map(|r| (r[0], r[1])));
-        list.sort_unstable();
-        let mut columns: Vec<(usize, usize)> = memory::room(list.len(), BLOCKS)?;
-        for r in list {
-            match columns.last_mut() {
-                Some(last) if last.1 == r.0 => last.1 = r.1,
-                _ => columns.push(r),
+        let met = pattern.of_block(k).iter().filter(|r| r[0] < r[1]);
+        met.for_each(|r| out.columns.push((r[0], r[1])));
+        if out.columns.len() > first + 1 {
+            out.columns[first..].sort_unstable();
+            // Ranges side by side become one.
+            let mut last = first;
+            for next in first + 1..out.columns.len() {
+                let r = out.columns[next];
+                if out.columns[last].1 == r.0 {
+                    out.columns[last].1 = r.1;
+                } else {
+                    last += 1;
+                    out.columns[last] = r;
+                }
             }
+            out.columns.truncate(last + 1);
         }
-        out.push(Listed::new((start, end), columns));
+        out.push((start, end), first);
+        if let Some(join) = &mut join {
+            join.last(&mut out);
+        }
         at = end;
     }
     if at < rows {
-        out.push(Listed::new((at, rows), vec![]));
+        out.push((at, rows), out.columns.len());
     }
     Ok(out)
 }
@@ -139,12 +176,9 @@ impl CpuExecutable {
         let blocks = match args.ranges() {
             None => &dense[..],
             Some(ranges) => {
-                let all = blocks(ranges.pattern(self.spec.axis)?, rows)?;
-                listed = match self.climbs() {
-                    true => stairs::joined(all, self.full.plan.lanes)?,
-                    false => all,
-                };
-                borrowed = memory::collected(listed.iter().map(Listed::block), BLOCKS)?;
+                let plan = self.climbs().then_some(&self.full.plan);
+                listed = blocks(ranges.pattern(self.spec.axis)?, rows, plan)?;
+                borrowed = listed.blocks()?;
                 &borrowed
             }
         };
@@ -159,7 +193,14 @@ impl CpuExecutable {
             true => Some(self.single()?),
             false => None,
         };
-        let need = single.map_or(self.full.need, |s| self.full.need.max(s.need)).max(self.packing);
+        let mut need =
+            single.map_or(self.full.need, |s| self.full.need.max(s.need)).max(self.packing);
+        if blocks.iter().any(|b| !b.stairs.is_empty()) {
+            for routines in [Some(&self.full), single].into_iter().flatten() {
+                let windowed = routines.windowed(&self.program, self.level)?;
+                need = need.max(Need::of([windowed].into_iter()));
+            }
+        }
         let pairs: usize = blocks
             .iter()
             .map(|b| b.rows().saturating_mul(b.columns.iter().map(|c| c.1 - c.0).sum()))
@@ -286,11 +327,15 @@ impl CpuExecutable {
                     (Accumulation::Block, _) => 4 * BLOCK,
                     _ => usize::MAX,
                 };
-                let run = |w: &mut Worker<T>, (start, end): Span| {
+                let run = |w: &mut Worker<T>, (start, end): Span, stairs: Option<&Routine>| {
                     let mut j = start;
+                    let step = if stairs.is_some() { step.min(stairs::MOST) } else { step };
                     while j < end {
                         let next = end.min(j.saturating_add(step));
-                        w.columns(main, p, inputs, (j, next));
+                        if stairs.is_some() {
+                            stairs::windows(block, job.rows.0, width, j, &mut w.scratch);
+                        }
+                        w.columns(stairs.unwrap_or(main), p, inputs, (j, next));
                         if plan.accumulation == Accumulation::Wide {
                             for k in 0..n {
                                 let at = layout.wide(0, k);
@@ -302,9 +347,11 @@ impl CpuExecutable {
                     }
                 };
                 if block.stairs.is_empty() {
-                    block.columns.iter().for_each(|&columns| run(w, columns));
+                    block.columns.iter().for_each(|&columns| run(w, columns, None));
                 } else {
-                    stairs::climb(block, width, w, run)?;
+                    let windowed = routines.windowed(p, self.level)?;
+                    let parts = stairs::Hull::of(block.stairs).parts();
+                    parts.for_each(|(columns, all)| run(w, columns, (!all).then_some(windowed)));
                 }
                 if plan.accumulation == Accumulation::Wide {
                     for k in 0..n {
