@@ -1,4 +1,4 @@
-"""Expected values of crates/keops-linalg/tests/{minres,eigen,trace,least_squares,process}.rs, by SciPy.
+"""Expected values of crates/keops-linalg/tests/{minres,eigen,trace,least_squares,svd,process}.rs, by SciPy.
 
 Writes tests/golden/linalg/krylov.npz: points, right-hand sides, and what SciPy's solvers of the dense matrices give
 (each is confirmed by a direct method of NumPy). Names say what is what; the matrices are
@@ -58,6 +58,10 @@ for name, damp in [("lsmr", 0.0), ("lsmr_damped", 0.5)]:
     if damp > 0:
         out[name] = a[:, None]
     out[name + "_fit"] = (cross @ a)[:, None]
+# What SciPy reports at its default tolerances: iterations, ‖r‖ with the damping, ‖Aᵀr‖, ‖A‖, the condition, ‖x‖.
+for name, damp in [("lsmr_report", 0.0), ("lsmr_damped_report", 5.0)]:
+    a, _, *report = spl.lsmr(cross, b[:, 0], damp=damp, atol=1e-6, btol=1e-6, conlim=1e8, maxiter=300)
+    out[name] = np.array(report, dtype=float)
 out["cross_singular"] = np.sort(spl.svds(cross, k=6, return_singular_vectors=False))[::-1]
 agree(out["cross_singular"], np.linalg.svd(cross, compute_uv=False)[:6], 1e-12)
 

@@ -78,6 +78,11 @@ impl<'o> Products<'o> {
     pub fn new(operator: &'o dyn LinearOperator) -> Products<'o> {
         Products { operator, count: 0, exponent: None }
     }
+    /// Over the same power of two as others.
+    pub fn like(mut self, other: &Products<'_>) -> Products<'o> {
+        self.exponent = other.exponent;
+        self
+    }
     pub fn operator(&self) -> &'o dyn LinearOperator {
         self.operator
     }
@@ -177,6 +182,24 @@ pub(crate) fn random(
     let mut v = dense(rows, n, VECTOR)?;
     v.mapv_inplace(|_| random.unit() - 0.5);
     Ok(v)
+}
+
+/// Rows of normal numbers, by Box and Muller.
+pub(crate) fn normal(
+    random: &mut Random,
+    rows: usize,
+    n: usize,
+) -> Result<Array2<f64>, OutOfMemory> {
+    let mut v = dense(rows, n, VECTOR)?;
+    v.mapv_inplace(|_| {
+        let radius = (-2.0 * (1.0 - random.unit()).ln()).sqrt();
+        radius * (std::f64::consts::TAU * random.unit()).cos()
+    });
+    Ok(v)
+}
+/// Norms of rows.
+pub(crate) fn norms(v: ArrayView2<'_, f64>) -> Array1<f64> {
+    v.rows().into_iter().map(|v| v.dot(&v).sqrt()).collect()
 }
 
 /// Makes rows orthonormal among each other and to the bases. Of a row that the others explain to

@@ -6,7 +6,8 @@
 //! [`Solver`], which takes options ([`SolveOptions`]), a [`Preconditioner`] such as
 //! [`PivotedCholesky`], a first guess and an observer. What comes out is a report ([`SolveInfo`]),
 //! or an error that says at which iteration and why ([`SolveError`]).
-//! [`Eigsh`] finds eigenpairs, [`MatrixFunction`] log-determinants, traces and products with
+//! [`Lsmr`] solves least squares problems with operators that need not be square.
+//! [`Eigsh`] finds eigenpairs, [`Svds`] singular values, [`MatrixFunction`] log-determinants, traces and products with
 //! functions of operators; [`GaussianProcess`] is regression in a few lines. Operators add, multiply and combine without being stored ([`Algebra`]); [`laws`] are what one's
 //! own operators can be tested by. [`SolveFunction`] makes a solve part of larger functions, which
 //! are differentiated as a whole, and [`Objective`] minimises them by the optimisers of argmin.
@@ -30,6 +31,7 @@ pub mod laws;
 mod layout;
 mod lazy;
 mod linear;
+mod lsmr;
 mod matrix_function;
 mod minres;
 #[cfg(feature = "argmin")]
@@ -42,11 +44,13 @@ mod solver;
 mod space;
 #[cfg(feature = "sprs")]
 mod sparse;
+mod svd;
 
 #[cfg(feature = "sprs")]
 pub use algebra::Sparse;
 pub use algebra::{
-    Algebra, Blocks, Cost, Diag, Kronecker, Plus, Restricted, Scaled, Shifted, Times, to_dense,
+    Adjoint, Algebra, Blocks, Cost, Diag, Kronecker, Plus, Restricted, Scaled, Shifted, Times,
+    to_dense,
 };
 pub use eigen::{EigenError, Eigenpairs, Eigsh, Which};
 pub use entries::{AdjointOperator, Diagonal, Rows};
@@ -54,6 +58,7 @@ pub use error::{OperatorError, Partial, SolveError};
 pub use function::{Entries, SolveFunction};
 pub use info::{Method, Reason, SolveInfo, SolveOptions, SystemId, SystemInfo};
 pub use lazy::{LazySolve, Solve};
+pub use lsmr::{LeastSquares, Lsmr, LsmrError, LsmrInfo, LsmrReason, LsmrSystem};
 pub use matrix_function::{Estimate, FunctionError, LogDetGradient, MatrixFunction};
 #[cfg(feature = "argmin")]
 pub use objective::{HessianAt, Objective, Value};
@@ -64,3 +69,4 @@ pub use solve::{KernelSolve, Solution, SolveGradient};
 pub use solver::{Progress, Solver};
 #[cfg(feature = "sprs")]
 pub use sparse::{SparseClusters, SparseRanges};
+pub use svd::{SingularTriplets, SvdError, Svds};

@@ -43,7 +43,7 @@ mod rows;
 pub use leaves::Diag;
 #[cfg(feature = "sprs")]
 pub use leaves::Sparse;
-pub use parts::{Plus, Scaled, Shifted, Times};
+pub use parts::{Adjoint, Plus, Scaled, Shifted, Times};
 pub use rows::{Blocks, Kronecker, Restricted};
 
 use crate::entries::{AdjointOperator, Diagonal, Rows};
@@ -124,6 +124,13 @@ pub trait Algebra: LinearOperator + Sized {
     /// [`InputError`] if it is not square.
     fn shifted(self, shift: f64) -> Result<Shifted<Self>, InputError> {
         Shifted::new(self, shift)
+    }
+    /// `Aᵀ`.
+    fn adjoint(self) -> Adjoint<Self>
+    where
+        Self: AdjointOperator,
+    {
+        Adjoint::of(self)
     }
     /// Rows and columns of these numbers: `A[rows, columns]`. Indices may repeat.
     ///

@@ -227,3 +227,48 @@ impl<A: Rows> Rows for Shifted<A> {
         Ok(rows)
     }
 }
+
+/// `Aᵀ`: see [`super::Algebra::adjoint`].
+///
+/// ```
+/// use keops_linalg::{Adjoint, Diag, to_dense};
+/// use ndarray::array;
+/// let d = Diag::new(array![1.0, 2.0], 1);
+/// assert_eq!(to_dense(&Adjoint::of(&d))?, array![[[1.0, 0.0], [0.0, 2.0]]]);
+/// # Ok::<(), keops_core::error::Error>(())
+/// ```
+#[derive(Clone, Copy, Debug)]
+pub struct Adjoint<A> {
+    of: A,
+}
+impl<A: AdjointOperator> Adjoint<A> {
+    /// Of an operator, by value or by reference.
+    pub fn of(operator: A) -> Adjoint<A> {
+        Adjoint { of: operator }
+    }
+}
+impl<A: AdjointOperator> LinearOperator for Adjoint<A> {
+    fn domain(&self) -> [usize; 2] {
+        self.of.range()
+    }
+    fn range(&self) -> [usize; 2] {
+        self.of.domain()
+    }
+    matrices_as_of!();
+    fn cost(&self) -> Cost {
+        self.of.cost()
+    }
+    fn apply(&self, v: &Array3<f64>) -> Result<Array3<f64>, Error> {
+        self.of.apply_adjoint(v)
+    }
+}
+impl<A: AdjointOperator> AdjointOperator for Adjoint<A> {
+    fn apply_adjoint(&self, v: &Array3<f64>) -> Result<Array3<f64>, Error> {
+        self.of.apply(v)
+    }
+}
+impl<A: AdjointOperator + Diagonal> Diagonal for Adjoint<A> {
+    fn diagonal(&self) -> Result<Array2<f64>, Error> {
+        self.of.diagonal()
+    }
+}
