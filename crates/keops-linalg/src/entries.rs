@@ -112,6 +112,64 @@ pub trait Rows: LinearOperator {
     /// # Ok::<(), Box<dyn std::error::Error>>(())
     /// ```
     fn rows_at(&self, matrix: usize, indices: &[usize]) -> Result<Array2<f64>, Error>;
+
+    /// What groups of rows have to do with themselves: for each group, which is of rows of block
+    /// vectors, the square block of one matrix at their unknowns, a row after the other. No row is in
+    /// two groups.
+    ///
+    /// # Errors
+    /// As [`Rows::rows_at`]; [`InputError::Option`] if groups overlap, or the operator is not square.
+    ///
+    /// ```
+    /// use keops_core::{genred::Genred, reduce::SUM, spec::Axis};
+    /// use keops_linalg::{KernelOperator, Rows};
+    /// use ndarray::array;
+    /// let aliases = ["x = Vi(1)", "y = Vj(1)", "v = Vj(1)"];
+    /// let sum: Genred = Genred::new("x * y * v", aliases, &SUM, Axis::J)?;
+    /// let x = array![[1.0], [2.0], [3.0]];
+    /// let k = KernelOperator::new(&sum, "v", (&x, &x))?;
+    /// let blocks = k.diagonal_blocks(0, &[vec![2, 0], vec![1]])?;
+    /// assert_eq!(blocks, [array![[9.0, 3.0], [3.0, 1.0]], array![[4.0]]]);
+    /// # Ok::<(), Box<dyn std::error::Error>>(())
+    /// ```
+    fn diagonal_blocks(
+        &self,
+        matrix: usize,
+        groups: &[Vec<usize>],
+    ) -> Result<Vec<Array2<f64>>, Error> {
+        let (parts, _) = grouped(self, groups)?;
+        let block = |group: &Vec<usize>| {
+            let own: Vec<usize> =
+                group.iter().flat_map(|row| row * parts..(row + 1) * parts).collect();
+            Ok(self.rows_at(matrix, &own)?.select(NdAxis(1), &own))
+        };
+        groups.iter().map(block).collect()
+    }
+}
+
+/// Unknowns of each row, and the group of each row.
+fn grouped<O: LinearOperator + ?Sized>(
+    operator: &O,
+    groups: &[Vec<usize>],
+) -> Result<(usize, Vec<Option<usize>>), Error> {
+    let [n, dim] = operator.domain();
+    let option = |what: String| Err(InputError::Option(what).into());
+    if operator.range() != [n, dim] {
+        return option("diagonal blocks of an operator that is not square".into());
+    }
+    let mut of = memory::filled(n, None, ROWS)?;
+    for (k, group) in groups.iter().enumerate() {
+        for &row in group {
+            match of.get_mut(row) {
+                Some(own @ None) => *own = Some(k),
+                Some(Some(other)) => {
+                    return option(format!("row {row} is in groups {other} and {k}, expected one"));
+                }
+                None => return option(format!("group {k} has row {row} of {n} rows")),
+            }
+        }
+    }
+    Ok((if operator.columns_independent() { 1 } else { dim }, of))
 }
 
 impl<P: Place> LinearOperator for KernelOperator<'_, P> {
@@ -178,7 +236,8 @@ fn only(
     for row in rows {
         let [start, end] = of(row);
         match own {
-            None => memory::push(&mut pattern.reduced, [start, end], RANGES)?,
+            None if start < end => memory::push(&mut pattern.reduced, [start, end], RANGES)?,
+            None => {}
             Some(own) => {
                 while own.blocks.get(block).is_some_and(|b| b[1] <= row) {
                     block += 1;
@@ -264,6 +323,46 @@ impl<P: Place> Rows for KernelOperator<'_, P> {
             }
         }
         Ok(all)
+    }
+    /// A sum for each row of the largest group, of one pair for each row.
+    fn diagonal_blocks(
+        &self,
+        matrix: usize,
+        groups: &[Vec<usize>],
+    ) -> Result<Vec<Array2<f64>>, Error> {
+        let (parts, of) = grouped(self, groups)?;
+        let [n, dim] = self.domain();
+        if matrix >= self.matrices() {
+            let what = format!("matrix {matrix} of {}", self.matrices());
+            return Err(InputError::Option(what).into());
+        }
+        if self.is_transposed() {
+            let blocks = self.clone().transpose()?.diagonal_blocks(matrix, groups)?;
+            return Ok(blocks.into_iter().map(Array2::reversed_axes).collect());
+        }
+        let one = self.element(matrix)?;
+        let room = |g: &Vec<usize>| dense(g.len() * parts, g.len() * parts, ROWS);
+        let mut blocks = groups.iter().map(room).collect::<Result<Vec<_>, _>>()?;
+        for s in 0..groups.iter().map(Vec::len).max().unwrap_or(0) {
+            // Row s of each group meets all of its group.
+            let other = |row: usize| of[row].and_then(|k| groups[k].get(s)).copied();
+            let meets = |row: usize| other(row).map_or([0, 0], |j| [j, j + 1]);
+            let ranges = Arc::new(only(self.ranges(), self.axis(), 0..n, meets)?);
+            let sum = one.with_ranges(ranges);
+            for c in 0..parts {
+                let mut v = zeros(&[n, dim])?;
+                groups.iter().filter_map(|g| g.get(s)).for_each(|&j| v[[j, c]] = 1.0);
+                let product = sum.apply(&v)?;
+                for (block, group) in blocks.iter_mut().zip(groups) {
+                    for (k, &row) in group.iter().enumerate().filter(|_| s < group.len()) {
+                        for d in 0..parts {
+                            block[[k * parts + d, s * parts + c]] = product[[row, d]];
+                        }
+                    }
+                }
+            }
+        }
+        Ok(blocks)
     }
 }
 

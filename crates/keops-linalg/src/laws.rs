@@ -156,7 +156,7 @@ pub fn diagonal<O: Diagonal + ?Sized>(o: &O) -> Result<(), Broken> {
     let difference = d.indexed_iter().map(gap).fold(0.0, f64::max);
     judge("diagonal: <e, A e>", difference, scale, tolerance(o))
 }
-/// Rows are those of products with unit vectors; for small ones.
+/// Rows and diagonal blocks are those of products with unit vectors; for small ones.
 ///
 /// ```
 /// use keops_linalg::{Diag, laws};
@@ -181,6 +181,21 @@ pub fn rows<O: Rows + ?Sized>(o: &O) -> Result<(), Broken> {
         let gap = |((r, c), v): ((usize, usize), &f64)| (v - dense[[indices[r], c]]).abs();
         let difference = rows.indexed_iter().map(gap).fold(0.0, f64::max);
         judge("rows: eᵀ A", difference, scale, tolerance(o))?;
+        // Every third row is of a group, in descending order.
+        let ([n, dim], independent) = (o.domain(), o.columns_independent());
+        if o.range() != [n, dim] {
+            continue;
+        }
+        let parts = if independent { 1 } else { dim };
+        let groups: Vec<Vec<usize>> =
+            (0..3).map(|g| (0..n).rev().filter(|k| k % 3 == g).collect()).collect();
+        let mut difference = 0.0f64;
+        for (block, group) in o.diagonal_blocks(matrix, &groups)?.iter().zip(&groups) {
+            let at = |k: usize| group[k / parts] * parts + k % parts;
+            let gap = |((r, c), v): ((usize, usize), &f64)| (v - dense[[at(r), at(c)]]).abs();
+            difference = block.indexed_iter().map(gap).fold(difference, f64::max);
+        }
+        judge("diagonal blocks: those of rows", difference, scale, tolerance(o))?;
     }
     Ok(())
 }

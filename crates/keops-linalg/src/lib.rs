@@ -63,7 +63,7 @@ pub use matrix_function::{Estimate, FunctionError, LogDetGradient, MatrixFunctio
 #[cfg(feature = "argmin")]
 pub use objective::{HessianAt, Objective, Value};
 pub use operator::{KernelOperator, LinearOperator};
-pub use precondition::{Jacobi, PivotedCholesky, Preconditioner};
+pub use precondition::{BlockJacobi, Jacobi, PivotedCholesky, Preconditioner};
 pub use process::{FittedProcess, GaussianProcess, ProcessError};
 pub use solve::{KernelSolve, Solution, SolveGradient};
 pub use solver::{Progress, Solver};

@@ -9,8 +9,8 @@ use keops_core::ranges::Ranges;
 use keops_core::spec::{Axis, Device};
 use keops_cpu::Cpu;
 use keops_linalg::{
-    AdjointOperator, Diagonal, Jacobi, KernelOperator, PivotedCholesky, Preconditioner, Rows,
-    SolveError, SolveOptions,
+    AdjointOperator, Algebra, BlockJacobi, Diagonal, Jacobi, KernelOperator, PivotedCholesky,
+    Preconditioner, Rows, SolveError, SolveOptions, laws,
 };
 use ndarray::{Array2, Array3, ArrayView2, Axis as NdAxis, array, s};
 use std::ops::ControlFlow;
@@ -194,34 +194,140 @@ fn an_observer_sees_all_and_may_end_it() {
 }
 
 /// 3,000 uniform points in the unit cube, σ = 0.3, ridge 1e-3, a smooth right-hand side and noise,
-/// to 1e-6: with NumPy, 1,460 iterations become about 30 with 300 pivots drawn at random, and of
-/// Matérn's kernel of 3/2, `(1 + r/σ) exp(-r/σ)`, 1,207 become 75 to 79.
+/// to 1e-6: with NumPy, 1,460 iterations become about 30 with 300 pivots drawn at random; of
+/// Matérn's kernel of 3/2, `(1 + r/σ) exp(-r/σ)`, 1,207 become 75 to 79; in dimension 10 with
+/// σ = 0.55, 174 become 104 to 112. Ours take at most a fifth more.
 #[test]
 fn iterations_with_three_hundred_pivots() {
     let mut random = Random::new(16);
     let n = 3000;
-    let x = random.matrix(n, 3);
-    let b = Array2::from_shape_fn((n, 1), |(i, _)| {
-        let p = x.row(i);
-        (4.0 * p[0]).sin() + (3.0 * p[1]).cos() * p[2] + 0.1 * random.normal()
-    });
-    let aliases = ["x = Vi(3)", "y = Vj(3)", "b = Vj(1)", "s = Pm(1)"];
     let cpu = Device::new(Cpu::new());
-    for (formula, s, most) in [
-        ("Exp(-s * SqDist(x, y)) * b", 1.0 / 0.09, 36),
-        ("(1 + s * Norm2(x - y)) * Exp(-s * Norm2(x - y)) * b", 1.0 / 0.3, 94),
+    for (dim, formula, s, without, most) in [
+        (3, "Exp(-s * SqDist(x, y)) * b", 1.0 / 0.09, 1460, 30),
+        (3, "(1 + s * Norm2(x - y)) * Exp(-s * Norm2(x - y)) * b", 1.0 / 0.3, 1207, 79),
+        (10, "Exp(-s * SqDist(x, y)) * b", 1.0 / (0.55 * 0.55), 174, 112),
     ] {
-        let sum: Genred = Genred::new(formula, aliases, &keops_core::reduce::SUM, Axis::J).unwrap();
+        let x = random.matrix(n, dim);
+        let b = Array2::from_shape_fn((n, 1), |(i, _)| {
+            let p = x.row(i);
+            (4.0 * p[0]).sin() + (3.0 * p[1]).cos() * p[2] + 0.1 * random.normal()
+        });
+        let aliases = [
+            format!("x = Vi({dim})"),
+            format!("y = Vj({dim})"),
+            "b = Vj(1)".into(),
+            "s = Pm(1)".into(),
+        ];
+        let sum: Genred =
+            Genred::new(formula, &aliases, &keops_core::reduce::SUM, Axis::J).unwrap();
         let sum = sum.at(cpu.clone());
         let s = array![s];
         let k = KernelOperator::new(&sum, "b", (&x, &x, &s)).unwrap();
+        let plain = k.solver().ridge(1e-3).solve(&b).unwrap().info;
+        println!("{formula}, {dim} dimensions: {} iterations", plain.iterations);
+        assert!(plain.iterations * 5 <= without * 6, "{}", plain.iterations);
         for p in [PivotedCholesky::new(&k, 300), PivotedCholesky::greedy(&k, 300)] {
             let p = p.unwrap();
             let info = k.solver().ridge(1e-3).preconditioner(&p).solve(&b).unwrap().info;
-            println!("{formula}: {} iterations", info.iterations);
-            assert!(info.iterations <= most && info.residual() <= 1e-6, "{}", info.iterations);
+            println!("{formula}, {dim} dimensions, rank 300: {} iterations", info.iterations);
+            assert!(
+                info.iterations * 5 <= most * 6 && info.residual() <= 1e-6,
+                "{}",
+                info.iterations
+            );
         }
     }
+}
+
+/// Blocks are those of dense matrices ([`laws::rows`]): of transposes, ranges, batches, components
+/// that belong together, and of operators that have rows alone.
+#[test]
+fn diagonal_blocks_are_those_of_dense_matrices() {
+    let mut random = Random::new(41);
+    let (x, y, s) = (random.matrix(8, 2), random.matrix(8, 2), array![2.0]);
+    let gauss = gaussian(2, 2);
+    let k = KernelOperator::new(&gauss, "b", (&x, &y, &s)).unwrap();
+    laws::rows(&k).unwrap();
+    laws::rows(&k.clone().transpose().unwrap()).unwrap();
+    laws::rows(&(&k).plus((&k).scaled(2.0)).unwrap()).unwrap();
+    let ranges = Ranges::from_clusters(&[3, 8], &[2, 8], &[true, false, true, true]).unwrap();
+    let within = gauss.clone().ranges(ranges);
+    let k = KernelOperator::new(&within, "b", (&x, &y, &s)).unwrap();
+    laws::rows(&k).unwrap();
+    laws::rows(&k.transpose().unwrap()).unwrap();
+    let aliases = ["x = Vi(2)", "y = Vj(2)", "b = Vj(2)"];
+    let blocks = sum_of("Exp(-SqDist(x, y)) * b + (y | b) * x", &aliases);
+    let k = KernelOperator::new(&blocks, "b", (&x, &y)).unwrap();
+    laws::rows(&k).unwrap();
+    laws::rows(&k.transpose().unwrap()).unwrap();
+    let over_i = sum("Exp(-SqDist(x, y)) * b", &["x = Vi(2)", "y = Vj(2)", "b = Vi(1)"], Axis::I);
+    laws::rows(&KernelOperator::new(&over_i, "b", (&x, &y)).unwrap()).unwrap();
+    let many = random.array(&[3, 8, 2]);
+    laws::rows(&KernelOperator::new(&gauss, "b", (&many, &y, &s)).unwrap()).unwrap();
+    // What is wrong with groups.
+    let k = KernelOperator::new(&gauss, "b", (&x, &x, &s)).unwrap();
+    let e = |groups: &[Vec<usize>]| k.diagonal_blocks(0, groups).unwrap_err().to_string();
+    assert!(e(&[vec![0, 1], vec![1]]).contains("row 1 is in groups 0 and 1"));
+    assert!(e(&[vec![8]]).contains("row 8 of 8"));
+    assert!(k.diagonal_blocks(1, &[vec![0]]).is_err());
+}
+
+/// `diag(blocks of K + ridge)⁻¹ r`, by Cholesky's factorisations; sharp kernels of clustered points
+/// take fewer iterations with it.
+#[test]
+fn block_jacobi_inverts_blocks() {
+    let mut random = Random::new(42);
+    let labels: Vec<usize> = (0..60).map(|k| (7 * k) % 5).collect();
+    let x =
+        Array2::from_shape_fn((60, 2), |(k, c)| (labels[k] * (c + 1)) as f64 + 0.3 * random.next());
+    let s = array![3.0];
+    let gauss = gaussian(2, 2);
+    let k = KernelOperator::new(&gauss, "b", (&x, &x, &s)).unwrap();
+    let p = BlockJacobi::new(&k, &labels).unwrap();
+    let r = random.matrix(60, 2);
+    let dense = Array2::from_shape_fn((60, 60), |(i, j)| {
+        let d = &x.row(i) - &x.row(j);
+        if labels[i] == labels[j] { (-3.0 * d.dot(&d)).exp() } else { 0.0 }
+    });
+    let z = p.apply(0, 0.01, r.view()).unwrap();
+    close(&z.view(), &cholesky_solve(&dense, 0.01, &r.view()).view(), 1e-9);
+    let options = SolveOptions { tolerance: 1e-10, ..SolveOptions::ridge(0.01) };
+    let plain = k.solver().options(options).solve(&r).unwrap();
+    let fast = k.solver().options(options).preconditioner(&p).solve(&r).unwrap();
+    assert!(distance(&fast.value, &plain.value) < 1e-7);
+    let [plain, fast] = [plain.info.iterations, fast.info.iterations];
+    assert!(fast * 3 <= plain, "{plain} and {fast}");
+    // The same by clusters of sorted rows; rows outside of clusters are left alone.
+    let order = keops_core::ranges::sort_clusters(&labels).unwrap();
+    let sorted = x.select(NdAxis(0), &order);
+    let k = KernelOperator::new(&gauss, "b", (&sorted, &sorted, &s)).unwrap();
+    let clusters: Vec<[usize; 2]> = (0..4).map(|c| [12 * c, 12 * c + 12]).collect();
+    let some = BlockJacobi::from_clusters(&k, &clusters).unwrap();
+    let own = some.apply(0, 0.01, r.select(NdAxis(0), &order).view()).unwrap();
+    let want = z.select(NdAxis(0), &order);
+    close(&own.slice(s![..48, ..]), &want.slice(s![..48, ..]), 1e-9);
+    close(&own.slice(s![48.., ..]), &r.select(NdAxis(0), &order).slice(s![48.., ..]), 0.0);
+    // Components that belong together, without a ridge, and a block that is singular.
+    let blocks =
+        sum_of("Exp(-SqDist(x, y)) * b + (y | b) * x", &["x = Vi(2)", "y = Vj(2)", "b = Vj(2)"]);
+    let twice = ndarray::concatenate![NdAxis(0), x, x];
+    let k = KernelOperator::new(&blocks, "b", (&twice, &twice)).unwrap();
+    let p = BlockJacobi::new(&k, &[labels.clone(), labels].concat()).unwrap();
+    let b = random.matrix(120, 2);
+    let plain = k.solver().ridge(0.1).solve(&b).unwrap();
+    let fast = k.solver().ridge(0.1).preconditioner(&p).solve(&b).unwrap();
+    assert!(distance(&fast.value, &plain.value) < 1e-4);
+    assert!(fast.info.iterations < plain.info.iterations);
+    assert!(p.apply(0, 0.0, b.view()).unwrap().iter().all(|v| v.is_finite()));
+    // What is wrong with blocks.
+    assert!(p.apply(0, 0.1, r.view()).unwrap_err().to_string().contains("another operator"));
+    let e = BlockJacobi::new(&k, &[0, 1]).unwrap_err().to_string();
+    assert_eq!(e, "2 labels of 120 rows");
+    assert!(BlockJacobi::from_clusters(&k, &[[0, 121]]).is_err());
+    assert!(BlockJacobi::from_clusters(&k, &[[0, 3], [2, 4]]).is_err());
+    let negative = sum_of("-b * (x | y)", &["x = Vi(2)", "y = Vj(2)", "b = Vj(1)"]);
+    let k = KernelOperator::new(&negative, "b", (&x, &x)).unwrap();
+    assert!(BlockJacobi::new(&k, &[0; 60]).unwrap_err().to_string().contains("semi-definite"));
 }
 
 /// `K_nc K_cc⁻¹ K_cn` of chosen centres c: the preconditioner inverts it, with the ridge.

@@ -287,6 +287,13 @@ macro_rules! through {
             fn rows_at(&self, matrix: usize, indices: &[usize]) -> Result<Array2<f64>, Error> {
                 (**self).rows_at(matrix, indices)
             }
+            fn diagonal_blocks(
+                &self,
+                matrix: usize,
+                groups: &[Vec<usize>],
+            ) -> Result<Vec<Array2<f64>>, Error> {
+                (**self).diagonal_blocks(matrix, groups)
+            }
         }
     )*};
 }

@@ -1,7 +1,9 @@
 //! Preconditioners: approximate inverses of `K + αI`.
 
+mod block_jacobi;
 mod cholesky;
 
+pub use block_jacobi::BlockJacobi;
 pub use cholesky::PivotedCholesky;
 
 use crate::entries::Diagonal;
