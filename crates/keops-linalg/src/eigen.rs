@@ -48,6 +48,28 @@ pub enum Which {
     Nearest(f64),
 }
 
+/// How eigenpairs are found.
+///
+/// ```
+/// use keops_linalg::{Diag, EigenMethod, Eigsh, Jacobi};
+/// let d = Diag::new(ndarray::Array1::from_shape_fn(100, |k| ((k + 1) as f64).powi(3)), 1);
+/// let p = Jacobi::new(&d)?; // the inverse
+/// let eigsh = Eigsh::of(&d).smallest(2).method(EigenMethod::Lobpcg).preconditioner(&p);
+/// let pairs = eigsh.run()?;
+/// assert!((pairs.values[0] - 1.0).abs() < 1e-4 && (pairs.values[1] - 8.0).abs() < 1e-4);
+/// # Ok::<(), Box<dyn std::error::Error>>(())
+/// ```
+#[derive(Clone, Copy, PartialEq, Eq, Hash, Debug, Default)]
+#[non_exhaustive]
+pub enum EigenMethod {
+    /// Thick-restart Lanczos: the fewest products without a preconditioner.
+    #[default]
+    Lanczos,
+    /// LOBPCG, for the largest or the smallest: three blocks of vectors in memory, and a preconditioner
+    /// where there is one, an approximate inverse of the operator (for the smallest ones).
+    Lobpcg,
+}
+
 /// Eigenpairs of a symmetric operator.
 ///
 /// ```
@@ -177,7 +199,8 @@ impl From<OutOfMemory> for EigenError {
     }
 }
 
-/// Finds some eigenpairs of a symmetric operator, which is known by its products alone.
+/// Finds some eigenpairs of a symmetric operator, which is known by its products alone, by thick-restart
+/// Lanczos or LOBPCG ([`EigenMethod`]).
 ///
 /// Multiple eigenvalues come out as often as they are. What one product takes in addition for more
 /// vectors is little where it is a kernel's: an operator with several independent columns
@@ -198,6 +221,7 @@ impl From<OutOfMemory> for EigenError {
 pub struct Eigsh<'s> {
     operator: &'s dyn LinearOperator,
     which: Which,
+    method: EigenMethod,
     count: usize,
     tolerance: Option<f64>,
     subspace: Option<usize>,
@@ -219,6 +243,7 @@ impl<'s> Eigsh<'s> {
         Eigsh {
             operator,
             which: Which::Largest,
+            method: EigenMethod::default(),
             count: 1,
             tolerance: None,
             subspace: None,
@@ -244,6 +269,11 @@ impl<'s> Eigsh<'s> {
     pub fn nearest(self, shift: f64, count: usize) -> Self {
         self.which(Which::Nearest(shift), count)
     }
+    /// How they are found.
+    pub fn method(mut self, method: EigenMethod) -> Self {
+        self.method = method;
+        self
+    }
     /// A pair has converged when its residual is at most this many times the norm of the operator;
     /// by default the rounding of its type to the power of 2/3: 4e-11 in f64, 2e-5 in f32.
     pub fn tolerance(mut self, tolerance: f64) -> Self {
@@ -261,8 +291,9 @@ impl<'s> Eigsh<'s> {
         self.limit = Some(limit);
         self
     }
-    /// For the solves of [`Which::Nearest`]: an approximate inverse of the operator minus the shift
-    /// that is positive definite; it is asked with a ridge of 0.
+    /// An approximate inverse that is positive definite, of the operator for [`EigenMethod::Lobpcg`],
+    /// of the operator minus the shift for the solves of [`Which::Nearest`]; it is asked with a ridge
+    /// of 0.
     pub fn preconditioner(mut self, preconditioner: &'s dyn Preconditioner) -> Self {
         self.preconditioner = Some(preconditioner);
         self
@@ -299,6 +330,11 @@ impl<'s> Eigsh<'s> {
         {
             return option(format!("the shift must be finite, got {shift}"));
         }
+        if self.method == EigenMethod::Lobpcg && matches!(self.which, Which::Nearest(_)) {
+            let what = "LOBPCG finds the largest or the smallest eigenvalues: those nearest a number \
+                        are found by EigenMethod::Lanczos";
+            return option(what.into());
+        }
         let size = self.subspace.unwrap_or(2 * self.count + 30).max(self.count + 2);
         let limit = self.limit.unwrap_or(n.saturating_mul(10).max(1000));
         let mut own = Products::new(self.operator);
@@ -334,6 +370,7 @@ impl<'s> Eigsh<'s> {
                     (made, _) => made?,
                 }
             }
+            _ if self.method == EigenMethod::Lobpcg => run.lobpcg(&mut own, self.preconditioner)?,
             _ => run.all(&mut own)?,
         };
         run.finish(&mut own, failed)
@@ -410,36 +447,36 @@ impl LinearOperator for Inverse<'_> {
 }
 
 /// Vectors found, as rows, by the order of their values.
-struct Found {
-    values: Vec<f64>,
-    vectors: Array2<f64>,
+pub(crate) struct Found {
+    pub values: Vec<f64>,
+    pub vectors: Array2<f64>,
 }
 
 /// How a sweep, or all of them, ended before their end.
-enum Failure {
+pub(crate) enum Failure {
     Limit,
     Cancelled,
 }
 
-struct Run<'s> {
+pub(crate) struct Run<'s> {
     which: Which,
-    want: usize,
-    tolerance: f64,
+    pub want: usize,
+    pub tolerance: f64,
     unit: f64,
     size: usize,
-    limit: usize,
-    n: usize,
+    pub limit: usize,
+    pub n: usize,
     /// Largest magnitude of a Ritz value, as products are scaled.
-    norm: f64,
-    restarts: usize,
+    pub norm: f64,
+    pub restarts: usize,
     /// Relative residuals at the last restart.
-    residuals: Vec<f64>,
+    pub residuals: Vec<f64>,
     observer: Option<Observer<'s>>,
-    random: Random,
+    pub random: Random,
 }
 
 /// The pairs as they are, and why there are no better ones.
-type Ended = (Found, Option<Failure>);
+pub(crate) type Ended = (Found, Option<Failure>);
 
 impl Run<'_> {
     /// Larger is wanted before smaller.
@@ -449,6 +486,16 @@ impl Run<'_> {
             Which::Smallest => -value,
             Which::Nearest(_) => value.abs(),
         }
+    }
+    /// Numbers of values, the wanted first.
+    pub fn order(&self, values: &Array1<f64>) -> Vec<usize> {
+        let mut order: Vec<usize> = (0..values.len()).collect();
+        order.sort_by(|&a, &b| self.key(values[b]).total_cmp(&self.key(values[a])));
+        order
+    }
+    /// Between the rounding of long sums and any asymmetry that would disturb the iteration.
+    pub fn asymmetry_bound(&self) -> f64 {
+        self.unit.powf(2.0 / 3.0) * (self.n as f64).sqrt().max(8.0)
     }
     /// What a residual is compared with.
     fn scale(&self, value: f64) -> f64 {
@@ -549,8 +596,7 @@ impl Run<'_> {
                 }
             }
             let (values, y) = small(part(&t, ..made, ..made))?;
-            let mut order: Vec<usize> = (0..made).collect();
-            order.sort_by(|&a, &b| self.key(values[b]).total_cmp(&self.key(values[a])));
+            let mut order = self.order(&values);
             let largest = values.iter().fold(0.0f64, |m, v| m.max(v.abs()));
             self.norm = self.norm.max(largest);
             let tail = |k: usize| part(&y, k..k + 1, last.0..last.1).row(0).dot(&coupling);
@@ -610,13 +656,13 @@ impl Run<'_> {
         }
         let size = own.iter().fold(self.norm, |m, h| m.max(h.abs()));
         let asymmetry = gap / size;
-        match asymmetry > self.unit.powf(2.0 / 3.0) * (self.n as f64).sqrt().max(8.0) {
+        match asymmetry > self.asymmetry_bound() {
             true => Err(EigenError::NotSymmetric { product, asymmetry }),
             false => Ok(()),
         }
     }
 
-    fn cancelled(&mut self, products: &Products<'_>) -> bool {
+    pub fn cancelled(&mut self, products: &Products<'_>) -> bool {
         let Some(observer) = &mut self.observer else { return false };
         let (iteration, residuals) = (products.count, &self.residuals[..]);
         observer(&Progress { iteration, products: iteration, residuals }).is_break()
@@ -632,8 +678,7 @@ impl Run<'_> {
         why: Failure,
     ) -> Result<Ended, EigenError> {
         let (values, y) = small(part(t, ..made, ..made))?;
-        let mut order: Vec<usize> = (0..made).collect();
-        order.sort_by(|&a, &b| self.key(values[b]).total_cmp(&self.key(values[a])));
+        let mut order = self.order(&values);
         order.truncate(want);
         Ok((ritz(&v.to_owned(), &values, &y, &order, made)?, Some(why)))
     }

@@ -7,7 +7,7 @@
 //! [`PivotedCholesky`], a first guess and an observer. What comes out is a report ([`SolveInfo`]),
 //! or an error that says at which iteration and why ([`SolveError`]).
 //! [`Lsmr`] solves least squares problems with operators that need not be square.
-//! [`Eigsh`] finds eigenpairs, [`Svds`] singular values, [`MatrixFunction`] log-determinants, traces and products with
+//! [`Eigsh`] finds eigenpairs (by Lanczos or LOBPCG), [`Svds`] singular values, [`MatrixFunction`] log-determinants, traces and products with
 //! functions of operators; [`GaussianProcess`] is regression in a few lines. Operators add, multiply and combine without being stored ([`Algebra`]); [`laws`] are what one's
 //! own operators can be tested by. [`SolveFunction`] makes a solve part of larger functions, which
 //! are differentiated as a whole, and [`Objective`] minimises them by the optimisers of argmin.
@@ -31,6 +31,7 @@ pub mod laws;
 mod layout;
 mod lazy;
 mod linear;
+mod lobpcg;
 mod lsmr;
 mod matrix_function;
 mod minres;
@@ -52,7 +53,7 @@ pub use algebra::{
     Adjoint, Algebra, Blocks, Cost, Diag, Kronecker, Plus, Restricted, Scaled, Shifted, Times,
     to_dense,
 };
-pub use eigen::{EigenError, Eigenpairs, Eigsh, Which};
+pub use eigen::{EigenError, EigenMethod, Eigenpairs, Eigsh, Which};
 pub use entries::{AdjointOperator, Diagonal, Rows};
 pub use error::{OperatorError, Partial, SolveError};
 pub use function::{Entries, SolveFunction};
