@@ -9,7 +9,7 @@
 //! [`Lsmr`] solves least squares problems with operators that need not be square.
 //! [`Eigsh`] finds eigenpairs (by Lanczos or LOBPCG), [`Svds`] singular values, [`MatrixFunction`] log-determinants, traces and products with
 //! functions of operators; [`GaussianProcess`] is regression in a few lines. Operators add, multiply and combine without being stored ([`Algebra`]); [`laws`] are what one's
-//! own operators can be tested by. [`SolveFunction`] makes a solve part of larger functions, which
+//! own operators can be tested by. `Neighbours` makes sparse graphs in any metric. [`SolveFunction`] makes a solve part of larger functions, which
 //! are differentiated as a whole, and [`Objective`] minimises them by the optimisers of argmin.
 #![forbid(unsafe_code)]
 
@@ -35,6 +35,8 @@ mod lobpcg;
 mod lsmr;
 mod matrix_function;
 mod minres;
+#[cfg(feature = "sprs")]
+mod neighbours;
 #[cfg(feature = "argmin")]
 mod objective;
 mod operator;
@@ -61,6 +63,8 @@ pub use info::{Method, Reason, SolveInfo, SolveOptions, SystemId, SystemInfo};
 pub use lazy::{LazySolve, Solve};
 pub use lsmr::{LeastSquares, Lsmr, LsmrError, LsmrInfo, LsmrReason, LsmrSystem};
 pub use matrix_function::{Estimate, FunctionError, LogDetGradient, MatrixFunction};
+#[cfg(feature = "sprs")]
+pub use neighbours::Neighbours;
 #[cfg(feature = "argmin")]
 pub use objective::{HessianAt, Objective, Value};
 pub use operator::{KernelOperator, LinearOperator};
