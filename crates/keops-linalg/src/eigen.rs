@@ -6,6 +6,7 @@
 //! as are wanted have converged, they are locked, and an iteration from random vectors orthogonal
 //! to them looks for one that was missed, until there is none.
 
+use crate::control::{Control, Progress, control_method};
 use crate::error::SolveError;
 use crate::info::Method;
 use crate::krylov::{
@@ -15,7 +16,7 @@ use crate::krylov::{
 use crate::layout::{VECTOR, dense};
 use crate::operator::LinearOperator;
 use crate::precondition::Preconditioner;
-use crate::solver::{Observer, Progress, Solver};
+use crate::solver::Solver;
 use keops_core::data::DType;
 use keops_core::error::{Error, InputError, OutOfMemory};
 use keops_core::random::Random;
@@ -23,7 +24,6 @@ use ndarray::linalg::general_mat_mul;
 use ndarray::{Array1, Array2, Array3, ArrayView1, ArrayView2, Axis};
 use std::cell::RefCell;
 use std::fmt;
-use std::ops::ControlFlow;
 
 /// Which eigenvalues.
 ///
@@ -226,8 +226,7 @@ pub struct Eigsh<'s> {
     tolerance: Option<f64>,
     subspace: Option<usize>,
     limit: Option<usize>,
-    preconditioner: Option<&'s dyn Preconditioner>,
-    observer: Option<Observer<'s>>,
+    control: Control<'s>,
 }
 
 impl fmt::Debug for Eigsh<'_> {
@@ -248,8 +247,7 @@ impl<'s> Eigsh<'s> {
             tolerance: None,
             subspace: None,
             limit: None,
-            preconditioner: None,
-            observer: None,
+            control: Control::default(),
         }
     }
     /// As many eigenvalues as that, and which.
@@ -291,18 +289,20 @@ impl<'s> Eigsh<'s> {
         self.limit = Some(limit);
         self
     }
-    /// An approximate inverse that is positive definite, of the operator for [`EigenMethod::Lobpcg`],
-    /// of the operator minus the shift for the solves of [`Which::Nearest`]; it is asked with a ridge
-    /// of 0.
-    pub fn preconditioner(mut self, preconditioner: &'s dyn Preconditioner) -> Self {
-        self.preconditioner = Some(preconditioner);
-        self
+    control_method! {
+        /// An approximate inverse that is positive definite, of the operator for [`EigenMethod::Lobpcg`],
+        /// of the operator minus the shift for the solves of [`Which::Nearest`]; it is asked with a ridge
+        /// of 0.
+        preconditioner of control
     }
-    /// Calls a function after each product, with residuals relative to the norm as they were at the
-    /// last restart; `Break` ends with [`EigenError::Cancelled`].
-    pub fn observe(mut self, observer: impl FnMut(&Progress<'_>) -> ControlFlow<()> + 's) -> Self {
-        self.observer = Some(Box::new(observer));
-        self
+    control_method! {
+        /// Calls a function after each product, with residuals relative to the norm as they were at the
+        /// last restart; `Break` ends with [`EigenError::Cancelled`].
+        observe of control
+    }
+    control_method! {
+        /// Other seeds begin with other random vectors; one seed gives the same result.
+        seed of control
     }
 
     /// The eigenpairs.
@@ -338,6 +338,7 @@ impl<'s> Eigsh<'s> {
         let size = self.subspace.unwrap_or(2 * self.count + 30).max(self.count + 2);
         let limit = self.limit.unwrap_or(n.saturating_mul(10).max(1000));
         let mut own = Products::new(self.operator);
+        let preconditioner = self.control.preconditioner;
         let mut run = Run {
             which: self.which,
             want: self.count,
@@ -349,8 +350,8 @@ impl<'s> Eigsh<'s> {
             norm: 0.0,
             restarts: 0,
             residuals: vec![],
-            observer: self.observer,
-            random: Random::new(0),
+            random: Random::new(self.control.seed),
+            control: self.control,
         };
         let failed = match self.which {
             Which::Nearest(shift) => {
@@ -358,7 +359,7 @@ impl<'s> Eigsh<'s> {
                 let inverse = Inverse {
                     tolerance: (0.1 * tolerance).max(4.0 * unit),
                     of: &shifted,
-                    preconditioner: self.preconditioner,
+                    preconditioner,
                     failure: RefCell::default(),
                     products: RefCell::default(),
                 };
@@ -370,7 +371,7 @@ impl<'s> Eigsh<'s> {
                     (made, _) => made?,
                 }
             }
-            _ if self.method == EigenMethod::Lobpcg => run.lobpcg(&mut own, self.preconditioner)?,
+            _ if self.method == EigenMethod::Lobpcg => run.lobpcg(&mut own, preconditioner)?,
             _ => run.all(&mut own)?,
         };
         run.finish(&mut own, failed)
@@ -471,7 +472,7 @@ pub(crate) struct Run<'s> {
     pub restarts: usize,
     /// Relative residuals at the last restart.
     pub residuals: Vec<f64>,
-    observer: Option<Observer<'s>>,
+    control: Control<'s>,
     pub random: Random,
 }
 
@@ -663,9 +664,8 @@ impl Run<'_> {
     }
 
     pub fn cancelled(&mut self, products: &Products<'_>) -> bool {
-        let Some(observer) = &mut self.observer else { return false };
         let (iteration, residuals) = (products.count, &self.residuals[..]);
-        observer(&Progress { iteration, products: iteration, residuals }).is_break()
+        self.control.ends(&Progress { iteration, products: iteration, residuals })
     }
 
     /// What there is where the iteration is ended.

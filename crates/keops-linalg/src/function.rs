@@ -8,6 +8,7 @@
 //! the same solutions; but `x` and `y` of `K(x, y)` move alone, and the derivatives of `Kᵀ` are not
 //! those of `K`.
 
+use crate::control::Control;
 use crate::entries::{Diagonal, Rows};
 use crate::info::{SolveInfo, SolveOptions};
 use crate::linear::Linear;
@@ -321,7 +322,8 @@ impl System {
         }
         let options = SolveOptions { ridge, ..self.options };
         let preconditioner = held.as_deref().map(|p| p as &dyn Preconditioner);
-        let settings = Settings { options, preconditioner, ..Settings::default() };
+        let control = Control { preconditioner, ..Control::default() };
+        let settings = Settings { options, control, ..Settings::default() };
         let (value, info) = block(&operator, &b, settings)?;
         if let Some(watch) = &self.shared.watch {
             watch(&info);

@@ -13,12 +13,11 @@
 //! Where the true residual is above that of the recurrence by more than a factor, the iteration
 //! restarts from it. A system whose residual does not halve from restart to restart stagnates.
 
+use crate::control::{Control, Progress};
 use crate::error::{Partial, SolveError};
 use crate::info::{Reason, SolveInfo, SolveOptions, SystemInfo};
 use crate::layout::{Layout, SYSTEMS, VECTOR, copy, exponent, scaled};
 use crate::operator::LinearOperator;
-use crate::precondition::Preconditioner;
-use crate::solver::{Observer, Progress};
 use crate::space::Space;
 use keops_core::data::{DType, Element};
 use keops_core::error::{Error, InputError, OutOfMemory};
@@ -103,7 +102,7 @@ struct System {
 
 pub(crate) struct Harness<'r, R> {
     options: SolveOptions,
-    observer: Option<Observer<'r>>,
+    control: Control<'r>,
     /// Type of the solution returned.
     output: DType,
     recurrence: R,
@@ -157,8 +156,8 @@ impl<'r, R: Recurrence> Harness<'r, R> {
     pub fn new(
         operator: &'r dyn LinearOperator,
         b: &Array3<f64>,
-        (options, preconditioner): (SolveOptions, Option<&'r dyn Preconditioner>),
-        observer: Option<Observer<'r>>,
+        options: SolveOptions,
+        control: Control<'r>,
         output: DType,
         recurrence: impl FnOnce(Layout) -> Result<R, OutOfMemory>,
     ) -> Result<Harness<'r, R>, Error> {
@@ -195,10 +194,10 @@ impl<'r, R: Recurrence> Harness<'r, R> {
         let zeros = || memory::filled(b.len(), 0.0, VECTOR);
         Ok(Harness {
             options,
-            observer,
+            space: Space::new(operator, options.ridge, control.preconditioner, layout)?,
+            control,
             output,
             recurrence: recurrence(layout)?,
-            space: Space::new(operator, options.ridge, preconditioner, layout)?,
             limit: options.max_iterations.unwrap_or(unknowns.saturating_mul(10)),
             systems: memory::collected((0..layout.systems()).map(system), SYSTEMS)?,
             x: zeros()?,
@@ -314,13 +313,15 @@ impl<'r, R: Recurrence> Harness<'r, R> {
 
     /// Tells the observer; does it want to end?
     fn cancelled(&mut self, iteration: usize) -> Result<bool, OutOfMemory> {
-        let Some(observer) = &mut self.observer else { return Ok(false) };
+        if self.control.observer.is_none() {
+            return Ok(false);
+        }
         let residual = |s: &System| {
             if s.norm > 0.0 { (s.low / s.norm).min(s.residual) } else { s.residual }
         };
         let residuals = memory::collected(self.systems.iter().map(residual), SYSTEMS)?;
         let products = self.space.products;
-        Ok(observer(&Progress { iteration, products, residuals: &residuals }).is_break())
+        Ok(self.control.ends(&Progress { iteration, products, residuals: &residuals }))
     }
 
     fn step(&mut self, iteration: usize) -> Result<(), Error> {

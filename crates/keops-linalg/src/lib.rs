@@ -19,6 +19,7 @@ struct AddingAPreconditioner;
 
 mod algebra;
 mod cg;
+mod control;
 mod eigen;
 mod entries;
 mod error;
@@ -55,6 +56,7 @@ pub use algebra::{
     Adjoint, Algebra, Blocks, Cost, Diag, Kronecker, Plus, Restricted, Scaled, Shifted, Times,
     to_dense,
 };
+pub use control::Progress;
 pub use eigen::{EigenError, EigenMethod, Eigenpairs, Eigsh, Which};
 pub use entries::{AdjointOperator, Diagonal, Rows};
 pub use error::{OperatorError, Partial, SolveError};
@@ -71,7 +73,7 @@ pub use operator::{KernelOperator, LinearOperator};
 pub use precondition::{BlockJacobi, Jacobi, PivotedCholesky, Preconditioner};
 pub use process::{FittedProcess, GaussianProcess, ProcessError};
 pub use solve::{KernelSolve, Solution, SolveGradient};
-pub use solver::{Progress, Solver};
+pub use solver::Solver;
 #[cfg(feature = "sprs")]
 pub use sparse::{SparseClusters, SparseRanges};
 pub use svd::{SingularTriplets, SvdError, Svds};

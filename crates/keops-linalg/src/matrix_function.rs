@@ -2,18 +2,17 @@
 //! quadrature of traces (S. Ubaru, J. Chen, Y. Saad, Fast estimation of tr(f(A)) via stochastic
 //! Lanczos quadrature, SIAM J. Matrix Anal. 38, 2017).
 
+use crate::control::{Control, Progress, control_method};
 use crate::error::SolveError;
 use crate::krylov::{Products, epsilon, finite, project, rows, single, small};
 use crate::layout::{VECTOR, dense};
 use crate::operator::{KernelOperator, LinearOperator};
-use crate::precondition::Preconditioner;
-use crate::solver::{Observer, Progress, Solver};
+use crate::solver::Solver;
 use keops_core::error::{Error, InputError, OutOfMemory};
 use keops_core::genred::Place;
 use keops_core::random::Random;
 use ndarray::{Array1, Array2, Array3, ArrayD, Axis};
 use std::fmt;
-use std::ops::ControlFlow;
 
 /// Steps between looks at whether more change anything.
 const LOOK: usize = 5;
@@ -168,9 +167,7 @@ pub struct MatrixFunction<'s, K: ?Sized> {
     probes: usize,
     steps: usize,
     tolerance: f64,
-    seed: u64,
-    preconditioner: Option<&'s dyn Preconditioner>,
-    observer: Option<Observer<'s>>,
+    control: Control<'s>,
 }
 
 impl<K: ?Sized> fmt::Debug for MatrixFunction<'_, K> {
@@ -199,9 +196,7 @@ impl<'s, K: ?Sized> MatrixFunction<'s, K> {
             probes: 32,
             steps: 200,
             tolerance: 1e-8,
-            seed: 0,
-            preconditioner: None,
-            observer: None,
+            control: Control::default(),
         }
     }
     /// Adds `α` to the diagonal; it may be negative.
@@ -225,21 +220,18 @@ impl<'s, K: ?Sized> MatrixFunction<'s, K> {
         self.tolerance = tolerance;
         self
     }
-    /// Other seeds draw other probes; one seed draws the same.
-    pub fn seed(mut self, seed: u64) -> Self {
-        self.seed = seed;
-        self
+    control_method! {
+        /// Other seeds draw other probes; one seed draws the same.
+        seed of control
     }
-    /// An approximate inverse of the operator for the solves of gradients.
-    pub fn preconditioner(mut self, preconditioner: &'s dyn Preconditioner) -> Self {
-        self.preconditioner = Some(preconditioner);
-        self
+    control_method! {
+        /// An approximate inverse of the operator for the solves of gradients.
+        preconditioner of control
     }
-    /// Calls a function after each product, with the last relative change as the residual; `Break`
-    /// ends with [`FunctionError::Cancelled`].
-    pub fn observe(mut self, observer: impl FnMut(&Progress<'_>) -> ControlFlow<()> + 's) -> Self {
-        self.observer = Some(Box::new(observer));
-        self
+    control_method! {
+        /// Calls a function after each product, with the last relative change as the residual; `Break`
+        /// ends with [`FunctionError::Cancelled`].
+        observe of control
     }
     /// Signs: among probes with independent entries they have the least variance.
     fn signs(
@@ -279,7 +271,7 @@ impl<K: LinearOperator> MatrixFunction<'_, K> {
         self.check(self.probes)?;
         let n = square(self.operator)?;
         let mut products = Products::new(self.operator);
-        let (mut random, mut samples) = (Random::new(self.seed), vec![]);
+        let (mut random, mut samples) = (Random::new(self.control.seed), vec![]);
         let (mut worst, mut most) = (0.0f64, 0);
         while samples.len() < self.probes {
             let count = products.width().min(self.probes - samples.len());
@@ -293,10 +285,8 @@ impl<K: LinearOperator> MatrixFunction<'_, K> {
                     false => Err(undefined(&values, self.ridge, &f)),
                 }
             };
-            let mut observer = self.observer.take();
             let run = Lanczos { steps: self.steps, tolerance: self.tolerance };
-            let (made, change, steps) = run.run(&mut products, starts, unit, &mut observer)?;
-            self.observer = observer;
+            let (made, change, steps) = run.run(&mut products, starts, unit, &mut self.control)?;
             samples.extend(made.iter().map(|v| v.first().copied().unwrap_or(0.0)));
             (worst, most) = (worst.max(change), most.max(steps));
         }
@@ -355,10 +345,8 @@ impl<K: LinearOperator> MatrixFunction<'_, K> {
                 let weights = (&of_values * &first).dot(&y) * c.norm;
                 Ok(weights.dot(&crate::krylov::rows(&c.basis, ..c.diagonal.len())))
             };
-            let mut observer = self.observer.take();
             let run = Lanczos { steps: self.steps, tolerance: self.tolerance };
-            let (made, change, steps) = run.run(&mut products, starts, of, &mut observer)?;
-            self.observer = observer;
+            let (made, change, steps) = run.run(&mut products, starts, of, &mut self.control)?;
             if change > self.tolerance {
                 return Err(FunctionError::Steps { steps, change, partial: None });
             }
@@ -393,7 +381,7 @@ impl<P: Place> MatrixFunction<'_, KernelOperator<'_, P>> {
             false => Some(self.operator.form_gradient_of(wrt)?),
         };
         let [n, dim] = LinearOperator::domain(self.operator);
-        let mut random = Random::new(self.seed);
+        let mut random = Random::new(self.control.seed);
         let operator: &dyn LinearOperator = self.operator;
         let width = if operator.columns_independent() { dim.max(1) } else { 1 };
         let mut samples: Vec<(Vec<ArrayD<f64>>, f64)> = vec![];
@@ -409,13 +397,8 @@ impl<P: Place> MatrixFunction<'_, KernelOperator<'_, P>> {
                     *z = if random.unit() < 0.5 { -1.0 } else { 1.0 };
                 });
             }
-            let mut solver = Solver::of(operator).ridge(self.ridge).tolerance(self.tolerance);
-            if let Some(p) = self.preconditioner {
-                solver = solver.preconditioner(p);
-            }
-            if let Some(observer) = &mut self.observer {
-                solver = solver.observe(observer);
-            }
+            let solver = Solver::of(operator).ridge(self.ridge).tolerance(self.tolerance);
+            let solver = solver.control(self.control.lend());
             let (w, _) = solver.solve(&z)?;
             let (z, w) = (z.index_axis_move(Axis(0), 0), w.index_axis_move(Axis(0), 0));
             for c in 0..count {
@@ -506,7 +489,7 @@ impl Lanczos {
         products: &mut Products<'_>,
         starts: Array2<f64>,
         of: impl Fn(&Products<'_>, &Chain) -> Result<Array1<f64>, FunctionError>,
-        observer: &mut Option<Observer<'_>>,
+        control: &mut Control<'_>,
     ) -> Result<(Vec<Array1<f64>>, f64, usize), FunctionError> {
         let (count, n) = starts.dim();
         let steps = self.steps.min(n);
@@ -576,12 +559,9 @@ impl Lanczos {
                     *result = new;
                 }
             }
-            if let Some(observer) = observer {
-                let (iteration, residuals) = (products.count, &[change][..]);
-                let now = Progress { iteration, products: iteration, residuals };
-                if observer(&now).is_break() {
-                    return Err(FunctionError::Cancelled { product: products.count });
-                }
+            let (iteration, residuals) = (products.count, &[change][..]);
+            if control.ends(&Progress { iteration, products: iteration, residuals }) {
+                return Err(FunctionError::Cancelled { product: products.count });
             }
             if change <= self.tolerance {
                 break;

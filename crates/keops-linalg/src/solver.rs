@@ -1,13 +1,13 @@
 //! The one way to a solution: an operator, options, and a right-hand side.
 
 use crate::cg::Conjugate;
+use crate::control::{Control, control_method};
 use crate::error::SolveError;
 use crate::harness::{self, Harness};
 use crate::info::{Method, SolveInfo, SolveOptions};
 use crate::lazy::LazySolve;
 use crate::minres::Minres;
 use crate::operator::{KernelOperator, LinearOperator, wide};
-use crate::precondition::Preconditioner;
 use crate::solve::{KernelSolve, Solution, SolveGradient};
 use keops_core::data::{ArgView, DType, Element};
 use keops_core::error::{Error, InputError};
@@ -15,47 +15,13 @@ use keops_core::genred::{AsArg, IntoArgs, Place};
 use keops_core::lazy::{LazyTensor, OpenArgs};
 use ndarray::{Array3, ArrayRef, Dimension};
 use std::fmt;
-use std::ops::ControlFlow;
-
-/// How far a solver is.
-///
-/// ```
-/// use keops_linalg::Progress;
-/// let progress = Progress { iteration: 3, products: 3, residuals: &[1e-3, 1e-7] };
-/// assert_eq!(progress.residual(), 1e-3);
-/// ```
-#[derive(Clone, Copy, Debug)]
-pub struct Progress<'p> {
-    /// Iterations done.
-    pub iteration: usize,
-    /// Products with the operator so far.
-    pub products: usize,
-    /// The smallest residual of each system relative to its right-hand side, as the recurrence
-    /// has it: below the precision of the operator it is not true.
-    pub residuals: &'p [f64],
-}
-
-impl Progress<'_> {
-    /// The largest residual; 0 without systems.
-    ///
-    /// ```
-    /// let none = keops_linalg::Progress { iteration: 0, products: 0, residuals: &[] };
-    /// assert_eq!(none.residual(), 0.0);
-    /// ```
-    pub fn residual(&self) -> f64 {
-        self.residuals.iter().fold(0.0, |m, v| m.max(*v))
-    }
-}
-
-pub(crate) type Observer<'s> = Box<dyn FnMut(&Progress<'_>) -> ControlFlow<()> + 's>;
 
 /// All that a solver is told.
 #[derive(Default)]
 pub(crate) struct Settings<'s> {
     pub options: SolveOptions,
-    pub preconditioner: Option<&'s dyn Preconditioner>,
     pub guess: Option<ArgView<'s>>,
-    pub observer: Option<Observer<'s>>,
+    pub control: Control<'s>,
 }
 
 impl Settings<'_> {
@@ -68,14 +34,13 @@ impl Settings<'_> {
         output: DType,
     ) -> Result<(Array3<f64>, SolveInfo), SolveError> {
         harness::check(operator, b, guess, &self.options)?;
-        let how = (self.options, self.preconditioner);
-        let observer = self.observer;
+        let (options, control) = (self.options, self.control);
         match self.options.method {
             Method::ConjugateGradients => {
-                Harness::new(operator, b, how, observer, output, Conjugate::new)?.solve(guess)
+                Harness::new(operator, b, options, control, output, Conjugate::new)?.solve(guess)
             }
             Method::Minres => {
-                Harness::new(operator, b, how, observer, output, Minres::new)?.solve(guess)
+                Harness::new(operator, b, options, control, output, Minres::new)?.solve(guess)
             }
         }
     }
@@ -137,6 +102,11 @@ impl<'s, K: ?Sized> Solver<'s, K> {
     pub fn of(operator: &'s K) -> Solver<'s, K> {
         Solver { operator, settings: Settings::default() }
     }
+    /// What methods have in common, at once.
+    pub(crate) fn control(mut self, control: Control<'s>) -> Self {
+        self.settings.control = control;
+        self
+    }
     /// All options at once; those given before are replaced.
     ///
     /// ```
@@ -193,24 +163,23 @@ impl<'s, K: ?Sized> Solver<'s, K> {
         self.settings.options.method = method;
         self
     }
-    /// An approximate inverse, which saves iterations. It does not change what is solved, nor the
-    /// meaning of residuals.
-    ///
-    /// ```
-    /// use keops_core::{genred::Genred, reduce::SUM, spec::Axis};
-    /// use keops_linalg::{KernelOperator, PivotedCholesky};
-    /// let aliases = ["x = Vi(1)", "y = Vj(1)", "b = Vj(1)"];
-    /// let sum: Genred = Genred::new("Exp(-SqDist(x, y)) * b", aliases, &SUM, Axis::J)?;
-    /// let x = ndarray::Array2::from_shape_fn((30, 1), |(k, _)| k as f64 / 30.0);
-    /// let k = KernelOperator::new(&sum, "b", (&x, &x))?;
-    /// let all = PivotedCholesky::new(&k, 30)?; // the whole matrix, to its precision
-    /// let info = k.solver().ridge(1e-3).preconditioner(&all).solve(&x)?.info;
-    /// assert!(info.iterations <= 2);
-    /// # Ok::<(), Box<dyn std::error::Error>>(())
-    /// ```
-    pub fn preconditioner(mut self, preconditioner: &'s dyn Preconditioner) -> Self {
-        self.settings.preconditioner = Some(preconditioner);
-        self
+    control_method! {
+        /// An approximate inverse, which saves iterations. It does not change what is solved, nor the
+        /// meaning of residuals.
+        ///
+        /// ```
+        /// use keops_core::{genred::Genred, reduce::SUM, spec::Axis};
+        /// use keops_linalg::{KernelOperator, PivotedCholesky};
+        /// let aliases = ["x = Vi(1)", "y = Vj(1)", "b = Vj(1)"];
+        /// let sum: Genred = Genred::new("Exp(-SqDist(x, y)) * b", aliases, &SUM, Axis::J)?;
+        /// let x = ndarray::Array2::from_shape_fn((30, 1), |(k, _)| k as f64 / 30.0);
+        /// let k = KernelOperator::new(&sum, "b", (&x, &x))?;
+        /// let all = PivotedCholesky::new(&k, 30)?; // the whole matrix, to its precision
+        /// let info = k.solver().ridge(1e-3).preconditioner(&all).solve(&x)?.info;
+        /// assert!(info.iterations <= 2);
+        /// # Ok::<(), Box<dyn std::error::Error>>(())
+        /// ```
+        preconditioner of settings.control
     }
     /// Where to begin, of the shape of the solution. A guess that is worse than zero is not used.
     ///
@@ -228,24 +197,23 @@ impl<'s, K: ?Sized> Solver<'s, K> {
         self.settings.guess = Some(guess.as_arg());
         self
     }
-    /// Calls a function after each iteration; `Break` ends the solver with
-    /// [`SolveError::Cancelled`], which has what was reached.
-    ///
-    /// ```
-    #[doc = include_str!("operator_example.txt")]
-    /// use keops_linalg::{SolveError, Solver};
-    /// use std::ops::ControlFlow;
-    /// let operator: &dyn LinearOperator = &Diagonal(50);
-    /// let two = |p: &keops_linalg::Progress<'_>| match p.iteration {
-    ///     2 => ControlFlow::Break(()),
-    ///     _ => ControlFlow::Continue(()),
-    /// };
-    /// let e = Solver::of(operator).observe(two).solve(&Array3::ones((1, 50, 1))).unwrap_err();
-    /// assert!(matches!(e, SolveError::Cancelled { iteration: 2, .. }), "{e}");
-    /// ```
-    pub fn observe(mut self, observer: impl FnMut(&Progress<'_>) -> ControlFlow<()> + 's) -> Self {
-        self.settings.observer = Some(Box::new(observer));
-        self
+    control_method! {
+        /// Calls a function after each iteration; `Break` ends the solver with
+        /// [`SolveError::Cancelled`], which has what was reached.
+        ///
+        /// ```
+        #[doc = include_str!("operator_example.txt")]
+        /// use keops_linalg::{SolveError, Solver};
+        /// use std::ops::ControlFlow;
+        /// let operator: &dyn LinearOperator = &Diagonal(50);
+        /// let two = |p: &keops_linalg::Progress<'_>| match p.iteration {
+        ///     2 => ControlFlow::Break(()),
+        ///     _ => ControlFlow::Continue(()),
+        /// };
+        /// let e = Solver::of(operator).observe(two).solve(&Array3::ones((1, 50, 1))).unwrap_err();
+        /// assert!(matches!(e, SolveError::Cancelled { iteration: 2, .. }), "{e}");
+        /// ```
+        observe of settings.control
     }
 }
 

@@ -6,15 +6,14 @@
 //! matrix of a few rows, which is factorised densely.
 
 use crate::algebra::Adjoint;
+use crate::control::{Control, Progress, control_method};
 use crate::entries::AdjointOperator;
 use crate::krylov::{Products, epsilon, finite, normal, norms, orthonormal, rows, single};
-use crate::solver::{Observer, Progress};
 use faer::Mat;
 use keops_core::error::{Error, InputError, OutOfMemory};
 use keops_core::random::Random;
 use ndarray::{Array1, Array2, ArrayView2};
 use std::fmt;
-use std::ops::ControlFlow;
 
 /// Random vectors that the error is estimated with: the bound fails with probability 10⁻¹⁰.
 const PROBES: usize = 10;
@@ -114,8 +113,7 @@ pub struct Svds<'s> {
     rank: usize,
     oversampling: usize,
     iterations: usize,
-    seed: u64,
-    observer: Option<Observer<'s>>,
+    control: Control<'s>,
 }
 
 impl fmt::Debug for Svds<'_> {
@@ -128,7 +126,7 @@ impl fmt::Debug for Svds<'_> {
 impl<'s> Svds<'s> {
     /// Of an operator: the largest singular value, until told otherwise.
     pub fn of(operator: &'s dyn AdjointOperator) -> Svds<'s> {
-        Svds { operator, rank: 1, oversampling: 10, iterations: 4, seed: 0, observer: None }
+        Svds { operator, rank: 1, oversampling: 10, iterations: 4, control: Control::default() }
     }
     /// As many singular values.
     pub fn rank(mut self, rank: usize) -> Self {
@@ -146,16 +144,14 @@ impl<'s> Svds<'s> {
         self.iterations = iterations;
         self
     }
-    /// Of the random vectors; the same ones in every run by default.
-    pub fn seed(mut self, seed: u64) -> Self {
-        self.seed = seed;
-        self
+    control_method! {
+        /// Of the random vectors; the same ones in every run by default.
+        seed of control
     }
-    /// Calls a function after each product of all vectors, without residuals; `Break` ends with
-    /// [`SvdError::Cancelled`].
-    pub fn observe(mut self, observer: impl FnMut(&Progress<'_>) -> ControlFlow<()> + 's) -> Self {
-        self.observer = Some(Box::new(observer));
-        self
+    control_method! {
+        /// Calls a function after each product of all vectors, without residuals; `Break` ends with
+        /// [`SvdError::Cancelled`].
+        observe of control
     }
 
     /// The singular values.
@@ -170,7 +166,7 @@ impl<'s> Svds<'s> {
             return Err(InputError::Option(what).into());
         }
         let unit = epsilon(self.operator);
-        let mut random = Random::new(self.seed);
+        let mut random = Random::new(self.control.seed);
         let adjoint = Adjoint::of(self.operator);
         let operator = self.operator;
         let width = self.rank.saturating_add(self.oversampling).min(n.min(m));
@@ -179,7 +175,7 @@ impl<'s> Svds<'s> {
         let mut forward = Products::new(operator);
         let first = forward.apply(start.view())?;
         let back = Products::new(&adjoint).like(&forward);
-        let mut run = Run { forward, back, observer: self.observer };
+        let mut run = Run { forward, back, control: self.control };
         run.look(&first)?;
         // (Rows that others explain to rounding are replaced by random ones.)
         let basis = |v: Array2<f64>, random: &mut Random| {
@@ -236,7 +232,7 @@ impl<'s> Svds<'s> {
 struct Run<'o, 's> {
     forward: Products<'o>,
     back: Products<'o>,
-    observer: Option<Observer<'s>>,
+    control: Control<'s>,
 }
 impl Run<'_, '_> {
     fn count(&self) -> usize {
@@ -257,11 +253,10 @@ impl Run<'_, '_> {
         if !finite(made) {
             return Err(SvdError::NotFinite { product });
         }
-        let Some(observer) = &mut self.observer else { return Ok(()) };
-        let progress = Progress { iteration: product, products: product, residuals: &[] };
-        match observer(&progress) {
-            ControlFlow::Break(()) => Err(SvdError::Cancelled { product }),
-            ControlFlow::Continue(()) => Ok(()),
+        match self.control.ends(&Progress { iteration: product, products: product, residuals: &[] })
+        {
+            true => Err(SvdError::Cancelled { product }),
+            false => Ok(()),
         }
     }
 }

@@ -283,6 +283,9 @@ fn errors() {
     let Error::Function { source, .. } = &e else { panic!("{e}") };
     let partial = source.downcast_ref::<SolveError>().and_then(|e| e.partial());
     assert!(partial.is_some_and(|p| p.solution.shape() == [5, 1]), "{e}");
+    let few = (random.matrix(4, 2), random.matrix(4, 1));
+    let e = f.call((&x, &few.0, &few.1, &array![1.0], &array![1.0])).unwrap_err().to_string();
+    assert_eq!(e, "KernelSolve: it takes as many rows of i as of j, but there are 5 and 4");
     let e = gaussian_solve(2, 1).ridge_as("x").genred().unwrap_err();
     assert!(e.to_string().contains("two arguments are named `x`"), "{e}");
     let mut g = OuterGraph::default();

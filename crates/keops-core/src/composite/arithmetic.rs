@@ -1,6 +1,6 @@
 //! Powers, bounds and roundings, component by component.
 
-use super::{Below, CompositeDef, Drawn, Literal, broadcast, dim, entry, fail, int};
+use super::{Below, Built, CompositeDef, Drawn, Literal, broadcast, dim, entry, fail, int};
 use crate::error::DimError;
 use crate::graph::Ex;
 use crate::ops::*;
@@ -22,15 +22,7 @@ pub(super) const ALL: &[CompositeDef] = &[
         round(x[0], int("Round", &l[0])?)
     })
     .literals(1, 1, |below| (vec![dim(below)], vec![Literal::Int([0, 1, 2, -1][below(4)])])),
-    entry(
-        "Clamp",
-        3,
-        "Clamp(x, a, b): x kept within [a, b]; has slope 1 at both bounds",
-        |x, _| {
-            broadcast("Clamp", x)?;
-            Ok(clamp(x[0], x[1], x[2]))
-        },
-    ),
+    entry("Clamp", 3, "Clamp(x, a, b): x kept within [a, b]; has slope 1 at both bounds", clamped),
     entry("ClampInt", 1, "ClampInt(x, a, b): Clamp with integer bounds", |x, l| {
         let bound = |k: usize| Ok(x[0].lit(int("ClampInt", &l[k])? as f64));
         Ok(clamp(x[0], bound(0)?, bound(1)?))
@@ -52,6 +44,10 @@ pub(super) const ALL: &[CompositeDef] = &[
     }),
 ];
 
+fn clamped<'g>(x: &[Ex<'g>], _: &[Literal]) -> Built<'g> {
+    broadcast("Clamp", x)?;
+    Ok(clamp(x[0], x[1], x[2]))
+}
 fn sample_bounds(below: Below<'_>) -> Drawn {
     (vec![dim(below)], vec![Literal::Int(-(below(2) as i64)), Literal::Int(1)])
 }

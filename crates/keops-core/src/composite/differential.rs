@@ -6,16 +6,7 @@ use crate::error::DimError;
 use crate::graph::{Ex, MAX_NODES, Node};
 
 pub(super) const ALL: &[CompositeDef] = &[
-    entry(
-        "Grad",
-        3,
-        "Grad(f, v, e): transposed Jacobian of f in the variable v, times e",
-        |x, _| {
-            check("Grad", x[0], x[1], 1)?;
-            same("Grad", &[x[0], x[2]])?;
-            Ok(gradient(x[0], x[1], x[2]))
-        },
-    ),
+    entry("Grad", 3, "Grad(f, v, e): transposed Jacobian of f in the variable v, times e", grad),
     entry("Diff", 3, "Diff(f, v, u): Jacobian of f in the variable v, times u", |x, _| {
         check("Diff", x[0], x[1], 1)?;
         same("Diff", &[x[1], x[2]])?;
@@ -31,11 +22,7 @@ pub(super) const ALL: &[CompositeDef] = &[
         "Divergence",
         2,
         "Divergence(f, v): trace of the Jacobian of f in the variable v",
-        |x, _| {
-            check("Divergence", x[0], x[1], x[1].dim())?;
-            same("Divergence", x)?;
-            Ok(trace(x[0], x[1], x[0].lit(1.0)))
-        },
+        divergence,
     ),
     entry(
         "Laplacian",
@@ -54,11 +41,7 @@ pub(super) const ALL: &[CompositeDef] = &[
         "AdjointOperator",
         3,
         "AdjointOperator(f, v, u): Aᵀ u for f(v) = A v with a variable v",
-        |x, _| {
-            linear("AdjointOperator", x[0], x[1])?;
-            same("AdjointOperator", &[x[0], x[2]])?;
-            Ok(gradient(x[0], x[1], x[2]))
-        },
+        adjoint_operator,
     ),
     entry(
         "SumLinOperator",
@@ -71,6 +54,21 @@ pub(super) const ALL: &[CompositeDef] = &[
     entry("AutoFactorize", 1, "AutoFactorize(f): f, as Factorize", |x, _| Ok(x[0])),
 ];
 
+fn grad<'g>(x: &[Ex<'g>], _: &[Literal]) -> Built<'g> {
+    check("Grad", x[0], x[1], 1)?;
+    same("Grad", &[x[0], x[2]])?;
+    Ok(gradient(x[0], x[1], x[2]))
+}
+fn divergence<'g>(x: &[Ex<'g>], _: &[Literal]) -> Built<'g> {
+    check("Divergence", x[0], x[1], x[1].dim())?;
+    same("Divergence", x)?;
+    Ok(trace(x[0], x[1], x[0].lit(1.0)))
+}
+fn adjoint_operator<'g>(x: &[Ex<'g>], _: &[Literal]) -> Built<'g> {
+    linear("AdjointOperator", x[0], x[1])?;
+    same("AdjointOperator", &[x[0], x[2]])?;
+    Ok(gradient(x[0], x[1], x[2]))
+}
 fn sum_of_entries<'g>(x: &[Ex<'g>], _: &[Literal]) -> Built<'g> {
     let (l, r) = (weight("SumLinOperator", x, 2, x[0])?, weight("SumLinOperator", x, 3, x[1])?);
     linear("SumLinOperator", x[0], x[1])?;

@@ -1,6 +1,8 @@
 //! Sums of components, scalar products, norms and distances.
 
-use super::{CompositeDef, dim, dims, entry, fail, same, scalar, size};
+use super::{
+    Below, Built, CompositeDef, Drawn, Literal, dim, dims, entry, fail, same, scalar, size,
+};
 use crate::error::DimError;
 use crate::graph::{Ex, MAX_DIM};
 use crate::ops::*;
@@ -38,26 +40,19 @@ pub(super) const ALL: &[CompositeDef] = &[
         same("SqNormDiag", x)?;
         Ok(x[0].dot(x[1] * x[1]))
     }),
-    entry("SymSqNorm", 2, "SymSqNorm(A, x): sum of A_kl x_k x_l, A row-major", |x, _| {
-        if Some(x[0].dim()) != x[1].dim().checked_pow(2) {
-            return fail("SymSqNorm", "dimensions d² and d", dims(x));
-        }
-        Ok(quadratic(x[0], x[1]))
-    })
-    .drawn(|below| {
-        let d = dim(below);
-        (vec![d * d, d], vec![])
-    }),
+    entry("SymSqNorm", 2, "SymSqNorm(A, x): sum of A_kl x_k x_l, A row-major", sym_sq_norm).drawn(
+        |below| {
+            let d = dim(below);
+            (vec![d * d, d], vec![])
+        },
+    ),
     entry(
         "WeightedSqNorm",
         2,
         "WeightedSqNorm(s, x): SqNormIso, SqNormDiag or SymSqNorm by the dimension of s",
         |x, _| weighted("WeightedSqNorm", x[0], x[1]),
     )
-    .drawn(|below| {
-        let d = dim(below);
-        (vec![[1, d, d * d][below(3)], d], vec![])
-    }),
+    .drawn(weights_and_vector),
     entry("WeightedSqDist", 3, "WeightedSqDist(s, x, y): WeightedSqNorm(s, x - y)", |x, _| {
         weighted("WeightedSqDist", x[0], difference("WeightedSqDist", x[1], x[2])?)
     })
@@ -68,6 +63,16 @@ pub(super) const ALL: &[CompositeDef] = &[
 ];
 
 /// `Σ_kl a_kl x_k x_l` for a row-major square matrix.
+fn sym_sq_norm<'g>(x: &[Ex<'g>], _: &[Literal]) -> Built<'g> {
+    if Some(x[0].dim()) != x[1].dim().checked_pow(2) {
+        return fail("SymSqNorm", "dimensions d² and d", dims(x));
+    }
+    Ok(quadratic(x[0], x[1]))
+}
+fn weights_and_vector(below: Below<'_>) -> Drawn {
+    let d = dim(below);
+    (vec![[1, d, d * d][below(3)], d], vec![])
+}
 fn quadratic<'g>(a: Ex<'g>, x: Ex<'g>) -> Ex<'g> {
     let d = x.dim();
     a.contract(vec![d, d], &[(a, &[0, 1]), (x, &[0]), (x, &[1])], &[])

@@ -23,19 +23,13 @@ pub(super) const ALL: &[CompositeDef] = &[
         "RationalQuadratic",
         2,
         "RationalQuadratic(u, α): (1 + u / (2 α))^-α",
-        |x, _| {
-            broadcast("RationalQuadratic", x)?;
-            Ok((-(x[1] * (x[0] / (x[1] * 2.0)).un(&LOG1P))).un(&EXP))
-        },
+        rational_quadratic,
     ),
     entry(
         "ThinPlate",
         1,
         "ThinPlate(u, k): r^(2k) log(r) of u = r², 0 at 0",
-        |x, l| {
-            let k = size("ThinPlate", &l[0], 1, 8)?;
-            Ok(Ex::apply(&POW_LOG, &[x[0], x[0].lit(k as f64), x[0].lit(1.0)]) * 0.5)
-        },
+        thin_plate,
     )
     .literals(1, 1, |below| (vec![dim(below)], vec![(1 + below(3)).into()])),
     entry("RadialPower", 2, "RadialPower(u, p): u^p of u = r², see PowLog", |x, _| {
@@ -45,6 +39,14 @@ pub(super) const ALL: &[CompositeDef] = &[
 ];
 
 /// Half-integer orders have code, others are quotients of integrals.
+fn rational_quadratic<'g>(x: &[Ex<'g>], _: &[Literal]) -> Built<'g> {
+    broadcast("RationalQuadratic", x)?;
+    Ok((-(x[1] * (x[0] / (x[1] * 2.0)).un(&LOG1P))).un(&EXP))
+}
+fn thin_plate<'g>(x: &[Ex<'g>], l: &[Literal]) -> Built<'g> {
+    let k = size("ThinPlate", &l[0], 1, 8)?;
+    Ok(Ex::apply(&POW_LOG, &[x[0], x[0].lit(k as f64), x[0].lit(1.0)]) * 0.5)
+}
 fn matern<'g>(u: Ex<'g>, order: Ex<'g>) -> Built<'g> {
     broadcast("Matern", &[u, order])?;
     match order.constant() {

@@ -1,6 +1,6 @@
 //! B-splines and time warping.
 
-use super::{Built, CompositeDef, Literal, dim, entry, fail, scalar, size};
+use super::{Below, Built, CompositeDef, Drawn, Literal, dim, entry, fail, scalar, size};
 use crate::graph::Ex;
 use crate::ops::*;
 
@@ -14,10 +14,7 @@ pub(super) const ALL: &[CompositeDef] = &[
         "BSpline(knots, x, k): the B-splines of order k at the scalar x, for ascending knots",
         checked_b_splines,
     )
-    .literals(1, 1, |below| {
-        let k = below(4);
-        (vec![k + 1 + dim(below), 1], vec![k.into()])
-    }),
+    .literals(1, 1, knots_and_scalar),
     entry(
         "SoftDTW_SqDist",
         3,
@@ -35,6 +32,10 @@ fn checked_soft_dtw<'g>(x: &[Ex<'g>], _: &[Literal]) -> Built<'g> {
     }
 }
 
+fn knots_and_scalar(below: Below<'_>) -> Drawn {
+    let k = below(4);
+    (vec![k + 1 + dim(below), 1], vec![k.into()])
+}
 fn checked_b_splines<'g>(x: &[Ex<'g>], l: &[Literal]) -> Built<'g> {
     scalar("BSpline", x[1])?;
     if x[0].dim() < 2 {

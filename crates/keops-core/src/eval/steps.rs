@@ -4,7 +4,7 @@ use super::rows::{gather, rebatch, scatter_add};
 use super::value::{Origin, Value, convert, flatten_rows, rounded, zeros};
 use super::{Sizes, long, own_or};
 use crate::data::{ArgView, Buffer, DType, OnHost};
-use crate::error::{Error, RunError};
+use crate::error::{Error, Foreign, RunError};
 use crate::graph::{Builder, Category, Var};
 use crate::memory;
 use crate::outer::{
@@ -122,6 +122,15 @@ impl<'a> Run<'_, 'a> {
         batch: Vec<usize>,
         dtype: DType,
     ) -> Result<Vec<Buffer>, Error> {
+        let [i, j] = [self.sizes.rows_i, self.sizes.rows_j];
+        if a.function.square() && i != j {
+            return Err(Error::Function {
+                name: a.function.name().into(),
+                source: Foreign::message(format!(
+                    "it takes as many rows of i as of j, but there are {i} and {j}"
+                )),
+            });
+        }
         self.widen(a.operands.iter(), dtype)?;
         let operand = |p: &Port| -> Result<ArgView<'_>, RunError> {
             match self.in_type(*p, dtype) {
@@ -135,8 +144,8 @@ impl<'a> Run<'_, 'a> {
             operands: a.operands.iter().map(operand).collect::<Result<_, _>>()?,
             categories: a.operands.iter().map(|p| graph.info(*p).category).collect(),
             results: &a.results,
-            rows_i: self.sizes.rows_i,
-            rows_j: self.sizes.rows_j,
+            rows_i: i,
+            rows_j: j,
             batch,
             dtype,
             device: self.device,

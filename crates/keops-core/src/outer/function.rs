@@ -117,7 +117,7 @@ pub trait Function: fmt::Debug + Any + Send + Sync {
     /// [`DimError`] if the number, dimension or category of the operands does not fit.
     fn results(&self, operands: &[PortInfo]) -> Result<Vec<PortInfo>, DimError>;
     /// Does it take as many rows of i as of j? Then an index that no argument of a computation has
-    /// gets its number of rows from the other one.
+    /// gets its number of rows from the other one, and [`Function::run`] is only called where they are as many.
     fn square(&self) -> bool {
         false
     }

@@ -8,10 +8,10 @@
 
 mod process;
 
+use crate::control::{Observer, Progress};
 use crate::entries::AdjointOperator;
 use crate::info::SystemId;
 use crate::layout::{SYSTEMS, VECTOR};
-use crate::solver::{Observer, Progress};
 use keops_core::error::{Error, InputError, OutOfMemory};
 use keops_core::memory;
 use ndarray::{Array, ArrayD, ArrayRef, Dimension, IxDyn};
