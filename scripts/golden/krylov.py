@@ -1,4 +1,4 @@
-"""Expected values of crates/keops-linalg/tests/{minres,eigen,trace,least_squares,svd,process}.rs, by SciPy.
+"""Expected values of crates/keops-linalg/tests/{minres,eigen,trace,least_squares,svd,process,kmeans}.rs, by SciPy.
 
 Writes tests/golden/linalg/krylov.npz: points, right-hand sides, and what SciPy's solvers of the dense matrices give
 (each is confirmed by a direct method of NumPy). Names say what is what; the matrices are
@@ -129,5 +129,32 @@ try:  # scikit-learn agrees where it is installed.
     print("scikit-learn agrees")
 except ImportError:
     print("scikit-learn is not installed: not compared")
+
+# k-means from the first five points, until no label changes: by squared distances, and by angles of what is centred.
+
+
+def lloyd(x, centres, cosine):
+    unit = lambda v: v / np.linalg.norm(v, axis=1, keepdims=True) if cosine else v
+    x, centres, labels = unit(x), unit(centres), None
+    while True:
+        now = cdist(x, centres, "cosine" if cosine else "sqeuclidean")
+        if labels is not None and (now.argmin(1) == labels).all():
+            return centres, labels, now.min(1).sum()
+        labels = now.argmin(1)
+        centres = unit(np.array([x[labels == k].mean(0) for k in range(len(centres))]))
+
+
+for name, points, cosine in [("kmeans", x, False), ("kmeans_cosine", x - 0.5, True)]:
+    centres, labels, inertia = lloyd(points, points[:5], cosine)
+    out[name + "_centres"], out[name + "_inertia"] = centres, np.array([inertia])
+try:  # scikit-learn agrees where it is installed.
+    from sklearn.cluster import KMeans
+
+    fitted = KMeans(5, init=x[:5], n_init=1, tol=0, algorithm="lloyd").fit(x)
+    agree(fitted.cluster_centers_, out["kmeans_centres"], 1e-12)
+    agree(np.array([fitted.inertia_]), out["kmeans_inertia"], 1e-12)
+    print("scikit-learn agrees on k-means")
+except ImportError:
+    print("scikit-learn is not installed: k-means not compared")
 
 np.savez_compressed(Path(__file__).parents[2] / "tests/golden/linalg/krylov.npz", **out)

@@ -9,7 +9,8 @@
 //! [`Lsmr`] solves least squares problems with operators that need not be square.
 //! [`Eigsh`] finds eigenpairs (by Lanczos or LOBPCG), [`Svds`] singular values, [`MatrixFunction`] log-determinants, traces and products with
 //! functions of operators; [`GaussianProcess`] is regression in a few lines. Operators add, multiply and combine without being stored ([`Algebra`]); [`laws`] are what one's
-//! own operators can be tested by. `Neighbours` makes sparse graphs in any metric. [`SolveFunction`] makes a solve part of larger functions, which
+//! own operators can be tested by. `Neighbours` makes sparse graphs in any metric, [`KMeans`]
+//! clusters. [`SolveFunction`] makes a solve part of larger functions, which
 //! are differentiated as a whole, and [`Objective`] minimises them by the optimisers of argmin.
 #![forbid(unsafe_code)]
 
@@ -26,6 +27,7 @@ mod error;
 mod function;
 mod harness;
 mod info;
+mod kmeans;
 mod krylov;
 mod lanczos;
 pub mod laws;
@@ -62,6 +64,7 @@ pub use entries::{AdjointOperator, Diagonal, Rows};
 pub use error::{OperatorError, Partial, SolveError};
 pub use function::{Entries, SolveFunction};
 pub use info::{Method, Reason, SolveInfo, SolveOptions, SystemId, SystemInfo};
+pub use kmeans::{Clustering, KMeans};
 pub use lazy::{LazySolve, Solve};
 pub use lsmr::{LeastSquares, Lsmr, LsmrError, LsmrInfo, LsmrReason, LsmrSystem};
 pub use matrix_function::{Estimate, FunctionError, LogDetGradient, MatrixFunction};
