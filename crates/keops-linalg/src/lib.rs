@@ -33,6 +33,7 @@ mod lanczos;
 pub mod laws;
 mod layout;
 mod lazy;
+pub mod line_search;
 mod linear;
 mod lobpcg;
 mod lsmr;

@@ -21,6 +21,9 @@ use keops_core::reduce::SUM;
 use keops_core::spec::Axis;
 use ndarray::{Array1, Array2, ArrayRef1, ArrayRef2, ArrayView2, Axis as NdAxis};
 
+#[cfg(feature = "argmin")]
+mod fit;
+
 /// The variable that the covariance is multiplied with.
 const WEIGHT: &str = "weight";
 
@@ -328,8 +331,10 @@ impl<P: Place> FittedProcess<P> {
     pub fn evaluations(&self) -> usize {
         self.evaluations
     }
-    /// Did the optimiser of a fit end at a point where it found nothing better? Otherwise a limit or
-    /// a failure ended it, and parameters are the best that it met.
+    /// Is the likelihood stationary? Of a fit: is its derivative with respect to the logarithm of each
+    /// parameter and of the noise at most 1e-6 for each point, so that likelihoods of parameters
+    /// nearby differ by less than can be told from the values? Otherwise a limit or rounding ended the
+    /// fit, and parameters are the best that it met. Without a fit it is true.
     pub fn converged(&self) -> bool {
         self.converged
     }
@@ -403,122 +408,5 @@ impl<P: Place> FittedProcess<P> {
         let cross = operator.rows_at(0, &(0..rows).collect::<Vec<_>>())?;
         let solved = solve(&self.factor, cross.t())?;
         Ok((cross, solved))
-    }
-}
-
-#[cfg(feature = "argmin")]
-mod fit {
-    use super::{FittedProcess, GaussianProcess, ProcessError};
-    use argmin::core::{
-        CostFunction, Executor, Gradient, State, TerminationReason, TerminationStatus,
-    };
-    use argmin::solver::{linesearch::MoreThuenteLineSearch, quasinewton::LBFGS};
-    use keops_core::error::InputError;
-    use keops_core::genred::Place;
-    use ndarray::{Array1, ArrayRef1, ArrayRef2};
-    use std::sync::{Arc, Mutex, PoisonError};
-
-    /// Most iterations of L-BFGS, and its memory.
-    const ITERATIONS: u64 = 200;
-    const MEMORY: usize = 10;
-
-    /// The negative log-likelihood of the logarithms of parameters and noise.
-    struct Problem<'p, P> {
-        process: &'p GaussianProcess<P>,
-        x: &'p ArrayRef2<f64>,
-        y: &'p ArrayRef1<f64>,
-        shared: Arc<Mutex<Met<P>>>,
-    }
-    /// The best that was met, the last one, and how many.
-    struct Met<P> {
-        best: Option<FittedProcess<P>>,
-        last: Option<(Vec<f64>, FittedProcess<P>)>,
-        count: usize,
-        failure: Option<ProcessError>,
-    }
-
-    impl<P: Place> Problem<'_, P> {
-        fn at(&self, logs: &[f64]) -> Result<FittedProcess<P>, ProcessError> {
-            let mut met = self.shared.lock().unwrap_or_else(PoisonError::into_inner);
-            if let Some((_, known)) = met.last.as_ref().filter(|(at, _)| at == logs) {
-                return Ok(known.clone());
-            }
-            let mut rest = logs.iter().map(|l| l.exp());
-            let parameters: Vec<Array1<f64>> = (self.process.parameters.iter())
-                .map(|(_, dim)| rest.by_ref().take(*dim).collect())
-                .collect();
-            let noise = rest.next().unwrap_or(0.0);
-            met.count += 1;
-            match self.process.condition(self.x, self.y, &parameters, noise) {
-                Ok(made) => {
-                    let better = |b: &FittedProcess<P>| made.log_likelihood > b.log_likelihood;
-                    if met.best.as_ref().is_none_or(better) {
-                        met.best = Some(made.clone());
-                    }
-                    met.last = Some((logs.to_vec(), made.clone()));
-                    Ok(made)
-                }
-                Err(e) => {
-                    met.failure = Some(e.clone());
-                    Err(e)
-                }
-            }
-        }
-    }
-    impl<P: Place> CostFunction for Problem<'_, P> {
-        type Param = Vec<f64>;
-        type Output = f64;
-        fn cost(&self, logs: &Vec<f64>) -> Result<f64, argmin::core::Error> {
-            Ok(-self.at(logs)?.log_likelihood)
-        }
-    }
-    impl<P: Place> Gradient for Problem<'_, P> {
-        type Param = Vec<f64>;
-        type Gradient = Vec<f64>;
-        fn gradient(&self, logs: &Vec<f64>) -> Result<Vec<f64>, argmin::core::Error> {
-            let (parameters, noise) = self.at(logs)?.gradient()?;
-            let all = parameters.iter().flatten().copied().chain([noise]);
-            Ok(all.zip(logs).map(|(g, l)| -g * l.exp()).collect())
-        }
-    }
-
-    impl<P: Place> GaussianProcess<P> {
-        /// Conditions on values with the parameters and the noise of the largest marginal likelihood,
-        /// found by L-BFGS over their logarithms: all have to be positive. What comes out is never
-        /// worse than the start.
-        ///
-        /// # Errors
-        /// As [`GaussianProcess::condition`], of the start.
-        pub fn fit(
-            &self,
-            x: &ArrayRef2<f64>,
-            y: &ArrayRef1<f64>,
-            start: &[Array1<f64>],
-            noise: f64,
-        ) -> Result<FittedProcess<P>, ProcessError> {
-            if let Some(v) =
-                start.iter().flatten().chain([&noise]).find(|v| v.is_nan() || **v <= 0.0)
-            {
-                let what = format!("parameters and noise to fit must be positive, got {v}");
-                return Err(InputError::Option(what).into());
-            }
-            self.condition(x, y, start, noise)?;
-            let met = Met { best: None, last: None, count: 0, failure: None };
-            let shared = Arc::new(Mutex::new(met));
-            let problem = Problem { process: self, x, y, shared: shared.clone() };
-            let logs: Vec<f64> = start.iter().flatten().chain([&noise]).map(|v| v.ln()).collect();
-            let solver = LBFGS::new(MoreThuenteLineSearch::new(), MEMORY);
-            let run = Executor::new(problem, solver)
-                .configure(|s| s.param(logs).max_iters(ITERATIONS))
-                .run();
-            let limited = TerminationStatus::Terminated(TerminationReason::MaxItersReached);
-            let converged = run.is_ok_and(|r| *r.state.get_termination_status() != limited);
-            let mut met = shared.lock().unwrap_or_else(PoisonError::into_inner);
-            match (met.best.take(), met.failure.take()) {
-                (Some(best), _) => Ok(FittedProcess { evaluations: met.count, converged, ..best }),
-                (None, Some(e)) => Err(e),
-                (None, None) => self.condition(x, y, start, noise),
-            }
-        }
     }
 }

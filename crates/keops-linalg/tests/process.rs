@@ -106,6 +106,84 @@ fn a_fit_ends_at_a_maximum() {
     }
 }
 
+/// Values of a wave with noise, of any size.
+fn wave(size: f64) -> (Array2<f64>, Array1<f64>) {
+    let x = Array2::from_shape_fn((40, 1), |(k, _)| k as f64 / 10.0);
+    let of = |k: usize| size * (x[[k, 0]].sin() + 0.2 * ((k * 37) as f64).sin());
+    let y = Array1::from_shape_fn(40, of);
+    (x, y)
+}
+fn line() -> GaussianProcess<Device> {
+    let aliases = ["x = Vi(1)", "y = Vj(1)", "v = Pm(1)", "l = Pm(1)"];
+    let own: GaussianProcess =
+        GaussianProcess::new("v * Exp(-SqDist(x / l, y / l) / 2)", aliases).unwrap();
+    own.at(Device::new(Cpu::new()))
+}
+
+/// The scale of values and starts may be anything: the gradient at the start is up to 1e7 then, and
+/// exponentials of a step along it overflow. The likelihood is looked at by differences of its own
+/// values, in logarithms.
+#[test]
+fn fits_converge_from_starts_of_any_scale_or_say_that_they_do_not() {
+    let p = line();
+    let (mut fits, mut ended) = (0, 0);
+    for size in [1e-3, 0.1, 1.0, 10.0, 100.0, 1e4] {
+        let (x, y) = wave(size);
+        for (v, l, noise) in [(1.0, 1.0, 0.01), (3.0, 0.3, 0.1), (0.3, 3.0, 1.0)] {
+            let start = [array![v], array![l]];
+            let begun = p.condition(&x, &y, &start, noise).unwrap();
+            let own = p.fit(&x, &y, &start, noise).unwrap();
+            assert!(own.log_likelihood() > begun.log_likelihood());
+            fits += 1;
+            if !own.converged() {
+                // The likelihood grows as the noise falls, until rounding hides the Cholesky factor.
+                assert!(own.noise() / own.parameters()[0][0] < 1e-14, "{size} {start:?} {noise}");
+                continue;
+            }
+            ended += 1;
+            let logs = [own.parameters()[0][0].ln(), own.parameters()[1][0].ln(), own.noise().ln()];
+            for k in 0..3 {
+                let at = |h: f64| {
+                    let mut logs = logs;
+                    logs[k] += h;
+                    let [v, l, noise] = logs.map(f64::exp);
+                    let moved = p.condition(&x, &y, &[array![v], array![l]], noise).unwrap();
+                    moved.log_likelihood()
+                };
+                let slope = (at(1e-3) - at(-1e-3)) / 2e-3;
+                // 1e-6 for each of 40 points, and the error of the difference.
+                assert!(slope.abs() < 2e-3, "{size} {start:?} {noise}: {slope} of logarithm {k}");
+            }
+        }
+    }
+    assert!(fits == 18 && ended >= 12, "{ended} of {fits}");
+}
+
+/// Points that do not see each other: values are independent, of variance v + noise, which at the
+/// maximum is the mean of their squares.
+#[test]
+fn a_fit_of_independent_values_has_their_variance() {
+    let x = Array2::from_shape_fn((30, 1), |(k, _)| 1e3 * k as f64);
+    let aliases = ["x = Vi(1)", "y = Vj(1)", "v = Pm(1)"];
+    let p: GaussianProcess = GaussianProcess::new("v * Exp(-SqDist(x, y))", aliases).unwrap();
+    for size in [1e-6, 1.0, 30.0, 1e6, 1e30] {
+        let y = Array1::from_shape_fn(30, |k| size * ((k * k) as f64).cos());
+        let own = p.fit(&x, &y, &[array![1.0]], 0.5).unwrap();
+        let want = y.mapv(|y| y * y).mean().unwrap();
+        let got = own.parameters()[0][0] + own.noise();
+        assert!(own.converged() && (got / want - 1.0).abs() < 1e-4, "{size}: {got} not {want}");
+    }
+    // Equal values are likelier the smoother they are.
+    let (x, _) = wave(1.0);
+    for value in [5.0, 1000.0] {
+        let y = Array1::from_elem(40, value);
+        let start = [array![1.0], array![1.0]];
+        let begun = line().condition(&x, &y, &start, 0.01).unwrap();
+        let own = line().fit(&x, &y, &start, 0.01).unwrap();
+        assert!(own.log_likelihood() > begun.log_likelihood() + 10.0);
+    }
+}
+
 #[test]
 fn what_goes_wrong_is_said() {
     let (x, y) = (golden::<Ix2>("x"), values());
