@@ -110,3 +110,57 @@ def add(book):
                     check=False,
                     tags=["special", f"op:{op}"],
                 )
+    add_quotients(book)
+
+
+def add_quotients(book):
+    """Quotients of complex numbers, also where sums or squares of parts leave the type, with derivatives."""
+    parts = {
+        "float64": [
+            (1.5e308, 1.2e308, 1.1e308, -1.6e308), (1.5e308, 1.4e308, 3, 4), (1.7e308, -1.7e308, 1e160, 2e160),
+            (1e-310, 3e-309, 2e-310, 1e-309), (3, -1, 1e160, 2e160), (1, 1 + 2.0**-40, 1, -1), (0.5, 2, 0.25, 8),
+        ],
+        "float32": [
+            (3e38, 2e38, 2.5e38, -3.2e38), (3e38, 2e38, 3, 4), (1e-40, 3e-40, 2e-40, 1e-39),
+            (1, 1 + 2.0**-20, 1, -1), (0.5, 2, 0.25, 8),
+        ],
+    }
+    for dtype, points in parts.items():
+        rounded = np.array(points, dtype=dtype).astype(np.float64)
+        least, most = (1e-290, 1e290) if dtype == "float64" else (1e-30, 1e37)
+        z, w = rounded[:, :2], rounded[:, 2:]
+        e = np.tile([0.75, -1.25], (len(points), 1))
+        exact = []
+        for (a, b), (c, d), (r, s) in zip(z, w, e):
+            z_, w_, e_ = mp.mpc(a, b), mp.mpc(c, d), mp.mpc(r, -s)
+            q, p, second = z_ / w_, e_ * z_ / w_**2, -2 * e_ * z_ * mp.mpc(r, s) / w_**3
+            of_z = e_ / w_
+            exact.append([(q.real, q.imag), (of_z.real, -of_z.imag), (-p.real, p.imag), (-second.real, second.imag)])
+        texts = [
+            ("value", "ComplexDivide(z,w)", []),
+            ("grad_z", "Grad(ComplexDivide(z,w),z,e)", [e]),
+            ("grad_w", "Grad(ComplexDivide(z,w),w,e)", [e]),
+            ("second", "Diff(Grad(ComplexDivide(z,w),w,e),w,e)", [e]),
+        ]
+        for m, (quantity, text, more) in enumerate(texts):
+            fits = lambda v: v == 0 or least < abs(v) < most
+            rows = [k for k in range(len(points)) if all(fits(v) for v in exact[k][m])]
+            book.case(
+                f"special/ComplexDivide/{quantity}" + ("" if dtype == "float64" else "/f32"),
+                text,
+                ["z=Vi(2)", "w=Vi(2)"] + ["e=Vi(2)"] * len(more),
+                [z[rows], w[rows]] + [a[rows] for a in more],
+                dtype=dtype,
+                expected=np.array([[float(v) for v in exact[k][m]] for k in rows]),
+                check=False,
+                tags=["special", "op:ComplexDivide"],
+            )
+    # Where the sum of the parts overflows.
+    large = np.array([[1.5e308, 1.2e308], [-1.7e308, 1.7e308], [3e-308, 1.7e308], [-1.1e308, 0]])
+    norms = [mp.sqrt(mp.mpf(a) ** 2 + mp.mpf(b) ** 2) for a, b in large]
+    unit = np.array([[float(mp.mpf(v) / n) for v in row] for row, n in zip(large, norms)])
+    book.case("special/Normalize/large", "Normalize(x)", ["x=Vi(2)"], [large], expected=unit, check=False, tags=["special", "op:Normalize"])
+    book.case(
+        "special/ComplexAbs/large", "ComplexAbs(0.5*x)", ["x=Vi(2)"], [large],
+        expected=np.array([[float(n / 2)] for n in norms]), check=False, tags=["special", "op:ComplexAbs"],
+    )

@@ -219,6 +219,21 @@ fn is_zero(x: Ex<'_>) -> bool {
     }
 }
 
+/// Has every component one of these?
+fn all_covered<'g>(parts: impl Iterator<Item = Guarded<'g>>) -> bool {
+    let places: Option<Vec<_>> = parts.map(|p| Some((p.place?, p.value.dim()))).collect();
+    let Some(places) = places else { return true };
+    let dim = places.first().map_or(0, |(p, _)| p.dim);
+    if places.iter().map(|(_, len)| len).sum::<usize>() < dim {
+        return false;
+    }
+    let mut found = vec![false; dim];
+    for (p, len) in places {
+        (0..len).for_each(|k| found[p.start + k * p.step] = true);
+    }
+    found.into_iter().all(|f| f)
+}
+
 /// The cotangent of a node as a sum of cotangents of different components, or of all of them.
 fn shares<'g>(parts: &[Guarded<'g>]) -> Vec<Guarded<'g>> {
     let mut groups: Vec<Vec<Guarded<'g>>> = vec![];
@@ -228,11 +243,8 @@ fn shares<'g>(parts: &[Guarded<'g>]) -> Vec<Guarded<'g>> {
             None => groups.push(vec![*part]),
         }
     }
-    let covered = |g: &Vec<Guarded<'g>>| g[0].value.dim();
-    let dim = parts.iter().find_map(|p| p.place).map(|p| p.dim);
-    let all = groups.iter().any(|g| g[0].place.is_none());
-    // (Components that overlap are counted twice, which keeps no zero out of the way.)
-    if all || Some(groups.iter().map(covered).sum()) == dim {
+    // Together where each component has a contribution: no zero stands beside them then.
+    if all_covered(groups.iter().map(|g| g[0])) {
         return vec![total(parts)];
     }
     groups.iter().map(|g| total(g)).collect()

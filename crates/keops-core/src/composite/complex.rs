@@ -44,7 +44,7 @@ pub(super) const ALL: &[CompositeDef] = &[
     .drawn(one),
     entry("ComplexAbs", 1, "ComplexAbs(z): |z|; its gradient at 0 is taken as 0", |x, _| {
         let z = Complex::new("ComplexAbs", x[0])?;
-        let scale = range_scale(&[z.re, z.im]);
+        let scale = range_scale(z.re, z.im);
         Ok(Complex { re: z.re * scale, im: z.im * scale }.square().un(&SQRT) / scale)
     })
     .drawn(one),
@@ -136,19 +136,28 @@ impl<'g> Complex<'g> {
     fn square(&self) -> Ex<'g> {
         self.re * self.re + self.im * self.im
     }
+    /// Half of each number whose parts have no sum in the type, the others as they are; 1 for those, else 0.
+    fn within_range(&self) -> (Complex<'g>, Ex<'g>) {
+        let size = self.re.un(&ABS) + self.im.un(&ABS);
+        let fits = Ex::apply(&LESS_THAN, &[size, size.lit(f64::INFINITY)]);
+        let by = (fits + 1.0) * 0.5;
+        (Complex { re: self.re * by, im: self.im * by }, fits)
+    }
 }
 
 /// `z / w` by the ratio of the parts of w (Smith, "Algorithm 116: complex division", 1962): no square is taken,
 /// neither here nor in derivatives.
 fn quotient<'g>(z: &Complex<'g>, w: &Complex<'g>) -> Ex<'g> {
+    let ((z, z_fits), (w, w_fits)) = (z.within_range(), w.within_range());
+    let undo = (w_fits + 1.0) * (-z_fits + 2.0) * 0.5;
     let larger = w.re.un(&ABS) - w.im.un(&ABS);
     let either = |a, b| Ex::apply(&IF_ELSE, &[larger, a, b]);
     let (large, small) = (either(w.re, w.im), either(w.im, w.re));
     let ratio = small / large;
     let whole = large + small * ratio;
     let (along, across) = (either(z.re, z.im), either(z.im, z.re));
-    let im = (across - along * ratio) / whole;
-    join((along + across * ratio) / whole, either(im, -im))
+    let im = (across - along * ratio) / whole * undo;
+    join((along + across * ratio) / whole * undo, either(im, -im))
 }
 
 /// Real and imaginary parts (either may have dimension 1), interleaved: a transposition.

@@ -4,7 +4,7 @@ use super::{
     Below, Built, CompositeDef, Drawn, Literal, dim, dims, entry, fail, same, scalar, size,
 };
 use crate::error::DimError;
-use crate::graph::{Ex, MAX_DIM};
+use crate::graph::{Ex, FoldOp, MAX_DIM};
 use crate::ops::*;
 
 pub(super) const ALL: &[CompositeDef] = &[
@@ -25,7 +25,7 @@ pub(super) const ALL: &[CompositeDef] = &[
         Ok(x[0].dot(x[0]).un(&SQRT))
     }),
     entry("Normalize", 1, "Normalize(a): a / |a|, 0 at 0", |x, _| {
-        let v = x[0] * range_scale(&[x[0].un(&ABS).sum()]);
+        let v = x[0] * x[0].un(&ABS).fold(FoldOp::Max).un(&RANGE_SCALE);
         Ok(v.dot(v).un(&RSQRT) * v)
     }),
     entry("SqDist", 2, "SqDist(a, b): squared Euclidean distance", |x, _| {

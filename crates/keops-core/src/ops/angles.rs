@@ -29,7 +29,7 @@ fn atan_slope(a: Ex<'_>) -> Ex<'_> {
 }
 /// `t b / (a² + b²)` and `-t a / (a² + b²)`, 0 at (0, 0).
 fn angle_slopes<'g>(a: Ex<'g>, b: Ex<'g>, t: Ex<'g>) -> Vec<Ex<'g>> {
-    let p = range_scale(&[a, b]);
+    let p = range_scale(a, b);
     let (a, b) = (a * p, b * p);
     let s = divided(t, a * a + b * b);
     vec![s * b * p, -(s * a * p)]

@@ -1,7 +1,7 @@
 //! The power of two that keeps a square within the range of its type, for norms, moduli, angles and quotients
 //! of complex numbers: `p = RangeScale(a)`, then `(p a)²` instead of `a²`, and the result is divided by `p`.
 
-use super::{ABS, Code, OpDef, Value, keep};
+use super::{ABS, Code, OpDef, RELU, Value, keep};
 use crate::graph::Ex;
 use crate::prim::Prim;
 use crate::vecmath::{Precision, PrimBuilder, Val};
@@ -53,12 +53,13 @@ const RANGE_SCALE_CUDA: &str = "[](T a) -> T { \
     if (s > 0x1p400 && s - s == 0) return T(0x1p-540); \
     if (s > 0 && s < 0x1p-400) return T(0x1p540); \
     return s > 0x1p50 ? T(0x1p-76) : s < 0x1p-50 ? T(0x1p76) : T(1); }({0})";
-/// The power of two that takes the squares of all these into range, component by component (Blue, "A
+/// The power of two that takes the squares of both into range, component by component (Blue, "A
 /// portable Fortran program to find the Euclidean norm of a vector", 1978). It is constant but for jumps, so
 /// that what it is multiplied by and divided by again keeps its derivatives, of every order.
-pub(crate) fn range_scale<'g>(x: &[Ex<'g>]) -> Ex<'g> {
-    let size = x.iter().map(|x| x.un(&ABS)).reduce(|a, b| a + b);
-    size.map_or_else(|| unreachable!("a scale of something"), |s| s.un(&RANGE_SCALE))
+pub(crate) fn range_scale<'g>(a: Ex<'g>, b: Ex<'g>) -> Ex<'g> {
+    // The larger: a sum may overflow where neither does.
+    let b = b.un(&ABS);
+    ((a.un(&ABS) - b).un(&RELU) + b).un(&RANGE_SCALE)
 }
 /// Power of two that takes a square into range.
 pub static RANGE_SCALE: OpDef = OpDef {

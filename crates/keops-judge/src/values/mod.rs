@@ -171,7 +171,7 @@ fn sizes(case: &Case) -> (usize, usize) {
 }
 
 fn naive(case: &Case, noise: u64) -> Result<Results<f64>, String> {
-    noisy::with(Rounding { single: case.single, noise }, || {
+    noisy::with(Rounding { single: case.single, noise, wide: noise % 2 == 1 }, || {
         let args: Vec<Array<Noisy>> = case.args.iter().map(|a| a.map(Noisy::from)).collect();
         let pairs = case.blocks.as_ref().map(|(rows, ends, columns)| {
             Pairs::from_ranges(sizes(case), rows, ends, columns, Category::J)
