@@ -1,4 +1,4 @@
-"""Expected values of crates/keops-linalg/tests/{minres,eigen,trace,least_squares,svd,process,kmeans}.rs, by SciPy.
+"""Expected values of crates/keops-linalg/tests/{minres,eigen,trace,least_squares,svd,process,kmeans,mixture}.rs, by SciPy.
 
 Writes tests/golden/linalg/krylov.npz: points, right-hand sides, and what SciPy's solvers of the dense matrices give
 (each is confirmed by a direct method of NumPy). Names say what is what; the matrices are
@@ -156,5 +156,48 @@ try:  # scikit-learn agrees where it is installed.
     print("scikit-learn agrees on k-means")
 except ImportError:
     print("scikit-learn is not installed: k-means not compared")
+
+# A Gaussian mixture from hard labels, as scikit-learn has it: EM until the mean log-likelihood changes by less than 1e-8.
+labels = np.arange(150) % 3
+points = rng.standard_normal((150, 2)) @ np.array([[0.5, 0.3], [0.0, 0.4]]) + np.array([[0, 0], [1.5, 1], [0, 2]])[labels]
+labels[::7] = 0
+
+
+def maximise(r):
+    total = r.sum(0)
+    means = r.T @ points / total[:, None]
+    own = [(r[:, k] * (points - means[k]).T) @ (points - means[k]) / total[k] + 1e-6 * np.eye(2) for k in range(3)]
+    return total / 150, means, np.array(own)
+
+
+def logs(weights, means, covariances):
+    gap = points[:, None] - means[None]
+    form = np.einsum("nka,kab,nkb->nk", gap, np.linalg.inv(covariances), gap)
+    return np.log(weights) - 0.5 * (form + np.linalg.slogdet(covariances)[1] + 2 * np.log(2 * np.pi))
+
+
+mixture, before, count = maximise(np.eye(3)[labels]), -np.inf, 0
+start = mixture
+while True:
+    own = logs(*mixture)
+    now = np.logaddexp.reduce(own, axis=1)
+    mixture, count = maximise(np.exp(own - now[:, None])), count + 1
+    if abs(now.mean() - before) < 1e-8:
+        break
+    before = now.mean()
+out["mixture_points"], out["mixture_labels"] = points, labels.astype(float)
+out["mixture_weights"], out["mixture_means"], out["mixture_covariances"] = mixture
+out["mixture_likelihood"] = np.array([np.logaddexp.reduce(logs(*mixture), axis=1).mean(), count])
+try:
+    from sklearn.mixture import GaussianMixture
+
+    inverse = np.linalg.inv(start[2])
+    fitted = GaussianMixture(3, tol=1e-8, max_iter=1000, weights_init=start[0], means_init=start[1], precisions_init=inverse)
+    fitted.fit(points)
+    agree(fitted.means_, mixture[1], 1e-9)
+    agree(np.array([fitted.score(points), fitted.n_iter_]), out["mixture_likelihood"], 1e-9)
+    print("scikit-learn agrees on mixtures")
+except ImportError:
+    print("scikit-learn is not installed: mixtures not compared")
 
 np.savez_compressed(Path(__file__).parents[2] / "tests/golden/linalg/krylov.npz", **out)

@@ -10,7 +10,7 @@
 //! [`Eigsh`] finds eigenpairs (by Lanczos or LOBPCG), [`Svds`] singular values, [`MatrixFunction`] log-determinants, traces and products with
 //! functions of operators; [`GaussianProcess`] is regression in a few lines. Operators add, multiply and combine without being stored ([`Algebra`]); [`laws`] are what one's
 //! own operators can be tested by. `Neighbours` makes sparse graphs in any metric, [`KMeans`]
-//! clusters. [`SolveFunction`] makes a solve part of larger functions, which
+//! and [`GaussianMixture`] clusters. [`SolveFunction`] makes a solve part of larger functions, which
 //! are differentiated as a whole, and [`Objective`] minimises them by the optimisers of argmin.
 #![forbid(unsafe_code)]
 
@@ -39,6 +39,7 @@ mod lobpcg;
 mod lsmr;
 mod matrix_function;
 mod minres;
+mod mixture;
 #[cfg(feature = "sprs")]
 mod neighbours;
 #[cfg(feature = "argmin")]
@@ -69,6 +70,7 @@ pub use kmeans::{Clustering, KMeans};
 pub use lazy::{LazySolve, Solve};
 pub use lsmr::{LeastSquares, Lsmr, LsmrError, LsmrInfo, LsmrReason, LsmrSystem};
 pub use matrix_function::{Estimate, FunctionError, LogDetGradient, MatrixFunction};
+pub use mixture::{GaussianMixture, Mixture};
 #[cfg(feature = "sprs")]
 pub use neighbours::Neighbours;
 #[cfg(feature = "argmin")]

@@ -8,7 +8,7 @@
 
 mod process;
 
-use crate::control::{Observer, Progress};
+use crate::control::{Control, Progress, control_method};
 use crate::entries::AdjointOperator;
 use crate::info::SystemId;
 use crate::layout::{SYSTEMS, VECTOR};
@@ -17,7 +17,6 @@ use keops_core::memory;
 use ndarray::{Array, ArrayD, ArrayRef, Dimension, IxDyn};
 use process::{Process, State};
 use std::fmt;
-use std::ops::ControlFlow;
 
 /// Why the iteration ended with a right-hand side.
 ///
@@ -276,7 +275,7 @@ pub struct Lsmr<'s> {
     residual: f64,
     condition: f64,
     limit: Option<usize>,
-    observer: Option<Observer<'s>>,
+    control: Control<'s>,
 }
 
 impl fmt::Debug for Lsmr<'_> {
@@ -297,7 +296,7 @@ impl<'s> Lsmr<'s> {
             residual: 1e-6,
             condition: 1e8,
             limit: None,
-            observer: None,
+            control: Control::default(),
         }
     }
     /// `δ`, at least 0: the square root of the ridge of the normal equations.
@@ -328,11 +327,10 @@ impl<'s> Lsmr<'s> {
         self.limit = Some(limit);
         self
     }
-    /// Calls a function after each iteration, with `‖r‖ / ‖b‖` of each system as the iteration has
-    /// it; `Break` ends with [`LsmrError::Cancelled`].
-    pub fn observe(mut self, observer: impl FnMut(&Progress<'_>) -> ControlFlow<()> + 's) -> Self {
-        self.observer = Some(Box::new(observer));
-        self
+    control_method! {
+        /// Calls a function after each iteration, with `‖r‖ / ‖b‖` of each system as the iteration has
+        /// it; `Break` ends with [`LsmrError::Cancelled`].
+        observe of control
     }
 
     /// The minimiser, for `b` of shape `(rows)`, `(rows, columns)` or `(batches, rows, columns)`. Each
@@ -406,11 +404,10 @@ impl<'s> Lsmr<'s> {
                 break;
             }
             process.step(&self, iteration)?;
-            let Some(observer) = &mut self.observer else { continue };
             let residual = |s: &State| if s.b > 0.0 { s.residual / s.b } else { 0.0 };
             let residuals = memory::collected(process.states.iter().map(residual), SYSTEMS)?;
             let products = process.products;
-            if observer(&Progress { iteration, products, residuals: &residuals }).is_break() {
+            if self.control.ends(&Progress { iteration, products, residuals: &residuals }) {
                 process.end(LsmrReason::Cancelled);
             }
         }
