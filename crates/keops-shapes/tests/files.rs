@@ -144,6 +144,79 @@ fn obj_forms() {
     assert_eq!(shape.cells(), &Cells::Segments(vec![[0, 1], [1, 2]]));
 }
 
+/// A triangle in lines that end in any of three ways, in each text format.
+#[test]
+fn lines_end_in_any_way() {
+    let texts = [
+        ("a.obj", "v 0 0 0\nv 1 0 0\n\nv 0 1 0\nf 1 2 3\n"),
+        (
+            "a.ply",
+            "ply\nformat ascii 1.0\nelement vertex 3\nproperty float x\nproperty float y\n\
+             property float z\nelement face 1\nproperty list uchar int vertex_indices\n\
+             end_header\n0 0 0\n1 0 0\n0 1 0\n3 0 1 2\n",
+        ),
+        (
+            "a.vtk",
+            "# vtk DataFile Version 3.0\nt\nASCII\nDATASET POLYDATA\nPOINTS 3 float\n\
+             0 0 0 1 0 0 0 1 0\nPOLYGONS 1 4\n3 0 1 2\n",
+        ),
+        (
+            "a.stl",
+            "solid t\nfacet normal 0 0 1\nouter loop\nvertex 0 0 0\nvertex 1 0 0\nvertex 0 1 0\n\
+             endloop\nendfacet\nendsolid t\n",
+        ),
+    ];
+    for (name, text) in texts {
+        for end in ["\n", "\r\n", "\r"] {
+            let (shape, _) = parse(name, &text.replace('\n', end)).unwrap();
+            assert_eq!(shape.vertices(), array![[0.0, 0.0, 0.0], [1.0, 0.0, 0.0], [0.0, 1.0, 0.0]]);
+            assert_eq!(*shape.cells(), Cells::Triangles(vec![[0, 1, 2]]), "{name} {end:?}");
+        }
+        // Places count such lines.
+        let wrong = text.replace('1', "?").replace('\n', "\r");
+        let (a, b) = (parse(name, &wrong), parse(name, &text.replace('1', "?")));
+        assert_eq!(a.unwrap_err().to_string(), b.unwrap_err().to_string());
+    }
+    // The first byte of data after it could be a line feed of the header or not.
+    let binary = "ply\rformat binary_little_endian 1.0\relement vertex 1\rproperty uchar x\r\
+                  property uchar y\rend_header\r\u{1}\u{2}";
+    let e = parse("a.ply", binary).unwrap_err().to_string();
+    assert!(e.contains("\\r alone"), "{e}");
+}
+
+/// What a format has no place for is not dropped without a word.
+#[test]
+fn more_than_the_format_has_is_refused() {
+    let ply = "ply\nformat ascii 1.0\nelement vertex 3\nproperty float x\nproperty float y\n\
+               property float z\nelement face 1\nproperty list uchar int vertex_indices\n\
+               end_header\n0 0 0\n1 0 0\n0 1 0\n3 0 1 2\n";
+    let obj = "v 0 0 0\nv 1 0 0\nv 0 1 0\nf 1 2 3\n";
+    let vtk = "# vtk DataFile Version 3.0\nt\nASCII\nDATASET POLYDATA\nPOINTS 3 float\n\
+               0 0 0 1 0 0 0 1 0\nPOLYGONS 1 4\n3 0 1 2\n";
+    let cases = [
+        ("a.ply", ply.replace("1 0 0\n", "1 0 0 9\n"), "line 11", "element vertex"),
+        ("a.ply", ply.replace("3 0 1 2", "3 0 1 2 7"), "line 13", "element face"),
+        ("a.ply", format!("{ply}3 2 1 0\n"), "line 14", "end of the file"),
+        ("a.ply", ply.replace("1.0", "2.0"), "line 2", "version 1.0"),
+        ("a.ply", ply.replace("vertex 3", "vertex 3 4"), "line 3", "no more"),
+        ("a.obj", obj.replace("1 0 0", "1 0 0 nonsense"), "line 2", "after z"),
+        ("a.obj", obj.replace("1 0 0", "1 0 0 1 2"), "line 2", "after z"),
+        ("a.obj", obj.replace("1 2 3", "1 2 3/x"), "line 4", "v/vt/vn"),
+        ("a.obj", obj.replace("1 2 3", "1 2 3/1/1/1"), "line 4", "v/vt/vn"),
+        ("a.vtk", vtk.replace("1 0\n", "1 0 7\n"), "line 6", "section"),
+        ("a.vtk", vtk.replace("ASCII", "ASCII BINARY"), "line 3", "no more"),
+        ("a.vtk", vtk.replace("POLYDATA", "POLYDATA 3"), "line 4", "no more"),
+    ];
+    for (name, text, place, what) in cases {
+        let e = parse(name, &text).unwrap_err().to_string();
+        assert!(e.contains(place) && e.contains(what), "{name}: {e}");
+    }
+    // Weights and colours are said to be skipped.
+    let (shape, report) = parse("a.obj", &obj.replace("v 1 0 0", "v 1 0 0 0.5 0.5 1")).unwrap();
+    assert_eq!(*shape.cells(), Cells::Triangles(vec![[0, 1, 2]]));
+    assert!(report.to_string().contains("colours"), "{report}");
+}
+
 #[test]
 fn ply_forms() {
     let head = "ply\nformat ascii 1.0\ncomment two\nelement vertex 3\nproperty double x\n\

@@ -59,6 +59,11 @@ pub(super) fn read(bytes: &[u8]) -> Result<RawMesh, Failure> {
     if needed > data.len() as u64 {
         return Err(truncated("the array", needed, data.len()));
     }
+    if needed < data.len() as u64 {
+        let (expected, got) = (needed, data.len() as u64);
+        let reason = ReadReason::Mismatch { what: "bytes of the array".into(), expected, got };
+        return Err(Failure::new(Location::Byte(end), reason));
+    }
     let n = n as usize;
     let coordinates = keops_core::memory::room(n * d, SHAPE)?;
     let mut mesh = RawMesh { dim: d, binary: true, coordinates, ..RawMesh::default() };

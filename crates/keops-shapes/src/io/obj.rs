@@ -78,13 +78,37 @@ pub(super) fn read(bytes: &[u8]) -> Result<RawMesh, Failure> {
                     })?;
                     mesh.push_coordinate(value, location)?;
                 }
+                // A weight, a colour, or both may follow.
+                let mut more = 0;
+                for word in words {
+                    more += 1;
+                    if parse_word::<f64>(word).is_none() || more > 4 {
+                        let expected = "a weight, a colour or nothing after z";
+                        return Err(Failure::syntax(location, expected, quoted(word)));
+                    }
+                }
+                if more == 2 {
+                    let expected = "1, 3 or 4 numbers, or none, after z";
+                    return Err(Failure::syntax(location, expected, "2"));
+                }
+                let what = "weights and colours of vertices";
+                if more > 0 && !mesh.skipped.iter().any(|s| s == what) {
+                    mesh.skipped.push(what.into());
+                }
             }
             b"f" | b"l" => {
                 let before = corners.len();
                 for word in words {
-                    let first = word.split(|&b| b == b'/').next().unwrap_or_default();
+                    let mut parts = word.split(|&b| b == b'/');
+                    let first = parts.next().unwrap_or_default();
                     let index: i64 = parse_word(first)
                         .ok_or_else(|| Failure::syntax(location, "a vertex index", quoted(word)))?;
+                    // Texture and normal, which may be left out.
+                    let number = |part: &[u8]| part.is_empty() || parse_word::<i64>(part).is_some();
+                    if parts.clone().count() > 2 || !parts.all(number) {
+                        let expected = "a vertex index, or v/vt, v//vn or v/vt/vn";
+                        return Err(Failure::syntax(location, expected, quoted(word)));
+                    }
                     // Negative indices count back from the latest vertex.
                     let seen = mesh.vertex_count() as i64;
                     let from_zero = if index < 0 { seen.saturating_add(index) } else { index - 1 };

@@ -146,6 +146,7 @@ fn header<'a>(
     if first.trim_ascii_end() != b"ply" {
         return Err(Failure::syntax(Location::Line(1), "ply", quoted(first)));
     }
+    let lone_return = scan.lone_return;
     let mut encoding = None;
     let mut elements: Vec<Element<'_>> = Vec::new();
     loop {
@@ -155,8 +156,9 @@ fn header<'a>(
         };
         let mut words = line.split(u8::is_ascii_whitespace).filter(|w| !w.is_empty());
         let mut word = || words.next().unwrap_or_default();
-        match word() {
-            b"end_header" => break,
+        let keyword = word();
+        match keyword {
+            b"end_header" => {}
             b"format" => {
                 let name = word();
                 encoding = Some(match name {
@@ -168,6 +170,10 @@ fn header<'a>(
                         return Err(Failure::syntax(location, expected, quoted(name)));
                     }
                 });
+                let version = word();
+                if version != b"1.0" {
+                    return Err(Failure::syntax(location, "version 1.0", quoted(version)));
+                }
             }
             b"comment" => {
                 if mesh.title.is_empty() {
@@ -236,6 +242,13 @@ fn header<'a>(
                 return Err(Failure::syntax(location, expected, quoted(other)));
             }
         }
+        if let (Some(more), false) = (words.next(), matches!(keyword, b"comment" | b"obj_info")) {
+            let expected = format!("no more on the line of {}", text(keyword));
+            return Err(Failure::syntax(location, expected, quoted(more)));
+        }
+        if keyword == b"end_header" {
+            break;
+        }
         let most = elements.iter().map(|e| e.properties.len()).max().unwrap_or(0);
         if elements.len() > MOST || most > MOST {
             let what = format!("a header of more than {MOST} elements or properties of one");
@@ -244,6 +257,11 @@ fn header<'a>(
     }
     let encoding = encoding
         .ok_or_else(|| Failure::syntax(scan.location(), "a format in the header", "none"))?;
+    if encoding != Encoding::Ascii && lone_return {
+        // (Whether a line feed after the header belongs to it could not be told.)
+        let expected = "lines that end in \\n or \\r\\n before binary data";
+        return Err(Failure::syntax(Location::Line(1), expected, "\\r alone"));
+    }
     Ok((encoding, elements))
 }
 
@@ -292,6 +310,16 @@ impl Numbers<'_, '_> {
             }
         }
     }
+    /// Fails if more words follow on the line.
+    fn finish(&self, name: &str) -> Result<(), Failure> {
+        match self {
+            Numbers::Words { location, rest, .. } if !rest.trim_ascii().is_empty() => {
+                let expected = format!("no more on the line of element {name}");
+                Err(Failure::syntax(*location, expected, quoted(rest.trim_ascii())))
+            }
+            _ => Ok(()),
+        }
+    }
     /// Fails unless `count` more numbers can be there.
     fn require(&self, count: u64, kind: Type, property: &[u8]) -> Result<(), Failure> {
         let what = || format!("the list {} ({count} numbers)", text(property));
@@ -316,7 +344,7 @@ pub(super) fn read(bytes: &[u8]) -> Result<RawMesh, Failure> {
     mesh.binary = encoding != Encoding::Ascii;
     scan.binary = mesh.binary;
     let last = elements.iter().rposition(|e| e.kind != Kind::Other);
-    let mut vertices_seen = false;
+    let (mut vertices_seen, mut unread) = (false, false);
     // Faces may stand before the vertices they name.
     let (mut cells, mut corners) = (Vec::new(), Vec::new());
     for (k, element) in elements.iter().enumerate() {
@@ -325,6 +353,7 @@ pub(super) fn read(bytes: &[u8]) -> Result<RawMesh, Failure> {
         if element.kind == Kind::Other {
             mesh.skipped.push(format!("element {name}"));
             if last.is_none_or(|last| k > last) {
+                unread = true;
                 continue;
             }
         }
@@ -403,6 +432,7 @@ pub(super) fn read(bytes: &[u8]) -> Result<RawMesh, Failure> {
                     }
                 }
             }
+            numbers.finish(&name)?;
             match element.kind {
                 Kind::Vertex => {
                     for &x in &position[..mesh.dim] {
@@ -419,6 +449,16 @@ pub(super) fn read(bytes: &[u8]) -> Result<RawMesh, Failure> {
     }
     if !vertices_seen {
         return Err(Failure::syntax(Location::File, "an element vertex", "none in the header"));
+    }
+    if !unread {
+        let location = scan.location();
+        let left = scan.left();
+        let rest = scan.raw(left).trim_ascii_start();
+        if !rest.is_empty() {
+            let expected = "the end of the file after the elements announced";
+            let word = rest.split(u8::is_ascii_whitespace).next().unwrap_or_default();
+            return Err(Failure::syntax(location, expected, quoted(word)));
+        }
     }
     mesh.push_cells(&cells, &corners, "from 0")?;
     Ok(mesh)

@@ -7,13 +7,15 @@ pub(super) struct Scanner<'a> {
     bytes: &'a [u8],
     at: usize,
     line: usize,
+    /// Did the last line end in a carriage return alone?
+    pub lone_return: bool,
     /// Places are bytes instead of lines.
     pub binary: bool,
 }
 
 impl<'a> Scanner<'a> {
     pub fn new(bytes: &'a [u8]) -> Scanner<'a> {
-        Scanner { bytes, at: 0, line: 1, binary: false }
+        Scanner { bytes, at: 0, line: 1, lone_return: false, binary: false }
     }
 
     /// The present location.
@@ -26,23 +28,27 @@ impl<'a> Scanner<'a> {
         self.bytes.len() - self.at
     }
 
-    /// The next line without its end; `None` at the end of the file.
+    /// The next line without its end, which is `\n`, `\r\n`, or `\r`; `None` at the end of the file.
     pub fn next_line(&mut self) -> Option<&'a [u8]> {
         if self.left() == 0 {
             return None;
         }
         let rest = &self.bytes[self.at..];
-        let length = rest.iter().position(|&b| b == b'\n').unwrap_or(rest.len());
-        self.at += (length + 1).min(rest.len());
+        let ends = |b: &u8| matches!(b, b'\n' | b'\r');
+        let length = rest.iter().position(ends).unwrap_or(rest.len());
+        let both = rest[length..].starts_with(b"\r\n");
+        self.lone_return = !both && rest[length..].starts_with(b"\r");
+        self.at += (length + 1 + usize::from(both)).min(rest.len());
         self.line += 1;
-        Some(rest[..length].strip_suffix(b"\r").unwrap_or(&rest[..length]))
+        Some(&rest[..length])
     }
 
     /// Goes to the next word, over any white space.
     fn skip_space(&mut self) {
         while let Some(&b) = self.bytes.get(self.at).filter(|b| b.is_ascii_whitespace()) {
-            self.line += usize::from(b == b'\n');
             self.at += 1;
+            let ends = b == b'\n' || (b == b'\r' && self.bytes.get(self.at) != Some(&b'\n'));
+            self.line += usize::from(ends);
         }
     }
 
@@ -75,6 +81,17 @@ impl<'a> Scanner<'a> {
         match parse_word(word) {
             Some(value) => Ok((value, location)),
             None => Err(Failure::syntax(location, what(), quoted(word))),
+        }
+    }
+
+    /// Ends the present line, which has no more words.
+    pub fn finish_line(&mut self, of: &str) -> Result<(), Failure> {
+        let location = self.location();
+        match self.next_line().map(<[u8]>::trim_ascii) {
+            None | Some(b"") => Ok(()),
+            Some(more) => {
+                Err(Failure::syntax(location, format!("no more on the line of {of}"), quoted(more)))
+            }
         }
     }
 

@@ -154,7 +154,7 @@ fn header(scan: &mut Scanner, mesh: &mut RawMesh) -> Result<(), Failure> {
         b"BINARY" => true,
         _ => return Err(Failure::syntax(location, "ASCII or BINARY", quoted(word))),
     };
-    scan.end_line();
+    scan.finish_line("ASCII or BINARY")?;
     // Field data may stand before the dataset keyword.
     while scan.peek().is_some_and(|word| word.eq_ignore_ascii_case(b"FIELD")) {
         scan.word();
@@ -170,7 +170,7 @@ fn header(scan: &mut Scanner, mesh: &mut RawMesh) -> Result<(), Failure> {
         let what = format!("dataset {} (only POLYDATA)", quoted(kind));
         return Err(Failure::new(location, ReadReason::Unsupported(what)));
     }
-    scan.end_line();
+    scan.finish_line("DATASET")?;
     scan.binary = mesh.binary;
     Ok(())
 }
@@ -226,7 +226,7 @@ fn numbers(
 fn points(scan: &mut Scanner, mesh: &mut RawMesh) -> Result<(), Failure> {
     let n = count(scan, "number of points")?;
     let kind = type_word(scan, "POINTS")?;
-    scan.end_line();
+    scan.finish_line("POINTS")?;
     mesh.dim = 3;
     numbers(scan, kind, n.saturating_mul(3), "POINTS", |number, location| {
         let value = match number {
@@ -265,7 +265,7 @@ fn cells(
 ) -> Result<(), Failure> {
     let first = count(scan, &format!("number of cells of {name}"))?;
     let second = count(scan, &format!("size of {name}"))?;
-    scan.end_line();
+    scan.finish_line(name)?;
     let vertices = mesh.vertex_count();
     let mut corners = Vec::new();
     let mut cell = 0;
@@ -361,7 +361,7 @@ fn array_of(
         return Err(Failure::syntax(location, what, quoted(word)));
     }
     let kind = type_word(scan, &what)?;
-    scan.end_line();
+    scan.finish_line(&what)?;
     integers(scan, kind, count, &what)
 }
 
