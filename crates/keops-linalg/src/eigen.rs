@@ -21,7 +21,7 @@ use keops_core::data::DType;
 use keops_core::error::{Error, InputError, OutOfMemory};
 use keops_core::random::Random;
 use ndarray::linalg::general_mat_mul;
-use ndarray::{Array1, Array2, Array3, ArrayView1, ArrayView2, Axis};
+use ndarray::{Array1, Array2, Array3, ArrayView2, Axis};
 use std::cell::RefCell;
 use std::fmt;
 
@@ -453,6 +453,9 @@ pub(crate) struct Found {
     pub vectors: Array2<f64>,
 }
 
+/// Products that estimate the norm of an operator whose inverse was looked at.
+const POWER: usize = 5;
+
 /// How a sweep, or all of them, ended before their end.
 pub(crate) enum Failure {
     Limit,
@@ -686,7 +689,7 @@ impl Run<'_> {
     /// Rayleigh's and Ritz's procedure once more, with products of the operator itself, and the
     /// verdict.
     fn finish(
-        self,
+        mut self,
         products: &mut Products<'_>,
         (found, failed): Ended,
     ) -> Result<Eigenpairs, EigenError> {
@@ -712,10 +715,8 @@ impl Run<'_> {
         let residuals = Array1::from_shape_fn(count, residual);
         let largest = values.iter().fold(0.0f64, |m, v| m.max(v.abs()));
         let norm = match self.which {
-            Which::Nearest(_) => {
-                let size = |v: ArrayView1<'_, f64>| v.dot(&v).sqrt();
-                images.rows().into_iter().map(size).fold(largest, f64::max)
-            }
+            // The pairs found say nothing of it, null vectors least: a few steps of the power method do.
+            Which::Nearest(_) => self.power(products)?.max(largest),
             _ => self.norm.max(largest),
         };
         let worst = (0..count).max_by(|&a, &b| residuals[a].total_cmp(&residuals[b]));
@@ -756,6 +757,24 @@ impl Run<'_> {
             }
             _ => Ok(*partial),
         }
+    }
+    /// The norm of the operator from below, by the power method from a random vector.
+    fn power(&mut self, products: &mut Products<'_>) -> Result<f64, EigenError> {
+        let mut v = random(&mut self.random, 1, self.n)?;
+        let mut norm = 0.0f64;
+        for _ in 0..POWER {
+            let size = v.iter().map(|v| v * v).sum::<f64>().sqrt();
+            if size == 0.0 {
+                break;
+            }
+            v /= size;
+            v = products.apply(v.view())?;
+            if !finite(&v) {
+                return Err(EigenError::NotFinite { product: products.count });
+            }
+            norm = norm.max(v.iter().map(|v| v * v).sum::<f64>().sqrt());
+        }
+        Ok(norm)
     }
     fn precision(&self) -> &'static str {
         if self.unit == f64::EPSILON { DType::F64.name() } else { DType::F32.name() }

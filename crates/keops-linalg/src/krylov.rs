@@ -2,6 +2,7 @@
 
 use crate::layout::{VECTOR, dense, exponent, scaled};
 use crate::operator::LinearOperator;
+use crate::stack::roomy;
 use faer::{Mat, Side};
 use keops_core::data::DType;
 use keops_core::error::{Error, InputError, OutOfMemory};
@@ -255,7 +256,7 @@ pub(crate) fn orthonormal(
 pub(crate) fn small(matrix: ArrayView2<'_, f64>) -> Result<(Array1<f64>, Array2<f64>), Error> {
     let n = matrix.nrows();
     let own = Mat::from_fn(n, n, |i, j| 0.5 * (matrix[[i, j]] + matrix[[j, i]]));
-    let eigen = own.self_adjoint_eigen(Side::Lower).map_err(|_| {
+    let eigen = roomy(|| own.self_adjoint_eigen(Side::Lower))?.map_err(|_| {
         InputError::Option("a projected matrix has no eigenvalues: it is not finite".into())
     })?;
     let values = Array1::from_shape_fn(n, |k| eigen.S()[k]);

@@ -52,6 +52,7 @@ mod solver;
 mod space;
 #[cfg(feature = "sprs")]
 mod sparse;
+mod stack;
 mod svd;
 
 #[cfg(feature = "sprs")]

@@ -3,7 +3,7 @@
 use crate::error::OperatorError;
 use keops_core::graph::{Category, Graph, Node, NodeId, Var, for_each_arg};
 use keops_core::ops::{ADD, DIVIDE, IF_ELSE, MINUS, MULT, SUBTRACT};
-use keops_core::outer::{Computation, OuterNode};
+use keops_core::outer::{Computation, OuterNode, OutputDef};
 use keops_core::reduce::SUM;
 use std::collections::{HashMap, HashSet};
 
@@ -81,6 +81,18 @@ impl Linear {
             operations: operations(&r.graph, r.formula) + result_dim,
         })
     }
+}
+
+/// The category whose row number a formula of a computation has.
+pub(crate) fn row_number(of: &Computation) -> Option<Category> {
+    let graph = of.graph();
+    let numbers = |o: &OutputDef| match graph.node(o.port.node) {
+        OuterNode::Reduce(r) => r.graph.live(&[r.formula]).into_iter().find_map(|id| {
+            if let Node::Index(category) = r.graph.node(id) { Some(*category) } else { None }
+        }),
+        _ => None,
+    };
+    of.outputs().iter().find_map(numbers)
 }
 
 /// Scalar operations of a formula that both indices take part in.

@@ -13,6 +13,9 @@ use keops_core::genred::Place;
 use keops_core::random::Random;
 use ndarray::{Array1, Array2, Array3, ArrayD, Axis};
 use std::fmt;
+use unseen::Measure;
+
+mod unseen;
 
 /// Steps between looks at whether more change anything.
 const LOOK: usize = 5;
@@ -31,8 +34,8 @@ const LOOK: usize = 5;
 pub struct Estimate {
     /// The mean over probes.
     pub value: f64,
-    /// Its standard error: of many estimates, two in three are as near to the truth. Infinite for
-    /// one probe.
+    /// Its standard error, which is that of the probes: of many estimates, two in three are as near to
+    /// the truth. Infinite for one probe.
     pub standard_error: f64,
     /// Products with the operator.
     pub products: usize,
@@ -56,11 +59,11 @@ pub struct Estimate {
 pub struct LogDetGradient {
     /// For each argument asked for, of its shape.
     pub arguments: Vec<ArrayD<f64>>,
-    /// Standard errors of their entries.
+    /// Standard errors of their entries, infinite for one probe.
     pub standard_errors: Vec<ArrayD<f64>>,
     /// With respect to the ridge.
     pub ridge: f64,
-    /// Its standard error.
+    /// Its standard error, infinite for one probe.
     pub ridge_error: f64,
 }
 
@@ -103,15 +106,27 @@ pub enum FunctionError {
         at: f64,
     },
     /// More steps would change the result.
-    #[error(
-        "the last {LOOK} of {steps} steps have changed the result by {change:.1e} of it; allow more \
-         steps, a larger tolerance, or a larger ridge"
-    )]
+    #[error("{}; allow more steps, a larger tolerance, or a larger ridge", changed(*.steps, *.change))]
     Steps {
         /// Steps done.
         steps: usize,
-        /// Relative change.
+        /// Change relative to the size of the result, for traces `tr |f(A + αI)|`. Infinite where steps
+        /// were too few to compare two results.
         change: f64,
+        /// The result as it is: an estimate of a trace.
+        partial: Option<Estimate>,
+    },
+    /// The result does not change, but the function does where no step has looked.
+    #[error(
+        "the function leaves its values at the estimates of eigenvalues, after {steps} steps, by what \
+         may be {unseen:.1e} of the result between or beyond them: allow more steps, or take a smooth \
+         function"
+    )]
+    Unresolved {
+        /// Steps done.
+        steps: usize,
+        /// What may be missing, relative to the size of the result; infinite where that is 0.
+        unseen: f64,
         /// The result as it is: an estimate of a trace.
         partial: Option<Estimate>,
     },
@@ -127,6 +142,14 @@ pub enum FunctionError {
     /// An argument or option does not fit, or the device failed.
     #[error(transparent)]
     Core(#[from] Error),
+}
+fn changed(steps: usize, change: f64) -> String {
+    match change.is_finite() {
+        true => format!(
+            "the last {LOOK} of {steps} steps have changed the result by {change:.1e} of it"
+        ),
+        false => format!("{steps} steps give one result, and nothing to compare it with"),
+    }
 }
 impl From<InputError> for FunctionError {
     fn from(e: InputError) -> FunctionError {
@@ -144,6 +167,12 @@ impl From<OutOfMemory> for FunctionError {
 ///
 /// An operator with several independent columns (`v = Vj(8)`) takes as many probes or vectors at
 /// once. Memory is a vector for each step and each of these.
+///
+/// Steps go on until they change the result no more. Where the function is not smooth on the spectrum
+/// that says little: a function that is 0 at all estimates of eigenvalues is 0 in all results. What it
+/// does between them is looked at too, and [`FunctionError::Unresolved`] says where it may matter. A
+/// function that differs from a smooth one on a few thousandths of the spectrum may still pass unseen;
+/// eigenvalues beyond a number are counted by [`crate::Eigsh`].
 ///
 /// ```
 /// use keops_core::{genred::Genred, reduce::SUM, spec::Axis};
@@ -199,7 +228,8 @@ impl<'s, K: ?Sized> MatrixFunction<'s, K> {
             control: Control::default(),
         }
     }
-    /// Adds `α` to the diagonal; it may be negative.
+    /// Adds `α` to the diagonal; it may be negative, but for gradients, which solve positive definite
+    /// systems.
     pub fn ridge(mut self, ridge: f64) -> Self {
         self.ridge = ridge;
         self
@@ -214,7 +244,8 @@ impl<'s, K: ?Sized> MatrixFunction<'s, K> {
         self.steps = steps;
         self
     }
-    /// Steps end where five of them change the result by at most this part of it; solves of
+    /// Steps end where five of them change the result by at most this part of it (of `tr |f(A + αI)|`
+    /// for a trace, which may be 0), and what they cannot see is below its root; solves of
     /// gradients have this tolerance too. 1e-8 by default.
     pub fn tolerance(mut self, tolerance: f64) -> Self {
         self.tolerance = tolerance;
@@ -272,30 +303,37 @@ impl<K: LinearOperator> MatrixFunction<'_, K> {
         let n = square(self.operator)?;
         let mut products = Products::new(self.operator);
         let (mut random, mut samples) = (Random::new(self.control.seed), vec![]);
-        let (mut worst, mut most) = (0.0f64, 0);
+        let (mut worst, mut blind, mut most) = (0.0f64, 0.0f64, 0);
         while samples.len() < self.probes {
             let count = products.width().min(self.probes - samples.len());
             let starts = self.signs(&mut random, count, n)?;
+            let (ridge, tolerance) = (self.ridge, self.tolerance);
+            let of = |v: f64| f(v + ridge);
             let unit = |products: &Products<'_>, c: &Chain| {
-                let (values, first, _) = ritz(c, products)?;
+                let (values, first, y) = ritz(c, products)?;
                 let own = values.iter().zip(&first);
-                let sum: f64 = own.map(|(v, w)| w * w * f(v + self.ridge)).sum();
-                match sum.is_finite() {
-                    true => Ok(Array1::from_elem(1, c.norm * c.norm * sum)),
-                    false => Err(undefined(&values, self.ridge, &f)),
+                let sum: f64 = own.map(|(v, w)| w * w * of(*v)).sum();
+                if !sum.is_finite() {
+                    return Err(undefined(&values, ridge, &f));
                 }
+                let (size, unseen) = sight(tolerance, products, c, (&values, &first, &y), &of);
+                let square = c.norm * c.norm;
+                Ok(Look { result: Array1::from_elem(1, square * sum), size: square * size, unseen })
             };
             let run = Lanczos { steps: self.steps, tolerance: self.tolerance };
-            let (made, change, steps) = run.run(&mut products, starts, unit, &mut self.control)?;
+            let Ran { results: made, change, unseen, steps } =
+                run.run(&mut products, starts, unit, &mut self.control)?;
             samples.extend(made.iter().map(|v| v.first().copied().unwrap_or(0.0)));
-            (worst, most) = (worst.max(change), most.max(steps));
+            (worst, blind, most) = (worst.max(change), blind.max(unseen), most.max(steps));
         }
         let (value, standard_error) = mean(&samples);
         let estimate = Estimate { value, standard_error, products: products.count };
-        match worst > self.tolerance {
-            true => {
-                Err(FunctionError::Steps { steps: most, change: worst, partial: Some(estimate) })
-            }
+        let partial = Some(estimate);
+        if worst > self.tolerance {
+            return Err(FunctionError::Steps { steps: most, change: worst, partial });
+        }
+        match blind > 0.0 {
+            true => Err(FunctionError::Unresolved { steps: most, unseen: blind, partial }),
             false => Ok(estimate),
         }
     }
@@ -336,17 +374,26 @@ impl<K: LinearOperator> MatrixFunction<'_, K> {
             } else {
                 starts.iter_mut().zip(&block).for_each(|(s, v)| *s = *v);
             }
+            let (ridge, tolerance) = (self.ridge, self.tolerance);
             let of = |products: &Products<'_>, c: &Chain| {
                 let (values, first, y) = ritz(c, products)?;
-                let of_values = values.mapv(|v| f(v + self.ridge));
+                let of_values = values.mapv(|v| f(v + ridge));
                 if of_values.iter().any(|v| !v.is_finite()) {
-                    return Err(undefined(&values, self.ridge, &f));
+                    return Err(undefined(&values, ridge, &f));
                 }
                 let weights = (&of_values * &first).dot(&y) * c.norm;
-                Ok(weights.dot(&crate::krylov::rows(&c.basis, ..c.diagonal.len())))
+                let result = weights.dot(&crate::krylov::rows(&c.basis, ..c.diagonal.len()));
+                let size = result.dot(&result).sqrt();
+                let function = |v: f64| f(v + ridge);
+                let (_, unseen) = sight(tolerance, products, c, (&values, &first, &y), &function);
+                Ok(Look { result, size, unseen })
             };
             let run = Lanczos { steps: self.steps, tolerance: self.tolerance };
-            let (made, change, steps) = run.run(&mut products, starts, of, &mut self.control)?;
+            let Ran { results: made, change, unseen, steps } =
+                run.run(&mut products, starts, of, &mut self.control)?;
+            if unseen > 0.0 && change <= self.tolerance {
+                return Err(FunctionError::Unresolved { steps, unseen, partial: None });
+            }
             if change > self.tolerance {
                 return Err(FunctionError::Steps { steps, change, partial: None });
             }
@@ -429,7 +476,10 @@ impl<P: Place> MatrixFunction<'_, KernelOperator<'_, P>> {
             for (s, _) in &samples {
                 squares.zip_mut_with(&(&s[k] - &total), |q, d| *q += d * d);
             }
-            standard_errors.push(squares.mapv(|q| (q / (count * (count - 1.0))).sqrt()));
+            standard_errors.push(squares.mapv(|q| match count > 1.0 {
+                true => (q / (count * (count - 1.0))).sqrt(),
+                false => f64::INFINITY,
+            }));
             arguments.push(total);
         }
         let (ridge, ridge_error) = mean(&samples.iter().map(|(_, r)| *r).collect::<Vec<_>>());
@@ -475,6 +525,51 @@ fn ritz(chain: &Chain, products: &Products<'_>) -> Result<Ritz, FunctionError> {
     Ok((values.mapv(|v| products.unscaled(v)), y.column(0).to_owned(), y))
 }
 
+/// What a number of steps makes of a vector.
+struct Look {
+    result: Array1<f64>,
+    /// What a change is compared with.
+    size: f64,
+    /// What may be missing, relative to the size; 0 where that does not matter.
+    unseen: f64,
+}
+/// What came of vectors: results, the last relative change, what may be missing, and the steps.
+struct Ran {
+    results: Vec<Array1<f64>>,
+    change: f64,
+    unseen: f64,
+    steps: usize,
+}
+
+/// The size of an integral, and what may be missing of it, relative to that: 0 where it does not
+/// matter.
+fn sight(
+    tolerance: f64,
+    products: &Products<'_>,
+    chain: &Chain,
+    (values, first, y): (&Array1<f64>, &Array1<f64>, &Array2<f64>),
+    f: &dyn Fn(f64) -> f64,
+) -> (f64, f64) {
+    let weights = first.mapv(|w| w * w).to_vec();
+    let m = values.len();
+    // ‖A v - θ v‖ of the outermost Ritz vectors: an eigenvalue is that near.
+    let off = if chain.ended { 0.0 } else { chain.off.last().copied().unwrap_or(0.0) };
+    let residual = |k: usize| products.unscaled(off * y[[k, m - 1]].abs());
+    let residuals = if m == 0 { [0.0; 2] } else { [residual(0), residual(m - 1)] };
+    let values = values.to_vec();
+    let measure = Measure { values: &values, weights: &weights, residuals };
+    let size = measure.size(f);
+    if chain.ended {
+        return (size, 0.0);
+    }
+    // (The error of a smooth function is of second order in what is unseen.)
+    let enough = tolerance.sqrt();
+    let unseen = measure.unseen(f);
+    match unseen <= enough * size || measure.is_polynomial(f, enough) {
+        true => (size, 0.0),
+        false => (size, unseen / size),
+    }
+}
 /// How long the process goes on.
 struct Lanczos {
     steps: usize,
@@ -482,15 +577,15 @@ struct Lanczos {
 }
 
 impl Lanczos {
-    /// Runs from several vectors at once until what `of` makes of each changes no more: the
-    /// results, the last relative change, and the steps.
+    /// Runs from several vectors at once until what `of` makes of each changes no more, and nothing
+    /// that matters is unseen.
     fn run(
         &self,
         products: &mut Products<'_>,
         starts: Array2<f64>,
-        of: impl Fn(&Products<'_>, &Chain) -> Result<Array1<f64>, FunctionError>,
+        of: impl Fn(&Products<'_>, &Chain) -> Result<Look, FunctionError>,
         control: &mut Control<'_>,
-    ) -> Result<(Vec<Array1<f64>>, f64, usize), FunctionError> {
+    ) -> Result<Ran, FunctionError> {
         let (count, n) = starts.dim();
         let steps = self.steps.min(n);
         let unit = epsilon(products.operator());
@@ -506,9 +601,10 @@ impl Lanczos {
         }
         let mut results = vec![Array1::zeros(n); count];
         let (mut change, mut size) = (if n == 0 { 0.0 } else { f64::INFINITY }, 0.0f64);
+        let mut unseen = 0.0f64;
         for step in 0..steps {
             if chains.iter().all(|c| c.ended) {
-                change = 0.0;
+                (change, unseen) = (0.0, 0.0);
                 break;
             }
             let mut v = dense(count, n, VECTOR)?;
@@ -540,9 +636,10 @@ impl Lanczos {
             }
             let last = step + 1 == steps || chains.iter().all(|c| c.ended);
             if last || (step + 1) % LOOK == 0 {
-                change = 0.0;
+                (change, unseen) = (0.0, 0.0);
                 for (result, c) in results.iter_mut().zip(&chains).filter(|(_, c)| c.norm > 0.0) {
-                    let new = of(products, c)?;
+                    let Look { result: new, size, unseen: own } = of(products, c)?;
+                    unseen = unseen.max(own);
                     if !c.ended {
                         let gap = match result.len() == new.len() {
                             true => new
@@ -553,8 +650,7 @@ impl Lanczos {
                                 .sqrt(),
                             false => f64::INFINITY,
                         };
-                        let norm = new.dot(&new).sqrt();
-                        change = f64::max(change, if gap == 0.0 { 0.0 } else { gap / norm });
+                        change = f64::max(change, if gap == 0.0 { 0.0 } else { gap / size });
                     }
                     *result = new;
                 }
@@ -563,11 +659,11 @@ impl Lanczos {
             if control.ends(&Progress { iteration, products: iteration, residuals }) {
                 return Err(FunctionError::Cancelled { product: products.count });
             }
-            if change <= self.tolerance {
+            if change <= self.tolerance && unseen == 0.0 {
                 break;
             }
         }
         let steps = chains.iter().map(|c| c.diagonal.len()).max().unwrap_or(0);
-        Ok((results, change, steps))
+        Ok(Ran { results, change, unseen, steps })
     }
 }

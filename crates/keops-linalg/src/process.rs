@@ -8,8 +8,9 @@ use crate::entries::{Diagonal, Rows};
 use crate::error::OperatorError;
 use crate::krylov::small;
 use crate::layout::{VECTOR, dense};
-use crate::linear::Linear;
+use crate::linear::{Linear, row_number};
 use crate::operator::{KernelOperator, LinearOperator};
+use crate::stack::roomy;
 use faer::linalg::solvers::{DenseSolveCore, Llt};
 use faer::{Mat, Side};
 use keops_core::data::{ArgView, HostView};
@@ -24,8 +25,9 @@ use ndarray::{Array1, Array2, ArrayRef1, ArrayRef2, ArrayView2, Axis as NdAxis};
 #[cfg(feature = "argmin")]
 mod fit;
 
-/// The variable that the covariance is multiplied with.
-const WEIGHT: &str = "weight";
+/// The variable that the covariance is multiplied with: no name that a formula could have is one of
+/// its own.
+const WEIGHT: &str = "__weight";
 
 /// A Gaussian process was not fitted, or did not predict.
 ///
@@ -120,7 +122,8 @@ impl<P: Place + Default> GaussianProcess<P> {
     ///
     /// # Errors
     /// [`ProcessError::Operator`] if it cannot be read; [`InputError`] if it is not of dimension 1,
-    /// or not of one point of each kind, of one dimension.
+    /// or not of one point of each kind, of one dimension, or if it has row numbers (`i == j`): rows of
+    /// new points are not those of known ones. White noise is an argument of its own.
     pub fn new(
         covariance: &str,
         aliases: impl IntoIterator<Item = impl AsRef<str>>,
@@ -150,6 +153,13 @@ impl<P: Place + Default> GaussianProcess<P> {
         }
         let parameters = others.iter().filter(|i| i.category == Category::Param);
         let parameters = parameters.map(|i| (i.name.clone(), i.row.iter().product())).collect();
+        if let Some(category) = row_number(sum.computation()) {
+            return option(format!(
+                "a covariance is a function of two points, got the row number {}: rows of new points are \
+                 not those of known ones; the noise is an argument of its own",
+                category.keyword()
+            ));
+        }
         let linear = Linear::of(sum.computation(), WEIGHT)?;
         Ok(GaussianProcess {
             covariance: sum,
@@ -227,7 +237,8 @@ impl<P: Place> GaussianProcess<P> {
             return Err(InputError::Option(what).into());
         }
         if !(noise.is_finite() && noise >= 0.0) {
-            let what = format!("the variance of the noise must be at least 0, got {noise}");
+            let what =
+                format!("the variance of the noise must be finite and at least 0, got {noise}");
             return Err(InputError::Option(what).into());
         }
         if !y.iter().chain(parameters.iter().flatten()).all(|v| v.is_finite()) {
@@ -244,10 +255,11 @@ impl<P: Place> GaussianProcess<P> {
             return Err(ProcessError::NotSymmetric { asymmetry: gap / size });
         }
         let system = Mat::from_fn(n, n, |i, j| k[[i, j]] + if i == j { noise } else { 0.0 });
-        let Ok(factor) = system.llt(Side::Lower) else {
+        let factorised = || system.llt(Side::Lower).map(|f| (f.inverse(), f));
+        let Ok((made, factor)) = roomy(factorised)? else {
             return Err(ProcessError::NotDefinite { noise });
         };
-        let (l, made) = (factor.L(), factor.inverse());
+        let l = factor.L();
         let mut half_log_det = 0.0;
         for i in 0..n {
             half_log_det += l[(i, i)].ln();
@@ -259,7 +271,9 @@ impl<P: Place> GaussianProcess<P> {
         let log_likelihood =
             -0.5 * y.dot(&alpha) - half_log_det - 0.5 * n as f64 * std::f64::consts::TAU.ln();
         if !log_likelihood.is_finite() {
-            return Err(ProcessError::NotDefinite { noise });
+            let what = "the likelihood of these values (their squares over the covariance overflow: \
+                        scale them)";
+            return Err(ProcessError::NotFinite { what: what.into() });
         }
         Ok(FittedProcess {
             process: self.clone(),
@@ -281,7 +295,8 @@ impl<P: Place> GaussianProcess<P> {
 fn solve(factor: &Llt<f64>, b: ArrayView2<'_, f64>) -> Result<Array2<f64>, OutOfMemory> {
     use faer::linalg::solvers::Solve;
     let (rows, columns) = b.dim();
-    let made = factor.solve(&Mat::from_fn(rows, columns, |i, j| b[[i, j]]));
+    let b = Mat::from_fn(rows, columns, |i, j| b[[i, j]]);
+    let made = roomy(|| factor.solve(&b))?;
     let mut out = dense(rows, columns, VECTOR)?;
     out.indexed_iter_mut().for_each(|((i, j), v)| *v = made[(i, j)]);
     Ok(out)

@@ -152,3 +152,68 @@ fn what_goes_wrong_is_said() {
     assert!(of().apply(f64::exp, &Array3::zeros((1, 3, 1))).is_err());
     assert!(of().apply(f64::exp, &Array3::from_elem((1, 4, 1), f64::NAN)).is_err());
 }
+
+/// Functions that are 0 on most of the spectrum: a result that steps do not change says nothing. What
+/// comes is right, or an error; sums over the known eigenvalues.
+#[test]
+fn functions_that_vanish_on_most_of_the_spectrum() {
+    let n = 2000;
+    let value = |k: usize| (k as f64 + 0.5) / n as f64;
+    let d = Diag::new(Array1::from_shape_fn(n, value), 1);
+    type Function = fn(f64) -> f64;
+    let functions: [(&str, Function); 6] = [
+        ("max(x - 0.99, 0)", |x| (x - 0.99).max(0.0)),
+        ("x > 0.99", |x| f64::from(x > 0.99)),
+        ("x < 0.001", |x| f64::from(x < 0.001)),
+        ("1 + (x > 0.999)", |x| 1.0 + 1e3 * f64::from(x > 0.999)),
+        ("0.3 < x < 0.32", |x| f64::from((0.3..0.32).contains(&x))),
+        ("|x - 0.3|", |x| (x - 0.3).abs()),
+    ];
+    let ones = Array3::ones((1, n, 1));
+    for (name, f) in functions {
+        let want: f64 = (0..n).map(|k| f(value(k))).sum();
+        // (Probes of signs are exact for diagonal matrices.)
+        let refused = |e: &FunctionError| {
+            matches!(e, FunctionError::Unresolved { .. } | FunctionError::Steps { .. })
+        };
+        match MatrixFunction::of(&d).probes(2).steps(60).trace(f) {
+            Ok(e) => assert!((e.value / want - 1.0).abs() < 1e-6, "{name}: {e:?}, not {want}"),
+            Err(e) => assert!(refused(&e), "{name}: {e}"),
+        }
+        match MatrixFunction::of(&d).steps(60).apply(f, &ones) {
+            Ok(v) => (0..n).for_each(|k| {
+                assert!((v[[0, k, 0]] - f(value(k))).abs() < 1e-6, "{name}: {k}");
+            }),
+            Err(e) => assert!(refused(&e), "{name}: {e}"),
+        }
+    }
+    // Smooth ones come as before, with ends of the spectrum that are not known yet.
+    let smooth: [(&str, Function); 3] =
+        [("exp", f64::exp), ("square", |x| x * x), ("1 / (1 + x)", |x| 1.0 / (1.0 + x))];
+    for (name, f) in smooth {
+        let want: f64 = (0..n).map(|k| f(value(k))).sum();
+        let own = MatrixFunction::of(&d).probes(2).trace(f).unwrap();
+        assert!((own.value / want - 1.0).abs() < 1e-9, "{name}: {own:?}, not {want}");
+        assert!(own.products <= 2 * 25, "{name}: {own:?}");
+    }
+}
+
+/// A log-determinant of 0 has nothing that its error could be relative to, but the sizes of its terms.
+#[test]
+fn a_log_determinant_of_zero() {
+    let n = 2000;
+    let d =
+        Diag::new(Array1::from_shape_fn(n, |k| ((2.0 * k as f64 + 1.0) / n as f64 - 1.0).exp()), 1);
+    let own = MatrixFunction::of(&d).probes(4).log_det().unwrap();
+    // tr |log A| is n / 2.
+    assert!(own.value.abs() < 1e-8 * n as f64 && own.standard_error < 1e-8 * n as f64, "{own:?}");
+}
+
+#[test]
+fn one_step_and_one_probe_say_what_they_know() {
+    let d = Diag::new(Array1::from_shape_fn(50, |k| 1.0 + k as f64), 1);
+    let e = MatrixFunction::of(&d).steps(1).trace(f64::sqrt).unwrap_err().to_string();
+    assert!(e.contains("1 steps give one result, and nothing to compare it with"), "{e}");
+    let e = MatrixFunction::of(&d).probes(1).trace(|x| x).unwrap();
+    assert!(e.standard_error.is_infinite(), "{e:?}");
+}

@@ -2,8 +2,8 @@
 
 use super::{Preconditioner, check_diagonal, misfit};
 use crate::entries::{Diagonal, Rows};
+use crate::krylov::small;
 use crate::layout::{VECTOR, dense, row_major};
-use faer::{Mat, Side};
 use keops_core::error::{Error, InputError};
 use keops_core::memory;
 use keops_core::random::Random;
@@ -287,15 +287,15 @@ fn factor(
     }
     l.slice_axis_inplace(Axis(0), (..made).into());
     let gram = l.dot(&l.t());
-    let gram = Mat::from_fn(made, made, |i, j| gram[[i, j]]);
-    let eigen = gram.self_adjoint_eigen(Side::Lower).map_err(|_| {
-        InputError::Option("the rows of the operator are not finite or far too large".into())
-    })?;
-    let values = Array1::from_shape_fn(made, |k| eigen.S()[k]);
+    if gram.iter().any(|v| !v.is_finite()) {
+        let what = "the rows of the operator are far too large";
+        return Err(InputError::Option(what.into()).into());
+    }
+    let (values, eigenvectors) = small(gram.view())?;
     let top = values.iter().fold(0.0f64, |m, v| m.max(*v));
     let kept: Vec<usize> = (0..made).filter(|&k| values[k] > NOISE * top).collect();
     let vectors = Array2::from_shape_fn((kept.len(), made), |(k, i)| {
-        eigen.U()[(i, kept[k])] / values[kept[k]].sqrt()
+        eigenvectors[[kept[k], i]] / values[kept[k]].sqrt()
     });
     let left = (d.sum() / n as f64).max(NOISE * top);
     let mut u = dense(kept.len(), n, FACTOR)?;
