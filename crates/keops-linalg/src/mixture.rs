@@ -7,6 +7,7 @@
 
 use crate::kmeans::{Clustering, KMeans};
 use crate::layout::dense;
+use crate::stack::roomy;
 use faer::{Mat, Side};
 use keops_core::data::{Buffer, Element};
 use keops_core::error::{Error, InputError};
@@ -215,7 +216,7 @@ impl<P: Place + Default> GaussianMixture<P> {
             }
             let own = state.covariances.index_axis(NdAxis(0), c);
             let own = Mat::from_fn(dim, dim, |a, b| 0.5 * (own[[a, b]] + own[[b, a]]));
-            let eigen = own.self_adjoint_eigen(Side::Lower);
+            let eigen = roomy(|| own.self_adjoint_eigen(Side::Lower))?;
             let eigen = eigen.map_err(|_| fail("has a covariance that is not finite"))?;
             let mut log_det = 0.0;
             for e in 0..dim {

@@ -9,6 +9,7 @@ use crate::algebra::Adjoint;
 use crate::control::{Control, Progress, control_method};
 use crate::entries::AdjointOperator;
 use crate::krylov::{Products, epsilon, finite, normal, norms, orthonormal, rows, single};
+use crate::stack::roomy;
 use faer::Mat;
 use keops_core::error::{Error, InputError, OutOfMemory};
 use keops_core::random::Random;
@@ -190,7 +191,7 @@ impl<'s> Svds<'s> {
         // A ≈ Q B with the rows of B, Aᵀq = R z, and a dense decomposition of R.
         let (z, r) = basis(run.back(q.view())?, &mut random)?;
         let core = Mat::from_fn(width, width, |i, j| r[[i, j]]);
-        let core = core.svd().map_err(|_| {
+        let core = roomy(|| core.svd())?.map_err(|_| {
             InputError::Option("a projected matrix has no singular values: it is not finite".into())
         })?;
         let values = Array1::from_shape_fn(rank, |k| core.S()[k]);

@@ -7,8 +7,8 @@ use keops_core::reduce::SUM;
 use keops_core::spec::{Axis, Device};
 use keops_cpu::Cpu;
 use keops_linalg::{
-    Eigsh, GaussianProcess, KernelOperator, KernelSolve, MatrixFunction, PivotedCholesky,
-    SolveOptions,
+    Eigsh, GaussianMixture, GaussianProcess, KernelOperator, KernelSolve, MatrixFunction,
+    PivotedCholesky, SolveOptions, Svds,
 };
 use ndarray::{Array2, array};
 use std::sync::Arc;
@@ -38,6 +38,18 @@ fn eigenpairs_functions_and_preconditioners() {
         assert!((trace.value - 66.0).abs() < 6.0 * trace.standard_error + 1e-6); // 60 (1 + 0.1)
         let p = PivotedCholesky::new(&k, 20).unwrap();
         assert!(p.rank(0) > 10);
+    });
+}
+
+#[test]
+fn singular_values_and_mixtures() {
+    small(|| {
+        let (sum, x) = (sum(), points());
+        let k = KernelOperator::new(&sum, "v", (&x, &x)).unwrap();
+        let found = Svds::of(&k).rank(5).run().unwrap();
+        assert!(found.values[0] > 1.0 && found.values[0] <= 60.0);
+        let mixture: GaussianMixture = GaussianMixture::new(3);
+        assert!(mixture.fit(&x).unwrap().log_likelihood.is_finite());
     });
 }
 
