@@ -33,7 +33,7 @@ use keops::lddmm::kernel::Kernel;
 use keops::lddmm::registration::{
     Autosave, Checkpoint, Every, Limits, Observer, Options, Progress, Stop,
 };
-use keops::lddmm::shooting::Scheme;
+use keops::lddmm::shooting::Integrator;
 use keops::shapes::Shape;
 use keops::shapes::builtin::{curve_pair, surface_pair};
 use keops::shapes::distance::distances;
@@ -73,9 +73,9 @@ struct Arguments {
     /// Steps of the flow
     #[arg(long, default_value_t = 10)]
     steps: usize,
-    /// Scheme of the flow: euler, midpoint, heun, ralston, rk4 or implicit-midpoint
-    #[arg(long, default_value_t = Scheme::Ralston)]
-    scheme: Scheme,
+    /// Integrator of the flow: euler, midpoint, heun, ralston, rk4 or implicit-midpoint
+    #[arg(long, default_value_t = Integrator::Ralston)]
+    integrator: Integrator,
     /// Most iterations of L-BFGS
     #[arg(long, default_value_t = 100)]
     iterations: usize,
@@ -271,7 +271,7 @@ fn options(a: &Arguments, source: &Shape, target: &Shape) -> Result<Options, Box
     let kernel = Kernel::gaussian(sigma).map_err(|e| format!("deformation: {e}"))?;
     Ok(Options {
         gamma,
-        scheme: a.scheme,
+        integrator: a.integrator,
         steps: a.steps,
         limits: Limits {
             iterations: a.iterations,

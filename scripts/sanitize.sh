@@ -1,14 +1,15 @@
 #!/bin/sh
-# Runs the tests of keops-core and keops-cpu under sanitizers and under Miri, on a nightly toolchain.
-# What the toolchain lacks is skipped with a message.
+# Runs the tests of keops-cpu, whose code is unsafe where it calls what it compiled, under sanitizers and under
+# Miri, on a nightly toolchain. A tool that is missing is an error that says how to get it.
 #
-#   scripts/sanitize.sh             all of them
+#   scripts/sanitize.sh             all of them; where they pass, scripts/sanitized has the hash of the sources
 #   scripts/sanitize.sh address     one: address, thread, miri
+#   scripts/sanitize.sh check       have all of them passed on these sources? Runs nothing
 #
 # - address: machine code written at run time is not instrumented. The portable level, which runs
 #   the same vector code over the same memory, is; so are packing, scheduling and results.
 # - thread: the standard library has to be instrumented too (component rust-src); without it, reports
-#   about its own synchronisation are false, so the run is skipped.
+#   about its own synchronisation are false.
 # - miri: the portable machine, where its code reads and writes memory by addresses; machine code cannot
 #   be interpreted. A program of a few rows is seconds there, making one from a formula is minutes:
 #   known results, a Gaussian sum, and a workspace that is too small. Miri alters the results of
@@ -19,17 +20,29 @@ target=x86_64-unknown-linux-gnu
 folder="${CARGO_TARGET_DIR:-$PWD/target}"
 status=0
 
-skip() { echo "skipped $1: $2"; }
+missing() {
+  echo "$1 cannot run: $2" >&2
+  status=1
+}
 have() { [ -e "$(rustc +nightly --print sysroot)/lib/rustlib/src/rust/library" ]; }
+# The sources of the crates with unsafe code that runs on this processor, and what they are built from.
+hash() {
+  find crates/keops-cpu/src crates/keops-cpu/tests -name '*.rs' | LC_ALL=C sort | xargs cat | sha256sum | cut -d ' ' -f 1
+}
 run() {
   echo "== $1"
   shift
   "$@" || status=1
 }
 
+if [ "${1:-all}" = check ]; then
+  [ "$(hash)" = "$(cat scripts/sanitized)" ] && exit 0
+  echo "keops-cpu has changed since scripts/sanitize.sh passed on it: run it, and commit scripts/sanitized" >&2
+  exit 1
+fi
 if ! rustc +nightly --version >/dev/null 2>&1; then
-  skip everything "there is no nightly toolchain (rustup toolchain install nightly)"
-  exit 0
+  echo "there is no nightly toolchain: rustup toolchain install nightly --component rust-src,miri" >&2
+  exit 1
 fi
 
 address() {
@@ -42,7 +55,7 @@ address() {
 
 thread() {
   if ! have; then
-    skip "thread sanitizer" "rust-src is missing (rustup component add rust-src --toolchain nightly)"
+    missing "the thread sanitizer" "rustup component add rust-src --toolchain nightly"
     return
   fi
   run "thread sanitizer" env RUSTFLAGS="-Zsanitizer=thread" CARGO_TARGET_DIR="$folder/sanitize-thread" \
@@ -51,7 +64,7 @@ thread() {
 
 miri() {
   if ! cargo +nightly miri --version >/dev/null 2>&1; then
-    skip Miri "the component is missing (rustup component add miri --toolchain nightly)"
+    missing Miri "rustup component add miri --toolchain nightly"
     return
   fi
   run Miri env MIRIFLAGS="-Zmiri-disable-isolation -Zmiri-deterministic-floats" \
@@ -61,7 +74,13 @@ miri() {
 
 case "${1:-all}" in
   address | thread | miri) "$1" ;;
-  all) address; thread; miri ;;
-  *) echo "usage: $0 [address | thread | miri]" >&2; exit 2 ;;
+  all)
+    before=$(hash)
+    address
+    thread
+    miri
+    if [ $status = 0 ] && [ "$before" = "$(hash)" ]; then echo "$before" >scripts/sanitized; fi
+    ;;
+  *) echo "usage: $0 [address | thread | miri | check]" >&2; exit 2 ;;
 esac
 exit $status

@@ -21,17 +21,17 @@ use crate::sum::{Real, copied, narrow, zeros};
 /// Most steps of a shooting.
 pub const MAX_STEPS: usize = 1_000_000;
 
-/// A Runge–Kutta scheme.
+/// A Runge–Kutta scheme in time. (`keops_core::spec::Scheme` is how sums are added up.)
 ///
 /// ```
-/// use keops_lddmm::shooting::Scheme;
-/// assert_eq!("RK4".parse(), Ok(Scheme::Rk4));
-/// let e = "rk5".parse::<Scheme>().unwrap_err();
-/// assert!(e.to_string().starts_with("scheme: expected one of euler, midpoint, "));
+/// use keops_lddmm::shooting::Integrator;
+/// assert_eq!("RK4".parse(), Ok(Integrator::Rk4));
+/// let e = "rk5".parse::<Integrator>().unwrap_err();
+/// assert!(e.to_string().starts_with("integrator: expected one of euler, midpoint, "));
 /// ```
 #[derive(Clone, Copy, PartialEq, Eq, Hash, Debug, Serialize, Deserialize)]
 #[serde(rename_all = "lowercase")]
-pub enum Scheme {
+pub enum Integrator {
     /// Euler's, order 1.
     Euler,
     /// The midpoint scheme, order 2.
@@ -48,62 +48,62 @@ pub enum Scheme {
     ImplicitMidpoint,
 }
 
-impl Scheme {
-    /// All schemes.
-    pub const ALL: [Scheme; 6] = [
-        Scheme::Euler,
-        Scheme::Midpoint,
-        Scheme::Heun,
-        Scheme::Ralston,
-        Scheme::Rk4,
-        Scheme::ImplicitMidpoint,
+impl Integrator {
+    /// All integrators.
+    pub const ALL: [Integrator; 6] = [
+        Integrator::Euler,
+        Integrator::Midpoint,
+        Integrator::Heun,
+        Integrator::Ralston,
+        Integrator::Rk4,
+        Integrator::ImplicitMidpoint,
     ];
     /// Lower-case name, which parses.
     ///
     /// ```
-    /// use keops_lddmm::shooting::Scheme;
-    /// assert_eq!(Scheme::Ralston.name(), "ralston");
-    /// assert!(Scheme::ALL.into_iter().all(|s| s.name().parse() == Ok(s)));
+    /// use keops_lddmm::shooting::Integrator;
+    /// assert_eq!(Integrator::Ralston.name(), "ralston");
+    /// assert!(Integrator::ALL.into_iter().all(|s| s.name().parse() == Ok(s)));
     /// ```
     pub fn name(self) -> &'static str {
         match self {
-            Scheme::Euler => "euler",
-            Scheme::Midpoint => "midpoint",
-            Scheme::Heun => "heun",
-            Scheme::Ralston => "ralston",
-            Scheme::Rk4 => "rk4",
-            Scheme::ImplicitMidpoint => "implicit-midpoint",
+            Integrator::Euler => "euler",
+            Integrator::Midpoint => "midpoint",
+            Integrator::Heun => "heun",
+            Integrator::Ralston => "ralston",
+            Integrator::Rk4 => "rk4",
+            Integrator::ImplicitMidpoint => "implicit-midpoint",
         }
     }
     /// Butcher's tableau: the rows below the diagonal, with it for implicit stages, and the weights.
     fn tableau(self) -> Tableau {
         const SIXTH: f64 = 1.0 / 6.0;
         match self {
-            Scheme::Euler => Tableau { a: &[&[]], b: &[1.0] },
-            Scheme::Midpoint => Tableau { a: &[&[], &[0.5]], b: &[0.0, 1.0] },
-            Scheme::Heun => Tableau { a: &[&[], &[1.0]], b: &[0.5, 0.5] },
-            Scheme::Ralston => Tableau { a: &[&[], &[2.0 / 3.0]], b: &[0.25, 0.75] },
-            Scheme::Rk4 => Tableau {
+            Integrator::Euler => Tableau { a: &[&[]], b: &[1.0] },
+            Integrator::Midpoint => Tableau { a: &[&[], &[0.5]], b: &[0.0, 1.0] },
+            Integrator::Heun => Tableau { a: &[&[], &[1.0]], b: &[0.5, 0.5] },
+            Integrator::Ralston => Tableau { a: &[&[], &[2.0 / 3.0]], b: &[0.25, 0.75] },
+            Integrator::Rk4 => Tableau {
                 a: &[&[], &[0.5], &[0.0, 0.5], &[0.0, 0.0, 1.0]],
                 b: &[SIXTH, 2.0 * SIXTH, 2.0 * SIXTH, SIXTH],
             },
-            Scheme::ImplicitMidpoint => Tableau { a: &[&[0.5]], b: &[1.0] },
+            Integrator::ImplicitMidpoint => Tableau { a: &[&[0.5]], b: &[1.0] },
         }
     }
 }
 
-impl std::fmt::Display for Scheme {
+impl std::fmt::Display for Integrator {
     fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
         f.write_str(self.name())
     }
 }
 
-impl std::str::FromStr for Scheme {
+impl std::str::FromStr for Integrator {
     type Err = LddmmError;
-    fn from_str(text: &str) -> Result<Scheme, LddmmError> {
-        Scheme::ALL.into_iter().find(|s| s.name().eq_ignore_ascii_case(text)).ok_or_else(|| {
-            let names = Scheme::ALL.map(Scheme::name).join(", ");
-            LddmmError::parameter("scheme", format!("one of {names}"), text)
+    fn from_str(text: &str) -> Result<Integrator, LddmmError> {
+        Integrator::ALL.into_iter().find(|s| s.name().eq_ignore_ascii_case(text)).ok_or_else(|| {
+            let names = Integrator::ALL.map(Integrator::name).join(", ");
+            LddmmError::parameter("integrator", format!("one of {names}"), text)
         })
     }
 }
@@ -172,10 +172,10 @@ struct Stages<F> {
 /// ```
 /// use keops_core::{interp::Interpreter, spec::Device};
 /// use keops_lddmm::{hamiltonian::State, kernel::Kernel};
-/// use keops_lddmm::shooting::{Scheme, Shooting, Trajectory};
+/// use keops_lddmm::shooting::{Integrator, Shooting, Trajectory};
 /// use ndarray::array;
 /// let device = Device::new(Interpreter::new());
-/// let shooting = Shooting::new(&Kernel::gaussian(1.0)?, 2, Scheme::Heun, 4, &device)?;
+/// let shooting = Shooting::new(&Kernel::gaussian(1.0)?, 2, Integrator::Heun, 4, &device)?;
 /// let start = State::new(array![[0.0, 0.0]].view(), array![[4.0, 8.0]].view())?;
 /// let trajectory: Trajectory<f64> = shooting.shoot(start)?;
 /// // One landmark moves on a straight line.
@@ -222,11 +222,11 @@ impl<F: Real> Trajectory<F> {
 /// use keops_core::{interp::Interpreter, spec::Device};
 /// use keops_lddmm::hamiltonian::State;
 /// use keops_lddmm::kernel::Kernel;
-/// use keops_lddmm::shooting::{Scheme, Shooting};
+/// use keops_lddmm::shooting::{Integrator, Shooting};
 /// use ndarray::array;
 ///
 /// let device = Device::new(Interpreter::new());
-/// let shooting = Shooting::new(&Kernel::gaussian(1.0)?, 2, Scheme::Rk4, 20, &device)?;
+/// let shooting = Shooting::new(&Kernel::gaussian(1.0)?, 2, Integrator::Rk4, 20, &device)?;
 /// let (q, p) = (array![[-0.5, 0.0], [0.5, 0.0]], array![[1.0, 1.0], [-1.0, 1.0]]);
 /// let start = State::new(q.view(), p.view())?;
 /// let end = shooting.shoot(start.clone())?.end().clone();
@@ -239,49 +239,49 @@ impl<F: Real> Trajectory<F> {
 #[derive(Clone, Debug)]
 pub struct Shooting<F> {
     model: Arc<dyn Model<F>>,
-    scheme: Scheme,
+    integrator: Integrator,
     steps: usize,
 }
 
 impl<F: Real> Shooting<F> {
-    /// Landmarks in dimension `dim` under a kernel, by `steps` steps of a scheme.
+    /// Landmarks in dimension `dim` under a kernel, by `steps` steps of an integrator.
     ///
     /// # Errors
     /// When `steps` is not in 1..=10⁶ or `dim` not in 1..=64.
     ///
     /// ```
     /// use keops_core::{interp::Interpreter, spec::Device};
-    /// use keops_lddmm::{kernel::Kernel, shooting::{Scheme, Shooting}};
+    /// use keops_lddmm::{kernel::Kernel, shooting::{Integrator, Shooting}};
     /// let (kernel, device) = (Kernel::gaussian(1.0)?, Device::new(Interpreter::new()));
-    /// assert_eq!(Shooting::<f64>::new(&kernel, 3, Scheme::Heun, 10, &device)?.steps(), 10);
-    /// let e = Shooting::<f64>::new(&kernel, 3, Scheme::Heun, 0, &device).unwrap_err();
+    /// assert_eq!(Shooting::<f64>::new(&kernel, 3, Integrator::Heun, 10, &device)?.steps(), 10);
+    /// let e = Shooting::<f64>::new(&kernel, 3, Integrator::Heun, 0, &device).unwrap_err();
     /// assert_eq!(e.to_string(), "steps: expected 1..=1000000, got 0");
     /// # Ok::<(), keops_lddmm::LddmmError>(())
     /// ```
     pub fn new(
         kernel: &Kernel,
         dim: usize,
-        scheme: Scheme,
+        integrator: Integrator,
         steps: usize,
         place: &impl Place,
     ) -> Result<Shooting<F>, LddmmError> {
         // (How many landmarks there will be is not known here.)
         let dynamics = Dynamics::new(kernel, dim, &place.device(0))?;
-        Shooting::of(Arc::new(dynamics), scheme, steps)
+        Shooting::of(Arc::new(dynamics), integrator, steps)
     }
-    /// Any model, by `steps` steps of a scheme.
+    /// Any model, by `steps` steps of an integrator.
     ///
     /// # Errors
     /// When `steps` is not in 1..=10⁶.
     pub fn of(
         model: Arc<dyn Model<F>>,
-        scheme: Scheme,
+        integrator: Integrator,
         steps: usize,
     ) -> Result<Shooting<F>, LddmmError> {
         if steps == 0 || steps > MAX_STEPS {
             return Err(LddmmError::parameter("steps", format!("1..={MAX_STEPS}"), steps));
         }
-        Ok(Shooting { model, scheme, steps })
+        Ok(Shooting { model, integrator, steps })
     }
     /// The model.
     ///
@@ -293,15 +293,15 @@ impl<F: Real> Shooting<F> {
     pub fn dynamics(&self) -> &dyn Model<F> {
         &*self.model
     }
-    /// The scheme.
+    /// The integrator.
     ///
     /// ```
     #[doc = include_str!("shooting_example.txt")]
-    /// assert_eq!(shooting.scheme(), Scheme::Heun);
+    /// assert_eq!(shooting.integrator(), Integrator::Heun);
     /// # Ok::<(), keops_lddmm::LddmmError>(())
     /// ```
-    pub fn scheme(&self) -> Scheme {
-        self.scheme
+    pub fn integrator(&self) -> Integrator {
+        self.integrator
     }
     /// Number of steps.
     ///
@@ -321,7 +321,7 @@ impl<F: Real> Shooting<F> {
     /// Stages of one step and the rates at the first `rates` of them; `rates` is the number of
     /// stages or one less.
     fn stages(&self, start: &State<F>, rates: usize, step: usize) -> Result<Stages<F>, LddmmError> {
-        let tableau = self.scheme.tableau();
+        let tableau = self.integrator.tableau();
         let mut all = Stages { states: vec![], slopes: vec![] };
         for row in tableau.a {
             let mut stage = start.copy()?;
@@ -394,7 +394,7 @@ impl<F: Real> Shooting<F> {
     }
     /// One step.
     fn advance(&self, state: &State<F>, step: usize) -> Result<State<F>, LddmmError> {
-        let tableau = self.scheme.tableau();
+        let tableau = self.integrator.tableau();
         let mut next = state.copy()?;
         let slopes = self.stages(state, tableau.b.len(), step)?.slopes;
         for (&b, slope) in tableau.b.iter().zip(&slopes).filter(|(b, _)| **b != 0.0) {
@@ -496,7 +496,7 @@ impl<F: Real> Shooting<F> {
         step: usize,
         mut bar: State<F>,
     ) -> Result<State<F>, LddmmError> {
-        let tableau = self.scheme.tableau();
+        let tableau = self.integrator.tableau();
         let count = tableau.b.len();
         // With Y_s the stages, K̄_s = h b_s ȳ + h Σ_{t>s} a_ts Ȳ_t, Ȳ_s = J(Y_s)ᵀ K̄_s and
         // ȳ += Σ_s Ȳ_s.
@@ -613,7 +613,7 @@ impl<F: Real> Shooting<F> {
         rate: impl Fn(&State<F>, ArrayView2<'_, F>) -> Result<Array2<F>, LddmmError>,
         mut each: impl FnMut(&Array2<F>) -> Result<(), LddmmError>,
     ) -> Result<Array2<F>, LddmmError> {
-        let tableau = self.scheme.tableau();
+        let tableau = self.integrator.tableau();
         for (step, start) in trajectory.states[..self.steps].iter().enumerate() {
             let stages = self.stages(start, tableau.b.len() - 1, step)?.states;
             let mut slopes: Vec<Array2<F>> = Vec::new();
@@ -698,14 +698,14 @@ mod tests {
     }
 
     #[test]
-    fn names_of_schemes() {
-        for scheme in Scheme::ALL {
-            assert_eq!(scheme.name().parse::<Scheme>().unwrap(), scheme);
+    fn names_of_integrators() {
+        for scheme in Integrator::ALL {
+            assert_eq!(scheme.name().parse::<Integrator>().unwrap(), scheme);
         }
-        let e = "verlet".parse::<Scheme>().unwrap_err().to_string();
+        let e = "verlet".parse::<Integrator>().unwrap_err().to_string();
         assert_eq!(
             e,
-            "scheme: expected one of euler, midpoint, heun, ralston, rk4, implicit-midpoint, got verlet"
+            "integrator: expected one of euler, midpoint, heun, ralston, rk4, implicit-midpoint, got verlet"
         );
     }
 }

@@ -18,7 +18,7 @@ use keops_lddmm::io::read_shape;
 use keops_lddmm::kernel::Kernel;
 use keops_lddmm::registration::{Limits, Options, Progress, Registration};
 use keops_lddmm::shape::{Cells, Shape};
-use keops_lddmm::shooting::{Scheme, Shooting};
+use keops_lddmm::shooting::{Integrator, Shooting};
 use ndarray::{Array2, Array3, ArrayView2, Axis};
 use ndarray_npy::NpzReader;
 use serde_json::Value;
@@ -127,7 +127,7 @@ fn shooting_and_its_adjoint() {
             weights = weights.with_silent(get("wx").view()).unwrap();
             let (qdot, pdot) = (get("qdot0"), get("pdot0"));
             for (name, of_scheme) in case["schemes"].as_object().unwrap() {
-                let Ok(scheme) = name.parse::<Scheme>() else { continue };
+                let Ok(scheme) = name.parse::<Integrator>() else { continue };
                 let nt = of_scheme["nt"].as_u64().unwrap() as usize;
                 let s = Shooting::new(&kernel(&case["kernel"]), q.ncols(), scheme, nt, &device());
                 let s = s.unwrap();
@@ -182,7 +182,7 @@ fn two_landmarks_on_closed_forms() {
                 (column("q"), column("p"), column("q1"), column("p1"))
             };
             let kernel = Kernel::gaussian(number(&case["sigma"])).unwrap();
-            let s = Shooting::new(&kernel, q.ncols(), Scheme::Rk4, 1500, &device()).unwrap();
+            let s = Shooting::new(&kernel, q.ncols(), Integrator::Rk4, 1500, &device()).unwrap();
             let start = State::new(q.view(), p.view()).unwrap();
             let h = s.dynamics().energy(&start).unwrap();
             assert!((h - number(&case["H"])).abs() < 1e-14);
@@ -303,7 +303,7 @@ fn options(case: &Value) -> Options {
         |a: &str, b: &str| if case[a].is_null() { case[b].clone() } else { case[a].clone() };
     Options {
         gamma: number(&case["gamma"]),
-        scheme: case["scheme"].as_str().unwrap().parse().unwrap(),
+        integrator: case["scheme"].as_str().unwrap().parse().unwrap(),
         steps: case["nt"].as_u64().unwrap() as usize,
         ..Options::new(
             kernel(&either("kernel", "kernel_V")),

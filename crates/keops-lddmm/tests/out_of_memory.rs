@@ -10,7 +10,7 @@ use keops_cpu::Cpu;
 use keops_lddmm::LddmmError;
 use keops_lddmm::hamiltonian::State;
 use keops_lddmm::kernel::Kernel;
-use keops_lddmm::shooting::{Scheme, Shooting};
+use keops_lddmm::shooting::{Integrator, Shooting};
 use ndarray::{Array2, array};
 use refusing::refuse_each;
 
@@ -32,7 +32,7 @@ fn refused_memory_is_an_error() {
     let start = || -> Result<State<f64>, LddmmError> {
         State::new(q.view(), p.view())?.with_silent(points.view())
     };
-    for scheme in [Scheme::Heun, Scheme::Rk4] {
+    for scheme in [Integrator::Heun, Integrator::Rk4] {
         let shooting = Shooting::new(&kernel, 2, scheme, 3, &cpu).expect("parameters");
         let name = |what: &str| format!("{scheme}, {what}");
         refuse_each(&name("shoot"), 7, || device(start().and_then(|s| shooting.shoot(s))));

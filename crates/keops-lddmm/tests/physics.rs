@@ -17,7 +17,7 @@ use keops_lddmm::registration::{
 };
 use keops_lddmm::report::{Report, Warning};
 use keops_lddmm::shape::{Cells, Shape};
-use keops_lddmm::shooting::{Scheme, Shooting};
+use keops_lddmm::shooting::{Integrator, Shooting};
 use keops_lddmm::{LddmmError, Real};
 use ndarray::{Array2, ArrayView2, Axis, array, concatenate, s};
 
@@ -37,8 +37,8 @@ fn noise(rows: usize, columns: usize, seed: u64) -> Array2<f64> {
 fn gap(a: ArrayView2<'_, f64>, b: ArrayView2<'_, f64>) -> f64 {
     (&a - &b).fold(0.0, |m, v| if v.abs() <= m { m } else { v.abs() })
 }
-fn shooting<F: Real>(d: usize, scheme: Scheme, steps: usize) -> Shooting<F> {
-    Shooting::new(&Kernel::gaussian(0.8).unwrap(), d, scheme, steps, &device()).unwrap()
+fn shooting<F: Real>(d: usize, integrator: Integrator, steps: usize) -> Shooting<F> {
+    Shooting::new(&Kernel::gaussian(0.8).unwrap(), d, integrator, steps, &device()).unwrap()
 }
 /// Landmarks about 1 apart with momenta that move them by about 1.
 fn landmarks(n: usize, d: usize, seed: u64) -> State<f64> {
@@ -55,8 +55,8 @@ fn far(a: &State<f64>, b: &State<f64>) -> f64 {
 #[test]
 fn orders_of_the_schemes() {
     let start = landmarks(8, 3, 1).with_silent(noise(5, 3, 9).view()).unwrap();
-    let exact = end(&shooting(3, Scheme::Rk4, 640), start.clone());
-    for (scheme, order) in Scheme::ALL.into_iter().zip([1.0, 2.0, 2.0, 2.0, 4.0, 2.0]) {
+    let exact = end(&shooting(3, Integrator::Rk4, 640), start.clone());
+    for (scheme, order) in Integrator::ALL.into_iter().zip([1.0, 2.0, 2.0, 2.0, 4.0, 2.0]) {
         let error = |steps| far(&end(&shooting(3, scheme, steps), start.clone()), &exact);
         let seen = (error(40) / error(80)).log2();
         assert!((seen - order).abs() < 0.15, "{scheme}: order {seen}");
@@ -89,7 +89,7 @@ fn orders_of_the_schemes() {
 
 #[test]
 fn linear_momentum_is_exact() {
-    for (seed, scheme) in (0..).zip(Scheme::ALL) {
+    for (seed, scheme) in (0..).zip(Integrator::ALL) {
         let start = landmarks(30, 3, seed);
         let sum = |s: &State<f64>| s.p().sum_axis(Axis(0));
         let e = end(&shooting(3, scheme, 10), start.clone());
@@ -102,7 +102,7 @@ fn linear_momentum_is_exact() {
 #[test]
 fn one_landmark_moves_straight() {
     let (q, p) = (array![[0.3, -0.2]], array![[1.5, 0.7]]);
-    for scheme in Scheme::ALL {
+    for scheme in Integrator::ALL {
         let e = end(&shooting(2, scheme, 10), State::new(q.view(), p.view()).unwrap());
         assert!(gap(e.q(), (&q + &p).view()) < 1e-15 && gap(e.p(), p.view()) == 0.0);
     }
@@ -115,7 +115,7 @@ fn two_landmarks_take_the_time_of_the_closed_form() {
     for (q, p) in [([0.0, 1.2], [0.5, -0.1]), ([0.0, 0.9], [0.2, 0.9])] {
         let column = |v: [f64; 2]| array![[v[0]], [v[1]]];
         let start = State::new(column(q).view(), column(p).view()).unwrap();
-        let s = shooting::<f64>(1, Scheme::Rk4, 400);
+        let s = shooting::<f64>(1, Integrator::Rk4, 400);
         let e = end(&s, start.clone());
         let k = |u: f64| (-u * u / 0.64).exp();
         let total = p[0] + p[1];
@@ -139,7 +139,7 @@ fn two_landmarks_take_the_time_of_the_closed_form() {
 /// What holds to rounding for every Runge–Kutta scheme.
 #[test]
 fn exact_symmetries() {
-    for (seed, scheme) in (10..).zip(Scheme::ALL) {
+    for (seed, scheme) in (10..).zip(Integrator::ALL) {
         let start = landmarks(9, 2, seed).with_silent(noise(4, 2, seed).view()).unwrap();
         let s = shooting(2, scheme, 10);
         let e = end(&s, start.clone());
@@ -190,7 +190,7 @@ fn exact_symmetries() {
 /// ⟨c, J w⟩ = ⟨Jᵀ c, w⟩ for the flow, J w by central differences.
 #[test]
 fn adjoint_of_the_flow() {
-    for (seed, scheme) in (20..).zip(Scheme::ALL) {
+    for (seed, scheme) in (20..).zip(Integrator::ALL) {
         for d in 1..=3 {
             let s = shooting(d, scheme, 6);
             let state = |seed| landmarks(7, d, seed).with_silent(noise(4, d, seed).view()).unwrap();
@@ -220,7 +220,7 @@ fn adjoint_of_the_flow() {
 #[test]
 fn jacobians_of_the_flow() {
     for d in 2..=3 {
-        let s = shooting(d, Scheme::Heun, 8);
+        let s = shooting(d, Integrator::Heun, 8);
         let trajectory = s.shoot(landmarks(10, d, 30)).unwrap();
         let points = noise(12, d, 31) * 2.0;
         let (places, det) = s.carry_with_jacobian(&trajectory, points.view()).unwrap();
@@ -261,19 +261,19 @@ fn a_flow_that_breaks_down_says_where() {
         array![[0.0, 0.0], [0.1, 0.0]].view(),
         array![[1e200, 0.0], [-1e200, 1.0]].view(),
     );
-    let e = shooting::<f64>(2, Scheme::Euler, 4).shoot(start.unwrap()).unwrap_err();
+    let e = shooting::<f64>(2, Integrator::Euler, 4).shoot(start.unwrap()).unwrap_err();
     assert!(matches!(e, LddmmError::Breakdown { steps: 4, .. }), "{e}");
     let bad = State::new(array![[0.0, f64::NAN]].view(), array![[1.0, 0.0]].view()).unwrap();
-    let e = shooting::<f64>(2, Scheme::Rk4, 4).shoot(bad).unwrap_err();
+    let e = shooting::<f64>(2, Integrator::Rk4, 4).shoot(bad).unwrap_err();
     assert_eq!(e, LddmmError::Breakdown { step: 1, steps: 4 });
     let kernel = Kernel::gaussian(1.0).unwrap();
     for steps in [0, usize::MAX] {
-        assert!(Shooting::<f64>::new(&kernel, 2, Scheme::Rk4, steps, &device()).is_err());
+        assert!(Shooting::<f64>::new(&kernel, 2, Integrator::Rk4, steps, &device()).is_err());
     }
     // A trajectory of another number of steps.
-    let t = shooting::<f64>(2, Scheme::Heun, 4).shoot(landmarks(3, 2, 0)).unwrap();
-    assert!(shooting(2, Scheme::Heun, 5).pull_back(&t, landmarks(3, 2, 0)).is_err());
-    assert!(shooting(2, Scheme::Heun, 5).carry(&t, noise(2, 2, 0).view()).is_err());
+    let t = shooting::<f64>(2, Integrator::Heun, 4).shoot(landmarks(3, 2, 0)).unwrap();
+    assert!(shooting(2, Integrator::Heun, 5).pull_back(&t, landmarks(3, 2, 0)).is_err());
+    assert!(shooting(2, Integrator::Heun, 5).carry(&t, noise(2, 2, 0).view()).is_err());
 }
 
 type Any = Arc<dyn Attachment>;
@@ -678,7 +678,11 @@ fn resumed_registrations_are_the_uninterrupted_ones() {
     check::<f32>(&source, &target, &o);
     let points = Some(noise(6, 3, 3));
     let (source, target) = surface_pair(1).unwrap();
-    check::<f64>(&source, &target, &with_points(Options { scheme: Scheme::Rk4, ..o }, points));
+    check::<f64>(
+        &source,
+        &target,
+        &with_points(Options { integrator: Integrator::Rk4, ..o }, points),
+    );
 }
 
 #[test]
@@ -776,7 +780,7 @@ fn bad_input_to_a_registration() {
 /// came; explicit schemes do so to their order only.
 #[test]
 fn implicit_midpoint_conserves_and_returns() {
-    let s = shooting::<f64>(3, Scheme::ImplicitMidpoint, 8);
+    let s = shooting::<f64>(3, Integrator::ImplicitMidpoint, 8);
     let start = landmarks(9, 3, 4).with_silent(noise(5, 3, 8).view()).unwrap();
     let trajectory = s.shoot(start.clone()).unwrap();
     let angular = |s: &State<f64>| {
@@ -800,7 +804,7 @@ fn implicit_midpoint_conserves_and_returns() {
     }
     // Of a step whose equation has no solution there is an error, not a wrong step.
     let grows = Kernel::from_text("D").unwrap();
-    let s = Shooting::<f64>::new(&grows, 2, Scheme::ImplicitMidpoint, 1, &device()).unwrap();
+    let s = Shooting::<f64>::new(&grows, 2, Integrator::ImplicitMidpoint, 1, &device()).unwrap();
     let (q, p) = (array![[0.0, 0.0], [1.0, 0.0]], array![[50.0, 0.0], [-50.0, 1.0]]);
     let e = s.shoot(State::new(q.view(), p.view()).unwrap()).unwrap_err();
     assert_eq!(e, LddmmError::Implicit { step: 1, steps: 1 });
@@ -836,9 +840,9 @@ fn sinkhorn_is_a_distance_of_transport() {
 fn sparse_flows_have_the_same_gradients() {
     let (source, target) = curve_pair(14).unwrap();
     let p = 0.3 * noise(14, 2, 3);
-    for scheme in Scheme::ALL {
+    for scheme in Integrator::ALL {
         for steps in [1, 2, 3, 7, 12] {
-            let o = Options { scheme, steps, ..options() };
+            let o = Options { integrator: scheme, steps, ..options() };
             let of = |sparse: bool| {
                 let o = Options { sparse, ..o.clone() };
                 let r = Registration::<f64>::new(&source, &target, &o, &device()).unwrap();

@@ -8,7 +8,8 @@ use argmin::core::{
 use keops_linalg::line_search::{Trial, strong_wolfe};
 use serde::{Deserialize, Serialize};
 
-use super::{Param, norm};
+use super::norm;
+use super::param::Param;
 
 /// See the module.
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]

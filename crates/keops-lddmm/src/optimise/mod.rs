@@ -1,29 +1,26 @@
-//! Minimisation by argmin's L-BFGS (Nocedal & Wright 2006, algorithm 7.5) with a strong Wolfe line
-//! search, watched and stopped from outside, that always returns the best point it has seen.
+//! Minimisation of the cost of a registration by an exchangeable [`Optimiser`], watched and stopped from
+//! outside, that always returns the best point it has seen.
 //!
-//! All that the method knows between two iterations is a [`State`], argmin's solver with the pairs
-//! that it remembers in it: who goes on from one goes on bit for bit as if there had been no
-//! interruption.
+//! The optimiser decides where to evaluate ([`Minimisation::evaluate`]) and which point ends an iteration
+//! ([`Minimisation::accept`]); limits, observers, failures and the best point are kept here. All that is known
+//! between two iterations is a [`State`]. [`Lbfgs`] keeps its pairs in it: who goes on from a state goes on
+//! bit for bit as if there had been no interruption.
 
+mod lbfgs;
 mod line_search;
 mod param;
 
-use std::cell::RefCell;
 use std::ops::ControlFlow;
 use std::time::{Duration, Instant};
 
-use argmin::core::{
-    self as argmin_core, CostFunction, Gradient, IterState, Problem, Solver, State as _,
-};
-use argmin::solver::quasinewton::LBFGS;
 use keops_core::error::Error;
 use keops_core::memory;
 use ndarray::Array1;
 use serde::{Deserialize, Serialize};
 
 use crate::error::LddmmError;
-use line_search::StrongWolfe;
-use param::Param;
+pub use lbfgs::Lbfgs;
+use lbfgs::Memory;
 
 /// When to stop. By default 300 iterations, 1000 evaluations, tolerances of 1e-8 and 1e-9, and a
 /// memory of 10.
@@ -49,7 +46,7 @@ pub struct Limits {
     pub gradient_tolerance: f64,
     /// Stop when an iteration lowers the cost by at most this times the cost.
     pub cost_tolerance: f64,
-    /// Pairs of steps and gradient differences that L-BFGS keeps.
+    /// Pairs of steps and gradient differences that [`Lbfgs`] keeps.
     pub memory: usize,
 }
 
@@ -143,14 +140,32 @@ mod vector {
     }
 }
 
-/// A cost with its two parts and its gradient.
+/// The cost of a registration at some momenta, in its parts, and its gradient.
+///
+/// ```
+/// use keops_lddmm::registration::CostAndGradient;
+/// let gradient = ndarray::array![3.0, -4.0];
+/// let value = CostAndGradient { cost: 3.0, energy: 1.0, attachment: 2.0, gradient };
+/// assert_eq!(value.gradient_norm(), 5.0);
+/// ```
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
-pub(crate) struct Value {
+pub struct CostAndGradient {
+    /// γH + A.
     pub cost: f64,
+    /// γH.
     pub energy: f64,
+    /// A.
     pub attachment: f64,
+    /// Gradient in the momenta, row after row.
     #[serde(with = "vector")]
     pub gradient: Array1<f64>,
+}
+
+impl CostAndGradient {
+    /// Euclidean norm of the gradient.
+    pub fn gradient_norm(&self) -> f64 {
+        norm(&self.gradient)
+    }
 }
 
 /// Euclidean norm.
@@ -162,51 +177,6 @@ fn copied(v: &Array1<f64>) -> Result<Array1<f64>, LddmmError> {
     Ok(copy.map_err(Error::from)?.into())
 }
 
-/// Asks for the memory of `vectors` vectors and gives it back: argmin cannot be told that there is
-/// none.
-fn ask(vectors: usize, length: usize) -> Result<(), LddmmError> {
-    memory::room::<f64>(vectors.saturating_mul(length), "vectors of the minimisation")
-        .map(drop)
-        .map_err(|e| Error::from(e).into())
-}
-
-/// argmin's L-BFGS.
-#[derive(Clone, Serialize, Deserialize)]
-#[serde(transparent)]
-struct Memory(LBFGS<StrongWolfe, Param, Param, f64>);
-
-/// What argmin remembers, under the names of its fields, which are private but for serde.
-#[derive(Debug, PartialEq, Deserialize)]
-struct Remembered {
-    linesearch: StrongWolfe,
-    m: usize,
-    /// Steps, the oldest first.
-    s: Vec<Param>,
-    /// Differences of the gradients at their ends.
-    y: Vec<Param>,
-    l1_coeff: Option<f64>,
-}
-
-impl Memory {
-    /// Without pairs. The first step will have the length `first_step`.
-    fn new(first_step: f64, most: usize) -> Memory {
-        Memory(LBFGS::new(StrongWolfe::new(first_step), most))
-    }
-    fn remembered(&self) -> Result<Remembered, serde_json::Error> {
-        serde_json::from_value(serde_json::to_value(self)?)
-    }
-}
-impl PartialEq for Memory {
-    fn eq(&self, other: &Memory) -> bool {
-        matches!((self.remembered(), other.remembered()), (Ok(a), Ok(b)) if a == b)
-    }
-}
-impl std::fmt::Debug for Memory {
-    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
-        write!(f, "{:?}", self.remembered())
-    }
-}
-
 /// Everything that a minimisation knows between two iterations.
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
 pub(crate) struct State {
@@ -216,14 +186,14 @@ pub(crate) struct State {
     pub evaluations: usize,
     #[serde(with = "vector")]
     pub point: Array1<f64>,
-    pub value: Value,
+    pub value: CostAndGradient,
     /// Norm of the gradient at the very start.
     first_norm: f64,
     /// Length of the last step; before the first, the length to try.
     pub step: f64,
     /// What the last iteration took off the cost; `None` before the first.
     decrease: Option<f64>,
-    /// Pairs that were given to `memory`, which keeps the last ones.
+    /// Pairs that were given to `memory`, which keeps the last ones; none of other optimisers.
     pairs: usize,
     memory: Memory,
 }
@@ -231,7 +201,12 @@ pub(crate) struct State {
 impl State {
     /// Before the first iteration, at a point that has been evaluated (which counts). The first step
     /// along the steepest descent will have the length `first_step`; L-BFGS keeps `memory` pairs.
-    pub(crate) fn new(point: Array1<f64>, value: Value, first_step: f64, memory: usize) -> State {
+    pub(crate) fn new(
+        point: Array1<f64>,
+        value: CostAndGradient,
+        first_step: f64,
+        memory: usize,
+    ) -> State {
         State {
             iterations: 0,
             evaluations: 1,
@@ -246,28 +221,22 @@ impl State {
     }
     /// A copy, or an error where there is no memory for it.
     pub(crate) fn copy(&self) -> Result<State, LddmmError> {
-        ask(2 * self.pairs.min(1000), self.point.len())?;
+        lbfgs::ask(2 * self.pairs.min(1000), self.point.len())?;
         Ok(State {
             point: copied(&self.point)?,
-            value: Value { gradient: copied(&self.value.gradient)?, ..self.value },
+            value: CostAndGradient { gradient: copied(&self.value.gradient)?, ..self.value },
             memory: self.memory.clone(),
             ..*self
         })
     }
     /// Are all vectors of this length, and all numbers finite?
     pub(crate) fn is_sound(&self, length: usize) -> bool {
-        let Ok(Remembered { linesearch, m, s, y, l1_coeff: None }) = self.memory.remembered()
-        else {
-            return false;
-        };
-        let pairs = s.iter().chain(&y).map(|v| &v.0);
-        let mut vectors = [&self.point, &self.value.gradient].into_iter().chain(pairs);
-        let Value { cost, energy, attachment, .. } = self.value;
-        let numbers =
-            [cost, energy, attachment, self.first_norm, self.step, linesearch.first_step()];
-        vectors.all(|v| v.len() == length && v.iter().all(|x| x.is_finite()))
+        let CostAndGradient { cost, energy, attachment, .. } = self.value;
+        let numbers = [cost, energy, attachment, self.first_norm, self.step];
+        let vectors = [&self.point, &self.value.gradient];
+        vectors.iter().all(|v| v.len() == length && v.iter().all(|x| x.is_finite()))
             && numbers.iter().chain(&self.decrease).all(|x| x.is_finite())
-            && (s.len(), y.len()) == (self.pairs.min(m), self.pairs.min(m))
+            && self.memory.is_sound(self.pairs, length)
             && self.evaluations > 0
     }
 
@@ -285,8 +254,8 @@ impl State {
         }
     }
 
-    /// Goes to a better point, of which `memory` knows.
-    fn accept(&mut self, point: Array1<f64>, value: Value, evaluations: usize, most: usize) {
+    /// Ends an iteration at a point. Is the curvature along the step positive?
+    fn advance(&mut self, point: Array1<f64>, value: CostAndGradient, evaluations: usize) -> bool {
         let before = std::mem::replace(&mut self.value, value);
         let (mut length, mut curvature, mut change) = (0.0, 0.0, 0.0);
         ndarray::Zip::from(&point)
@@ -300,18 +269,12 @@ impl State {
             });
         self.point = point;
         self.iterations += 1;
-        self.pairs += 1;
         self.evaluations = evaluations;
         self.step = length.sqrt();
         self.decrease = Some(before.cost - self.value.cost);
-        // Without positive curvature along the step the approximation of the inverse Hessian is not
-        // positive definite; a search that gave up early can end at such a point.
-        let positive = curvature > 0.0 && (curvature / change).is_normal();
-        if !positive {
-            self.forget(most);
-        }
+        curvature > 0.0 && (curvature / change).is_normal()
     }
-    /// Goes on with steepest descent, by a step as long as the last one.
+    /// Forgets the pairs of L-BFGS, which goes on with steepest descent, by a step as long as the last one.
     fn forget(&mut self, most: usize) {
         (self.pairs, self.memory) = (0, Memory::new(self.step, most));
     }
@@ -323,7 +286,7 @@ pub(crate) struct Minimum {
     /// Where to go on from: the end of the last iteration.
     pub state: State,
     /// The best point, if it is one of an iteration that was not finished.
-    pub better: Option<(Array1<f64>, Value)>,
+    pub better: Option<(Array1<f64>, CostAndGradient)>,
     /// All evaluations made.
     pub evaluations: usize,
     pub stop: Stop,
@@ -333,7 +296,7 @@ pub(crate) struct Minimum {
 
 impl Minimum {
     /// The best point seen, with its value.
-    pub(crate) fn best(&self) -> (&Array1<f64>, &Value) {
+    pub(crate) fn best(&self) -> (&Array1<f64>, &CostAndGradient) {
         match &self.better {
             Some((point, value)) => (point, value),
             None => (&self.state.point, &self.state.value),
@@ -343,177 +306,215 @@ impl Minimum {
 
 /// What is called on the way.
 pub(crate) struct Calls<'c> {
-    pub evaluate: &'c mut dyn FnMut(&Array1<f64>) -> Result<Value, LddmmError>,
+    pub evaluate: &'c mut dyn FnMut(&Array1<f64>) -> Result<CostAndGradient, LddmmError>,
     /// Before each evaluation, with the number of those made.
     pub before: &'c mut dyn FnMut(usize) -> ControlFlow<()>,
     /// After each iteration, with the time since the start.
     pub after: &'c mut dyn FnMut(&State, Duration) -> ControlFlow<()>,
 }
 
-/// Why an iteration was left.
-enum Left {
+/// Why a minimisation has to end: a limit, a tolerance, the observer, or a failure. An [`Optimiser`]
+/// returns what it is given; its own failures become one by `?`.
+///
+/// ```
+/// use keops_lddmm::{LddmmError, registration::Ended};
+/// let e = LddmmError::NotFinite { what: "step", value: f64::NAN };
+/// assert!(format!("{:?}", Ended::from(e)).contains("step"));
+/// ```
+#[derive(Clone, Debug)]
+pub struct Ended(End);
+#[derive(Clone, Debug)]
+enum End {
     Stop(Stop),
     Failed(LddmmError),
 }
-impl From<LddmmError> for Left {
-    fn from(e: LddmmError) -> Left {
-        Left::Failed(e)
+impl From<Stop> for Ended {
+    fn from(stop: Stop) -> Ended {
+        Ended(End::Stop(stop))
+    }
+}
+impl From<LddmmError> for Ended {
+    fn from(e: LddmmError) -> Ended {
+        Ended(End::Failed(e))
     }
 }
 
-/// The function and what is known of it, for argmin, which moves copies of its problem about.
-struct Shared<'s, 'c> {
-    calls: &'s mut Calls<'c>,
-    most: usize,
+/// A method that minimises the cost of a registration: [`Lbfgs`], or one of your own, which
+/// [`run_with`](crate::registration::Registration::run_with) takes (`docs/adding-an-optimiser.md`).
+///
+/// ```
+#[doc = include_str!("../registration_example.txt")]
+/// use keops_lddmm::registration::{Ended, Minimisation, Optimiser};
+/// /// Steepest descent by steps of one length, until the cost no longer falls.
+/// struct Steps;
+/// impl Optimiser for Steps {
+///     fn minimise(&mut self, run: &mut Minimisation<'_, '_>) -> Result<Stop, Ended> {
+///         let scale = run.step() / run.value().gradient_norm();
+///         loop {
+///             let point = run.point() - &(scale * &run.value().gradient);
+///             let value = run.evaluate(&point)?;
+///             if value.cost >= run.value().cost {
+///                 return Ok(Stop::Precision);
+///             }
+///             run.accept(point, value)?; // ends at limits, tolerances, or if the observer asks for it
+///         }
+///     }
+/// }
+/// let report = registration.run_with(&mut Steps, None, &mut silent)?.report;
+/// assert!(report.after.cost < report.before.cost && report.iterations <= 4);
+/// # Ok::<(), Box<dyn std::error::Error>>(())
+/// ```
+pub trait Optimiser {
+    /// Minimises from [`Minimisation::point`]. The best point of all that were evaluated is the result; `Ok`
+    /// says why the method sees no better one.
+    ///
+    /// What the method remembers lives in it, if it is to serve [`resume_with`] too: of other methods than
+    /// [`Lbfgs`] checkpoints hold points, costs and counts alone.
+    ///
+    /// [`resume_with`]: crate::registration::Registration::resume_with
+    ///
+    /// # Errors
+    /// [`Ended`], as `run` returns it, or a failure of the method.
+    fn minimise(&mut self, run: &mut Minimisation<'_, '_>) -> Result<Stop, Ended>;
+}
+
+/// A minimisation that is under way, as its [`Optimiser`] sees it. Momenta are vectors here, row after row.
+///
+/// An example stands at [`Optimiser`].
+///
+/// ```
+/// use keops_lddmm::registration::{Ended, Minimisation};
+/// fn halved(run: &mut Minimisation<'_, '_>) -> Result<f64, Ended> {
+///     let half = 0.5 * run.point();
+///     Ok(run.evaluate(&half)?.cost)
+/// }
+/// ```
+pub struct Minimisation<'m, 'c> {
+    state: State,
+    limits: &'m Limits,
+    calls: &'m mut Calls<'c>,
+    clock: Instant,
     evaluations: usize,
-    /// Where this iteration starts.
-    start: f64,
-    /// The lowest point below the start, if there is one.
-    best: Option<(Array1<f64>, Value)>,
-    /// The last point, if it is not the best one, with cost and gradient.
-    last: Option<(Array1<f64>, f64, Array1<f64>)>,
-    left: Option<Left>,
+    /// The lowest point that was evaluated, if it is lower than the state.
+    best: Option<(Array1<f64>, CostAndGradient)>,
 }
 
-impl Shared<'_, '_> {
-    /// Gives cost and gradient to `take`. argmin asks for one after the other, and again for those
-    /// of the point that a search returned: each point is evaluated once.
-    fn at<T>(
-        &mut self,
-        point: &Array1<f64>,
-        take: impl Fn(f64, &Array1<f64>) -> Result<T, LddmmError>,
-    ) -> Result<T, argmin_core::Error> {
-        self.evaluated(point)
-            .and_then(|()| match (&self.best, &self.last) {
-                (Some((at, value)), _) if at == point => Ok(take(value.cost, &value.gradient)?),
-                (_, Some((_, cost, gradient))) => Ok(take(*cost, gradient)?),
-                _ => unreachable!("one of them is this point"),
-            })
-            .map_err(|left| {
-                self.left = Some(left);
-                argmin_core::Error::msg("the minimisation was left")
-            })
+impl Minimisation<'_, '_> {
+    /// Where the last iteration ended, or the start.
+    pub fn point(&self) -> &Array1<f64> {
+        &self.state.point
     }
-    fn evaluated(&mut self, point: &Array1<f64>) -> Result<(), Left> {
-        let known = self.best.iter().map(|b| &b.0).chain(self.last.iter().map(|l| &l.0));
-        if known.into_iter().any(|at| at == point) {
-            return Ok(());
+    /// Cost and gradient there.
+    pub fn value(&self) -> &CostAndGradient {
+        &self.state.value
+    }
+    /// Euclidean length of the last step. Before the first, the length of a step along the gradient that
+    /// moves the fastest vertex by a twentieth of the size of the shapes.
+    pub fn step(&self) -> f64 {
+        self.state.step
+    }
+    /// Iterations made, those before a resumption among them.
+    pub fn iterations(&self) -> usize {
+        self.state.iterations
+    }
+    /// The limits of the registration, which `evaluate` and `accept` look at.
+    pub fn limits(&self) -> &Limits {
+        self.limits
+    }
+    /// Cost and gradient at a point: infinite costs and a gradient of zeros where the flow breaks down,
+    /// which is too far.
+    ///
+    /// # Errors
+    /// [`Ended`] at the limit of evaluations, if the observer asks for it, or if the evaluation fails; for
+    /// a point of another length.
+    pub fn evaluate(&mut self, point: &Array1<f64>) -> Result<CostAndGradient, Ended> {
+        self.check("the point", point)?;
+        let value = self.value_at(point)?;
+        let lowest = self.best.as_ref().map_or(self.state.value.cost, |(_, v)| v.cost);
+        if value.cost < lowest {
+            let gradient = copied(&value.gradient)?;
+            self.best = Some((copied(point)?, CostAndGradient { gradient, ..value }));
         }
-        if self.evaluations >= self.most {
-            return Err(Left::Stop(Stop::EvaluationLimit));
+        Ok(value)
+    }
+    /// Ends an iteration at a point, with what [`evaluate`](Self::evaluate) gave there.
+    ///
+    /// # Errors
+    /// [`Ended`] at the limit of iterations, within a tolerance, or if the observer asks for it; for values
+    /// that are not finite or of another length.
+    pub fn accept(&mut self, point: Array1<f64>, value: CostAndGradient) -> Result<(), Ended> {
+        self.check("the point", &point)?;
+        self.check("the gradient", &value.gradient)?;
+        let parts = [value.cost, value.energy, value.attachment];
+        let mut all = point.iter().chain(&value.gradient).chain(&parts);
+        if let Some(&value) = all.find(|v| !v.is_finite()) {
+            return Err(LddmmError::NotFinite { what: "end of an iteration", value }.into());
+        }
+        self.state.advance(point, value, self.evaluations);
+        self.state.forget(self.limits.memory);
+        self.ended()
+    }
+
+    fn check(&self, what: &'static str, v: &Array1<f64>) -> Result<(), LddmmError> {
+        match (v.len(), self.state.point.len()) {
+            (got, expected) if got != expected => Err(LddmmError::mismatch(
+                format!("{what} of an optimiser"),
+                format!("{expected} numbers"),
+                got,
+            )),
+            _ => Ok(()),
+        }
+    }
+    /// Counts, asks the observer, and evaluates.
+    fn value_at(&mut self, point: &Array1<f64>) -> Result<CostAndGradient, Ended> {
+        if self.evaluations >= self.limits.evaluations {
+            return Err(Stop::EvaluationLimit.into());
         }
         if (self.calls.before)(self.evaluations).is_break() {
-            return Err(Left::Stop(Stop::Interrupted));
+            return Err(Stop::Interrupted.into());
         }
         self.evaluations += 1;
-        let at = copied(point)?;
         match (self.calls.evaluate)(point) {
-            Ok(value) if norm(&value.gradient).is_finite() => {
-                let lowest = self.best.as_ref().map_or(self.start, |(_, v)| v.cost);
-                if value.cost < lowest {
-                    (self.best, self.last) = (Some((at, value)), None);
-                } else {
-                    self.last = Some((at, value.cost, value.gradient));
-                }
-            }
+            Ok(value) if norm(&value.gradient).is_finite() => Ok(value),
             // Too far: the search steps back.
             Ok(_) | Err(LddmmError::Breakdown { .. } | LddmmError::Implicit { .. }) => {
                 let gradient = memory::filled(point.len(), 0.0, "vectors of the minimisation");
-                self.last = Some((at, f64::INFINITY, gradient.map_err(LddmmError::from)?.into()));
+                let gradient = gradient.map_err(LddmmError::from)?.into();
+                let [cost, energy, attachment] = [f64::INFINITY; 3];
+                Ok(CostAndGradient { cost, energy, attachment, gradient })
             }
-            Err(e) => return Err(Left::Failed(e)),
+            Err(e) => Err(e.into()),
         }
-        Ok(())
     }
-}
-
-#[derive(Clone, Copy)]
-struct Function<'r, 's, 'c>(&'r RefCell<Shared<'s, 'c>>);
-
-impl CostFunction for Function<'_, '_, '_> {
-    type Param = Param;
-    type Output = f64;
-    fn cost(&self, point: &Param) -> Result<f64, argmin_core::Error> {
-        self.0.borrow_mut().at(&point.0, |cost, _| Ok(cost))
-    }
-}
-impl Gradient for Function<'_, '_, '_> {
-    type Param = Param;
-    type Gradient = Param;
-    fn gradient(&self, point: &Param) -> Result<Param, argmin_core::Error> {
-        self.0.borrow_mut().at(&point.0, |_, gradient| Ok(Param(copied(gradient)?)))
+    /// After an iteration: tells the observer, and is there a reason to stop?
+    fn ended(&mut self) -> Result<(), Ended> {
+        self.best = self.best.take().filter(|(_, v)| v.cost < self.state.value.cost);
+        if (self.calls.after)(&self.state, self.clock.elapsed()).is_break() {
+            return Err(Stop::Interrupted.into());
+        }
+        self.state.finished(self.limits).map_or(Ok(()), |stop| Err(stop.into()))
     }
 }
 
 /// Minimises from a state.
-pub(crate) fn minimise(mut state: State, limits: &Limits, calls: &mut Calls<'_>) -> Minimum {
-    let clock = Instant::now();
-    let mut evaluations = state.evaluations;
-    let mut best = None;
-    let left = loop {
-        if let Some(stop) = state.finished(limits) {
-            break Left::Stop(stop);
-        }
-        match iterate(&mut state, limits, calls, &mut evaluations, &mut best) {
-            Err(left) => break left,
-            Ok(Some((point, value))) => state.accept(point, value, evaluations, limits.memory),
-            Ok(None) if state.pairs == 0 => break Left::Stop(Stop::Precision),
-            // What was learnt on the way misleads here: steepest descent again.
-            Ok(None) => {
-                state.forget(limits.memory);
-                state.evaluations = evaluations;
-                continue;
-            }
-        }
-        if (calls.after)(&state, clock.elapsed()).is_break() {
-            break Left::Stop(Stop::Interrupted);
-        }
-    };
-    let (stop, failure) = match left {
-        Left::Stop(stop) => (stop, None),
-        Left::Failed(e) => (Stop::Failed, Some(e)),
-    };
-    Minimum { state, better: best, evaluations, stop, failure }
-}
-
-/// An iteration of argmin, a function of the state alone: a better point, or none where the search
-/// finds none. `best` is the lowest point of an iteration that was left in the middle.
-fn iterate(
-    state: &mut State,
+pub(crate) fn minimise(
+    optimiser: &mut dyn Optimiser,
+    state: State,
     limits: &Limits,
     calls: &mut Calls<'_>,
-    evaluations: &mut usize,
-    best: &mut Option<(Array1<f64>, Value)>,
-) -> Result<Option<(Array1<f64>, Value)>, Left> {
-    // The vectors that argmin and the search make in an iteration, the new pair among them.
-    ask(24, state.point.len())?;
-    let shared = RefCell::new(Shared {
-        calls,
-        most: limits.evaluations,
-        evaluations: *evaluations,
-        start: state.value.cost,
-        best: None,
-        last: None,
-        left: None,
-    });
-    let mut at: IterState<Param, Param, (), (), (), f64> = IterState::new()
-        .param(Param(copied(&state.point)?))
-        .gradient(Param(copied(&state.value.gradient)?))
-        .cost(state.value.cost);
-    // By this number L-BFGS knows when it has as many pairs as it may keep.
-    at.iter = state.pairs as u64;
-    let went = state.memory.0.next_iter(&mut Problem::new(Function(&shared)), at);
-    let shared = shared.into_inner();
-    *evaluations = shared.evaluations;
-    if let Some(left) = shared.left {
-        *best = shared.best;
-        return Err(left);
-    }
-    // (The search ends at the lowest of its points.)
-    match went {
-        Ok((at, _)) if !at.terminated() => Ok(shared.best),
-        _ => Ok(None),
-    }
+) -> Minimum {
+    let (clock, evaluations) = (Instant::now(), state.evaluations);
+    let mut run = Minimisation { state, limits, calls, clock, evaluations, best: None };
+    let ended = match run.state.finished(limits) {
+        Some(stop) => Ok(stop),
+        None => optimiser.minimise(&mut run),
+    };
+    let (stop, failure) = match ended {
+        Ok(stop) | Err(Ended(End::Stop(stop))) => (stop, None),
+        Err(Ended(End::Failed(e))) => (Stop::Failed, Some(e)),
+    };
+    let Minimisation { state, best, evaluations, .. } = run;
+    Minimum { state, better: best, evaluations, stop, failure }
 }
 
 #[cfg(test)]
@@ -521,7 +522,7 @@ mod tests {
     use super::*;
 
     /// The chained Rosenbrock function: least, 0, at (1, …, 1).
-    fn rosenbrock(x: &Array1<f64>) -> Value {
+    fn rosenbrock(x: &Array1<f64>) -> CostAndGradient {
         let mut gradient = Array1::zeros(x.len());
         let mut cost = 0.0;
         for i in 0..x.len() - 1 {
@@ -530,7 +531,7 @@ mod tests {
             gradient[i] += -400.0 * x[i] * d - 2.0 * (1.0 - x[i]);
             gradient[i + 1] += 200.0 * d;
         }
-        Value { cost, energy: 0.0, attachment: cost, gradient }
+        CostAndGradient { cost, energy: 0.0, attachment: cost, gradient }
     }
     fn begin(first_step: f64) -> State {
         let x = Array1::from_shape_fn(20, |i| if i % 2 == 0 { -1.2 } else { 1.0 });
@@ -544,7 +545,7 @@ mod tests {
         cost_tolerance: 0.0,
         memory: 10,
     };
-    type Function<'f> = &'f mut dyn FnMut(&Array1<f64>) -> Result<Value, LddmmError>;
+    type Function<'f> = &'f mut dyn FnMut(&Array1<f64>) -> Result<CostAndGradient, LddmmError>;
     fn go_from(state: State, limits: &Limits, evaluate: Function<'_>) -> Minimum {
         let mut last = state.value.cost;
         let after = &mut |s: &State, _: Duration| {
@@ -553,7 +554,7 @@ mod tests {
             ControlFlow::Continue(())
         };
         let before = &mut |_: usize| ControlFlow::Continue(());
-        minimise(state, limits, &mut Calls { evaluate, before, after })
+        minimise(&mut Lbfgs, state, limits, &mut Calls { evaluate, before, after })
     }
     fn go(first: f64, limits: &Limits, f: Function<'_>) -> Minimum {
         go_from(begin(first), limits, f)
@@ -635,7 +636,7 @@ mod tests {
             },
             after: &mut |_: &State, _: Duration| ControlFlow::Continue(()),
         };
-        let m = minimise(begin(1.0), &TIGHT, &mut calls);
+        let m = minimise(&mut Lbfgs, begin(1.0), &TIGHT, &mut calls);
         assert_eq!((m.stop, m.evaluations), (Stop::Interrupted, 4));
         // Noise of the size of rounding: the search must give up, not run for ever.
         let mut k = 0.0;

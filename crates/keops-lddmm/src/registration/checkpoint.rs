@@ -113,7 +113,7 @@ impl Context {
             ("the kernel of the deformation", o.deformation.text.clone()),
             ("the attachment", o.attachment.to_string()),
             ("gamma", o.gamma.to_string()),
-            ("the scheme", o.scheme.to_string()),
+            ("the integrator", o.integrator.to_string()),
             ("the number of steps", o.steps.to_string()),
             ("the control points", control_points),
             ("the precision", F::DTYPE.name().into()),

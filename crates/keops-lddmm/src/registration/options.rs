@@ -13,7 +13,7 @@ use crate::hamiltonian::Dynamics;
 use crate::kernel::Kernel;
 use crate::model::Model;
 use crate::optimise::Limits;
-use crate::shooting::Scheme;
+use crate::shooting::Integrator;
 use crate::state::State;
 use crate::sum::{Real, copied, narrowed, zeros};
 
@@ -24,10 +24,10 @@ use crate::sum::{Real, copied, narrowed, zeros};
 /// use keops_lddmm::attachment::varifold;
 /// use keops_lddmm::kernel::Kernel;
 /// use keops_lddmm::registration::Options;
-/// use keops_lddmm::shooting::Scheme;
+/// use keops_lddmm::shooting::Integrator;
 /// // Deformations are smooth at half a unit, shapes are compared at a fifth.
 /// let (smooth, near) = (Kernel::gaussian(0.5)?, Kernel::gaussian(0.2)?);
-/// let options = Options { gamma: 1e-3, scheme: Scheme::Rk4, ..Options::new(smooth, varifold(near)) };
+/// let options = Options { gamma: 1e-3, integrator: Integrator::Rk4, ..Options::new(smooth, varifold(near)) };
 /// assert_eq!(options.steps, 10); // the default
 /// // The same on a coarse grid of control points, however many vertices the shapes have.
 /// let grid = ndarray::Array2::from_shape_fn((16, 2), |(i, k)| [i / 4, i % 4][k] as f64);
@@ -43,8 +43,8 @@ pub struct Options<D = KernelFlow> {
     pub attachment: Arc<dyn Attachment>,
     /// Weight γ of the energy, at least 0.
     pub gamma: f64,
-    /// Scheme of the flow.
-    pub scheme: Scheme,
+    /// Integrator of the flow.
+    pub integrator: Integrator,
     /// Steps of the flow over the time from 0 to 1.
     pub steps: usize,
     /// When to stop.
@@ -89,7 +89,7 @@ impl<D> Options<D> {
             deformation,
             attachment: Arc::new(attachment),
             gamma: 1e-3,
-            scheme: Scheme::Ralston,
+            integrator: Integrator::Ralston,
             steps: 10,
             limits: Limits::default(),
             sparse: false,
@@ -105,7 +105,7 @@ impl<D> Options<D> {
             deformation,
             attachment: self.attachment.clone(),
             gamma: self.gamma,
-            scheme: self.scheme,
+            integrator: self.integrator,
             steps: self.steps,
             limits: self.limits,
             sparse: self.sparse,

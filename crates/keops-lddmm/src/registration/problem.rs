@@ -122,7 +122,7 @@ impl<F: Real> Registration<F> {
             return Err(LddmmError::mismatch("the state at rest", expected, format!("{dim:?}")));
         }
         Ok(Registration {
-            shooting: Shooting::of(Arc::clone(&model), options.scheme, options.steps)?,
+            shooting: Shooting::of(Arc::clone(&model), options.integrator, options.steps)?,
             matching: Matching::with_options(
                 &options.attachment,
                 &centred,
@@ -199,7 +199,7 @@ impl<F: Real> Registration<F> {
     ///
     /// ```
     #[doc = include_str!("../registration_example.txt")]
-    /// assert_eq!(registration.shooting().scheme(), Scheme::Rk4);
+    /// assert_eq!(registration.shooting().integrator(), Integrator::Rk4);
     /// # Ok::<(), Box<dyn std::error::Error>>(())
     /// ```
     pub fn shooting(&self) -> &Shooting<F> {

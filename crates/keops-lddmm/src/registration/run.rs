@@ -6,10 +6,11 @@ use std::time::Duration;
 use ndarray::{Array1, Array2, ArrayView2};
 
 use super::checkpoint::{Checkpoint, Context};
+use super::evidence::evidence;
 use super::problem::Registration;
 use crate::error::LddmmError;
-use crate::optimise::{Calls, State, Value, minimise, norm};
-use crate::report::{CostSplit, Report, evidence};
+use crate::optimise::{Calls, CostAndGradient, Lbfgs, Optimiser, State, minimise, norm};
+use crate::report::{CostSplit, Report};
 use crate::shape::Shape;
 use crate::shooting::Trajectory;
 use crate::sum::{Real, copied, zeros};
@@ -238,6 +239,19 @@ impl<F: Real> Registration<F> {
         start: Option<ArrayView2<'_, f64>>,
         observer: &mut dyn Observer,
     ) -> Result<Outcome<F>, RegistrationError> {
+        self.run_with(&mut Lbfgs, start, observer)
+    }
+
+    /// As [`Registration::run`], by another optimiser than [`Lbfgs`].
+    ///
+    /// # Errors
+    /// As [`Registration::run`]; what the optimiser returns.
+    pub fn run_with(
+        &self,
+        optimiser: &mut dyn Optimiser,
+        start: Option<ArrayView2<'_, f64>>,
+        observer: &mut dyn Observer,
+    ) -> Result<Outcome<F>, RegistrationError> {
         let dim = self.momenta_dim();
         let point = match start {
             Some(p) => {
@@ -258,7 +272,7 @@ impl<F: Real> Registration<F> {
         let first_step = self.first_step(rows(&before.gradient, dim))?;
         let context = Context::new(self, CostSplit::of(&before), clock.elapsed());
         let state = State::new(point, before, first_step, self.options().limits.memory);
-        self.go_on(state, context, observer, None)
+        self.go_on(optimiser, state, context, observer, None)
     }
 
     /// Goes on from a checkpoint of this registration, with the limits of this one: all numbers are
@@ -289,18 +303,33 @@ impl<F: Real> Registration<F> {
         checkpoint: &Checkpoint,
         observer: &mut dyn Observer,
     ) -> Result<Outcome<F>, RegistrationError> {
+        self.resume_with(&mut Lbfgs, checkpoint, observer)
+    }
+
+    /// As [`Registration::resume`], by another optimiser than [`Lbfgs`]. It begins where the last iteration
+    /// ended, and with what it remembers itself: a method without memory, or the value that ran before, goes
+    /// on as if there had been no interruption.
+    ///
+    /// # Errors
+    /// As [`Registration::resume`]; what the optimiser returns.
+    pub fn resume_with(
+        &self,
+        optimiser: &mut dyn Optimiser,
+        checkpoint: &Checkpoint,
+        observer: &mut dyn Observer,
+    ) -> Result<Outcome<F>, RegistrationError> {
         let context = checkpoint.context_for(self)?;
         let elsewhere = checkpoint.device().to_string();
         let elsewhere = (elsewhere != self.device()).then_some(elsewhere);
-        self.go_on(checkpoint.state()?, context, observer, elsewhere)
+        self.go_on(optimiser, checkpoint.state()?, context, observer, elsewhere)
     }
 
     fn momenta_dim(&self) -> (usize, usize) {
         self.rest().q().dim()
     }
-    fn value(&self, p: &Array1<f64>) -> Result<Value, LddmmError> {
+    fn value(&self, p: &Array1<f64>) -> Result<CostAndGradient, LddmmError> {
         let e = self.evaluate(rows(p, self.momenta_dim()))?;
-        Ok(Value {
+        Ok(CostAndGradient {
             cost: e.cost,
             energy: self.options().gamma * e.hamiltonian,
             attachment: e.attachment,
@@ -310,6 +339,7 @@ impl<F: Real> Registration<F> {
 
     fn go_on(
         &self,
+        optimiser: &mut dyn Optimiser,
         state: State,
         context: Context,
         observer: &mut dyn Observer,
@@ -340,7 +370,7 @@ impl<F: Real> Registration<F> {
             })
         };
         let mut calls = Calls { evaluate: &mut evaluate, before: &mut before, after: &mut after };
-        let mut reached = minimise(state, limits, &mut calls);
+        let mut reached = minimise(optimiser, state, limits, &mut calls);
         let elapsed = context.elapsed + clock.elapsed();
         let failure = reached.failure.take();
         // (From here on an error has what was reached with it.)

@@ -1,100 +1,19 @@
-//! What a crate of somebody else adds with public items only: functions as nodes of computations,
-//! reductions made of reductions, ranges of their own for parts. Each is differentiated to second
-//! order, and compared with differences of values that loops over the definition give.
-#![cfg(feature = "cpu")]
+//! Functions as nodes of computations, reductions made of reductions, ranges of their own for parts, a
+//! preconditioner in a solve. Each is differentiated to second order, and compared with differences of values
+//! that loops over the definition give.
 
+use downstream::kepler::{Kepler, anomaly, kepler};
+use downstream::pairs::Pairs;
+use downstream::reductions::{MEAN_OF_NEAREST, RANGE};
 use keops::cpu::{Cpu, Level};
-use keops::data::Buffer;
-use keops::error::{DimError, FormulaError, GradError};
+use keops::error::FormulaError;
 use keops::graph::Category;
-use keops::ops::{COS, SIN};
-use keops::outer::{
-    Application, Call, Computation, Function, InputDef, OuterGraph, OutputDef, Port, PortInfo,
-};
+use keops::linalg::{KernelSolve, SolveOptions};
+use keops::ndarray::{Array2, ArrayD, array};
+use keops::outer::OuterGraph;
 use keops::prelude::*;
-use keops::reduce::{DerivedDef, K_MIN, MAX, MIN, WeightRule};
-use ndarray::{Array2, ArrayD, array};
-use std::convert::Infallible;
-use std::hash::Hasher;
 use std::sync::Arc;
-
-/// Kepler's equation `E - e sin E = M` in each row, by Newton's method.
-#[derive(Debug)]
-struct Kepler;
-
-fn kepler(e: f64, m: f64) -> f64 {
-    (0..60).fold(m, |x, _| x - (x - e * x.sin() - m) / (1.0 - e * x.cos()))
-}
-
-impl Function for Kepler {
-    fn name(&self) -> &str {
-        "Kepler"
-    }
-    fn key(&self, _: &mut dyn Hasher) {}
-    fn results(&self, operands: &[PortInfo]) -> Result<Vec<PortInfo>, DimError> {
-        match operands {
-            [e, m] if e.dim == 1 && e.category == Category::Param => Ok(vec![*m]),
-            other => Err(DimError::new("Kepler", "an eccentricity and anomalies", other.len())),
-        }
-    }
-    fn run(&self, call: &Call<'_>) -> Result<Vec<Buffer>, FormulaError> {
-        call.each(|v| Ok::<_, Infallible>(vec![v[1].mapv(|m| kepler(v[0][[0, 0]], m))]))
-    }
-    // (1 - e cos E) dE = dM + sin E de
-    fn vjp(
-        &self,
-        graph: &mut OuterGraph,
-        at: &Application<'_>,
-        cotangents: &[Option<Port>],
-    ) -> Result<Vec<(Port, Port)>, GradError> {
-        let (Some(g), [e, m]) = (cotangents[0], at.operands) else { return Ok(vec![]) };
-        let (category, z) = (graph.info(*m).category, at.results[0]);
-        let of_m = graph
-            .map_rows(category, &[*e, z, g], |b, v| v[2] / (b.lit(1.0) - v[0] * v[1].un(&COS)));
-        let rows = graph.map_rows(category, &[z, of_m], |_, v| v[0].un(&SIN).dot(v[1]));
-        Ok(vec![(*m, of_m), (*e, graph.sum_rows(rows))])
-    }
-    fn jvp(
-        &self,
-        graph: &mut OuterGraph,
-        at: &Application<'_>,
-        tangents: &[Option<Port>],
-    ) -> Result<Vec<Option<Port>>, GradError> {
-        let (category, z) = (graph.info(at.operands[1]).category, at.results[0]);
-        let mut terms: Vec<Port> = tangents[1].into_iter().collect();
-        terms.extend(
-            tangents[0].map(|d_e| graph.map_rows(category, &[z, d_e], |_, v| v[0].un(&SIN) * v[1])),
-        );
-        let right = graph.add(&terms);
-        let d = graph.map_rows(category, &[at.operands[0], z, right], |b, v| {
-            v[2] / (b.lit(1.0) - v[0] * v[1].un(&COS))
-        });
-        Ok(vec![Some(d)])
-    }
-}
-
-static RANGE: DerivedDef = DerivedDef {
-    name: "Range",
-    spellings: &[],
-    doc: "largest f - smallest f",
-    weight: WeightRule::Never,
-    many: false,
-    make: |p| {
-        let ends = [p.of(&MAX)?, p.of(&MIN)?];
-        Ok(p.rows(&ends, |v| v[0] - v[1]))
-    },
-};
-static MEAN_OF_NEAREST: DerivedDef = DerivedDef {
-    name: "MeanOfNearest",
-    spellings: &[],
-    doc: "mean of the K smallest f, of dimension 1",
-    weight: WeightRule::Never,
-    many: true,
-    make: |p| {
-        let (k, nearest) = (p.winners(), p.of(&K_MIN)?);
-        Ok(p.rows(&[nearest], |v| v[0].sum() / k as f64))
-    },
-};
+use std::sync::atomic::{AtomicUsize, Ordering};
 
 /// The interpreter and every level of the processor.
 fn devices() -> Vec<Device> {
@@ -178,17 +97,6 @@ fn check(
             }
         }
     }
-}
-
-fn anomaly() -> Result<Genred, Error> {
-    let mut g = OuterGraph::default();
-    let (e, m) = (g.input(0, 1, Category::Param), g.input(1, 1, Category::I));
-    let port = g.apply(Arc::new(Kepler), &[e, m]).map_err(FormulaError::from)?[0];
-    let input =
-        |name: &str, category| InputDef { name: name.into(), category, row: vec![1], like: None };
-    let inputs = vec![input("e", Category::Param), input("m", Category::I)];
-    let c = Computation::new(g, inputs, vec![OutputDef { port, row: vec![1], like: None }]);
-    Ok(c.map_err(FormulaError::from)?.into())
 }
 
 #[test]
@@ -316,5 +224,48 @@ fn ranges_of_parts() -> Result<(), Error> {
     let f = Genred::new("IntInv(3) * near + x * y", coarse, Sum, Over::J)?.ranges(far);
     let f = f.compose("near", &exact).map_err(FormulaError::from)?;
     check("near in far", &f, &at, &|v| naive(v, &|i, j| labels.0[i] != labels.1[j]));
+    Ok(())
+}
+
+/// A solve with a preconditioner is differentiated like one without; its solutions are those of elimination.
+#[test]
+fn a_preconditioner_in_a_solve() -> Result<(), Error> {
+    let aliases = ["x = Vi(1)", "y = Vj(1)", "b = Vj(1)"];
+    let options = SolveOptions { tolerance: 1e-13, check_symmetry: false, ..SolveOptions::ridge(0.1) };
+    let solve = KernelSolve::<keops::genred::Reference>::new(
+        "Exp(-SqDist(x, y)) * b", aliases, "b", Over::J,
+    ).map_err(FormulaError::from)?;
+    static MADE: AtomicUsize = AtomicUsize::new(0);
+    let solve = solve.function(options).preconditioner(|k| {
+        MADE.fetch_add(1, Ordering::Relaxed);
+        Ok(Arc::new(Pairs::new(k)?))
+    });
+    // One array on both sides, so that the matrix is symmetric however it moves.
+    let mut g = OuterGraph::default();
+    let (x, b) = (g.input(0, 1, Category::I), g.input(1, 1, Category::J));
+    let y = g.recast(x, Category::J).map_err(FormulaError::from)?;
+    let port = solve.apply(&mut g, &[x, y, b]).map_err(FormulaError::from)?;
+    let f = function(g, &[("x", Category::I), ("b", Category::J)], port)?;
+    let naive = |v: &[ArrayD<f64>]| {
+        let x = &v[0];
+        let n = x.shape()[0];
+        let mut m = Array2::from_shape_fn((n, n + 1), |(i, j)| match j {
+            _ if j == n => v[1][[i, 0]],
+            _ => (-(x[[i, 0]] - x[[j, 0]]).powi(2)).exp() + if i == j { 0.1 } else { 0.0 },
+        });
+        for k in 0..n {
+            let pivot = m[[k, k]];
+            for i in (0..n).filter(|i| *i != k) {
+                let by = m[[i, k]] / pivot;
+                let row = m.row(k).to_owned();
+                m.row_mut(i).scaled_add(-by, &row);
+            }
+        }
+        Array2::from_shape_fn((n, 1), |(i, _)| m[[i, n]] / m[[i, i]]).into_dyn()
+    };
+    // Pairs of points that lie far apart.
+    let at = [array![[0.0], [0.4], [2.5], [3.1]].into_dyn(), random(&[4, 1], 8)];
+    check("preconditioned solve", &f, &at, &naive);
+    assert!(MADE.load(Ordering::Relaxed) > 0);
     Ok(())
 }

@@ -1,27 +1,21 @@
-//! What a crate of somebody else adds to shapes with public items only: an attachment and a model of
-//! deformations (`tests/downstream`). Both are registered with, gradients are compared with differences.
-#![cfg(all(feature = "cpu", feature = "lddmm"))]
-
-#[path = "downstream/affine.rs"]
-mod affine;
-#[path = "downstream/chamfer.rs"]
-mod chamfer;
-#[path = "downstream/kernel.rs"]
-mod kernel;
+//! An attachment, a model of deformations, a radial kernel and an optimiser: registered with, gradients compared
+//! with differences.
 
 use std::ops::ControlFlow;
 use std::sync::Arc;
 
-use affine::Affine;
-use chamfer::Chamfer;
+use downstream::affine::Affine;
+use downstream::chamfer::Chamfer;
+use downstream::descent::Descent;
+use downstream::kernel;
 use keops::Auto;
 use keops::lddmm::attachment::{Landmarks, Matching, WeightedSum, varifold};
 use keops::lddmm::kernel::Kernel;
 use keops::lddmm::model::Model;
-use keops::lddmm::registration::{Limits, Options, Progress, Registration};
-use keops::lddmm::shooting::Scheme;
+use keops::lddmm::registration::{Limits, Observer, Options, Progress, Registration, Stop};
+use keops::lddmm::shooting::Integrator;
 use keops::shapes::builtin::{closed_curve, curve_pair};
-use ndarray::{Array2, ArrayView2, array};
+use keops::ndarray::{Array2, ArrayView2, array};
 
 fn go_on(_: &Progress<'_>) -> ControlFlow<()> {
     ControlFlow::Continue(())
@@ -90,7 +84,7 @@ fn a_model_of_another_crate() {
     let model: Arc<dyn Model<f64>> = Arc::new(Affine);
     let options = Options {
         gamma: 0.0,
-        scheme: Scheme::Rk4,
+        integrator: Integrator::Rk4,
         steps: 20,
         limits: Limits { iterations: 200, cost_tolerance: 0.0, ..Limits::default() },
         ..Options::with_model(model, Landmarks)
@@ -139,18 +133,78 @@ fn a_kernel_of_another_crate() {
     assert!((e.hamiltonian / energy - 1.0).abs() < 1e-12, "{} {energy}", e.hamiltonian);
 }
 
+#[test]
+fn an_optimiser_of_another_crate() {
+    let (source, target) = curve_pair(16).unwrap();
+    let kernel = || Kernel::gaussian(0.8).unwrap();
+    let limits = Limits {
+        iterations: 2000,
+        evaluations: 5000,
+        gradient_tolerance: 1e-6,
+        cost_tolerance: 0.0,
+        ..Limits::default()
+    };
+    let options =
+        Options { gamma: 0.1, steps: 6, limits, ..Options::new(kernel(), varifold(kernel())) };
+    let with = |limits| {
+        let options = Options { limits, ..options.clone() };
+        Registration::<f64>::new(&source, &target, &options, &Auto).unwrap()
+    };
+    let r = with(limits);
+    let best = r.run(None, &mut go_on).unwrap().report;
+    let mut costs = vec![];
+    let mut watch = |p: &Progress<'_>| {
+        costs.push(p.cost);
+        ControlFlow::Continue(())
+    };
+    let whole = r.run_with(&mut Descent, None, &mut watch).unwrap();
+    assert!(costs.windows(2).all(|c| c[1] < c[0]) && costs.len() == whole.report.iterations);
+    // Both end at the same minimum, L-BFGS in far fewer steps.
+    let (a, b) = (whole.report.after.cost, best.after.cost);
+    assert!((a / b - 1.0).abs() < 1e-6, "{a} {b}");
+    assert_eq!(whole.report.stop, Stop::GradientTolerance);
+    assert!(best.iterations < whole.report.iterations, "{best}");
+    // It remembers nothing, so that it goes on from a checkpoint bit for bit.
+    let part = with(Limits { iterations: 7, ..limits }).run_with(&mut Descent, None, &mut go_on);
+    let part = part.unwrap();
+    assert_eq!((part.report.iterations, part.report.stop), (7, Stop::IterationLimit));
+    let rest = r.resume_with(&mut Descent, &part.checkpoint, &mut go_on).unwrap();
+    assert_eq!(rest.momenta, whole.momenta);
+    assert_eq!(rest.report.evaluations, whole.report.evaluations);
+    // L-BFGS goes on from it too.
+    let other = r.resume(&part.checkpoint, &mut go_on).unwrap().report.after.cost;
+    assert!((other / b - 1.0).abs() < 1e-6, "{other} {b}");
+
+    // Limits and observers end it, with the best point.
+    let few = with(Limits { evaluations: 9, ..limits });
+    let few = few.run_with(&mut Descent, None, &mut go_on).unwrap().report;
+    assert_eq!((few.evaluations, few.stop), (9, Stop::EvaluationLimit));
+    struct Until(usize);
+    impl Observer for Until {
+        fn iteration(&mut self, _: &Progress<'_>) -> ControlFlow<()> {
+            ControlFlow::Continue(())
+        }
+        fn evaluation(&mut self, made: usize) -> ControlFlow<()> {
+            if made < self.0 { ControlFlow::Continue(()) } else { ControlFlow::Break(()) }
+        }
+    }
+    let few = r.run_with(&mut Descent, None, &mut Until(5)).unwrap().report;
+    assert_eq!((few.evaluations, few.stop), (5, Stop::Interrupted));
+    assert!(few.after.cost < few.before.cost);
+}
+
 /// What it costs a contributor: one file each.
 #[test]
 fn they_are_short() {
     let lines = |text: &str| text.lines().filter(|l| !l.trim().is_empty()).count();
-    let attachment = lines(include_str!("downstream/chamfer.rs"));
-    let model = lines(include_str!("downstream/affine.rs"));
-    let kernel = lines(include_str!("downstream/kernel.rs"));
-    let guide = include_str!("../docs/adding-a-preconditioner.md");
-    let preconditioner = guide.split("```").nth(1).and_then(|code| code.split("\n// ").next());
-    let preconditioner = lines(preconditioner.expect("the guide shows one"));
+    let attachment = lines(include_str!("../src/chamfer.rs"));
+    let model = lines(include_str!("../src/affine.rs"));
+    let kernel = lines(include_str!("../src/kernel.rs"));
+    let preconditioner = lines(include_str!("../src/pairs.rs"));
+    let optimiser = lines(include_str!("../src/descent.rs"));
     assert!(kernel <= 12, "{kernel} lines");
     assert!((10..=60).contains(&preconditioner), "{preconditioner} lines");
     assert!(attachment <= 40, "{attachment} lines");
     assert!(model <= 60, "{model} lines");
+    assert!(optimiser <= 40, "{optimiser} lines");
 }
