@@ -2,6 +2,7 @@
 //! preconditioner in a solve. Each is differentiated to second order, and compared with differences of values
 //! that loops over the definition give.
 
+use downstream::function;
 use downstream::kepler::{Kepler, anomaly, kepler};
 use downstream::pairs::Pairs;
 use downstream::reductions::{MEAN_OF_NEAREST, RANGE};
@@ -231,10 +232,10 @@ fn ranges_of_parts() -> Result<(), Error> {
 #[test]
 fn a_preconditioner_in_a_solve() -> Result<(), Error> {
     let aliases = ["x = Vi(1)", "y = Vj(1)", "b = Vj(1)"];
-    let options = SolveOptions { tolerance: 1e-13, check_symmetry: false, ..SolveOptions::ridge(0.1) };
-    let solve = KernelSolve::<keops::genred::Reference>::new(
-        "Exp(-SqDist(x, y)) * b", aliases, "b", Over::J,
-    ).map_err(FormulaError::from)?;
+    let options =
+        SolveOptions { tolerance: 1e-13, check_symmetry: false, ..SolveOptions::ridge(0.1) };
+    let text = "Exp(-SqDist(x, y)) * b";
+    let solve = KernelSolve::<keops::genred::Reference>::new(text, aliases, "b", Over::J)?;
     static MADE: AtomicUsize = AtomicUsize::new(0);
     let solve = solve.function(options).preconditioner(|k| {
         MADE.fetch_add(1, Ordering::Relaxed);
