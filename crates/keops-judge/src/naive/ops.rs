@@ -417,7 +417,7 @@ fn clamp<T: Real>(x: T, low: T, high: T) -> T {
     }
 }
 fn sum<T: Real>(x: &[T]) -> T {
-    x.iter().fold(T::from(0.0), |s, a| s + *a)
+    T::order(x.len()).into_iter().fold(T::from(0.0), |s, k| s + x[k])
 }
 fn dot<T: Real>(a: &[T], b: &[T]) -> T {
     a.iter().zip(b).fold(T::from(0.0), |s, (a, b)| s + *a * *b)

@@ -293,7 +293,8 @@ fn reduce<T: Real>(
 ) -> Result<(Vec<T>, Vec<i64>), String> {
     let zero = T::from(0.0);
     let total = |d: usize, term: &dyn Fn(&Row<T>, usize) -> T| -> Vec<T> {
-        (0..d).map(|c| rows.iter().fold(zero, |s, r| s + term(r, c))).collect()
+        let order = T::order(rows.len());
+        (0..d).map(|c| order.iter().fold(zero, |s, &k| s + term(&rows[k], c))).collect()
     };
     match name {
         "Sum" => Ok((total(dim, &|r, c| r.f[c]), vec![])),

@@ -27,6 +27,10 @@ pub trait Real:
     fn computed(self) -> Self {
         self
     }
+    /// The order in which so many terms are added.
+    fn order(terms: usize) -> Vec<usize> {
+        (0..terms).collect()
+    }
     /// Rounded to f64.
     fn f64(self) -> f64;
     /// π.

@@ -240,6 +240,15 @@ impl Real for Noisy {
     fn computed(self) -> Noisy {
         if self.1 == 0 { rounded(self.0, 2.0, short(self.0)) } else { self }
     }
+    /// Samples of what overflows add in any order, too.
+    fn order(terms: usize) -> Vec<usize> {
+        let mut order: Vec<usize> = (0..terms).collect();
+        if ROUNDING.with(|r| r.get().wide) {
+            let below = |n: usize| ((unit().unwrap_or(0.0) + 1.0) * 0.5 * n as f64) as usize;
+            (1..terms).for_each(|k| order.swap(k, below(k + 1).min(k)));
+        }
+        order
+    }
     fn f64(self) -> f64 {
         self.narrow()
     }
