@@ -1,6 +1,10 @@
 """Every row of benches/rows.json: ours, kernels by hand, and other libraries, interleaved in one run.
 
     python3 scripts/bench/compare.py [--rows gaussian,nearest] [--types f32] [--only ours,pykeops]
+    python3 scripts/bench/compare.py --before v0.1.0
+
+The second form times ours as it was at an earlier revision in the same rounds (its rows must be the
+same) and says of each row whether ours became slower by more than 5 %.
 
 Makes a virtual environment under target/ with pykeops, NumPy, scikit-learn and faiss-cpu from PyPI
 (pykeops compiles with g++ on the first call of a formula, about ten seconds each), builds the
@@ -24,6 +28,7 @@ PACKAGES = ["numpy", "pykeops", "scikit-learn", "faiss-cpu"]
 # How each contender is called in the table: the process that runs it, and its environment there.
 WORKERS = {
     "ours": ("ours", {}),
+    "before": ("before", {}),
     "ours, AVX2": ("ours", {}),
     "by hand": ("ours", {}),
     "by hand, insertion": ("ours", {}),
@@ -184,21 +189,33 @@ def work():
 # The driver.
 
 
-def benchmark():
-    """Builds the benchmark; its path."""
-    command = ["cargo", "bench", "--bench", "goals", "--no-run", "--message-format=json"]
-    out = subprocess.run(command, cwd=ROOT, stdout=subprocess.PIPE, check=True, text=True).stdout
+def benchmark(tree=ROOT):
+    """Builds the benchmark of a checkout; its path."""
+    command = ["cargo", "bench", "--locked", "--bench", "goals", "--no-run", "--message-format=json"]
+    out = subprocess.run(command, cwd=tree, stdout=subprocess.PIPE, check=True, text=True).stdout
     messages = [json.loads(line) for line in out.splitlines() if line.startswith("{")]
     made = [m["executable"] for m in messages if m.get("executable") and m["target"]["name"] == "goals"]
     return made[-1]
 
 
+def benchmark_of(revision):
+    """Builds the benchmark of an earlier revision, in a work tree of its own; its path."""
+    git = lambda *words: subprocess.run(["git", *words], cwd=ROOT, check=True, stdout=subprocess.PIPE, text=True).stdout
+    commit = git("rev-parse", "--verify", f"{revision}^{{commit}}").strip()
+    tree = TARGET / "before" / commit[:12]
+    if not tree.exists():
+        git("worktree", "prune")
+        git("worktree", "add", "--detach", str(tree), commit)
+    return benchmark(tree)
+
+
 class Workers:
     """A process for each kind of contender, started when first needed."""
 
-    def __init__(self, threads):
+    def __init__(self, options):
         self.processes = {}
-        self.threads = str(threads)
+        self.threads = str(options.threads)
+        self.before = options.before
 
     def ask(self, contender, **request):
         name, extra = WORKERS[contender]
@@ -206,6 +223,8 @@ class Workers:
             command = [sys.executable, __file__, "--work"]
             if name == "ours":
                 command = [benchmark(), "--serve"]
+            elif name == "before":
+                command = [benchmark_of(self.before), "--serve"]
             env = os.environ | extra | {
                 "OMP_NUM_THREADS": self.threads,
                 "OPENBLAS_NUM_THREADS": self.threads,
@@ -219,7 +238,8 @@ class Workers:
                 command, stdin=pipe, stdout=pipe, text=True, env=env, cwd=ROOT
             )
         process = self.processes[name]
-        print(json.dumps(request | {"contender": contender}), file=process.stdin, flush=True)
+        asked = "ours" if name == "before" else contender
+        print(json.dumps(request | {"contender": asked}), file=process.stdin, flush=True)
         line = process.stdout.readline()
         if not line:
             raise SystemExit(f"{name} ended with status {process.wait()}")
@@ -289,7 +309,7 @@ def measure(row, dtype, contenders, workers, options):
     slow = row["kind"] in ("first", "solve")
     for round in range(options.rounds):
         for c in contenders:
-            if slow and round and not c.startswith("ours"):
+            if slow and round and not (c.startswith("ours") or c == "before"):
                 continue
             if c == "dense":
                 answer = workers.ask("ours", **dense, seconds=options.seconds)
@@ -319,6 +339,11 @@ def report(row, dtype, seconds, differ):
         if differ.get(c, 0) > 1e-3:
             text += f" (differs by {differ[c]:.1e})"
         cells.append(text)
+    if "before" in best:
+        # Slower only if both the minimum and the median are: each alone moves by some percent.
+        now_over_before = min(ours[0] / best["before"][0], ours[1] / best["before"][1])
+        if now_over_before > 1.05:
+            verdicts.append(f"SLOWER than before by {(now_over_before - 1) * 100:.0f} %")
     limit = row.get("goals", {}).get("seconds")
     if limit:
         verdicts.append(f"{'met' if ours[1] <= limit else 'SHORT'} {show(ours[1])} of {show(limit)}")
@@ -346,9 +371,13 @@ def main():
     parser.add_argument("--threads", type=int, default=2)
     parser.add_argument("--rounds", type=int, default=5)
     parser.add_argument("--seconds", type=float, default=0.3, help="a contender's time per round")
+    parser.add_argument("--before", help="an earlier revision to time beside; no other contender by default")
     options = parser.parse_args()
-    workers = Workers(options.threads)
-    contenders = options.only or list(WORKERS)
+    workers = Workers(options)
+    if options.before:
+        contenders = [*dict.fromkeys(["ours", "before", *(options.only or [])])]
+    else:
+        contenders = options.only or [name for name in WORKERS if name != "before"]
     print(f"{processor()}, {options.threads} threads\n")
     print("| row | type | ours: minimum (median, difference from pykeops) | others: minimum, ratio | goals |")
     print("|---|---|---|---|---|")
