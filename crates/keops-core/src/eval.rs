@@ -65,8 +65,8 @@ impl Computation {
         ranges: Option<&Ranges>,
     ) -> Result<Vec<Buffer>, Error> {
         let given = args;
-        let args = &*self.aligned(given);
-        let made = self.run_sized(&self.sizes(args)?, device, args, ranges, None)?;
+        let (args, sizes) = self.fit(given)?;
+        let made = self.run_sized(&sizes, device, &args, ranges, None)?;
         Ok(self.as_given(given, made))
     }
     /// The shape in which the argument was given that result `k` belongs to.

@@ -623,8 +623,8 @@ impl<P: Place> Genred<P> {
     /// As [`Genred::call`].
     pub fn run(&self, args: &[ArgView<'_>]) -> Result<Vec<Buffer>, FormulaError> {
         let given = args;
-        let args = &*self.computation.aligned(given);
-        let sizes = self.computation.sizes(args)?;
+        let (args, sizes) = self.computation.fit(given)?;
+        let args = &*args;
         let device = self.place.device(sizes.pairs());
         let made =
             self.computation.run_sized(&sizes, &device, args, self.ranges.as_deref(), None)?;
@@ -637,8 +637,8 @@ impl<P: Place> Genred<P> {
     ) -> Result<(Resident, Device), FormulaError> {
         let k = self.only_value()?;
         let given = args;
-        let args = &*self.computation.aligned(given);
-        let sizes = self.computation.sizes(args)?;
+        let (args, sizes) = self.computation.fit(given)?;
+        let args = &*args;
         let device = self.place.device(sizes.pairs());
         let ranges = self.ranges.as_deref();
         let made = self.computation.run_resident(k, &sizes, &device, args, ranges)?;

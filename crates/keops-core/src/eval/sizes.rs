@@ -187,9 +187,52 @@ impl Computation {
         shape.extend(&o.row);
         Ok(shape)
     }
+    /// The arguments as the computation takes them, and their sizes.
+    pub(crate) fn fit<'s, 'a>(
+        &self,
+        given: &'s [ArgView<'a>],
+    ) -> Result<(Cow<'s, [ArgView<'a>]>, Sizes), InputError> {
+        if let Some(sizes) = self.plain(given) {
+            return Ok((Cow::Borrowed(given), sizes));
+        }
+        let args = self.aligned(given);
+        let sizes = self.sizes(&args)?;
+        Ok((args, sizes))
+    }
+    /// The sizes where there are no batches and every argument has just its own axes, as in most
+    /// calls; small ones spend a tenth of their time here. `None` says nothing: [`Computation::sizes`]
+    /// finds what does not fit.
+    fn plain(&self, args: &[ArgView<'_>]) -> Option<Sizes> {
+        let dtype = args.first()?.dtype();
+        let mut rows = [None; 2];
+        if args.len() != self.inputs.len() {
+            return None;
+        }
+        for (input, arg) in self.inputs.iter().zip(args) {
+            let mut row = arg.shape();
+            if input.category != Category::Param {
+                let (&got, rest) = row.split_first()?;
+                row = rest;
+                match &mut rows[usize::from(input.category == Category::J)] {
+                    Some(known) if *known == got => {}
+                    unknown @ None if input.like.is_none() => *unknown = Some(got),
+                    _ => return None,
+                }
+            }
+            if arg.dtype() != dtype || *row != input.row[..] {
+                return None;
+            }
+        }
+        let [rows_i, rows_j] = match rows {
+            [Some(i), Some(j)] => [i, j],
+            _ if self.graph.is_square() => return None,
+            [i, j] => [i.unwrap_or(1), j.unwrap_or(1)],
+        };
+        Some(Sizes { rows_i, rows_j, batch: vec![], dtype, of_input: vec![] })
+    }
     /// Rows of one component may come without the axis of components: `(N)` for `(N, 1)`, and `()` or `(1, 1)`
     /// for a number: one in a column is no batch, unless another argument has an axis of batches.
-    pub(crate) fn aligned<'s, 'a>(&self, args: &'s [ArgView<'a>]) -> Cow<'s, [ArgView<'a>]> {
+    fn aligned<'s, 'a>(&self, args: &'s [ArgView<'a>]) -> Cow<'s, [ArgView<'a>]> {
         let lacks = |(input, arg): &(&InputDef, &ArgView<'_>)| {
             let rows = usize::from(input.category != Category::Param);
             input.row == [1] && arg.shape().len() == rows

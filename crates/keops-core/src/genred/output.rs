@@ -159,7 +159,8 @@ impl<P: Place> Genred<P> {
     ) -> Result<(), FormulaError> {
         let k = self.only_value()?;
         let given = args.into_args();
-        let args = &*self.computation.aligned(&given);
+        let (args, sizes) = self.computation.fit(&given)?;
+        let args = &*args;
         let expected = match self.computation.shape_given(k, &given) {
             Some(shape) => shape.to_vec(),
             None => self.computation.shape_of(k, args)?,
@@ -172,7 +173,6 @@ impl<P: Place> Genred<P> {
             }
             .into());
         }
-        let sizes = self.computation.sizes(args)?;
         let device = self.place.device(sizes.pairs());
         let memory = out.take().map(Element::buffer);
         let taken = memory.is_some();

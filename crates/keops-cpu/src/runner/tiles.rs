@@ -1,6 +1,6 @@
 //! Cuts a reduction into tiles and runs them: blocks of rows and columns, threads, results.
 
-use super::worker::{Borrowed, Inputs, Need, Worker};
+use super::worker::{Borrowed, Inputs, Need, Own, Worker};
 use super::{CpuExecutable, Routines, stairs};
 use crate::kernels::{Accumulation, BLOCK, Plan, StateLayout};
 use crate::pack::Lane;
@@ -172,6 +172,10 @@ impl CpuExecutable {
         let whole = [(0, columns)];
         let columns_met: &[Span] = if columns > 0 { &whole } else { &[] };
         let dense = [Block { rows: (0, rows), columns: columns_met, stairs: &[] }];
+        if args.ranges().is_none() && batches == 1 && rows <= self.full.plan.width() {
+            let (values, indices) = (values.map(|v| v.0), indices.map(|i| i.0));
+            return self.one_tile(args, Job { block: &dense[0], rows: (0, rows), values, indices });
+        }
         let (listed, borrowed);
         let blocks = match args.ranges() {
             None => &dense[..],
@@ -270,6 +274,19 @@ impl CpuExecutable {
             })??;
             inputs.iter_mut().for_each(|inputs| self.leave(args, inputs));
         }
+        Ok(())
+    }
+    /// A call of so few rows that they are one tile, without the lists that others need.
+    fn one_tile<T: Lane>(&self, args: &CheckedArgs<'_>, job: Job<'_, T>) -> Result<(), RunError> {
+        let few = args.rows() <= self.full.plan.lanes;
+        let routines = if few { self.single()? } else { &self.full };
+        let mut own = Borrowed::new();
+        let Own { worker, inputs } = &mut *own;
+        worker.fit(&self.program, &routines.plan, routines.need.max(self.packing))?;
+        self.tasks.store(0, Ordering::Relaxed);
+        self.inputs(args, (0, false), args.columns(), inputs, worker)?;
+        self.tile(routines, args, inputs, job, worker)?;
+        self.leave(args, inputs);
         Ok(())
     }
     /// Writes the results of the sums in the state.
