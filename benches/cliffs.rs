@@ -35,7 +35,11 @@ fn line(name: &str, yardstick: &str, [ours, other]: [f64; 2], goal: f64) {
     let ms = |t: f64| format!("{:.4} ms", t * 1e3);
     let ratio = ours / other;
     let verdict = if ratio <= goal { "" } else { " SHORT" };
-    println!("| {name} | {} | {yardstick}: {} | {ratio:.2} of {goal}{verdict} |", ms(ours), ms(other));
+    println!(
+        "| {name} | {} | {yardstick}: {} | {ratio:.2} of {goal}{verdict} |",
+        ms(ours),
+        ms(other)
+    );
 }
 
 fn points(rows: usize, dim: usize, step: f32) -> Array2<f32> {

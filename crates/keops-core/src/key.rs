@@ -39,13 +39,16 @@ impl Key {
     pub fn bytes(&self) -> usize {
         self.0.capacity()
     }
-    /// Seven bits a byte, so that small numbers stay small.
-    fn number(&mut self, mut v: u64) {
-        while v >= 0x80 {
-            self.0.push(v as u8 | 0x80);
-            v >>= 7;
+    /// A small number is one byte, any other the number of its bytes with the highest bit set, and
+    /// those.
+    fn number(&mut self, v: u64) {
+        if v < 0x80 {
+            return self.0.push(v as u8);
         }
-        self.0.push(v as u8);
+        let len = 8 - v.leading_zeros() as usize / 8;
+        let mut bytes = [0x80 | len as u8; 9];
+        bytes[1..].copy_from_slice(&v.to_le_bytes());
+        self.0.extend_from_slice(&bytes[..=len]);
     }
 }
 

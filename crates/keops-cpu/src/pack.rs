@@ -1,7 +1,7 @@
 //! Fallible, aligned memory of one worker, and packing.
 
 use crate::vcode::Ty;
-use keops_core::data::{ArgView, Element, OnHost, batch_matrix};
+use keops_core::data::{ArgView, Element, HostView, OnHost, batch_matrix};
 use keops_core::error::RunError;
 use keops_core::program::{Field, Source};
 use keops_core::with_view;
@@ -141,6 +141,15 @@ pub fn local<'s>(arg: &'s ArgView<'_>) -> OnHost<'s> {
     }
 }
 
+/// Calls a function of an argument in memory of the host; a view that was given is not moved.
+#[inline(always)]
+pub fn on_host<R>(arg: &ArgView<'_>, function: impl FnOnce(&HostView<'_>) -> R) -> R {
+    match arg {
+        ArgView::Host(view) => function(view),
+        ArgView::Resident(_) => function(&local(arg)),
+    }
+}
+
 fn convert<S: Element, T: Lane>(v: S) -> T {
     T::round(v.to_f64())
 }
@@ -152,17 +161,18 @@ enum Rows<'a, S> {
     Strided(ArrayView2<'a, S>),
 }
 
-impl<'a, S: Element> Rows<'a, S> {
-    fn new(v: &'a ArrayViewD<'_, S>, batch: &[usize]) -> Self {
-        match (v.shape(), v.as_slice()) {
-            (&[_, dim], Some(all)) => Rows::Dense(all, dim),
-            _ => {
-                let m = batch_matrix(v, batch, true);
-                match m.to_slice() {
-                    Some(all) => Rows::Dense(all, m.ncols()),
-                    None => Rows::Strided(m),
-                }
-            }
+impl<S: Element> Rows<'_, S> {
+    /// Calls a function of the rows of a batch element. A row-major matrix, the most frequent
+    /// argument, stays in registers: a call with few rows would wait for what is written and read back.
+    #[inline(always)]
+    fn of(v: &ArrayViewD<'_, S>, batch: &[usize], mut function: impl FnMut(&Rows<'_, S>)) {
+        if let (&[_, dim], Some(all)) = (v.shape(), v.as_slice()) {
+            return function(&Rows::Dense(all, dim));
+        }
+        let m = batch_matrix(v, batch, true);
+        match m.to_slice() {
+            Some(all) => function(&Rows::Dense(all, m.ncols())),
+            None => function(&Rows::Strided(m)),
         }
     }
 }
@@ -199,10 +209,11 @@ fn spread<S: Element, T: Lane, const N: usize>(
     stride: usize,
     out: &mut [T],
 ) {
-    for (record, row) in out.chunks_exact_mut(stride).zip(rows.as_chunks::<N>().0) {
-        for (o, v) in record[offset..offset + N].iter_mut().zip(row) {
-            *o = convert(*v);
-        }
+    let mut at = offset;
+    for row in rows.as_chunks::<N>().0 {
+        let Some(part) = out.get_mut(at..).and_then(|o| o.first_chunk_mut::<N>()) else { return };
+        *part = row.map(convert);
+        at += stride;
     }
 }
 
@@ -253,7 +264,11 @@ pub fn pack_kept<T: Lane>(
         let part = &mut tile[f.offset * width..(f.offset + f.dim) * width];
         match f.source {
             Source::Argument(k) => {
-                with_view!(&*local(&args[k]), v => pack_tile(&Rows::new(v, batch), rows, width, part));
+                on_host(&args[k], |view| {
+                    with_view!(view, v => {
+                        Rows::of(v, batch, |all| pack_tile(all, rows, width, part))
+                    });
+                });
             }
             Source::RowNumber => {
                 for (k, p) in part.iter_mut().enumerate() {
@@ -304,8 +319,10 @@ pub fn pack_reduced<T: Lane>(
     for f in fields {
         match f.source {
             Source::Argument(k) => {
-                with_view!(&*local(&args[k]), v => {
-                    put(&Rows::new(v, batch), (first, end), f.offset, stride, records)
+                on_host(&args[k], |view| {
+                    with_view!(view, v => Rows::of(v, batch, |rows| {
+                        put(rows, (first, end), f.offset, stride, records)
+                    }));
                 });
             }
             Source::RowNumber => {
@@ -354,9 +371,10 @@ pub fn pack_panels<T: Lane>(
     for f in fields {
         match f.source {
             Source::Argument(k) => {
-                with_view!(&*local(&args[k]), v => {
-                    let rows = Rows::new(v, batch);
-                    put(&rows, f.dim, (first, end), f.offset, (stride, lanes), panels)
+                on_host(&args[k], |view| {
+                    with_view!(view, v => Rows::of(v, batch, |rows| {
+                        put(rows, f.dim, (first, end), f.offset, (stride, lanes), panels)
+                    }));
                 });
             }
             Source::RowNumber => {
@@ -379,9 +397,11 @@ pub fn pack_param<T: Lane>(fields: &[Field], args: &[ArgView<'_>], batch: &[usiz
     }
     for f in fields {
         if let Source::Argument(k) = f.source {
-            with_view!(&*local(&args[k]), v => match v.as_slice() {
-                Some(all) if v.ndim() == 1 => put(all.iter(), &mut out[f.offset..]),
-                _ => put(batch_matrix(v, batch, false).row(0).iter(), &mut out[f.offset..]),
+            on_host(&args[k], |view| {
+                with_view!(view, v => match v.as_slice() {
+                    Some(all) if v.ndim() == 1 => put(all.iter(), &mut out[f.offset..]),
+                    _ => put(batch_matrix(v, batch, false).row(0).iter(), &mut out[f.offset..]),
+                });
             });
         }
     }

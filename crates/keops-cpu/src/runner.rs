@@ -18,7 +18,7 @@ mod winners;
 mod worker;
 
 use crate::kernels::{self, Accumulation, Machine, NARROW, Plan};
-use crate::pack::{Aligned, local};
+use crate::pack::{Aligned, on_host};
 use crate::routine::{Level, Routine};
 use crate::vcode::Ty;
 use crate::{Cpu, exec_mem, resident};
@@ -312,9 +312,11 @@ impl CpuExecutable {
         let tame = |k: &usize| {
             let arg = &args.args()[*k];
             let look = || {
-                with_view!(&*local(arg), v => match v.as_slice() {
-                    Some(all) => all.iter().all(harmless),
-                    None => v.iter().all(harmless),
+                on_host(arg, |view| {
+                    with_view!(view, v => match v.as_slice() {
+                        Some(all) => all.iter().all(harmless),
+                        None => v.iter().all(harmless),
+                    })
                 })
             };
             match resident::of(arg) {

@@ -5,7 +5,7 @@ use crate::data::{Buffer, DType};
 use crate::error::{Error, InputError};
 use crate::graph::Var;
 use crate::outer::{Computation, OuterId, OuterNode, Port, Reduction};
-use crate::spec::{CheckedArgs, Device, DeviceId, Executable, Loaded, ReduceSpec};
+use crate::spec::{CheckedArgs, Device, DeviceId, Loaded, ReduceSpec};
 use std::fmt;
 use std::sync::{Arc, OnceLock, RwLock, Weak};
 
@@ -121,7 +121,7 @@ impl Prepared {
 }
 
 /// A reduction that is compiled, and arguments that fit.
-pub(super) type Ready<'s> = (Arc<Compiled>, Arc<dyn Executable>, CheckedArgs<'s>);
+pub(super) type Ready<'s> = (Arc<Compiled>, Arc<Loaded>, CheckedArgs<'s>);
 
 impl Computation {
     /// Compiles the reduction of a node for arguments of type `dtype`, which `check` gives.
@@ -137,17 +137,16 @@ impl Computation {
         if let Some((compiled, held)) = self.prepared.find(id, given, device) {
             let checked = check(&compiled.spec)?;
             device.touch(&held);
-            return Ok((compiled, held.executable.clone(), checked));
+            return Ok((compiled, held, checked));
         }
         let spec = self.spec(r, dtype, given);
         spec.check()?;
         let checked = check(&spec)?;
         let held = device.compile_held(&spec)?;
-        let executable = held.executable.clone();
-        let (device, held) = (device.id(), Arc::downgrade(&held));
-        let new = Arc::new(Compiled { node: id, given, device, spec, held });
+        let (device, weak) = (device.id(), Arc::downgrade(&held));
+        let new = Arc::new(Compiled { node: id, given, device, spec, held: weak });
         self.prepared.keep(new.clone());
-        Ok((new, executable, checked))
+        Ok((new, held, checked))
     }
     /// Runs the reduction of a node on arguments of type `dtype`, which `check` gives.
     pub(super) fn reduce<'s>(
@@ -159,8 +158,7 @@ impl Computation {
         memory: Option<Buffer>,
         check: impl FnOnce(&ReduceSpec) -> Result<CheckedArgs<'s>, InputError>,
     ) -> Result<Vec<Buffer>, Error> {
-        let (compiled, executable, checked) =
-            self.compiled(id, r, dtype, (sizes, device), check)?;
+        let (compiled, held, checked) = self.compiled(id, r, dtype, (sizes, device), check)?;
         let mut out = match (memory, &compiled.spec.outputs()[..]) {
             (Some(b), [one]) => {
                 let shape = [checked.batch(), &[checked.rows(), one.dim]].concat();
@@ -173,7 +171,7 @@ impl Computation {
             }
             _ => checked.allocate(&compiled.spec)?,
         };
-        executable.run(&checked, &mut out)?;
+        held.executable.run(&checked, &mut out)?;
         Ok(out)
     }
     /// The reduction of a node, for arguments of type `dtype`, where those of the computation have

@@ -88,6 +88,13 @@ impl Computation {
     /// [`InputError`] naming the argument whose number of axes, dimension, rows, batches or
     /// element type does not fit.
     pub fn sizes(&self, args: &[ArgView<'_>]) -> Result<Sizes, InputError> {
+        match self.plain(args) {
+            Some(sizes) => Ok(sizes),
+            None => self.sizes_of_any(args),
+        }
+    }
+    /// [`Computation::sizes`] of arguments of whatever shapes.
+    fn sizes_of_any(&self, args: &[ArgView<'_>]) -> Result<Sizes, InputError> {
         if args.len() != self.inputs.len() {
             let names: Vec<_> = self.inputs.iter().map(|i| i.name.as_str()).collect();
             return Err(InputError::Count {
@@ -200,8 +207,7 @@ impl Computation {
         Ok((args, sizes))
     }
     /// The sizes where there are no batches and every argument has just its own axes, as in most
-    /// calls; small ones spend a tenth of their time here. `None` says nothing: [`Computation::sizes`]
-    /// finds what does not fit.
+    /// calls; small ones spend a tenth of their time here. `None` says nothing of others.
     fn plain(&self, args: &[ArgView<'_>]) -> Option<Sizes> {
         let dtype = args.first()?.dtype();
         let mut rows = [None; 2];
@@ -219,7 +225,7 @@ impl Computation {
                     _ => return None,
                 }
             }
-            if arg.dtype() != dtype || *row != input.row[..] {
+            if arg.dtype() != dtype || row.len() != input.row.len() || !row.iter().eq(&input.row) {
                 return None;
             }
         }
@@ -259,5 +265,66 @@ impl Computation {
             }
         }
         Cow::Owned(all)
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::data::Element;
+    use crate::genred::Genred;
+    use crate::reduce::SUM;
+    use crate::spec::Axis;
+    use ndarray::{ArrayD, IxDyn};
+    use proptest::prelude::*;
+
+    proptest! {
+        /// The quick look at plain arguments finds what the long one finds, or nothing.
+        #[test]
+        fn one_look_finds_the_same_sizes(
+            rows in [1usize..4, 1usize..4],
+            broken in [0usize..24, 0usize..24, 0usize..24, 0usize..24, 0usize..24],
+            missing in 0usize..9,
+            of_f32 in 0usize..20,
+            gradient: bool,
+            formula in 0usize..3,
+        ) {
+            let formula = ["x * y * Sum(p)", "(x | y) + p", "y * Elem(p, 0)"][formula];
+            let (dim, out) = if formula.contains('|') { (1, 1) } else { (2, 2) };
+            let p = format!("p = Pm({dim})");
+            let aliases = ["x = Vi(2)", "y = Vj(2)", p.as_str(), "q = Vi(1)"];
+            let f: Genred = Genred::new(formula, aliases, &SUM, Axis::J)?;
+            let f = if gradient { f.vjp("y")? } else { f };
+            let fitting =
+                [vec![rows[0], 2], vec![rows[1], 2], vec![dim], vec![rows[0], 1], vec![rows[0], out]];
+            let shapes: Vec<Vec<usize>> = fitting
+                .into_iter()
+                .zip(broken)
+                .map(|(s, how)| match how {
+                    0 => [&[2], &s[..]].concat(),
+                    1 => s[1..].to_vec(),
+                    2 => [&[s[0] % 3 + 1], &s[1..]].concat(),
+                    3 => [&s[..], &[1]].concat(),
+                    _ => s,
+                })
+                .collect();
+            let (single, double): (Vec<_>, Vec<_>) = shapes
+                .iter()
+                .map(|s| (ArrayD::<f32>::zeros(IxDyn(s)), ArrayD::<f64>::zeros(IxDyn(s))))
+                .unzip();
+            let arg = |k: usize| match k == of_f32 {
+                true => f32::erase(single[k].view()),
+                false => f64::erase(double[k].view()),
+            };
+            let computation = f.computation();
+            let count = computation.inputs.len().saturating_sub(usize::from(missing == 0));
+            let args: Vec<ArgView<'_>> = (0..count).map(arg).collect();
+            let long = computation.sizes_of_any(&args).ok();
+            match computation.plain(&args) {
+                Some(sizes) => prop_assert_eq!(long, Some(sizes)),
+                // Nothing is broken, and there is no batch: it is not to be missed.
+                None => prop_assert!(long.is_none_or(|sizes| !sizes.of_input.is_empty())),
+            }
+        }
     }
 }

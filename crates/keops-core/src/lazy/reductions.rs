@@ -268,12 +268,13 @@ pub(super) fn with_axes_of_factor<A, D: Dimension>(
 ) -> Result<Array<A, D>, FormulaError> {
     let last = NdAxis(out.ndim() - 1);
     let out = if vector && out.len_of(last) == 1 { out.remove_axis(last) } else { out };
-    let got = out.shape().to_vec();
+    let got = out.raw_dim();
     out.into_dimensionality().map_err(|_| {
         let m = format!(
-            "the product has shape {got:?}, and the factor has {} axes: give it as many, or \
+            "the product has shape {:?}, and the factor has {} axes: give it as many, or \
              `into_dyn()` for a product whose number of axes is found when it runs",
-            D::NDIM.unwrap_or(got.len())
+            got.slice(),
+            D::NDIM.unwrap_or(got.ndim())
         );
         located(location, InputError::Option(m))
     })

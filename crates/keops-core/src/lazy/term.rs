@@ -85,30 +85,28 @@ impl Source {
     }
 }
 
-/// Numbers of sources, in the order in which they were met.
+/// Numbers of sources, in the order in which they were met; empty as long as they are few, and the
+/// list of them is searched.
 #[derive(Default)]
-struct Numbers {
-    /// All, as long as they are few.
-    few: Vec<Identity>,
-    many: HashMap<Identity, u32>,
-}
+struct Numbers(HashMap<Identity, u32>);
 
 impl Numbers {
-    /// The number of a source, and whether it is new.
-    fn of(&mut self, source: &Source) -> (u32, bool) {
-        let identity = source.identity();
-        if self.many.is_empty() {
-            if let Some(k) = self.few.iter().position(|o| *o == identity) {
-                return (k as u32, false);
-            }
-            if self.few.len() < SMALL {
-                self.few.push(identity);
-                return (self.few.len() as u32 - 1, true);
-            }
-            self.many.extend(self.few.iter().copied().zip(0..));
+    /// The number of a source, and whether it is new: not among those that are `known` so far.
+    fn of<'s>(
+        &mut self,
+        known: impl ExactSizeIterator<Item = &'s Source>,
+        source: &Source,
+    ) -> (u32, bool) {
+        let (identity, next) = (source.identity(), known.len() as u32);
+        let mut known = known.map(|s| s.identity());
+        if known.len() <= SMALL {
+            let number = known.position(|o| o == identity).map_or(next, |k| k as u32);
+            return (number, number == next);
         }
-        let next = self.many.len() as u32;
-        let number = *self.many.entry(identity).or_insert(next);
+        if self.0.is_empty() {
+            self.0.extend(known.zip(0..));
+        }
+        let number = *self.0.entry(identity).or_insert(next);
         (number, number == next)
     }
 }
@@ -132,7 +130,7 @@ impl Sources {
     }
     /// The variable of a source, and its position where that is the one of another symbol.
     fn add(&mut self, s: &Source) -> (Var, Option<usize>) {
-        let (number, new) = self.numbers.of(s);
+        let (number, new) = self.numbers.of(self.all.iter(), s);
         if !new {
             return (self.all[number as usize].var, None);
         }
@@ -527,7 +525,7 @@ impl<'t> Walk<'t> {
         let mut all: Vec<&'t Source> = Vec::with_capacity(8);
         let mut numbers = Numbers::default();
         let mut number = |s: &'t Source| -> (u32, Category, usize, Option<u64>) {
-            let (k, new) = numbers.of(s);
+            let (k, new) = numbers.of(all.iter().copied(), s);
             if new {
                 all.push(s);
             }

@@ -164,12 +164,12 @@ pub(super) struct Inputs<T> {
 impl<T: Copy + Default> Inputs<T> {
     /// Parameters that nobody shares.
     pub(super) fn own_param(&mut self) -> &mut Aligned<T> {
-        if Arc::get_mut(&mut self.param).is_none() {
+        if Arc::strong_count(&self.param) > 1 {
             self.param = Arc::default();
         }
         match Arc::get_mut(&mut self.param) {
             Some(own) => own,
-            None => unreachable!("it was made just now"),
+            None => unreachable!("nobody else has it, and there are no weak pointers"),
         }
     }
     /// The records of columns `start .. end`.
