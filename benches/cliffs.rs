@@ -1,7 +1,7 @@
 //! Work whose time once jumped, beside a yardstick of the same run: large K, gradients in tables,
 //! ranges of one row, long chains of operators, numbers as factors, patterns that are never transposed.
 //!
-//! `cargo bench --bench cliffs`: contenders in turn, least times; the last column is the ratio and
+//! `cargo bench --bench cliffs -- [band]`: contenders in turn, least times; the last column is the ratio and
 //! what it is meant to stay below.
 
 use keops::prelude::*;
@@ -107,7 +107,8 @@ fn gradient_of_a_table() -> Result<(), Failure> {
     Ok(())
 }
 
-/// Rows of one range each, against blocks of 64 rows; 129 columns for each row.
+/// Rows of one range each, against blocks of 64 rows; 129 columns for each row. A tile of 32 rows of a
+/// band meets 160 columns, 62 of which ask each row: as much work as 191 columns.
 fn ranges_of_one_row() -> Result<(), Failure> {
     let n = 2_048;
     let of = |rows: usize| {
@@ -126,9 +127,7 @@ fn ranges_of_one_row() -> Result<(), Failure> {
     let sum = Genred::new("Exp(-SqDist(x, y)) * b", aliases, Sum, Over::J)?;
     let largest = Genred::new("-SqDist(x, y) + b", aliases, LogSumExp, Over::J)?;
     let nearest = Genred::new("SqDist(x, y) + b", aliases, ArgKMin(10), Over::J)?;
-    for (name, f, goal) in
-        [("sum", sum, 2.0), ("log-sum-exp", largest, 2.5), ("argKmin, K = 10", nearest, 1.5)]
-    {
+    for (name, f) in [("sum", sum), ("log-sum-exp", largest), ("argKmin, K = 10", nearest)] {
         let (alone, together) = (f.clone().ranges(band.clone()), f.ranges(blocks.clone()));
         let run = |f: &Genred| -> Result<(), Failure> {
             match name.starts_with("arg") {
@@ -138,7 +137,7 @@ fn ranges_of_one_row() -> Result<(), Failure> {
             Ok(())
         };
         let t = least(40, || run(&alone), || run(&together))?;
-        line(&format!("{name} over a band of 129 diagonals, f32"), "blocks of 64 rows", t, goal);
+        line(&format!("{name} over a band of 129 diagonals, f32"), "blocks of 64 rows", t, 2.0);
     }
     Ok(())
 }
@@ -196,11 +195,20 @@ fn numbers_as_factors() -> Result<(), Failure> {
 }
 
 fn main() -> Result<(), Failure> {
+    let all: [(&str, fn() -> Result<(), Failure>); 6] = [
+        ("winners", many_winners),
+        ("table", gradient_of_a_table),
+        ("band", ranges_of_one_row),
+        ("pattern", patterns_from_arrays),
+        ("chain", long_chains),
+        ("number", numbers_as_factors),
+    ];
+    let wanted: Vec<String> = std::env::args().skip(1).filter(|a| !a.starts_with('-')).collect();
     println!("| work | ours | yardstick | ratio |\n|---|---|---|---|");
-    many_winners()?;
-    gradient_of_a_table()?;
-    ranges_of_one_row()?;
-    patterns_from_arrays()?;
-    long_chains()?;
-    numbers_as_factors()
+    for (name, run) in all {
+        if wanted.is_empty() || wanted.iter().any(|w| w == name) {
+            run()?;
+        }
+    }
+    Ok(())
 }

@@ -23,6 +23,7 @@ pub use grid::{cluster_centroids, grid_cluster};
 use crate::error::{InputError, OutOfMemory};
 use crate::memory;
 use crate::spec::Axis;
+use std::any::Any;
 use std::sync::{Arc, Mutex, OnceLock, PoisonError};
 
 /// Blocks of kept rows, each with the ranges of reduced rows that it meets.
@@ -197,11 +198,21 @@ struct Half {
     pattern: OnceLock<Pattern>,
     /// Held by the thread that makes it.
     making: Mutex<()>,
+    /// The largest ends of its blocks, and of what they meet.
+    ends: OnceLock<[usize; 2]>,
+    /// See [`Ranges::derived`]; the last one comes last.
+    derived: Mutex<Vec<Derived>>,
 }
+
+/// What a backend made of a pattern, by its key.
+type Derived = ([usize; 4], Arc<dyn Any + Send + Sync>);
+
+/// As many are kept with a pattern: for the values and the gradients of one reduction.
+const DERIVED: usize = 2;
 
 impl From<Pattern> for Half {
     fn from(pattern: Pattern) -> Half {
-        Half { pattern: pattern.into(), making: Mutex::default() }
+        Half { pattern: pattern.into(), ..Half::default() }
     }
 }
 
@@ -343,6 +354,45 @@ impl Ranges {
         let swapped = over_i.into_iter().flat_map(Pattern::rectangles).map(|(j, i)| (i, j));
         over_j.into_iter().flat_map(Pattern::rectangles).chain(swapped)
     }
+    /// What `make` makes of the pattern of an axis, which is kept with it: the next call with the same
+    /// type and key has it again. For backends, whose lists of tiles take as long as the products of a
+    /// thin pattern; two are kept.
+    ///
+    /// ```
+    /// use keops_core::{ranges::Ranges, spec::Axis};
+    /// let ranges = Ranges::same_labels(&["a", "a", "b"], &["a", "b", "b"])?;
+    /// let longest = |key| {
+    ///     ranges.derived(Axis::J, key, |p| Ok(p.blocks.iter().map(|b| b[1] - b[0]).max()))
+    /// };
+    /// let made = longest([0; 4])?;
+    /// assert_eq!(*made, Some(2));
+    /// assert!(std::sync::Arc::ptr_eq(&made, &longest([0; 4])?));
+    /// # Ok::<(), keops_core::error::OutOfMemory>(())
+    /// ```
+    ///
+    /// # Errors
+    /// [`OutOfMemory`]
+    pub fn derived<T: Any + Send + Sync>(
+        &self,
+        axis: Axis,
+        key: [usize; 4],
+        make: impl FnOnce(&Pattern) -> Result<T, OutOfMemory>,
+    ) -> Result<Arc<T>, OutOfMemory> {
+        let half = if axis == Axis::J { &self.over_j } else { &self.over_i };
+        // What a thread that panicked left is whole: it is a list.
+        let all = || half.derived.lock().unwrap_or_else(PoisonError::into_inner);
+        let known = all().iter().find(|(k, v)| *k == key && v.is::<T>()).map(|(_, v)| v.clone());
+        if let Some(made) = known.and_then(|v| v.downcast().ok()) {
+            return Ok(made);
+        }
+        let made = Arc::new(make(self.pattern(axis)?)?);
+        let mut all = all();
+        if all.len() >= DERIVED {
+            all.remove(0);
+        }
+        memory::push(&mut all, (key, made.clone() as Arc<dyn Any + Send + Sync>), WHAT)?;
+        Ok(made)
+    }
     /// `i` and `j` exchanged: the ranges of the transposed matrix.
     ///
     /// ```
@@ -385,11 +435,18 @@ impl Ranges {
     /// # Errors
     /// [`InputError::Ranges`] naming the array, the entry and the number of rows.
     pub fn check(&self, rows_i: usize, rows_j: usize) -> Result<(), InputError> {
-        if let Some(over_j) = self.over_j.pattern.get() {
-            over_j.check_rows(rows_i, rows_j, NAMES[0])?;
-        }
+        let within = |half: &Half, kept: usize, reduced: usize, names| {
+            let Some(pattern) = half.pattern.get() else { return Ok(()) };
+            let end = |list: &[[usize; 2]]| list.iter().map(|r| r[1]).max().unwrap_or(0);
+            let ends = half.ends.get_or_init(|| [end(&pattern.blocks), end(&pattern.reduced)]);
+            if ends[0] <= kept && ends[1] <= reduced {
+                return Ok(());
+            }
+            pattern.check_rows(kept, reduced, names)
+        };
+        within(&self.over_j, rows_i, rows_j, NAMES[0])?;
         // What was made of the other half fits where that does.
-        self.over_i.pattern.get().map_or(Ok(()), |p| p.check_rows(rows_j, rows_i, NAMES[1]))
+        within(&self.over_i, rows_j, rows_i, NAMES[1])
     }
 }
 

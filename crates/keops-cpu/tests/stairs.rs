@@ -99,3 +99,34 @@ fn rows_of_one_tile_do_not_see_each_others_columns() {
         }
     }
 }
+
+#[test]
+fn ranges_serve_calls_of_other_sizes() {
+    let device = Device::new(Cpu::new());
+    let sum: Genred<Device> =
+        Genred::<Reference>::new("Exp(-SqDist(x, y))", ["x = Vi(3)", "y = Vj(3)"], &SUM, Axis::J)
+            .expect("a formula")
+            .at(device);
+    let (gradient, by_columns) =
+        (sum.vjp("y").expect("a gradient"), sum.vjp("x").expect("a gradient"));
+    let band = Ranges::band(ROWS, COLUMNS, 20, 20).expect("a band");
+    let call = |ranges: &Ranges, rows: usize, columns: usize| {
+        let (x, y) = (points(rows, 0.1), points(columns, 0.4));
+        let e = Array2::from_shape_fn((rows, 1), |(i, _)| (i as f64).cos());
+        let with = |f: &Genred<Device>| f.clone().ranges(ranges.clone());
+        let value = with(&sum).call((&x, &y)).expect("a value");
+        let both = [&gradient, &by_columns].map(|f| with(f).call((&x, &y, &e)).expect("a value"));
+        (value, both)
+    };
+    for (rows, columns) in [(ROWS, COLUMNS), (ROWS + 9, COLUMNS + 70), (ROWS, COLUMNS)] {
+        let fresh = Ranges::band(ROWS, COLUMNS, 20, 20).expect("a band");
+        let again = call(&band, rows, columns);
+        assert_eq!(again, call(&fresh, rows, columns), "{rows} x {columns}");
+        let beyond = again.0.slice(ndarray::s![ROWS.., ..]);
+        assert!(beyond.iter().all(|v| *v == 0.0), "rows that meet nothing: {beyond}");
+    }
+    // Fewer rows than ranges speak of are refused, also after a call that fitted.
+    let (x, y) = (points(ROWS - 1, 0.1), points(COLUMNS, 0.4));
+    let e = sum.ranges(band).call((&x, &y)).unwrap_err().to_string();
+    assert!(e.contains("is not within the 52 rows"), "{e}");
+}

@@ -180,8 +180,10 @@ impl CpuExecutable {
         let blocks = match args.ranges() {
             None => &dense[..],
             Some(ranges) => {
-                let plan = self.climbs().then_some(&self.full.plan);
-                listed = blocks(ranges.pattern(self.spec.axis)?, rows, plan)?;
+                let full = &self.full.plan;
+                let (plan, joins) = (self.climbs().then_some(full), self.climbs() as usize);
+                let key = [rows, full.lanes, full.rows, joins];
+                listed = ranges.derived(self.spec.axis, key, |p| blocks(p, rows, plan))?;
                 borrowed = listed.blocks()?;
                 &borrowed
             }
