@@ -56,8 +56,8 @@ def range_scale_at(x, m):
     if m:
         return mp.mpf(0)
     if size > 2.0**50:
-        return mp.mpf(2) ** -76
-    return mp.mpf(2) ** 76 if size < 2.0**-50 else mp.mpf(1)
+        return mp.mpf(2) ** -88
+    return mp.mpf(2) ** 88 if size < 2.0**-50 else mp.mpf(1)
 
 
 def lgamma_at(x, m):

@@ -145,6 +145,31 @@ fn parts_of_different_sizes() {
     }
 }
 
+/// Of the least number there is, a square must not vanish either: the slopes of an angle are its inverse, beyond
+/// the range, and 0.
+#[test]
+fn the_least_number() {
+    fn slopes<T: Element>(least: f64) {
+        let inf = f64::INFINITY;
+        let rows = [([0.0, least], [1.0; 2]), ([-least, 0.0], [1.0; 2])];
+        for got in run::<T>("Atan2(z[0], z[1])", Some("z"), &rows) {
+            assert_eq!(got, [inf, 0.0, 0.0, inf], "{least:e}");
+        }
+        let rows = [([1.0; 2], [least, 0.0]), ([1.0; 2], [0.0, least])];
+        for got in run::<T>("ComplexAngle(w)", Some("w"), &rows) {
+            assert_eq!(got, [0.0, inf, -inf, 0.0], "{least:e}");
+        }
+        for (formula, want) in [("ComplexAbs(w)", [0.0, 1.0]), ("Normalize(w)", [0.0, 1.0])] {
+            let derivative = formula.starts_with("Complex").then_some("w");
+            for got in run::<T>(formula, derivative, &rows[1..]) {
+                assert_eq!(got, want, "{formula} {least:e}");
+            }
+        }
+    }
+    slopes::<f32>(f64::from(f32::from_bits(1)));
+    slopes::<f64>(f64::from_bits(1));
+}
+
 /// Zeros, infinities and what is no number are what the formulas give.
 #[test]
 fn special_values() {

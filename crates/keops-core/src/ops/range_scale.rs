@@ -7,10 +7,11 @@ use crate::prim::Prim;
 use crate::vecmath::{Precision, PrimBuilder, Val};
 
 /// Levels of [`RANGE_SCALE`]: exponents of the size from which on it scales, and of its factor. The second
-/// is beyond f32. Squares of what is in between, or scaled, are normal numbers with room for sums of 2^20.
-const SCALES: [[i32; 2]; 2] = [[50, 76], [400, 540]];
+/// is beyond f32. Squares of what is in between, or scaled, subnormal numbers included, are normal numbers with
+/// room for sums of 2^20.
+const SCALES: [[i32; 2]; 2] = [[50, 88], [400, 600]];
 
-/// 2^76 at 0 and 2^-76 at infinity, as in f32.
+/// 2^88 at 0 and 2^-88 at infinity, as in f32.
 fn scaled_range(a: f64) -> f64 {
     let size = a.abs();
     let beyond = |[from, by]: [i32; 2]| {
@@ -50,9 +51,9 @@ fn range_scale_code(b: &mut dyn PrimBuilder, a: &[Val]) -> Val {
 }
 const RANGE_SCALE_CUDA: &str = "[](T a) -> T { \
     const double s = abs(double(a)); \
-    if (s > 0x1p400 && s - s == 0) return T(0x1p-540); \
-    if (s > 0 && s < 0x1p-400) return T(0x1p540); \
-    return s > 0x1p50 ? T(0x1p-76) : s < 0x1p-50 ? T(0x1p76) : T(1); }({0})";
+    if (s > 0x1p400 && s - s == 0) return T(0x1p-600); \
+    if (s > 0 && s < 0x1p-400) return T(0x1p600); \
+    return s > 0x1p50 ? T(0x1p-88) : s < 0x1p-50 ? T(0x1p88) : T(1); }({0})";
 /// The power of two that takes the squares of both into range, component by component (Blue, "A
 /// portable Fortran program to find the Euclidean norm of a vector", 1978). It is constant but for jumps, so
 /// that what it is multiplied by and divided by again keeps its derivatives, of every order.

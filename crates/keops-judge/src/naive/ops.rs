@@ -193,11 +193,11 @@ pub fn apply<T: Real>(op: Op, x: &[Vec<T>], literals: &[Vec<i64>]) -> Made<T> {
         RangeScale => un(&|a| {
             let size = a.f64().abs();
             let power = match size {
-                _ if size == f64::INFINITY => -76,
-                _ if size > 2f64.powi(400) => -540,
-                _ if size > 2f64.powi(50) => -76,
-                _ if size > 0.0 && size < 2f64.powi(-400) => 540,
-                _ if size < 2f64.powi(-50) => 76,
+                _ if size == f64::INFINITY => -88,
+                _ if size > 2f64.powi(400) => -600,
+                _ if size > 2f64.powi(50) => -88,
+                _ if size > 0.0 && size < 2f64.powi(-400) => 600,
+                _ if size < 2f64.powi(-50) => 88,
                 _ => 0,
             };
             r(2f64.powi(power))
