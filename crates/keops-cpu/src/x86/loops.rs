@@ -7,7 +7,8 @@
 
 use super::asm::{Cond, Mem, Patch, RSP, Rm};
 use super::liveness::NONE;
-use super::regalloc::{COLUMN_SLOT, Gen, Loc, MASKS, NO_REG, REMAINING, pointer};
+use super::regalloc::{Gen, Loc, NO_REG};
+use super::registers::{COLUMN_SLOT, MASKS, REMAINING, pointer};
 use crate::vcode::{Base, LoopKind, VReg};
 
 /// Place of a value at the head of an open loop.
@@ -30,8 +31,7 @@ struct Candidate {
 
 /// A loop that is being emitted.
 pub struct Open {
-    /// Its number.
-    pub number: usize,
+    number: usize,
     head: Vec<AtHead>,
     label: usize,
     exit: Option<Patch>,
@@ -39,7 +39,7 @@ pub struct Open {
 
 impl Gen<'_> {
     /// Enters a loop: fixes the places at its head.
-    pub fn begin_loop(&mut self) {
+    pub fn begin_loop(&mut self) -> Open {
         let number = self.loops_begun;
         self.loops_begun += 1;
         let live = self.live;
@@ -137,12 +137,14 @@ impl Gen<'_> {
         if lp.innermost {
             self.asm.align(64);
         }
-        self.open.push(Open { number, head, label: self.asm.code.len(), exit });
+        self.turn_ends.push(lp.end);
+        Open { number, head, label: self.asm.code.len(), exit }
     }
 
-    /// Restores the places at the head and jumps back.
-    pub fn end_loop(&mut self) {
-        let Open { number, head, label, exit } = self.open.pop().expect("verified structure");
+    /// Restores the places at the head of the innermost loop and jumps back.
+    pub fn end_loop(&mut self, open: Open) {
+        let Open { number, head, label, exit } = open;
+        self.turn_ends.pop();
         let live = self.live;
         let lp = &live.loops[number];
         let columns = matches!(lp.kind, LoopKind::Columns { .. });

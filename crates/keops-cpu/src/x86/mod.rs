@@ -1,15 +1,16 @@
 //! Native x86-64 machine code for vector code, with AVX-512 or AVX2.
 //!
-//! `liveness` finds out when values are used next, `regalloc` (with `loops`) holds them in
-//! registers, `select` (with `avx2` for what only AVX-512 has as instructions) chooses
-//! instructions, `asm` encodes them. Each is one pass, so that compiling takes time proportional
-//! to the length of the code.
+//! `liveness` finds out when values are used next, `regalloc` holds them in registers (`loops` at the
+//! heads of loops; `registers` names those with a purpose of their own), `select` (with `avx2` for what
+//! only AVX-512 has as instructions) chooses instructions, `asm` encodes them. Each is one pass, so that
+//! compiling takes time proportional to the length of the code.
 
 mod asm;
 mod avx2;
 mod liveness;
 mod loops;
 mod regalloc;
+mod registers;
 mod select;
 #[cfg(test)]
 mod tests;
@@ -24,7 +25,8 @@ use crate::vcode::{LoopKind, Ty, VCode};
 use crate::verify::{Extents, VerifyError, verify};
 use asm::{Gpr, Mem, RAX, RDI, RSI, RSP, Rm};
 use liveness::Liveness;
-use regalloc::{BASES, COLUMN_SLOT, Gen, Home, MASKS, POOL, REMAINING, SPILL, pointer};
+use regalloc::Gen;
+use registers::{BASES, COLUMN_SLOT, Home, MASKS, POOL, REMAINING, SPILL, pointer};
 
 /// Alignment of the spill area, that of the largest vectors.
 const SPILL_ALIGN: usize = 64;
@@ -155,9 +157,10 @@ pub fn compile(code: &VCode, level: Isa) -> Result<NativeCode, EncodeError> {
     let homes = Homes::new(&live);
     let mut g = Gen::new(code, &live, evex, homes.terms.clone(), homes.counters.clone());
     let pool = prologue(&mut g, &homes);
+    let mut loops = Vec::new();
     for p in 0..code.insts.len() {
         g.pos = p as u32;
-        g.instruction();
+        g.instruction(&mut loops);
     }
     g.asm.vzeroupper();
     if homes.frame != 0 {

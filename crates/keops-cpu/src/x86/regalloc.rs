@@ -1,4 +1,4 @@
-//! Registers, spill slots and loops while code is being emitted.
+//! Registers and spill slots while code is being emitted.
 //!
 //! One pass over the instructions. A value is in a register, in a spill slot, or *lazy*: a load
 //! or constant that costs nothing until it is used and then usually becomes a memory operand.
@@ -7,64 +7,18 @@
 //!
 //! See `loops` for what happens at the heads of loops.
 
-use super::asm::{Asm, Gpr, Mem, Op, RAX, RSP, Rm, Size, wide};
+use super::asm::{Asm, Mem, Op, RAX, RSP, Rm, Size, wide};
 use super::liveness::{Address, Liveness, NONE};
-use super::loops::Open;
-use crate::vcode::{Base, Ty, VCode, VReg};
+use super::registers::{Home, POOL, SPILL, pointer};
+use crate::vcode::{Ty, VCode, VReg};
 use hashbrown::HashMap;
 use keops_core::prim::Kind;
 
-/// Pool of constants.
-pub const POOL: Gpr = super::asm::RBX;
-/// Spill slots.
-pub const SPILL: Gpr = super::asm::RBP;
-/// Columns that remain.
-pub const REMAINING: Gpr = super::asm::RDI;
-/// Masks of the current column.
-pub const MASKS: Gpr = 10;
 /// Spill slots of calls, the first ones: three arguments, the result, and in
 /// [`SAVED_SLOT`] and behind it the registers that a conditional call saves.
 const CALL_SLOTS: u32 = SAVED_SLOT + 40;
 /// See [`CALL_SLOTS`].
 const SAVED_SLOT: u32 = 4;
-/// Stack word: number of the current column.
-pub const COLUMN_SLOT: i32 = 0;
-
-/// The pointers, in their order.
-pub const BASES: [Base; 6] =
-    [Base::Kept, Base::Reduced, Base::Param, Base::State, Base::Out, Base::Scratch];
-
-/// Register of a pointer.
-pub fn pointer(base: Base) -> Gpr {
-    match base {
-        Base::Kept => super::asm::RSI,
-        Base::Reduced => super::asm::RDX,
-        Base::Param => super::asm::RCX,
-        Base::State => 8,
-        Base::Out => 9,
-        Base::Scratch => 11,
-    }
-}
-
-/// Where the value of an address term or loop counter is kept.
-#[derive(Clone, Copy)]
-pub enum Home {
-    /// General register.
-    Reg(Gpr),
-    /// Offset from the stack pointer.
-    Stack(i32),
-}
-
-impl Home {
-    /// As an operand.
-    pub fn rm(self) -> Rm {
-        match self {
-            Home::Reg(r) => Rm::Reg(r),
-            Home::Stack(d) => Rm::Mem(Mem::at(RSP, d)),
-        }
-    }
-}
-
 /// A place in memory; if `index` is given, that stack word has to be brought to `rax` first.
 #[derive(Clone, Copy, PartialEq)]
 pub struct Source {
@@ -144,8 +98,8 @@ pub struct Gen<'a> {
     pub terms: Vec<Home>,
     /// Homes of loop counters.
     pub counters: Vec<Home>,
-    /// Open loops.
-    pub open: Vec<Open>,
+    /// Ends of the bodies of open loops, the innermost last.
+    pub turn_ends: Vec<u32>,
     /// Loops begun so far.
     pub loops_begun: usize,
 }
@@ -191,7 +145,7 @@ impl<'a> Gen<'a> {
             pool_index: HashMap::new(),
             terms,
             counters,
-            open: Vec::new(),
+            turn_ends: Vec::new(),
             loops_begun: 0,
         }
     }
@@ -589,7 +543,7 @@ impl<'a> Gen<'a> {
     pub fn operand(&mut self, v: VReg, next: u32) -> Loc {
         let val = self.vals[v.0 as usize];
         if val.reg == NO_REG {
-            let turn_ends = self.open.last().map_or(NONE, |o| self.live.loops[o.number].end);
+            let turn_ends = self.turn_ends.last().copied().unwrap_or(NONE);
             let from = self.in_memory(v).expect("a live value is somewhere");
             let again = next < turn_ends && self.has_free(self.class(v));
             if !again && self.foldable(from) && self.class(v) == 0 {

@@ -2,7 +2,9 @@
 
 use super::asm::{Cond, Mem, Op, RAX, RCX, RDI, RDX, RSI, Rm, Size, wide};
 use super::liveness::{self, NONE};
-use super::regalloc::{COLUMN_SLOT, Gen, Loc, MASKS, SPILL};
+use super::loops::Open;
+use super::regalloc::{Gen, Loc};
+use super::registers::{COLUMN_SLOT, MASKS, SPILL};
 use crate::vcode::{Inst, Ty, VReg};
 use Loc::Reg;
 use keops_core::prim::{Prim, ScalarFn};
@@ -56,8 +58,8 @@ impl Lane for f64 {
 }
 
 impl Gen<'_> {
-    /// Emits the instruction at `self.pos`.
-    pub fn instruction(&mut self) {
+    /// Emits the instruction at `self.pos`, inside these loops.
+    pub fn instruction(&mut self, loops: &mut Vec<Open>) {
         let p = self.pos as usize;
         let inst = &self.code.insts[p];
         let first = self.live.first[p] as usize;
@@ -71,8 +73,8 @@ impl Gen<'_> {
         let args = &args[..used.len()];
         self.pin(args);
         match inst {
-            Inst::Begin { .. } => self.begin_loop(),
-            Inst::End { .. } => self.end_loop(),
+            Inst::Begin { .. } => loops.push(self.begin_loop()),
+            Inst::End { .. } => self.end_loop(loops.pop().expect("verified structure")),
             // What is never used is not computed.
             _ if nd == 1 && next[0] == NONE => self.used(args),
             Inst::Op { dst, op, .. } => self.operation(*op, *dst, next[0], args),
