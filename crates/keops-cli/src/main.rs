@@ -4,6 +4,7 @@
 
 mod config;
 mod data;
+mod distance;
 mod doctor;
 mod explain;
 mod failure;
@@ -11,9 +12,12 @@ mod inputs;
 mod knn;
 mod memory;
 mod reduce;
+mod register;
 mod regress;
 mod results;
 mod session;
+mod shapes;
+mod shoot;
 mod solve;
 
 use clap::error::ErrorKind;
@@ -51,6 +55,9 @@ enum Command {
     Knn(knn::Command),
     Solve(Box<solve::Command>),
     Regress(regress::Command),
+    Register(Box<register::Command>),
+    Shoot(shoot::Command),
+    Distance(distance::Command),
     Explain(explain::Command),
     Doctor(doctor::Command),
     Completions(Completions),
@@ -107,6 +114,9 @@ fn begin() -> Done {
         Command::Knn(c) => knn::run(c, session),
         Command::Solve(c) => solve::run(c, session),
         Command::Regress(c) => regress::run(c, session),
+        Command::Register(c) => register::run(c, session),
+        Command::Shoot(c) => shoot::run(c, session),
+        Command::Distance(c) => distance::run(c, session),
         Command::Explain(c) => explain::run(c, session),
         Command::Doctor(c) => doctor::run(c, session),
         Command::Completions(c) => print_with(|out| {

@@ -5,8 +5,20 @@ use common::{Folder, points, text};
 use std::fs;
 use std::process::Stdio;
 
-const COMMANDS: [&str; 9] =
-    ["reduce", "knn", "solve", "regress", "explain", "doctor", "completions", "man", "help"];
+const COMMANDS: [&str; 12] = [
+    "reduce",
+    "knn",
+    "solve",
+    "regress",
+    "register",
+    "shoot",
+    "distance",
+    "explain",
+    "doctor",
+    "completions",
+    "man",
+    "help",
+];
 
 /// Help fits a terminal, and every command has examples.
 #[test]

@@ -1,29 +1,14 @@
-//! The registration example as a program that is killed, interrupted, and given full disks and closed
-//! pipes: nothing that was reached is lost, and what is resumed is what would have been.
-#![cfg(all(unix, feature = "cpu", feature = "lddmm"))]
+//! `keops register` killed, interrupted, and given full disks and closed pipes: nothing that was
+//! reached is lost, and what is resumed is what would have been.
+#![cfg(unix)]
 
 use std::fs;
 use std::path::{Path, PathBuf};
 use std::process::{Child, Command, Output, Stdio};
-use std::sync::OnceLock;
 use std::time::{Duration, Instant};
 
-/// The example, built in the profile of this test.
-fn program() -> &'static Path {
-    static PROGRAM: OnceLock<PathBuf> = OnceLock::new();
-    PROGRAM.get_or_init(|| {
-        let mut cargo = Command::new(env!("CARGO"));
-        cargo.args(["build", "--quiet", "--locked", "-p", "keops", "--example", "registration"]);
-        if !cfg!(debug_assertions) {
-            cargo.arg("--release");
-        }
-        let built = cargo.current_dir(env!("CARGO_MANIFEST_DIR")).status();
-        assert!(built.expect("cargo runs").success(), "the example is built");
-        // This test is target/<profile>/deps/<name>.
-        let test = std::env::current_exe().expect("a path");
-        test.ancestors().nth(2).expect("a folder of the profile").join("examples/registration")
-    })
-}
+/// The program.
+const PROGRAM: &str = env!("CARGO_BIN_EXE_keops");
 
 /// A folder of its own, removed at the end.
 struct Folder(PathBuf);
@@ -49,8 +34,8 @@ const RESULTS: [&str; 6] =
     ["source.vtk", "target.vtk", "result.vtk", "momenta.vtk", "deformation.pvd", "picture.svg"];
 
 fn command(out: &Path, iterations: usize, more: &[&str]) -> Command {
-    let mut c = Command::new(program());
-    c.args(["--curves", "--level", "1", "--tolerance", "0", "--checkpoint", "1"]);
+    let mut c = Command::new(PROGRAM);
+    c.args(["register", "--curves", "--resolution", "1", "--tolerance", "0", "--checkpoint", "1"]);
     if !more.contains(&"--steps") {
         c.args(["--steps", "5"]);
     }
@@ -59,7 +44,7 @@ fn command(out: &Path, iterations: usize, more: &[&str]) -> Command {
     c
 }
 fn run(out: &Path, iterations: usize, more: &[&str]) -> Output {
-    command(out, iterations, more).output().expect("the example runs")
+    command(out, iterations, more).output().expect("the program runs")
 }
 #[track_caller]
 fn succeeds(output: &Output) {
@@ -125,8 +110,8 @@ fn killed_and_resumed() {
     succeeds(&run(&whole, 120, &[]));
     let (mut kills, mut resumed) = (0, false);
     for k in 0..40u64 {
-        let more: &[&str] = if resumed { &["--resume"] } else { &["--overwrite"] };
-        let mut child = command(&parts, 120, more).spawn().expect("the example runs");
+        let more: &[&str] = if resumed { &["--resume"] } else { &["--force"] };
+        let mut child = command(&parts, 120, more).spawn().expect("the program runs");
         wait_for(&parts.join(CHECKPOINT));
         // Moments that have nothing to do with each other, mostly within the minimisation.
         std::thread::sleep(Duration::from_millis(k * 7919 % 60));
@@ -152,7 +137,7 @@ fn interrupted_and_resumed() {
     succeeds(&run(&whole, 2000, &[]));
     for name in ["-TERM", "-INT"] {
         let part = folder.join(name);
-        let child = command(&part, 2000, &[]).spawn().expect("the example runs");
+        let child = command(&part, 2000, &[]).spawn().expect("the program runs");
         wait_for(&part.join(CHECKPOINT));
         signal(&child, name);
         let output = child.wait_with_output().expect("it ends");
@@ -193,7 +178,7 @@ fn output_that_cannot_be_written() {
     let out = folder.join("pipe");
     let mut child = command(&out, 5, &[]).spawn().expect("it runs");
     drop((child.stdout.take(), child.stderr.take()));
-    assert_eq!(child.wait().expect("it ends").code(), Some(1));
+    assert_eq!(child.wait().expect("it ends").code(), Some(141));
     same_results(&whole, &out);
 }
 
@@ -207,15 +192,15 @@ fn a_full_disk() {
     // Without the signal, a file that grows too large is an error of the write.
     let limited = |blocks: usize, more: &str| {
         let line = format!(
-            "trap '' XFSZ; ulimit -f {blocks}; exec {} --curves --level 1 --steps 5 --tolerance 0 \
+            "trap '' XFSZ; ulimit -f {blocks}; exec {} register --curves --resolution 1 --steps 5 --tolerance 0 \
              --checkpoint 1 --iterations 6 --out {} {more}",
-            program().display(),
+            PROGRAM,
             out.display()
         );
         Command::new("sh").args(["-c", &line]).output().expect("a shell")
     };
     for blocks in [0, 1, 4, 8] {
-        let output = limited(blocks, "--overwrite");
+        let output = limited(blocks, "--force");
         let message = text(&output.stderr);
         if output.status.success() {
             break;
@@ -242,9 +227,9 @@ fn a_disk_with_room_for_the_result_alone() {
     let (out, whole) = (folder.join("out"), folder.join("whole"));
     let line = |blocks: usize, out: &Path| {
         format!(
-            "trap '' XFSZ; ulimit -f {blocks}; exec {} --curves --level 1 --steps 5 --tolerance 0 \
+            "trap '' XFSZ; ulimit -f {blocks}; exec {} register --curves --resolution 1 --steps 5 --tolerance 0 \
              --iterations 3 --checkpoint 1000 --out {}",
-            program().display(),
+            PROGRAM,
             out.display()
         )
     };
@@ -277,7 +262,7 @@ fn results_of_another_run_are_not_touched() {
     let output = run(&out, 2, &[]);
     assert_eq!(output.status.code(), Some(1));
     let message = text(&output.stderr);
-    assert!(message.contains("holds another run") && message.contains("--overwrite"), "{message}");
+    assert!(message.contains("holds another run") && message.contains("--force"), "{message}");
     assert!(results(&out) == before);
     // Another problem is not resumed.
     let output = run(&out, 2, &["--resume", "--gamma", "0.5"]);
@@ -288,7 +273,7 @@ fn results_of_another_run_are_not_touched() {
     let output = run(&folder.join("none"), 2, &["--resume"]);
     assert!(text(&output.stderr).contains("--resume: "), "{output:?}");
     // Fewer steps: those of the longer run go.
-    succeeds(&run(&out, 2, &["--overwrite"]));
+    succeeds(&run(&out, 2, &["--force"]));
     assert!(!out.join("deformation/step_0009.vtp").exists());
     assert!(!out.join("deformation/step_0006.vtp").exists());
     let whole = folder.join("whole");
@@ -311,8 +296,10 @@ fn shapes_that_have_no_size() {
     let other = write("other.obj", "v 1 2 4\nv 1 2 4\n");
     let out = folder.join("out");
     let go = |more: &[&str]| {
-        let mut c = Command::new(program());
-        c.args([&one, &other]).args(["--attachment", "landmarks", "--overwrite"]).args(more);
+        let mut c = Command::new(PROGRAM);
+        c.args(["register", &one, &other])
+            .args(["--attachment", "landmarks", "--force", "--quiet"])
+            .args(more);
         c.arg("--out").arg(&out).output().expect("it runs")
     };
     // Landmarks have no kernel of centres; the deformation has one, and no size to take it from.
