@@ -5,9 +5,14 @@
 //! 2019). OT is regularised by ε times the entropy relative to a ⊗ b, its dual is solved by
 //! Sinkhorn's iteration in the log domain: f_i = −ε log Σ_j b_j exp((g_j − |x_i − y_j|²/2)/ε), a
 //! log-sum-exp. The gradient is that at fixed potentials, which is exact at their fixed point.
+//!
+//! A step changes f_i by −ε times the logarithm of what row i of the plan adds up to, over a_i: changes
+//! beside ε are the errors of the plan's marginals. Costs beside ε say how well these can be known: where
+//! rounding of the potentials hides them there is an error, and where ε is far above the costs the
+//! logarithm is taken of 1 plus a small sum, since numbers as large as ε would cancel.
 
 use keops_core::genred::Genred;
-use keops_core::reduce::LOG_SUM_EXP;
+use keops_core::reduce::{LOG_SUM_EXP, SUM};
 use keops_core::spec::{Axis, Device};
 use ndarray::{Array1, Array2, ArrayView1, ArrayView2, Axis as Along, Ix2};
 
@@ -19,9 +24,19 @@ use crate::sum::zeros;
 
 /// Most iterations of Sinkhorn's method at the last ε.
 const MOST: usize = 20_000;
-/// Changes of potentials, as a part of ε, at which they count as solved. Errors of value and
+/// Errors of the plan's marginals (changes of potentials, as a part of ε) at which they count as
+/// solved; and changes as a part of the potentials, where these are below ε. Errors of value and
 /// gradient are about as large, times the number of iterations that halve them.
 const TOLERANCE: f64 = 1e-12;
+/// The same, and most iterations, at each larger ε on the way: what one leaves over costs the next one
+/// more than four times as many iterations, since steps are about as long as ε.
+const STAGE: (f64, usize) = (1e-2, 500);
+/// Rounding of an update of a potential, as a part of the potentials' size: that of g/ε, of the squared
+/// distance, of their difference, of its log-sum-exp and of the product with ε.
+const ROUNDING: f64 = 4.0 * f64::EPSILON;
+/// What rounding may hide of the marginals: gradients are right to about four digits then, values to
+/// twice as many, because they are stationary in the potentials.
+const HIDDEN: f64 = 1e-4;
 
 /// The Sinkhorn divergence with the cost |x − y|²/2 and ε = blur²: near 0 differences finer than the
 /// blur do not count, and there is no distance at which shapes do not see each other. Computed in
@@ -47,7 +62,8 @@ pub struct Sinkhorn {
 
 impl Sinkhorn {
     /// With a blur in units of the coordinates. The smaller it is beside the size of the shapes, the
-    /// more iterations are needed.
+    /// more iterations are needed; below about 3e-6 of how far points are moved double precision does not
+    /// tell the plan of transport, and evaluations are errors that say which blur will do.
     ///
     /// # Errors
     /// When the blur is not in 1e-20..=1e20.
@@ -97,8 +113,8 @@ impl Measure {
         let logs = weights.mapv(f64::ln);
         Ok(Measure { points, weights, logs })
     }
-    /// Length of the diagonal of the box around it and `other`.
-    fn diameter(&self, other: &Measure) -> f64 {
+    /// Square of the diagonal of the box around it and `other`: costs are at most half of it.
+    fn square(&self, other: &Measure) -> f64 {
         let mut square = 0.0;
         for k in 0..self.points.ncols() {
             let all = self.points.column(k).into_iter().chain(other.points.column(k));
@@ -106,7 +122,7 @@ impl Measure {
                 all.fold((f64::INFINITY, f64::NEG_INFINITY), |(l, h), &x| (l.min(x), h.max(x)));
             square += (high - low).powi(2);
         }
-        square.sqrt()
+        square
     }
 }
 
@@ -116,21 +132,22 @@ struct Transport {
     log_sum: Genred<Device>,
     /// Its gradient in x.
     gradient: Genred<Device>,
+    /// Σ_j b_j (exp(g_j s − |x_i − y_j|² s/2) − 1)
+    small_sum: Genred<Device>,
     epsilon: f64,
 }
 
 impl Transport {
     fn new(dim: usize, epsilon: f64, device: &Device) -> Result<Transport, LddmmError> {
-        let aliases = [
-            format!("x = Vi({dim})"),
-            format!("y = Vj({dim})"),
-            "h = Vj(1)".into(),
-            "s = Pm(1)".into(),
-        ];
+        let [x, y] = [format!("x = Vi({dim})"), format!("y = Vj({dim})")];
+        let aliases = [&x, &y, "h = Vj(1)", "s = Pm(1)"];
         let log_sum: Genred = Genred::new("h - s * SqDist(x, y)", aliases, &LOG_SUM_EXP, Axis::J)?;
         let log_sum = log_sum.at(device.clone());
         let gradient = log_sum.vjp("x")?;
-        Ok(Transport { log_sum, gradient, epsilon })
+        let aliases = [&x, &y, "g = Vj(1)", "b = Vj(1)", "s = Pm(1)"];
+        let small_sum = "b * Expm1((g - SqDist(x, y) / 2) * s)";
+        let small_sum: Genred = Genred::new(small_sum, aliases, &SUM, Axis::J)?;
+        Ok(Transport { log_sum, gradient, small_sum: small_sum.at(device.clone()), epsilon })
     }
     /// −ε log Σ_j w_j exp((g_j − |x_i − y_j|²/2)/ε) for the points y and weights w of `to`.
     fn soft_minimum(
@@ -140,37 +157,67 @@ impl Transport {
         g: ArrayView1<'_, f64>,
         epsilon: f64,
     ) -> Result<Array1<f64>, LddmmError> {
+        if 0.5 * x.square(to) <= epsilon {
+            // Exponents are between −2 and 1. Weights add up to 1, of which the logarithm is 0.
+            let (g, w) = (g.insert_axis(Along(1)), to.weights.view().insert_axis(Along(1)));
+            let s = Array1::from_elem(1, 1.0 / epsilon);
+            let out = self.small_sum.call((&x.points, &to.points, &g, &w, &s))?;
+            return Ok(out.iter().map(|v| -epsilon * v.ln_1p()).collect());
+        }
         let h = (&g / epsilon + &to.logs).insert_axis(Along(1));
         let s = Array1::from_elem(1, 0.5 / epsilon);
         let out = self.log_sum.call((&x.points, &to.points, &h, &s))?;
         Ok(out.iter().map(|v| -epsilon * v).collect())
     }
-    /// Scales from the square of a diameter down to ε, each a quarter of the last: ε-scaling, after
-    /// which few iterations are left (Kosowsky & Yuille 1994).
-    fn scales(&self, diameter: f64) -> impl Iterator<Item = f64> + use<> {
+    /// Scales from the square of a diameter down to above ε, each a quarter of the last: ε-scaling, after
+    /// which few iterations are left (Kosowsky & Yuille 1994; Schmitzer 2019).
+    fn scales(&self, square: f64) -> impl Iterator<Item = f64> + use<> {
         let epsilon = self.epsilon;
-        std::iter::successors(Some(diameter * diameter), |e| Some(0.25 * e))
-            .take_while(move |e| *e > epsilon)
+        std::iter::successors(Some(square), |e| Some(0.25 * e)).take_while(move |e| *e > epsilon)
     }
-    /// Iterates `step` until potentials change by no more than a part of ε.
+    /// Iterates `step`, which gives the largest change of the potentials and their size, until the
+    /// marginals of the plan are right.
     fn solve(
         &self,
         mut step: impl FnMut(f64) -> Result<(f64, f64), LddmmError>,
-        diameter: f64,
+        square: f64,
     ) -> Result<(), LddmmError> {
-        for epsilon in self.scales(diameter) {
-            step(epsilon)?;
+        if !square.is_finite() {
+            let expected = "points whose squared distances are numbers (Sinkhorn divergence)";
+            return Err(LddmmError::mismatch("the shapes", expected, square));
         }
+        let (part, most) = STAGE;
+        for epsilon in self.scales(square) {
+            for _ in 0..most {
+                let (change, size) = step(epsilon)?;
+                if change <= part * epsilon + ROUNDING * size {
+                    break;
+                }
+            }
+        }
+        let blur = self.epsilon.sqrt();
         let mut last = f64::NAN;
         for _ in 0..MOST {
             let (change, size) = step(self.epsilon)?;
-            if change <= TOLERANCE * self.epsilon + 4.0 * f64::EPSILON * size {
-                return Ok(());
+            if change <= TOLERANCE * self.epsilon.min(size) + ROUNDING * size {
+                let least = (ROUNDING * size / HIDDEN).sqrt();
+                if blur >= least {
+                    return Ok(());
+                }
+                let expected = format!(
+                    "at least {least:.1e} for these shapes: rounding of costs beside its square hides \
+                     the plan of transport"
+                );
+                return Err(LddmmError::parameter("blur", expected, format!("{blur:e}")));
             }
             last = change;
+            if last.is_nan() {
+                break;
+            }
         }
         let expected = format!("potentials that settle within {MOST} iterations (a larger blur)");
-        Err(LddmmError::parameter("blur", expected, format!("changes of {last:.1e} at the end")))
+        let got = format!("changes of {:.1e} of its square at the end", last / self.epsilon);
+        Err(LddmmError::parameter("blur", expected, got))
     }
     /// The potential p of OT(a, a), whose value is 2 Σ a p.
     fn own_potential(&self, a: &Measure) -> Result<Array1<f64>, LddmmError> {
@@ -180,9 +227,9 @@ impl Transport {
             let new = 0.5 * (self.soft_minimum(a, a, p.view(), epsilon)? + &p);
             let change = difference(&new, &p);
             p = new;
-            Ok(change)
+            Ok((change, largest(&p)))
         };
-        self.solve(step, a.diameter(a))?;
+        self.solve(step, a.square(a))?;
         self.soft_minimum(a, a, p.view(), self.epsilon)
     }
     /// The potentials (f, g) of OT(a, b), whose value is Σ a f + Σ b g.
@@ -193,9 +240,9 @@ impl Transport {
             let change = difference(&new, &f);
             f = new;
             g = self.soft_minimum(b, a, f.view(), epsilon)?;
-            Ok(change)
+            Ok((change, largest(&f) + largest(&g)))
         };
-        self.solve(step, a.diameter(b))?;
+        self.solve(step, a.square(b))?;
         let f = self.soft_minimum(a, b, g.view(), self.epsilon)?;
         Ok([f, g])
     }
@@ -218,14 +265,15 @@ impl Transport {
     }
 }
 
-/// Largest change, and largest entry.
-fn difference(new: &Array1<f64>, old: &Array1<f64>) -> (f64, f64) {
-    let pairs = new.iter().zip(old);
-    pairs.fold((0.0, 0.0), |(change, size): (f64, f64), (a, b)| {
-        let gap = (a - b).abs();
-        // (A number that is none is no end.)
-        (if gap <= change { change } else { gap }, size.max(a.abs()))
-    })
+/// Largest of numbers, or NaN if there is one.
+fn greatest(numbers: impl Iterator<Item = f64>) -> f64 {
+    numbers.fold(0.0, |most, v| if v <= most || most.is_nan() { most } else { v })
+}
+fn largest(v: &Array1<f64>) -> f64 {
+    greatest(v.iter().map(|x| x.abs()))
+}
+fn difference(new: &Array1<f64>, old: &Array1<f64>) -> f64 {
+    greatest(new.iter().zip(old).map(|(a, b)| (a - b).abs()))
 }
 
 /// A divergence with the gradients in the points, shape (n, d), and in the weights, shape (n).
