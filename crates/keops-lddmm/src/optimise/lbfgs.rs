@@ -39,7 +39,7 @@ impl Optimiser for Lbfgs {
                     run.state.pairs += 1;
                     // Without positive curvature along the step the approximation of the inverse Hessian
                     // is not positive definite; a search that gave up early can end at such a point.
-                    if !run.state.advance(point, value, run.evaluations) {
+                    if !run.advance(point, value)? {
                         run.state.forget(most);
                     }
                     run.ended()?;
@@ -113,7 +113,9 @@ impl std::fmt::Debug for Memory {
 /// The minimisation and what is known of this iteration, for argmin, which moves copies of its problem about.
 struct Shared<'s, 'm, 'c> {
     run: &'s mut Minimisation<'m, 'c>,
-    /// The last point, if it is not the best one, with cost and gradient.
+    /// The lowest point of the search, if it is lower than the state.
+    lowest: Option<(Array1<f64>, CostAndGradient)>,
+    /// The last point, if it is not the lowest one, with cost and gradient.
     last: Option<(Array1<f64>, f64, Array1<f64>)>,
     left: Option<Ended>,
 }
@@ -127,7 +129,7 @@ impl Shared<'_, '_, '_> {
         take: impl Fn(f64, &Array1<f64>) -> Result<T, LddmmError>,
     ) -> Result<T, argmin_core::Error> {
         self.evaluated(point)
-            .and_then(|()| match (&self.run.best, &self.last) {
+            .and_then(|()| match (&self.lowest, &self.last) {
                 (Some((at, value)), _) if at == point => Ok(take(value.cost, &value.gradient)?),
                 (_, Some((_, cost, gradient))) => Ok(take(*cost, gradient)?),
                 _ => unreachable!("one of them is this point"),
@@ -138,15 +140,15 @@ impl Shared<'_, '_, '_> {
             })
     }
     fn evaluated(&mut self, point: &Array1<f64>) -> Result<(), Ended> {
-        let best = self.run.best.iter().map(|b| &b.0);
-        if best.chain(self.last.iter().map(|l| &l.0)).any(|at| at == point) {
+        let lowest = self.lowest.iter().map(|b| &b.0);
+        if lowest.chain(self.last.iter().map(|l| &l.0)).any(|at| at == point) {
             return Ok(());
         }
         let value = self.run.value_at(point)?;
         let at = copied(point)?;
-        let lowest = self.run.best.as_ref().map_or(self.run.state.value.cost, |(_, v)| v.cost);
+        let lowest = self.lowest.as_ref().map_or(self.run.state.value.cost, |(_, v)| v.cost);
         if value.cost < lowest {
-            (self.run.best, self.last) = (Some((at, value)), None);
+            (self.lowest, self.last) = (Some((at, value)), None);
         } else {
             self.last = Some((at, value.cost, value.gradient));
         }
@@ -188,17 +190,18 @@ fn iterate(
     at.iter = state.pairs as u64;
     let most = run.limits.memory;
     let mut memory = std::mem::replace(&mut state.memory, Memory::new(state.step, most));
-    let shared = RefCell::new(Shared { run, last: None, left: None });
+    let shared = RefCell::new(Shared { run, lowest: None, last: None, left: None });
     let went = memory.0.next_iter(&mut Problem::new(Function(&shared)), at);
-    let Shared { run, left, .. } = shared.into_inner();
+    let Shared { run, lowest, left, .. } = shared.into_inner();
     run.state.memory = memory;
-    if let Some(left) = left {
-        return Err(left);
-    }
     // (The search ends at the lowest of its points.)
-    let best = run.best.take();
-    Ok(match went {
-        Ok((at, _)) if !at.terminated() => best,
-        _ => None,
-    })
+    match (left, went) {
+        (None, Ok((at, _))) if !at.terminated() => Ok(lowest),
+        (left, _) => {
+            if let Some(own) = lowest.filter(|(_, v)| v.cost < run.lowest()) {
+                run.best = Some(own);
+            }
+            left.map_or(Ok(None), Err)
+        }
+    }
 }

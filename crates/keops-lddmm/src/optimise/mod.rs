@@ -44,7 +44,8 @@ pub struct Limits {
     pub evaluations: usize,
     /// Stop when the norm of the gradient is at most this times its norm at the start.
     pub gradient_tolerance: f64,
-    /// Stop when an iteration lowers the cost by at most this times the cost.
+    /// Stop when an iteration lowers the cost by at most this times the cost; one that raises it, as
+    /// optimisers of one's own may, is no end.
     pub cost_tolerance: f64,
     /// Pairs of steps and gradient differences that [`Lbfgs`] keeps.
     pub memory: usize,
@@ -191,7 +192,7 @@ pub(crate) struct State {
     first_norm: f64,
     /// Length of the last step; before the first, the length to try.
     pub step: f64,
-    /// What the last iteration took off the cost; `None` before the first.
+    /// What the last iteration took off the cost, negative where it rose; `None` before the first.
     decrease: Option<f64>,
     /// Pairs that were given to `memory`, which keeps the last ones; none of other optimisers.
     pairs: usize,
@@ -245,7 +246,7 @@ impl State {
         let small = limits.cost_tolerance * self.value.cost.abs();
         if norm(&self.value.gradient) <= limits.gradient_tolerance * self.first_norm {
             Some(Stop::GradientTolerance)
-        } else if self.decrease.is_some_and(|d| d <= small) {
+        } else if self.decrease.is_some_and(|d| (0.0..=small).contains(&d)) {
             Some(Stop::CostTolerance)
         } else if self.iterations >= limits.iterations {
             Some(Stop::IterationLimit)
@@ -285,7 +286,7 @@ impl State {
 pub(crate) struct Minimum {
     /// Where to go on from: the end of the last iteration.
     pub state: State,
-    /// The best point, if it is one of an iteration that was not finished.
+    /// The best point, if it is lower than the state.
     pub better: Option<(Array1<f64>, CostAndGradient)>,
     /// All evaluations made.
     pub evaluations: usize,
@@ -365,8 +366,8 @@ impl From<LddmmError> for Ended {
 /// # Ok::<(), Box<dyn std::error::Error>>(())
 /// ```
 pub trait Optimiser {
-    /// Minimises from [`Minimisation::point`]. The best point of all that were evaluated is the result; `Ok`
-    /// says why the method sees no better one.
+    /// Minimises from [`Minimisation::point`]. The best point of all that were evaluated in the run, accepted
+    /// or not, the first among them, is the result; `Ok` says why the method sees no better one.
     ///
     /// What the method remembers lives in it, if it is to serve [`resume_with`] too: of other methods than
     /// [`Lbfgs`] checkpoints hold points, costs and counts alone.
@@ -430,8 +431,7 @@ impl Minimisation<'_, '_> {
     pub fn evaluate(&mut self, point: &Array1<f64>) -> Result<CostAndGradient, Ended> {
         self.check("the point", point)?;
         let value = self.value_at(point)?;
-        let lowest = self.best.as_ref().map_or(self.state.value.cost, |(_, v)| v.cost);
-        if value.cost < lowest {
+        if value.cost < self.lowest() {
             let gradient = copied(&value.gradient)?;
             self.best = Some((copied(point)?, CostAndGradient { gradient, ..value }));
         }
@@ -450,9 +450,24 @@ impl Minimisation<'_, '_> {
         if let Some(&value) = all.find(|v| !v.is_finite()) {
             return Err(LddmmError::NotFinite { what: "end of an iteration", value }.into());
         }
-        self.state.advance(point, value, self.evaluations);
+        self.advance(point, value)?;
         self.state.forget(self.limits.memory);
         self.ended()
+    }
+
+    /// The lowest cost so far.
+    fn lowest(&self) -> f64 {
+        self.best.as_ref().map_or(self.state.value.cost, |(_, v)| v.cost)
+    }
+    /// As [`State::advance`]; where the cost rises, the point that is left may be the best one.
+    fn advance(&mut self, point: Array1<f64>, value: CostAndGradient) -> Result<bool, LddmmError> {
+        let left = &self.state;
+        if self.best.is_none() && left.value.cost < value.cost {
+            let gradient = copied(&left.value.gradient)?;
+            let value = CostAndGradient { gradient, ..left.value };
+            self.best = Some((copied(&left.point)?, value));
+        }
+        Ok(self.state.advance(point, value, self.evaluations))
     }
 
     fn check(&self, what: &'static str, v: &Array1<f64>) -> Result<(), LddmmError> {
@@ -518,134 +533,4 @@ pub(crate) fn minimise(
 }
 
 #[cfg(test)]
-mod tests {
-    use super::*;
-
-    /// The chained Rosenbrock function: least, 0, at (1, …, 1).
-    fn rosenbrock(x: &Array1<f64>) -> CostAndGradient {
-        let mut gradient = Array1::zeros(x.len());
-        let mut cost = 0.0;
-        for i in 0..x.len() - 1 {
-            let d = x[i + 1] - x[i] * x[i];
-            cost += 100.0 * d * d + (1.0 - x[i]).powi(2);
-            gradient[i] += -400.0 * x[i] * d - 2.0 * (1.0 - x[i]);
-            gradient[i + 1] += 200.0 * d;
-        }
-        CostAndGradient { cost, energy: 0.0, attachment: cost, gradient }
-    }
-    fn begin(first_step: f64) -> State {
-        let x = Array1::from_shape_fn(20, |i| if i % 2 == 0 { -1.2 } else { 1.0 });
-        let v = rosenbrock(&x);
-        State::new(x, v, first_step, TIGHT.memory)
-    }
-    const TIGHT: Limits = Limits {
-        iterations: 1000,
-        evaluations: 2000,
-        gradient_tolerance: 1e-12,
-        cost_tolerance: 0.0,
-        memory: 10,
-    };
-    type Function<'f> = &'f mut dyn FnMut(&Array1<f64>) -> Result<CostAndGradient, LddmmError>;
-    fn go_from(state: State, limits: &Limits, evaluate: Function<'_>) -> Minimum {
-        let mut last = state.value.cost;
-        let after = &mut |s: &State, _: Duration| {
-            assert!(s.value.cost < last, "the cost falls in every iteration");
-            last = s.value.cost;
-            ControlFlow::Continue(())
-        };
-        let before = &mut |_: usize| ControlFlow::Continue(());
-        minimise(&mut Lbfgs, state, limits, &mut Calls { evaluate, before, after })
-    }
-    fn go(first: f64, limits: &Limits, f: Function<'_>) -> Minimum {
-        go_from(begin(first), limits, f)
-    }
-
-    #[test]
-    fn a_state_goes_on_bit_for_bit() {
-        let whole = go(1.0, &TIGHT, &mut |x| Ok(rosenbrock(x)));
-        for cut in [0, 1, 7, 23, 40] {
-            let limits = Limits { iterations: cut, ..TIGHT };
-            let part = go(1.0, &limits, &mut |x| Ok(rosenbrock(x)));
-            assert_eq!((part.stop, part.state.iterations), (Stop::IterationLimit, cut));
-            let text = serde_json::to_string(&part.state).unwrap();
-            let state: State = serde_json::from_str(&text).unwrap();
-            assert!(state == part.state && state.is_sound(20) && !state.is_sound(19));
-            let rest = go_from(state, &TIGHT, &mut |x| Ok(rosenbrock(x)));
-            assert_eq!(rest.state, whole.state, "cut after {cut}");
-            assert_eq!((rest.stop, rest.evaluations), (whole.stop, whole.evaluations));
-        }
-        // Of an iteration that was left in the middle nothing is kept but its best point.
-        for most in 2..60 {
-            let limits = Limits { evaluations: most, ..TIGHT };
-            let part = go(1.0, &limits, &mut |x| Ok(rosenbrock(x)));
-            let (point, value) = part.best();
-            assert!(*value == rosenbrock(point) && value.cost <= part.state.value.cost);
-            let rest = go_from(part.state, &TIGHT, &mut |x| Ok(rosenbrock(x)));
-            assert_eq!(rest.state, whole.state, "left before evaluation {most}");
-        }
-    }
-
-    #[test]
-    fn rosenbrock_to_its_minimum_from_any_first_step() {
-        for first in [1e-6, 1.0, 1e3] {
-            let m = go(first, &TIGHT, &mut |x| Ok(rosenbrock(x)));
-            let point = m.best().0;
-            assert!(point.iter().all(|x| (x - 1.0).abs() < 1e-8), "{first}: {point:?}");
-            assert!(m.evaluations < 400, "{first}: {}", m.evaluations);
-        }
-    }
-
-    #[test]
-    fn points_where_the_flow_breaks_down_are_avoided() {
-        let m = go(100.0, &TIGHT, &mut |x| {
-            if x.iter().any(|x| x.abs() > 2.5) {
-                return Err(LddmmError::Breakdown { step: 1, steps: 10 });
-            }
-            Ok(rosenbrock(x))
-        });
-        assert!(m.best().1.cost < 1e-15, "{:e} {:?}", m.best().1.cost, m.stop);
-    }
-
-    #[test]
-    fn every_way_to_stop_returns_the_best_point() {
-        let start = begin(1.0).value.cost;
-        let m = go(1.0, &Limits { iterations: 5, ..TIGHT }, &mut |x| Ok(rosenbrock(x)));
-        assert_eq!((m.stop, m.state.iterations), (Stop::IterationLimit, 5));
-        let (point, value) = m.best();
-        assert!(value.cost < start && rosenbrock(point).cost == value.cost);
-        let m = go(1.0, &Limits { evaluations: 7, ..TIGHT }, &mut |x| Ok(rosenbrock(x)));
-        assert_eq!((m.stop, m.evaluations), (Stop::EvaluationLimit, 7));
-        assert!(m.best().1.cost < start);
-        let m = go(1.0, &Limits { gradient_tolerance: 0.1, ..TIGHT }, &mut |x| Ok(rosenbrock(x)));
-        assert_eq!(m.stop, Stop::GradientTolerance);
-        let m = go(1.0, &Limits { cost_tolerance: 0.5, ..TIGHT }, &mut |x| Ok(rosenbrock(x)));
-        assert_eq!(m.stop, Stop::CostTolerance);
-        let mut count = 0;
-        let m = go(1.0, &TIGHT, &mut |x| {
-            count += 1;
-            let fault = LddmmError::parameter("disk", "space", "none");
-            if count > 9 { Err(fault) } else { Ok(rosenbrock(x)) }
-        });
-        assert_eq!(m.stop, Stop::Failed);
-        assert!(m.failure.is_some() && m.best().1.cost < start);
-        let mut f = |x: &Array1<f64>| Ok(rosenbrock(x));
-        let mut calls = Calls {
-            evaluate: &mut f,
-            before: &mut |n: usize| {
-                if n == 4 { ControlFlow::Break(()) } else { ControlFlow::Continue(()) }
-            },
-            after: &mut |_: &State, _: Duration| ControlFlow::Continue(()),
-        };
-        let m = minimise(&mut Lbfgs, begin(1.0), &TIGHT, &mut calls);
-        assert_eq!((m.stop, m.evaluations), (Stop::Interrupted, 4));
-        // Noise of the size of rounding: the search must give up, not run for ever.
-        let mut k = 0.0;
-        let m = go(1.0, &TIGHT, &mut |x| {
-            k += 1.0f64;
-            let mut v = rosenbrock(x);
-            v.cost = 1e9 + v.cost + 1e-3 * (k * 7.7).sin();
-            Ok(v)
-        });
-        assert!(m.evaluations < 1000 && m.stop != Stop::EvaluationLimit, "{:?}", m.stop);
-    }
-}
+mod tests;
