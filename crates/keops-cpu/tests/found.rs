@@ -221,3 +221,37 @@ fn even_functions_of_multiples_of_norms() {
 fn parameter(v: f64) -> ArrayD<f32> {
     ArrayD::from_elem(vec![1], v as f32)
 }
+
+/// A soft time warp takes no path over costs that overflow, and is infinite where there is no other.
+#[test]
+fn time_warps_go_around_costs_that_overflow() {
+    fn check<T: Element>(huge: f64) {
+        let row = |v: &[f64]| -> ArrayD<T> {
+            let v: Vec<T> = v.iter().map(|v| T::of_f64(*v)).collect();
+            Array2::from_shape_vec((1, v.len()), v).unwrap().into_dyn()
+        };
+        let (inf, nan) = (f64::INFINITY, f64::NAN);
+        let gamma = row(&[0.5]);
+        for (x, y, expected) in [
+            // Only the diagonal is finite: one path, of cost 0.
+            ([1.0, -huge, 2.0], [1.0, -huge, 2.0], 0.0),
+            ([1.0, huge, 2.0], [1.0, 2.0, 3.0], inf),
+            ([huge, huge, 0.0], [huge, 0.0, 0.0], 0.0),
+            // Three paths of cost 0.
+            ([huge, 0.0, 0.0], [huge, 0.0, 0.0], -0.5 * 3f64.ln()),
+            ([1.0, nan, 2.0], [1.0, -huge, 2.0], nan),
+        ] {
+            let aliases = ["x = Vj(3)", "y = Vj(3)", "g = Vj(1)"];
+            let g: Genred = Genred::new("SoftDTW_SqDist(x, y, g)", aliases, &SUM, Axis::J).unwrap();
+            for (name, device) in devices() {
+                let got = run(&g, &device, &[&row(&x), &row(&y), &gamma])[[0, 0]];
+                let right = got == expected
+                    || (got - expected).abs() < 1e-6
+                    || got.is_nan() && expected.is_nan();
+                assert!(right, "{x:?} and {y:?} on {name}: {got}, not {expected}");
+            }
+        }
+    }
+    check::<f32>(1e30);
+    check::<f64>(1e200);
+}

@@ -71,12 +71,13 @@ fn soft_dtw<'g>(x: Ex<'g>, y: Ex<'g>, gamma: Ex<'g>) -> Ex<'g> {
     // -γ log(exp(-a/γ) + exp(-b/γ)). Backends fuse products and sums: the difference of a cost d²
     // and the same cost, rounded, is the rounding error of d², which may be many times γ. So the
     // smaller value is not compared with itself, and the gap is bounded below (by -γ, so that the
-    // slope at ties is that of the formula).
+    // slope at ties is that of the formula). Where both overflow there is no gap: no path goes there.
     let soft_min = |a: Ex<'g>, b: Ex<'g>| -> Ex<'g> {
         let order = b - a;
         let least = Ex::apply(&IF_ELSE, &[order, a, b]);
         let other = Ex::apply(&IF_ELSE, &[order, b, a]);
         let gap = ((other - least) / gamma + 1.0).un(&RELU);
+        let gap = Ex::apply(&IF_ELSE, &[x.lit(f64::MAX) - least, gap, x.lit(1.0)]);
         least - gamma * (x.lit(1.0) - gap).un(&EXP).un(&LOG1P)
     };
     let mut row: Vec<Ex<'g>> = vec![];
