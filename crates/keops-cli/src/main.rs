@@ -2,6 +2,7 @@
 //! output, interruption), `config` (TOML), `data` (files of arrays), `inputs` (formulas and
 //! arrays), `results` and `failure` (exit codes).
 
+mod bench;
 mod config;
 mod data;
 mod distance;
@@ -59,6 +60,7 @@ enum Command {
     Shoot(shoot::Command),
     Distance(distance::Command),
     Explain(explain::Command),
+    Bench(bench::Command),
     Doctor(doctor::Command),
     Completions(Completions),
     Man(Man),
@@ -118,6 +120,7 @@ fn begin() -> Done {
         Command::Shoot(c) => shoot::run(c, session),
         Command::Distance(c) => distance::run(c, session),
         Command::Explain(c) => explain::run(c, session),
+        Command::Bench(c) => bench::run(c, session),
         Command::Doctor(c) => doctor::run(c, session),
         Command::Completions(c) => print_with(|out| {
             // (It writes to memory first: a closed pipe is no reason to panic.)

@@ -5,7 +5,7 @@ use common::{Folder, points, text};
 use std::fs;
 use std::process::Stdio;
 
-const COMMANDS: [&str; 12] = [
+const COMMANDS: [&str; 13] = [
     "reduce",
     "knn",
     "solve",
@@ -14,6 +14,7 @@ const COMMANDS: [&str; 12] = [
     "shoot",
     "distance",
     "explain",
+    "bench",
     "doctor",
     "completions",
     "man",
@@ -74,6 +75,28 @@ fn doctor_knows_the_machine() {
     assert_eq!(report["levels"].as_array().map(Vec::len), Some(3));
     let told = folder.succeeds(&["doctor"]);
     assert!(told.contains("processor") && told.contains("gpu"), "{told}");
+}
+
+/// Figures that belong together (how large they are is the machine's affair).
+#[test]
+fn bench_measures() {
+    let folder = Folder::new("bench");
+    let call = ["bench", "--points", "100", "--seconds", "0", "--threads", "1"];
+    for dtype in ["f16", "f32", "f64"] {
+        let report = folder.json(&[&call[..], &["--dtype", dtype]].concat());
+        assert_eq!((&report["dtype"], &report["threads"]), (&dtype.into(), &1.into()));
+        let rows = report["rows"].as_array().expect("rows");
+        assert!(rows.len() > 5);
+        for row in rows {
+            let [time, each] =
+                ["seconds", "ns_per_pair"].map(|k| row[k].as_f64().expect("a number"));
+            assert!(time > 0.0 && (each - time * 1e9 / 1e4).abs() <= 1e-9 * each, "{row}");
+            assert_eq!(row["calls"], 3);
+        }
+    }
+    assert!(folder.succeeds(&call).contains("ns per pair"));
+    folder.fails(&["bench", "--points", "0"], 2, &["--points"]);
+    folder.fails(&["bench", "--seconds", "soon"], 2, &["--seconds"]);
 }
 
 /// A run that is saved and read again does the same; the command line comes first.
