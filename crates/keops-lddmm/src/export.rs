@@ -241,9 +241,9 @@ fn stage_views<F: Real>(
     let grid = if source.dim() == 2 { Some(carried_grid(registration, outcome)?) } else { None };
     let report = &outcome.report;
     let figures = [
-        ("cost", format!("{:.4} → {:.4}", report.before.cost, report.after.cost)),
+        ("cost", format!("{:.3e} → {:.3e}", report.before.cost, report.after.cost)),
         ("evaluations", report.evaluations.to_string()),
-        ("energy H", format!("{:.4}", report.conservation.hamiltonian)),
+        ("energy H", format!("{:.3e}", report.conservation.hamiltonian)),
         ("det of Jacobian", format!("{:.3} to {:.3}", report.jacobian.min, report.jacobian.max)),
     ];
     let picture = RegistrationPicture {

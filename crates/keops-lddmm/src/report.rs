@@ -207,7 +207,7 @@ impl std::fmt::Display for Warning {
             ),
             Warning::DistanceGrew { distance, before, after } => write!(
                 f,
-                "the {distance} distance to the target grew from {before:.4} to {after:.4}: the \
+                "the {distance} distance to the target grew from {before:.3e} to {after:.3e}: the \
                  attachment may not measure what is wanted, or the flow may need other parameters"
             ),
             Warning::NothingGained => {
@@ -215,7 +215,7 @@ impl std::fmt::Display for Warning {
             }
             Warning::Folded { min } => write!(
                 f,
-                "the deformation folds (det of Jacobian down to {min:.3}): more steps, a larger \
+                "the deformation folds (det of Jacobian down to {min:.2e}): more steps, a larger \
                  sigma of the deformation or a larger gamma may help"
             ),
             Warning::ResumedElsewhere { before } => write!(
@@ -290,7 +290,7 @@ impl std::fmt::Display for Report {
         for (name, v) in [("cost before", before), ("cost after", after)] {
             writeln!(
                 f,
-                "{name:18} {:.6} = energy {:.6} + attachment {:.6}, |gradient| {:.2e}",
+                "{name:18} {:.6e} = energy {:.6e} + attachment {:.6e}, |gradient| {:.2e}",
                 v.cost, v.energy, v.attachment, v.gradient_norm
             )?;
         }
@@ -304,9 +304,14 @@ impl std::fmt::Display for Report {
             self.stop
         )?;
         let (a, b) = (&self.distances_before, &self.distances_after);
-        writeln!(f, "mean distance      {:.4} before, {:.4} after", a.mean(), b.mean())?;
-        writeln!(f, "Hausdorff distance {:.4} before, {:.4} after", a.hausdorff(), b.hausdorff())?;
-        writeln!(f, "det of Jacobian    {:.3} to {:.3} on {} points", j.min, j.max, j.points)?;
+        writeln!(f, "mean distance      {:.3e} before, {:.3e} after", a.mean(), b.mean())?;
+        writeln!(
+            f,
+            "Hausdorff distance {:.3e} before, {:.3e} after",
+            a.hausdorff(),
+            b.hausdorff()
+        )?;
+        writeln!(f, "det of Jacobian    {:.2e} to {:.2e} on {} points", j.min, j.max, j.points)?;
         write!(
             f,
             "drifts             energy {:.1e}, linear momentum {:.1e}, angular momentum {:.1e}, \
