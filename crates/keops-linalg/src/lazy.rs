@@ -49,6 +49,7 @@ pub trait Solve<T: Element, P> {
     /// # Errors
     /// [`SolveError`]: if the matrix or `b` do not fit, if the iteration breaks down or does not
     /// converge.
+    #[track_caller]
     fn solve<D: Dimension>(
         &self,
         b: &ArrayRef<T, D>,
@@ -89,6 +90,7 @@ pub trait Solve<T: Element, P> {
     ///
     /// # Errors
     /// [`SolveError::Core`] if the matrix does not fit this many columns.
+    #[track_caller]
     fn system(&self, columns: usize) -> Result<LazySolve<T, P>, SolveError>;
 }
 
@@ -183,7 +185,19 @@ impl<T: Element, P: Place> LazySolve<T, P> {
     }
 }
 
+/// The error of a right-hand side that no matrix of `rows` rows takes (`M` where that is not known).
+fn not_a_side(rows: Option<usize>, vector: bool, got: &[usize]) -> SolveError {
+    let m = rows.map_or("M".to_string(), |n| n.to_string());
+    let expected = match vector {
+        true => format!("shape ({m})"),
+        false => format!("shape ({m}) or (batches…, {m}, columns), with a column at least"),
+    };
+    let name = "the right-hand side".into();
+    InputError::Shape { name, expected, got: got.to_vec() }.into()
+}
+
 /// The product of a matrix with vectors of this many columns, and the name of these.
+#[track_caller]
 fn product<T: Element, P: Place>(
     k: &LazyTensor<T, P>,
     columns: usize,
@@ -208,12 +222,16 @@ fn core(e: OperatorError) -> SolveError {
 }
 
 /// As [`Solve::solve`].
+#[track_caller]
 pub(crate) fn solve<T: Element, P: Place, D: Dimension>(
     k: &LazyTensor<T, P>,
     b: &ArrayRef<T, D>,
     mut settings: Settings<'_>,
 ) -> Result<Solution<T, D>, SolveError> {
-    let vector = b.ndim() == 1;
+    let (vector, given) = (b.ndim() == 1, b.shape());
+    if matches!(given, [] | [.., _, 0]) {
+        return Err(not_a_side(None, false, given));
+    }
     let mut b = b.view().into_dyn();
     if vector {
         b.insert_axis_inplace(NdAxis(1));
@@ -228,7 +246,11 @@ pub(crate) fn solve<T: Element, P: Place, D: Dimension>(
         return Err(InputError::Option(m).into());
     }
     let operator = KernelOperator::new(bound.function(), &name, &bound).map_err(core)?;
-    let (batch, axes) = (operator.batch(), b.ndim() - usize::from(vector));
+    let square = operator.rows() == operator.columns();
+    let (batch, axes) = (operator.batch(), given.len());
+    if square && batch.is_empty() && b.shape()[b.ndim() - 2] != operator.rows() {
+        return Err(not_a_side(Some(operator.rows()), vector, given));
+    }
     if D::NDIM.is_some() && batch.len() + 2 > b.ndim() {
         let m = format!(
             "the matrix has batches {batch:?}, and the right-hand side has {axes} axes: give it as \
@@ -252,6 +274,7 @@ pub(crate) fn solve<T: Element, P: Place, D: Dimension>(
 }
 
 impl<T: Element, P: Place> Solve<T, P> for LazyTensor<T, P> {
+    #[track_caller]
     fn solve<D: Dimension>(
         &self,
         b: &ArrayRef<T, D>,
@@ -262,7 +285,12 @@ impl<T: Element, P: Place> Solve<T, P> for LazyTensor<T, P> {
     fn solver(&self) -> Solver<'_, LazyTensor<T, P>> {
         Solver::of(self)
     }
+    #[track_caller]
     fn system(&self, columns: usize) -> Result<LazySolve<T, P>, SolveError> {
+        if columns == 0 {
+            let m = "a system of no columns has nothing to solve for: `columns` is at least 1";
+            return Err(InputError::Option(m.into()).into());
+        }
         let (bound, name) = product(self, columns)?;
         let solve = KernelSolve::from_sum(bound.function().clone(), &name).map_err(core)?;
         Ok(LazySolve { bound, solve })

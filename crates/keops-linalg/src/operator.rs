@@ -12,10 +12,17 @@ use keops_core::error::{Error, GradError, InputError, OutOfMemory, RunError};
 use keops_core::genred::{AsArg, Genred, IntoArgs, Place, Reference};
 use keops_core::graph::Category;
 use keops_core::ranges::Ranges;
-use keops_core::spec::{Axis, Device, Resident, broadcast};
+use keops_core::spec::{Axis, Device, broadcast};
 use keops_core::{memory, with_view};
-use ndarray::{Array3, ArrayD, ArrayView0, ArrayViewD, Axis as NdAxis, IxDyn, aview0};
-use std::sync::Arc;
+use ndarray::{Array3, ArrayD, ArrayView0, ArrayViewD, IxDyn, aview0};
+use std::sync::{Arc, OnceLock};
+
+mod arguments;
+mod over;
+
+use arguments::BoundArg;
+pub(crate) use arguments::{batch_element, values, wide};
+use over::Over;
 
 /// A linear map of block vectors, of shape `(batches, rows, components)`, as solvers see it.
 ///
@@ -117,100 +124,8 @@ pub trait LinearOperator {
     fn apply(&self, v: &Array3<f64>) -> Result<Array3<f64>, Error>;
 }
 
-/// An argument, or a copy of it: in the type in which it is computed, or where it is.
-#[derive(Clone, Debug)]
-enum BoundArg<'a> {
-    Given(ArgView<'a>),
-    Wide(Arc<Buffer>),
-    Resident(Resident),
-}
-
-impl<'a> BoundArg<'a> {
-    /// f16 and bf16 are widened, so that vectors keep the precision of the arithmetic.
-    fn new(arg: ArgView<'a>) -> Result<BoundArg<'a>, RunError> {
-        let what = "an argument in the compute type";
-        let wide = match arg.dtype() {
-            DType::F16 | DType::BF16 => match &*arg.host()? {
-                HostView::F16(v) => memory::mapped(v, |e| e.to_f32(), what)?,
-                HostView::BF16(v) => memory::mapped(v, |e| e.to_f32(), what)?,
-                _ => unreachable!("the view has the type of the argument"),
-            },
-            _ => return Ok(BoundArg::Given(arg)),
-        };
-        Ok(BoundArg::Wide(Arc::new(Buffer::F32(wide))))
-    }
-    fn view(&self) -> ArgView<'_> {
-        match self {
-            BoundArg::Given(v) => v.view(),
-            BoundArg::Wide(b) => values(b),
-            BoundArg::Resident(array) => array.into(),
-        }
-    }
-    fn host(&self) -> Result<HostView<'_>, RunError> {
-        match self {
-            BoundArg::Given(v) => Ok(v.host()?.into_view()),
-            BoundArg::Wide(b) => match b.host_view() {
-                Some(view) => Ok(view),
-                None => unreachable!("arguments are values"),
-            },
-            BoundArg::Resident(array) => array.host(),
-        }
-    }
-    /// BoundArg by a device, where that takes no more memory than the argument.
-    fn uploaded(&self, device: &Device) -> Result<BoundArg<'_>, RunError> {
-        let view = self.view();
-        let repeats = match &view {
-            ArgView::Host(v) => with_view!(v, v => {
-                v.shape().iter().zip(v.strides()).any(|(&n, &stride)| n > 1 && stride == 0)
-            }),
-            ArgView::Resident(_) => false,
-        };
-        match repeats {
-            true => Ok(BoundArg::Given(view)),
-            false => device.upload_view(&view).map(BoundArg::Resident),
-        }
-    }
-}
-
-/// The values of an argument in f64, row-major and broadcast to `shape`; `None` if they do not fit
-/// it.
-pub(crate) fn wide(
-    arg: &ArgView<'_>,
-    shape: &[usize],
-    what: &str,
-) -> Result<Option<ArrayD<f64>>, RunError> {
-    with_view!(&*arg.host()?, v => {
-        let all = v.broadcast(IxDyn(shape));
-        Ok(all.map(|all| memory::mapped(&all, |e| e.to_f64(), what)).transpose()?)
-    })
-}
-
 /// Zeros of both compute types: an array of zeros is one of them, broadcast.
 const ZEROS: (ArrayView0<'static, f32>, ArrayView0<'static, f64>) = (aview0(&0.0), aview0(&0.0));
-
-/// An element of a batch, of an argument of that category.
-pub(crate) fn batch_element<'v>(
-    arg: HostView<'v>,
-    category: Category,
-    index: &[usize],
-) -> HostView<'v> {
-    let own = if category == Category::Param { 1 } else { 2 };
-    match arg {
-        HostView::F16(v) => HostView::F16(element_of(v, own, index)),
-        HostView::BF16(v) => HostView::BF16(element_of(v, own, index)),
-        HostView::F32(v) => HostView::F32(element_of(v, own, index)),
-        HostView::F64(v) => HostView::F64(element_of(v, own, index)),
-    }
-}
-/// An element of a batch, whose arrays have this many axes of their own.
-fn element_of<'v, T>(mut v: ArrayViewD<'v, T>, own: usize, index: &[usize]) -> ArrayViewD<'v, T> {
-    while v.ndim() > own {
-        let at = index[index.len() - (v.ndim() - own)];
-        let at = if v.shape()[0] == 1 { 0 } else { at };
-        v.index_axis_inplace(NdAxis(0), at);
-    }
-    v
-}
 
 /// A sum of a formula that is linear in one variable, with all other arguments given: a matrix,
 /// or one for each batch element, that is never stored.
@@ -240,6 +155,8 @@ pub struct KernelOperator<'a, P = Reference> {
     sum: Genred<P>,
     /// The gradient of the sum in the variable, if this is the transpose.
     adjoint: Option<Genred<P>>,
+    /// The same, made when it is first asked for, for this operator and its copies.
+    gradient: Arc<OnceLock<Genred<P>>>,
     linear: Linear,
     /// All arguments but the variable, in order.
     args: Vec<BoundArg<'a>>,
@@ -324,6 +241,7 @@ impl<'a, P: Place> KernelOperator<'a, P> {
         let mut operator = KernelOperator {
             sum: sum.clone(),
             adjoint: None,
+            gradient: Arc::default(),
             linear,
             args,
             device: None,
@@ -488,9 +406,16 @@ impl<'a, P: Place> KernelOperator<'a, P> {
     pub fn transpose(mut self) -> Result<KernelOperator<'a, P>, GradError> {
         self.adjoint = match self.adjoint {
             Some(_) => None,
-            None => Some(self.sum.vjp(&self.linear.variable)?),
+            None => Some(self.gradient()?.clone()),
         };
         Ok(self)
+    }
+    fn gradient(&self) -> Result<&Genred<P>, GradError> {
+        if let Some(made) = self.gradient.get() {
+            return Ok(made);
+        }
+        let made = self.sum.vjp(&self.linear.variable)?;
+        Ok(self.gradient.get_or_init(|| made))
     }
 
     /// The product with `v`, of shape `(batch…, columns, domain_dim)`; the result has shape
@@ -604,7 +529,8 @@ impl<'a, P: Place> KernelOperator<'a, P> {
     /// The part of the matrix within ranges.
     pub(crate) fn with_ranges(&self, ranges: Arc<Ranges>) -> KernelOperator<'a, P> {
         let adjoint = self.adjoint.clone().map(|a| a.ranges(ranges.clone()));
-        KernelOperator { sum: self.sum.clone().ranges(ranges), adjoint, ..self.clone() }
+        let (sum, gradient) = (self.sum.clone().ranges(ranges), Arc::default());
+        KernelOperator { sum, adjoint, gradient, ..self.clone() }
     }
     /// One of the matrices of a batch.
     pub(crate) fn element(&self, matrix: usize) -> Result<KernelOperator<'_, P>, RunError> {
@@ -621,6 +547,7 @@ impl<'a, P: Place> KernelOperator<'a, P> {
         Ok(KernelOperator {
             sum: self.sum.clone(),
             adjoint: self.adjoint.clone(),
+            gradient: self.gradient.clone(),
             linear: self.linear.clone(),
             args,
             device: self.device.clone(),
@@ -683,6 +610,7 @@ impl<'a, P: Place> KernelOperator<'a, P> {
         Ok(KernelOperator {
             sum: self.sum.clone(),
             adjoint: self.adjoint.clone(),
+            gradient: self.gradient.clone(),
             linear: self.linear.clone(),
             args,
             device: Some(device),
@@ -742,77 +670,6 @@ impl<'a, P: Place> KernelOperator<'a, P> {
         match <[Buffer; 1]>::try_from(made) {
             Ok([out]) => Ok(out),
             Err(all) => unreachable!("one result, not {}", all.len()),
-        }
-    }
-}
-
-pub(crate) fn values(buffer: &Buffer) -> ArgView<'_> {
-    match buffer.view() {
-        Some(v) => v,
-        None => unreachable!("vectors are values"),
-    }
-}
-
-/// A [`KernelOperator`] on block vectors of a given batch shape.
-pub(crate) struct Over<'o, 'a, P> {
-    operator: &'o KernelOperator<'a, P>,
-    batch: Vec<usize>,
-}
-
-impl<P: Place> LinearOperator for Over<'_, '_, P> {
-    fn domain(&self) -> [usize; 2] {
-        [self.operator.columns(), self.operator.domain_dim()]
-    }
-    fn range(&self) -> [usize; 2] {
-        [self.operator.rows(), self.operator.range_dim()]
-    }
-    fn precision(&self) -> DType {
-        self.operator.dtype
-    }
-    fn columns_independent(&self) -> bool {
-        self.operator.linear.independent
-    }
-    fn matrices(&self) -> usize {
-        LinearOperator::matrices(self.operator)
-    }
-    fn cost(&self) -> Cost {
-        self.operator.estimate()
-    }
-    /// Batch shapes broadcast from the right.
-    fn matrix_of(&self, batch: usize) -> usize {
-        let (own, mut rest, mut matrix, mut stride) = (&self.operator.batch, batch, 0, 1);
-        for (k, &n) in self.batch.iter().rev().enumerate() {
-            let at = rest % n.max(1);
-            rest /= n.max(1);
-            if k < own.len() {
-                let size = own[own.len() - 1 - k];
-                matrix += stride * if size == 1 { 0 } else { at };
-                stride *= size;
-            }
-        }
-        matrix
-    }
-    fn apply(&self, v: &Array3<f64>) -> Result<Array3<f64>, Error> {
-        let shape = [&self.batch[..], &self.domain()].concat();
-        if v.len() != shape.iter().product::<usize>() {
-            let (name, got) = (self.operator.linear.variable.clone(), v.shape().to_vec());
-            let expected = format!("batches of shape {:?} and {:?}", self.batch, self.domain());
-            return Err(InputError::Shape { name, expected, got }.into());
-        }
-        let mut vector = Buffer::zeros(Some(self.operator.dtype), &shape).ok_or_else(|| {
-            let bytes = shape.iter().fold(8usize, |a, &b| a.saturating_mul(b));
-            RunError::OutOfMemory { what: VECTOR.into(), bytes }
-        })?;
-        match &mut vector {
-            Buffer::F32(a) => a.iter_mut().zip(v).for_each(|(o, e)| *o = *e as f32),
-            Buffer::F64(a) => a.iter_mut().zip(v).for_each(|(o, e)| *o = *e),
-            _ => unreachable!("compute types are f32 and f64"),
-        }
-        let out = self.operator.product(&vector)?;
-        let [rows, dim] = self.range();
-        match f64::take(out)?.into_shape_with_order((v.dim().0, rows, dim)) {
-            Ok(out) => Ok(out),
-            Err(_) => unreachable!("results are row-major and have the batch shape of vectors"),
         }
     }
 }

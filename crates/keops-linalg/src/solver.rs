@@ -297,6 +297,7 @@ impl<T: Element, P: Place> Solver<'_, LazyTensor<T, P>> {
     /// assert!((a[[0]] - 2.5).abs() < 1e-12 && (a[[1]] + 1.0).abs() < 1e-12);
     /// # Ok::<(), keops_linalg::SolveError>(())
     /// ```
+    #[track_caller]
     pub fn solve<D: Dimension>(self, b: &ArrayRef<T, D>) -> Result<Solution<T, D>, SolveError> {
         crate::lazy::solve(self.operator, b, self.settings)
     }
