@@ -55,7 +55,7 @@ pub(super) struct Inverse<'o> {
     pub products: RefCell<usize>,
 }
 impl Inverse<'_> {
-    /// The iterate of solves that rounding has ended, where it is accurate enough.
+    /// The iterate of solves that rounding has ended, or the limit of iterations, where it is accurate enough.
     fn rounded(&self, v: &Array3<f64>, e: &SolveError) -> Option<(Array3<f64>, usize)> {
         let partial = e.partial()?;
         let x: Array3<f64> = partial.solution.clone().into_dimensionality().ok()?;
@@ -67,7 +67,7 @@ impl Inverse<'_> {
         };
         let fits = |s: &SystemInfo| match s.reason {
             Reason::Converged => true,
-            Reason::Stagnated => {
+            Reason::Stagnated | Reason::IterationLimit => {
                 let (x, v) = (norm(&x, s.system.column), norm(v, s.system.column));
                 s.residual <= COARSE && s.residual * v <= self.enough * x
             }
