@@ -282,7 +282,7 @@ impl<'s> Eigsh<'s> {
         self.subspace = Some(vectors);
         self
     }
-    /// Most products; by default ten times the number of unknowns, 1,000 at least.
+    /// Most products, at least one; by default ten times the number of unknowns, 1,000 at least.
     pub fn max_products(mut self, limit: usize) -> Self {
         self.limit = Some(limit);
         self
@@ -317,6 +317,9 @@ impl<'s> Eigsh<'s> {
         }
         if self.count > n {
             return option(format!("{} eigenpairs of an operator of {n} unknowns", self.count));
+        }
+        if self.limit == Some(0) && self.count > 0 {
+            return option("no eigenpairs come of 0 products: allow one at least".into());
         }
         let unit = epsilon(self.operator);
         let tolerance = self.tolerance.unwrap_or(unit.powf(2.0 / 3.0));

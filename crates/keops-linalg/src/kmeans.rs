@@ -92,14 +92,17 @@ impl<P: Place + Default> KMeans<P> {
     /// The clusters of points, of shape (points, components).
     ///
     /// # Errors
-    /// [`InputError::Option`] for more clusters than points, or none; for points that are not finite, or
-    /// have no direction where angles are asked for; [`InputError::Shape`] for first centres of another
+    /// [`InputError::Option`] for more clusters than points, or none; for points without columns, that
+    /// are not finite, or have no direction where angles are asked for; [`InputError::Shape`] for first centres of another
     /// shape; from the device.
     pub fn fit<T: Element>(&self, points: &Array2<T>) -> Result<Clustering<T>, Error> {
         let (n, dim) = points.dim();
         let option = |what: String| Err(Error::from(InputError::Option(what)));
         if self.clusters == 0 || self.clusters > n {
             return option(format!("{} clusters of {n} points", self.clusters));
+        }
+        if dim == 0 {
+            return option(format!("points of shape ({n}, 0): expected one column at least"));
         }
         let finite = |row: &ndarray::ArrayView1<'_, T>| row.iter().all(|v| v.to_f64().is_finite());
         if let Some(k) = points.rows().into_iter().position(|row| !finite(&row)) {

@@ -129,9 +129,12 @@ impl<P: Place + Default> GaussianMixture<P> {
     pub fn fit<T: Element>(&self, points: &Array2<T>) -> Result<Mixture, Error> {
         let (n, dim) = points.dim();
         let option = |what: String| Err(Error::from(InputError::Option(what)));
-        if !(self.tolerance >= 0.0 && self.regularisation >= 0.0) {
+        let right = |v: f64| v.is_finite() && v >= 0.0;
+        if !(right(self.tolerance) && right(self.regularisation)) {
             let (a, b) = (self.tolerance, self.regularisation);
-            return option(format!("tolerance and regularisation are at least 0, got {a} and {b}"));
+            return option(format!(
+                "tolerance and regularisation are finite and at least 0, got {a} and {b}"
+            ));
         }
         let means: KMeans<P> = KMeans::new(self.components).seed(self.seed);
         let labels = match &self.start {

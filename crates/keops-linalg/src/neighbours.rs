@@ -190,14 +190,15 @@ impl<P: Place + Default> Neighbours<P> {
             return Err(InputError::Option(format!("{n} arguments expected, got {got}")));
         }
         let of = |category: Category| {
-            let own = self.categories.iter().zip(args).filter(|(c, _)| **c == category);
+            let all = self.categories.iter().zip(&self.aliases).zip(args);
             let mut rows = 0;
-            for (_, arg) in own {
+            for ((_, alias), arg) in all.filter(|((c, _), _)| **c == category) {
                 rows = match arg.shape() {
                     [rows] | [rows, _] => *rows,
                     other => {
                         let expected = "points as a matrix, without batches".into();
-                        let (name, got) = (category.keyword().into(), other.to_vec());
+                        let name = alias.split('=').next().unwrap_or_default().trim().into();
+                        let got = other.to_vec();
                         return Err(InputError::Shape { name, expected, got });
                     }
                 };

@@ -154,10 +154,10 @@ impl<P: Place + Default> GaussianProcess<P> {
         let parameters = others.iter().filter(|i| i.category == Category::Param);
         let parameters = parameters.map(|i| (i.name.clone(), i.row.iter().product())).collect();
         if let Some(category) = row_number(sum.computation()) {
+            let number = if category == Category::I { "i" } else { "j" };
             return option(format!(
-                "a covariance is a function of two points, got the row number {}: rows of new points are \
-                 not those of known ones; the noise is an argument of its own",
-                category.keyword()
+                "a covariance is a function of two points, got the row number `{number}`: rows of new \
+                 points are not those of known ones; the noise is an argument of its own"
             ));
         }
         let linear = Linear::of(sum.computation(), WEIGHT)?;
@@ -208,7 +208,7 @@ impl<P: Place> GaussianProcess<P> {
         }
         match x.iter().all(|v| v.is_finite()) {
             true => Ok(()),
-            false => Err(ProcessError::NotFinite { what: name.into() }),
+            false => Err(ProcessError::NotFinite { what: format!("an entry of {name}") }),
         }
     }
 

@@ -223,6 +223,9 @@ fn what_does_not_fit() {
     assert!(d(2).restricted(vec![2], vec![0]).unwrap_err().to_string().contains("below 2, got 2"));
     assert!(d(2).kronecker(Diag::new(Array1::ones(2), 2)).is_err());
     assert!(Dense(Array2::ones((2, 3)), 1).shifted(1.0).is_err());
+    for shift in [f64::NAN, f64::INFINITY] {
+        assert!(Dense(Array2::ones((2, 2)), 1).shifted(shift).is_err());
+    }
     assert!(
         Blocks::new(vec![vec![Some(d(1)), None]]).unwrap_err().to_string().contains("in column 1")
     );

@@ -231,6 +231,8 @@ fn what_goes_wrong_is_said() {
     assert!(partial.values.len() == 4 && partial.vectors.dim() == (4000, 4));
     let worst = partial.residuals.iter().fold(0.0f64, |m, v| m.max(*v));
     assert!(worst > 4e-11 && worst < 1.0);
+    let e = Eigsh::of(&d).smallest(4).max_products(0).run().unwrap_err().to_string();
+    assert!(e.contains("no eigenpairs come of 0 products"), "{e}");
     let mut seen = 0;
     let observed = Eigsh::of(&d).smallest(4).observe(|p| {
         seen = p.products;

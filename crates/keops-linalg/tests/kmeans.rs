@@ -75,6 +75,8 @@ fn empty_clusters_limits_and_errors() {
     says(KMeans::new(2).first_centres(&x), &x, "first centres");
     says(KMeans::new(1).first_centres(&array![[f64::NAN]]), &x, "first centre 0 is not finite");
     says(KMeans::new(1), &array![[1.0], [f64::INFINITY]], "point 1 is not finite");
+    let flat = Array2::zeros((4, 0));
+    says(KMeans::new(1), &flat, "points of shape (4, 0): expected one column at least");
     says(KMeans::new(1).cosine(), &array![[1.0], [0.0]], "point 1 is zero");
 }
 

@@ -168,6 +168,15 @@ fn what_goes_wrong_with_preconditioners() {
     let negative = sum_of("-b * (x | y)", &["x = Vi(2)", "y = Vj(2)", "b = Vj(1)"]);
     let k = KernelOperator::new(&negative, "b", (&x, &x)).unwrap();
     assert!(PivotedCholesky::new(&k, 3).unwrap_err().to_string().contains("semi-definite"));
+    let k = KernelOperator::new(&sum, "b", (&x, &x, &one)).unwrap();
+    for ridge in [f64::NAN, -1.0, f64::INFINITY, f64::NEG_INFINITY] {
+        let e = PivotedCholesky::automatic(&k, ridge).unwrap_err().to_string();
+        assert!(
+            e.contains(&format!("the ridge must be finite and at least 0, got {ridge}")),
+            "{e}"
+        );
+    }
+    assert_eq!(PivotedCholesky::automatic(&k, 0.0).unwrap().rank(1), 0);
 }
 
 #[test]

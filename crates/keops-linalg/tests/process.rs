@@ -215,6 +215,13 @@ fn what_goes_wrong_is_said() {
     assert!(Process::new("SqDist(x, y)", ["x = Vi(1)", "y = Vj(1)", "z = Vj(1)"]).is_err());
     assert!(Process::new("Exp(x)", ["x = Vi(1)"]).is_err());
     assert!(Process::new("Exp(-SqDist(x, z))", ["x = Vi(1)", "y = Vj(1)"]).is_err());
+    let numbered = |covariance: &str| {
+        let e = Process::new(covariance, ["x = Vi(1)", "y = Vj(1)"]).unwrap_err().to_string();
+        assert!(e.contains("got the row number `i`"), "{e}");
+    };
+    numbered("(i == j) * x * y");
+    let e = p.condition(&(&x * f64::NAN), &y, &parameters, 0.1).unwrap_err().to_string();
+    assert_eq!(e, "an entry of the points is not finite");
     // No point, and one.
     let none = p.condition(&Array2::zeros((0, 2)), &Array1::zeros(0), &parameters, 0.1).unwrap();
     assert_eq!(none.log_likelihood(), 0.0);

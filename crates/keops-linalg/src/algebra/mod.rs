@@ -121,7 +121,7 @@ pub trait Algebra: LinearOperator + Sized {
     /// `A + c I`, of a square operator; `c` may be negative.
     ///
     /// # Errors
-    /// [`InputError`] if it is not square.
+    /// [`InputError`] if it is not square, or `c` is not finite.
     fn shifted(self, shift: f64) -> Result<Shifted<Self>, InputError> {
         Shifted::new(self, shift)
     }

@@ -157,6 +157,9 @@ impl<A: LinearOperator> Shifted<A> {
             let expected = format!("results of shape {domain:?}, as arguments");
             return fail("a shift of an operator", expected, format!("{range:?}"));
         }
+        if !shift.is_finite() {
+            return Err(InputError::Option(format!("the shift must be finite, got {shift}")));
+        }
         Ok(Shifted { of, shift })
     }
 }

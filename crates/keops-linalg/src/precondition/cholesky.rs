@@ -156,7 +156,7 @@ impl PivotedCholesky {
     /// a product ([`crate::LinearOperator::cost`]).
     ///
     /// # Errors
-    /// As [`PivotedCholesky::new`].
+    /// As [`PivotedCholesky::new`]; [`InputError::Option`] for a ridge that is negative or not finite.
     ///
     /// ```
     /// # use keops_core::{genred::Genred, reduce::SUM, spec::Axis};
@@ -173,6 +173,10 @@ impl PivotedCholesky {
         operator: &O,
         ridge: f64,
     ) -> Result<PivotedCholesky, Error> {
+        if !(ridge.is_finite() && ridge >= 0.0) {
+            let what = format!("the ridge must be finite and at least 0, got {ridge}");
+            return Err(InputError::Option(what).into());
+        }
         let ([rows, dim], batches) = (operator.domain(), operator.matrices());
         let n = (rows * if operator.columns_independent() { 1 } else { dim }) as f64;
         let mut random = Random::new(1);
