@@ -195,7 +195,8 @@ fn numbers_as_factors() -> Result<(), Failure> {
 }
 
 fn main() -> Result<(), Failure> {
-    let all: [(&str, fn() -> Result<(), Failure>); 6] = [
+    type Work = fn() -> Result<(), Failure>;
+    let all: [(&str, Work); 6] = [
         ("winners", many_winners),
         ("table", gradient_of_a_table),
         ("band", ranges_of_one_row),

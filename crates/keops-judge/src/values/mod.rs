@@ -296,7 +296,8 @@ fn has_open(case: &Case) -> bool {
 }
 /// What is open may come out as any number: a maximum inside of the formula hides that it was infinite.
 fn hides_open(case: &Case) -> bool {
-    let wild = |v: &f64| !(v.abs() < if case.single { 1e15 } else { 1e120 });
+    let limit = if case.single { 1e15 } else { 1e120 };
+    let wild = |v: &f64| v.is_nan() || v.abs() >= limit;
     has_open(case) && case.args.iter().any(|a| a.data.iter().any(wild))
 }
 
