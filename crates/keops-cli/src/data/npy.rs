@@ -11,7 +11,6 @@ use half::slice::HalfBitsSliceExt;
 use keops::data::{Buffer, HostView};
 use memmap2::Mmap;
 use ndarray::{ArrayD, ArrayViewD, IxDyn, ShapeBuilder};
-use py_literal::Value;
 use std::fs::File;
 use std::io::Write;
 use std::path::Path;
@@ -190,31 +189,29 @@ fn header(bytes: &[u8]) -> Result<(Header, usize), String> {
     let text = bytes.get(start..start + length).ok_or_else(short)?;
     let text = String::from_utf8_lossy(text);
     let wrong = |what: &str| format!("its header has no {what}: {}", text.trim_end());
-    let Ok(Value::Dict(entries)) = text.trim().parse::<Value>() else {
+    if !text.trim_start().starts_with('{') {
         return Err(wrong("dictionary"));
-    };
+    }
+    // What stands after `'key':`; the crate that reads Python's literals needs an assembler for each target.
     let get = |key: &str| {
-        let own = entries.iter().find(|(k, _)| matches!(k, Value::String(s) if s == key));
-        own.map(|(_, v)| v)
+        let (_, rest) = text.split_once(&format!("'{key}'"))?;
+        Some(rest.trim_start().strip_prefix(':')?.trim_start())
     };
-    let descr = match get("descr") {
-        Some(Value::String(s)) => s.clone(),
-        Some(_) => return Err("has named columns; expected elements of one type".into()),
-        None => return Err(wrong("'descr'")),
+    let descr = get("descr").ok_or_else(|| wrong("'descr'"))?;
+    let Some((descr, _)) = descr.strip_prefix('\'').and_then(|s| s.split_once('\'')) else {
+        return Err("has named columns; expected elements of one type".into());
     };
-    let Some(Value::Boolean(fortran)) = get("fortran_order") else {
-        return Err(wrong("'fortran_order'"));
+    let fortran = match get("fortran_order") {
+        Some(v) if v.starts_with("True") => true,
+        Some(v) if v.starts_with("False") => false,
+        _ => return Err(wrong("'fortran_order'")),
     };
-    let Some(Value::Tuple(extents)) = get("shape") else {
-        return Err(wrong("'shape'"));
-    };
-    let extents = extents.iter().map(|v| match v {
-        Value::Integer(n) => usize::try_from(n).ok(),
-        _ => None,
-    });
+    let shape = get("shape").and_then(|s| s.strip_prefix('(')?.split_once(')'));
+    let (shape, _) = shape.ok_or_else(|| wrong("'shape'"))?;
+    let extents = shape.split(',').map(str::trim).filter(|e| !e.is_empty()).map(|e| e.parse().ok());
     let shape: Option<Vec<usize>> = extents.collect();
     let shape = shape.ok_or_else(|| wrong("'shape' of whole numbers"))?;
-    Ok((Header { descr, fortran: *fortran, shape }, start + length))
+    Ok((Header { descr: descr.into(), fortran, shape }, start + length))
 }
 
 /// An array to write: elements of a type that NumPy knows, row by row.
