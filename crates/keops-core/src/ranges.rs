@@ -367,7 +367,7 @@ impl Ranges {
     /// let made = longest([0; 4])?;
     /// assert_eq!(*made, Some(2));
     /// assert!(std::sync::Arc::ptr_eq(&made, &longest([0; 4])?));
-    /// # Ok::<(), keops_core::error::OutOfMemory>(())
+    /// # Ok::<(), keops_core::error::Error>(())
     /// ```
     ///
     /// # Errors
